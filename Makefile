@@ -1,0 +1,119 @@
+# The commands of this project. `make help` lists them; they need a Rust tool chain, a C compiler and Python 3.11 or newer,
+# and keep what they install inside .venv. pip's and cargo's own environment variables are respected.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules
+
+# The interpreter that makes the environment: the first of these that is new enough.
+CANDIDATES := python3.11 python3 python3.14 python3.13 python3.12 python
+PYTHON ?= $(shell for p in $(CANDIDATES); do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV ?= .venv
+PY := $(VENV)/bin/python
+# Extra arguments for pytest, as in `make test PYTEST_ARGS="-k threads"`.
+PYTEST_ARGS ?=
+
+# Tests hand options on as dictionaries, give wrong values on purpose, and call packages without types.
+MYPY_TESTS := --disable-error-code=arg-type --disable-error-code=call-overload --no-warn-return-any --allow-untyped-calls
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# One interpreter for every cargo call, so that none of them makes the binding compile again.
+export PYO3_PYTHON := $(abspath $(PY))
+
+RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) $(shell find src -name '*.rs')
+MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
+
+.PHONY: help demo test test-rust test-python check check-rust check-python check-layers check-docs check-wheel
+.PHONY: bench docs format clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/built ## Build and install into .venv, then score the two examples
+	@echo
+	@echo "A softmax regression on images of handwritten digits that it never saw:"
+	$(VENV)/bin/crossent score examples/data/digits_logits.npy examples/data/digits_targets.npy
+	@echo
+	@echo "A character model on a part of the documentation that it never saw, with float16 logits:"
+	$(VENV)/bin/crossent score examples/data/docs_logits.npy examples/data/docs_targets.npy
+
+test: test-rust test-python ## Run the Rust and the Python tests
+
+test-rust: $(VENV)/made
+	cargo test
+
+test-python: $(VENV)/built $(VENV)/extra-test.txt
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+check: check-rust check-python check-layers check-docs check-wheel ## Formatting, lints, types, layers, documentation, wheel
+	@echo "All checks passed."
+
+check-rust: $(VENV)/made
+	cargo metadata --locked --format-version 1 >/dev/null
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
+
+check-python: $(VENV)/built $(VENV)/extra-check.txt $(VENV)/extra-test.txt
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m mypy $(MYPY_TESTS) tests
+	$(PY) -m mypy.stubtest crossent --mypy-config-file pyproject.toml
+
+check-layers: $(VENV)/made
+	$(PY) tools/check_layers.py
+
+check-docs: docs
+
+# What users get: the wheel, in an environment that holds nothing but its dependencies.
+check-wheel: $(VENV)/made
+	rm -rf build/dist build/wheel-env
+	$(MATURIN) sdist --out build/dist
+	$(MATURIN) build --release --interpreter $(PYO3_PYTHON) --out build/dist
+	$(PY) tools/check_dist.py build/dist
+	$(PY) -m venv build/wheel-env
+	build/wheel-env/bin/python -m pip install --quiet build/dist/*.whl
+	build/wheel-env/bin/python -I tools/smoke.py
+
+bench: $(VENV)/built $(VENV)/extra-bench.txt ## Time the kernels, and the functions beside their peers
+	cargo bench --bench kernels
+	$(PY) benches/compare.py
+
+docs: $(VENV)/built $(VENV)/extra-docs.txt ## Build the documentation into docs/_build/html
+	rm -rf docs/api
+	$(PY) -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+
+format: $(VENV)/extra-check.txt ## Format the Rust and the Python code
+	cargo fmt
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+clean: ## Remove everything that these commands made
+	rm -rf $(VENV) target build dist docs/_build docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f python/crossent/_core*.so
+	find python tests tools benches examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment, the extension in it, and each list of extra requirements are made once, and again when their sources change.
+
+$(VENV)/made:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet 'maturin>=1.9,<2'
+	touch $@
+
+$(VENV)/built: $(VENV)/made pyproject.toml $(RUST_SOURCES)
+	$(MATURIN) develop --release
+	touch $@
+
+$(VENV)/extra-%.txt: pyproject.toml | $(VENV)/made
+	$(PY) -c 'import pathlib, tomllib; \
+		print(*tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]["optional-dependencies"]["$*"], sep="\n")' > $@.new
+	$(PY) -m pip install --quiet -r $@.new
+	mv $@.new $@

@@ -1,0 +1,23 @@
+"""Exact and fast cross entropy, softmax and log-sum-exp on the CPU, with torch's names, for NumPy arrays."""
+
+from crossent import _core
+from crossent.exceptions import LikelyMistakeWarning
+from crossent.losses import cross_entropy, nll_loss
+from crossent.rows import log_sigmoid, log_softmax, logsumexp, softmax
+from crossent.settings import get_num_threads, set_num_threads, show_versions
+
+__version__: str = _core.build_info()["version"]
+
+__all__ = [
+    "LikelyMistakeWarning",
+    "__version__",
+    "cross_entropy",
+    "get_num_threads",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "nll_loss",
+    "set_num_threads",
+    "show_versions",
+    "softmax",
+]

@@ -1,0 +1,8 @@
+"""`python -m crossent` is the command `crossent`."""
+
+import sys
+
+from crossent.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

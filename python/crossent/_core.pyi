@@ -1,0 +1,67 @@
+"""The compiled module: the checks and the numbers. Private; every argument is always given, by position."""
+
+from typing import Any, Literal, TypedDict, type_check_only
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from crossent.interop import ArrayInput
+
+__all__ = [
+    "build_info",
+    "cross_entropy",
+    "get_num_threads",
+    "log_sigmoid",
+    "log_softmax",
+    "logsumexp",
+    "nll_loss",
+    "score_rows",
+    "set_num_threads",
+    "softmax",
+]
+
+@type_check_only
+class _BuildInfo(TypedDict):
+    version: str
+    profile: Literal["release", "debug"]
+    isa: str
+    available_isas: list[str]
+    threads: int
+
+def cross_entropy(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    axis: int | None,
+    where: ArrayInput | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def nll_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    ignore_index: int,
+    reduction: str,
+    axis: int | None,
+    where: ArrayInput | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def log_softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def log_sigmoid(x: ArrayInput, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def logsumexp(
+    x: ArrayInput, axis: int | tuple[int, ...] | None, keepdims: bool, out: NDArray[Any] | None, /
+) -> Any: ...
+def score_rows(
+    logits: ArrayInput, target: ArrayInput, ignore_index: int, axis: int, /
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]: ...
+def set_num_threads(n: int, /) -> None: ...
+def get_num_threads() -> int: ...
+def build_info() -> _BuildInfo: ...

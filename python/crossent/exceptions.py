@@ -1,0 +1,17 @@
+"""The warnings of this package. Its errors are Python's own classes."""
+
+
+class LikelyMistakeWarning(UserWarning):
+    """The arguments are allowed, but look like a mistake that changes the result.
+
+    For example probabilities given as logits, or a batch in which every row is ignored. The result is what
+    the arguments ask for all the same. To allow it, use ``warnings.filterwarnings("ignore",
+    category=crossent.LikelyMistakeWarning)``; to find the place, use ``"error"`` instead of ``"ignore"``.
+    """
+
+
+class NothingCountedWarning(LikelyMistakeWarning, RuntimeWarning):
+    """A mean over no rows: the batch is empty or every row is ignored, so the result is nan.
+
+    It is a RuntimeWarning too, as NumPy's own "Mean of empty slice" is.
+    """

@@ -1,0 +1,179 @@
+//! Everything that can be wrong with a call.
+
+use std::fmt;
+
+/// Why a call was refused. Nothing has been written when it is returned.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Error {
+    /// An axis that the array does not have.
+    AxisOutOfRange {
+        /// As given.
+        axis: isize,
+        /// Dimensions of the array.
+        ndim: usize,
+    },
+    /// The input has too few dimensions for a loss.
+    TooFewDimensions,
+    /// The target's shape fits neither class indices nor class probabilities.
+    TargetShape {
+        /// Of the input.
+        input: Vec<usize>,
+        /// The class axis, counted from the front.
+        axis: usize,
+        /// Of the target.
+        target: Vec<usize>,
+        /// Whether the target holds floating-point numbers.
+        floating: bool,
+    },
+    /// Another argument's shape is not the one required.
+    Shape {
+        /// The argument.
+        name: &'static str,
+        /// As given.
+        got: Vec<usize>,
+        /// As required.
+        expected: Vec<usize>,
+    },
+    /// The class weights are not one for each class.
+    WeightLength {
+        /// As given.
+        got: usize,
+        /// Classes.
+        classes: usize,
+    },
+    /// `label_smoothing` outside [0, 1].
+    LabelSmoothing(f64),
+    /// `ignore_index` >= 0 with class probabilities.
+    IgnoreIndexWithProbabilities(i64),
+    /// `nll_loss` takes class indices only.
+    ProbabilitiesNotSupported,
+    /// A class index that is neither a class nor ignored.
+    TargetOutOfRange {
+        /// The first row, as an index into the target.
+        index: Vec<usize>,
+        /// The class index.
+        value: i128,
+        /// Classes.
+        classes: usize,
+        /// The index that would have been ignored.
+        ignore_index: i64,
+    },
+    /// `CROSSENT_ISA` names an unknown or absent level.
+    UnknownIsa {
+        /// As given.
+        name: String,
+        /// The levels of this machine.
+        available: Vec<&'static str>,
+    },
+    /// The pool of threads could not be started.
+    ThreadPool(String),
+    /// The caller's interrupt check said stop.
+    Interrupted,
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::AxisOutOfRange { axis, ndim } => write!(
+                f,
+                "axis is out of range: got {axis}, expected {} for an array of {ndim} dimension{}",
+                if *ndim == 0 { "none".to_owned() } else { format!("{} to {}", -(*ndim as isize), ndim - 1) },
+                if *ndim == 1 { "" } else { "s" },
+            ),
+            Error::TooFewDimensions => write!(
+                f,
+                "input has no class axis: got a 0-dimensional array, expected (C,), (N, C) or (N, C, d1, ..., dk)"
+            ),
+            Error::TargetShape { input, axis, target, floating } => {
+                let mut rows = input.clone();
+                rows.remove(*axis);
+                write!(
+                    f,
+                    "target does not fit the input: got target of shape {}, expected {} (class indices) for an input of \
+                     shape {} with classes along axis {axis}, or {} in a floating dtype (class probabilities)",
+                    shape(target),
+                    shape(&rows),
+                    shape(input),
+                    shape(input),
+                )?;
+                if *floating && *target == rows {
+                    write!(f, "; class indices must have an integer dtype: use target.astype(numpy.int64)")?;
+                } else if !floating && target == input {
+                    write!(
+                        f,
+                        "; class probabilities must have a floating dtype: use target.astype(numpy.float32)"
+                    )?;
+                } else if target.iter().product::<usize>() == rows.iter().product::<usize>() {
+                    write!(
+                        f,
+                        "; the number of elements fits: reshape the target, or name the class axis with axis="
+                    )?;
+                }
+                Ok(())
+            }
+            Error::Shape { name, got, expected } => {
+                write!(f, "{name} has the wrong shape: got {}, expected {}", shape(got), shape(expected))
+            }
+            Error::WeightLength { got, classes } => write!(
+                f,
+                "weight must hold one number for each class: got {got}, expected {classes}; is the class axis right (axis=)?"
+            ),
+            Error::LabelSmoothing(got) => {
+                write!(f, "label_smoothing is out of range: got {got}, expected a number from 0.0 to 1.0")
+            }
+            Error::IgnoreIndexWithProbabilities(got) => write!(
+                f,
+                "ignore_index has no meaning for class probabilities: got {got}, expected the default; to leave rows out, use where="
+            ),
+            Error::ProbabilitiesNotSupported => write!(
+                f,
+                "nll_loss takes class indices: got a floating target, expected an integer dtype; for class probabilities use cross_entropy"
+            ),
+            Error::TargetOutOfRange { index, value, classes, ignore_index } => {
+                let index: Vec<String> = index.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "Target {value} is out of bounds: got target[{}] = {value}, expected 0 to {} ({classes} classes) or \
+                     ignore_index = {ignore_index}; padding or a special id? pass ignore_index={value} to leave such rows out",
+                    if index.is_empty() { "()".to_owned() } else { index.join(", ") },
+                    *classes as i128 - 1,
+                )
+            }
+            Error::UnknownIsa { name, available } => write!(
+                f,
+                "CROSSENT_ISA names no instruction set of this machine: got '{name}', expected one of {}; unset it to use the best",
+                available.join(", ")
+            ),
+            Error::ThreadPool(why) => {
+                write!(f, "the threads could not be started: {why}; try set_num_threads(1)")
+            }
+            Error::Interrupted => write!(f, "interrupted"),
+        }
+    }
+}
+
+/// A shape as Python prints it.
+fn shape(dims: &[usize]) -> String {
+    match dims {
+        [one] => format!("({one},)"),
+        _ => format!("({})", dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_what_was_given_and_what_was_expected() {
+        let error = Error::TargetOutOfRange { index: vec![3], value: 7, classes: 5, ignore_index: -100 };
+        let text = error.to_string();
+        for part in ["target[3] = 7", "0 to 4", "5 classes", "ignore_index = -100"] {
+            assert!(text.contains(part), "{text}");
+        }
+        let error = Error::TargetShape { input: vec![4, 3], axis: 1, target: vec![3], floating: false };
+        assert!(error.to_string().contains("expected (4,) (class indices)"), "{error}");
+    }
+}

@@ -1,0 +1,367 @@
+//! The number as it is stored: what the four dtypes share, and the only place where they differ.
+
+use fearless_simd::prelude::*;
+use fearless_simd::{f32x16, f64x8, u16x16, u32x16};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::real::Real;
+
+/// A floating-point type that arrays hold: `f16`, `bf16`, `f32` or `f64`.
+///
+/// The first two are widened to `f32` as they are loaded and rounded once as they are stored.
+#[expect(private_bounds, reason = "the vectors are nobody else's business")]
+pub trait Element: Copy + Send + Sync + 'static + Lanes {
+    /// The type's name in NumPy.
+    const NAME: &'static str;
+
+    /// As `f64`, exactly.
+    fn to_f64(self) -> f64;
+    /// From `f64`, rounded to nearest even.
+    fn from_f64(x: f64) -> Self;
+}
+
+/// How elements go into and out of vectors.
+pub(crate) trait Lanes: Sized {
+    type Real: Real;
+
+    /// Minus infinity: it fills the lanes behind the end of a row.
+    const PADDING: Self;
+
+    /// Loads a slice of exactly `Real::LANES` elements.
+    fn load<S: Simd>(simd: S, from: &[Self]) -> <Self::Real as Real>::V<S>;
+    /// Stores into a slice of exactly `Real::LANES` elements.
+    fn store<S: Simd>(v: <Self::Real as Real>::V<S>, to: &mut [Self]);
+    /// One element, widened.
+    fn to_real(self) -> Self::Real;
+    /// One element, rounded to nearest even.
+    fn from_real(x: Self::Real) -> Self;
+}
+
+/// The kernels' number of an element type.
+pub(crate) type RealOf<E> = <E as Lanes>::Real;
+/// The kernels' vector of an element type.
+pub(crate) type Vector<E, S> = <<E as Lanes>::Real as Real>::V<S>;
+
+impl Element for f32 {
+    const NAME: &'static str = "float32";
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> f32 {
+        x as f32
+    }
+}
+
+impl Lanes for f32 {
+    type Real = f32;
+    const PADDING: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[f32]) -> f32x16<S> {
+        f32x16::from_slice(simd, from)
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(v: f32x16<S>, to: &mut [f32]) {
+        v.store_slice(to);
+    }
+
+    #[inline(always)]
+    fn to_real(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn from_real(x: f32) -> f32 {
+        x
+    }
+}
+
+impl Element for f64 {
+    const NAME: &'static str = "float64";
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> f64 {
+        x
+    }
+}
+
+impl Lanes for f64 {
+    type Real = f64;
+    const PADDING: f64 = f64::NEG_INFINITY;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[f64]) -> f64x8<S> {
+        f64x8::from_slice(simd, from)
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(v: f64x8<S>, to: &mut [f64]) {
+        v.store_slice(to);
+    }
+
+    #[inline(always)]
+    fn to_real(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn from_real(x: f64) -> f64 {
+        x
+    }
+}
+
+impl Element for bf16 {
+    const NAME: &'static str = "bfloat16";
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self.to_real())
+    }
+
+    fn from_f64(x: f64) -> bf16 {
+        bf16::from_f32(to_odd(x))
+    }
+}
+
+impl Lanes for bf16 {
+    type Real = f32;
+    const PADDING: bf16 = bf16::NEG_INFINITY;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[bf16]) -> f32x16<S> {
+        f32x16::from_bits(widen_u16(simd, from.reinterpret_cast()) << 16)
+    }
+
+    // Round to nearest even: add half of the last place, less one where that place is even. A nan
+    // keeps its upper half and becomes quiet.
+    #[inline(always)]
+    fn store<S: Simd>(v: f32x16<S>, to: &mut [bf16]) {
+        let bits = v.to_bits();
+        let odd = (bits >> 16) & 1;
+        let rounded = (bits + odd + 0x7fff) >> 16;
+        let quiet = (bits >> 16) | 0x40;
+        let halves = v.simd_eq(v).select(rounded, quiet);
+        let (low, high) = halves.split();
+        let narrow: u16x16<S> = low.narrow(high);
+        narrow.store_slice(to.reinterpret_cast_mut());
+    }
+
+    #[inline(always)]
+    fn to_real(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[inline(always)]
+    fn from_real(x: f32) -> bf16 {
+        bf16::from_f32(x)
+    }
+}
+
+impl Element for f16 {
+    const NAME: &'static str = "float16";
+
+    fn to_f64(self) -> f64 {
+        f64::from(self.to_real())
+    }
+
+    fn from_f64(x: f64) -> f16 {
+        f16::from_f32_const(to_odd(x))
+    }
+}
+
+impl Lanes for f16 {
+    type Real = f32;
+    const PADDING: f16 = f16::NEG_INFINITY;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, from: &[f16]) -> f32x16<S> {
+        let from: &[u16] = from.reinterpret_cast();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some(avx512) = simd.level().as_avx512() {
+                return f32x16::load_array(simd, x86::widen_avx512(avx512, from));
+            }
+            if let Some(avx2) = simd.level().as_avx2() {
+                let (low, high) = from.split_at(8);
+                let mut wide = [0.0; 16];
+                wide[..8].copy_from_slice(&x86::widen_avx2(avx2, low));
+                wide[8..].copy_from_slice(&x86::widen_avx2(avx2, high));
+                return f32x16::load_array(simd, wide);
+            }
+        }
+        // The exponent field lands 112 too low: the multiplication corrects it, and makes subnormal halves
+        // normal. Infinities and nans get the full exponent.
+        let half = widen_u16(simd, from);
+        let magnitude = half & 0x7fff;
+        let sign = (half & 0x8000) << 16;
+        let scaled = f32x16::from_bits(magnitude << 13) * f32::from_bits(0x7780_0000);
+        let special = magnitude.simd_ge(u32x16::splat(simd, 0x7c00));
+        let bits =
+            scaled.to_bits() | special.select(u32x16::splat(simd, 0x7f80_0000), u32x16::splat(simd, 0));
+        f32x16::from_bits(bits | sign)
+    }
+
+    #[inline(always)]
+    fn store<S: Simd>(v: f32x16<S>, to: &mut [f16]) {
+        let wide = v.to_array();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let to: &mut [u16] = to.reinterpret_cast_mut();
+            if let Some(avx512) = v.token().level().as_avx512() {
+                to.copy_from_slice(&x86::narrow_avx512(avx512, &wide));
+                return;
+            }
+            if let Some(avx2) = v.token().level().as_avx2() {
+                to[..8].copy_from_slice(&x86::narrow_avx2(avx2, &wide[..8]));
+                to[8..].copy_from_slice(&x86::narrow_avx2(avx2, &wide[8..]));
+                return;
+            }
+        }
+        for (to, from) in to.iter_mut().zip(wide) {
+            *to = f16::from_f32_const(from);
+        }
+    }
+
+    #[inline(always)]
+    fn to_real(self) -> f32 {
+        self.to_f32_const()
+    }
+
+    #[inline(always)]
+    fn from_real(x: f32) -> f16 {
+        f16::from_f32_const(x)
+    }
+}
+
+/// x as `f32`, rounded to odd: rounding that to a half is rounding x itself, once (Boldo and Melquiond 2008).
+/// (The `half` crate's own conversions look at the upper 32 bits of x only.)
+fn to_odd(x: f64) -> f32 {
+    let nearest = x as f32;
+    if f64::from(nearest) == x || !nearest.is_finite() {
+        return nearest;
+    }
+    let beyond = u32::from(f64::from(nearest).abs() > x.abs());
+    f32::from_bits((nearest.to_bits() - beyond) | 1)
+}
+
+#[inline(always)]
+fn widen_u16<S: Simd>(simd: S, from: &[u16]) -> u32x16<S> {
+    let (low, high) = u16x16::from_slice(simd, from).widen();
+    low.combine(high)
+}
+
+/// F16C: the one conversion that the portable vectors lack.
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use core::arch::x86_64::{
+        _MM_FROUND_TO_NEAREST_INT, _mm256_cvtph_ps, _mm256_cvtps_ph, _mm512_cvtph_ps, _mm512_cvtps_ph,
+    };
+
+    use fearless_simd::prelude::*;
+    use fearless_simd::{f32x8, f32x16, u16x8, u16x16};
+
+    fearless_simd::kernel!(
+        #[inline(always)]
+        pub(super) fn widen_avx512(avx512: Avx512, from: &[u16]) -> [f32; 16] {
+            let wide: f32x16<_> = _mm512_cvtph_ps(u16x16::from_slice(avx512, from).into()).simd_into(avx512);
+            wide.to_array()
+        }
+    );
+
+    fearless_simd::kernel!(
+        #[inline(always)]
+        pub(super) fn widen_avx2(avx2: Avx2, from: &[u16]) -> [f32; 8] {
+            let wide: f32x8<_> = _mm256_cvtph_ps(u16x8::from_slice(avx2, from).into()).simd_into(avx2);
+            wide.to_array()
+        }
+    );
+
+    fearless_simd::kernel!(
+        #[inline(always)]
+        pub(super) fn narrow_avx512(avx512: Avx512, from: &[f32; 16]) -> [u16; 16] {
+            let from = f32x16::load_array_ref(avx512, from);
+            let half: u16x16<_> = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(from.into()).simd_into(avx512);
+            half.to_array()
+        }
+    );
+
+    fearless_simd::kernel!(
+        #[inline(always)]
+        pub(super) fn narrow_avx2(avx2: Avx2, from: &[f32]) -> [u16; 8] {
+            let from = f32x8::from_slice(avx2, from);
+            let half: u16x8<_> = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(from.into()).simd_into(avx2);
+            half.to_array()
+        }
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use fearless_simd::dispatch;
+
+    use super::*;
+    use crate::kernel::isa;
+
+    #[test]
+    fn every_half_widens_exactly_on_every_level() {
+        for (name, level) in isa::available() {
+            for start in (0..=u16::MAX).step_by(16) {
+                let bits: Vec<u16> = (start..=start + 15).collect();
+                let half: Vec<f16> = bits.iter().map(|b| f16::from_bits(*b)).collect();
+                let brain: Vec<bf16> = bits.iter().map(|b| bf16::from_bits(*b)).collect();
+                let (wide_half, wide_brain) = dispatch!(level, simd => {
+                    (f16::load(simd, &half).to_array(), bf16::load(simd, &brain).to_array())
+                });
+                for i in 0..16 {
+                    let same = |a: f32, b: f32| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+                    assert!(same(wide_half[i], half[i].to_f32_const()), "{name} f16 {:#x}", bits[i]);
+                    assert!(same(wide_brain[i], brain[i].to_f32()), "{name} bf16 {:#x}", bits[i]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn doubles_round_to_halves_once() {
+        // Just above and below the middle of two neighbours, by less than an f32 can tell.
+        assert_eq!(<bf16 as Element>::from_f64(1.003_906_25 + 1e-12).to_f32(), 1.007_812_5);
+        assert_eq!(<bf16 as Element>::from_f64(1.003_906_25 - 1e-12).to_f32(), 1.0);
+        assert_eq!(<f16 as Element>::from_f64(1.000_488_281_25 + 1e-12).to_f32(), 1.000_976_6);
+        assert_eq!(<f16 as Element>::from_f64(1.000_488_281_25 - 1e-12).to_f32(), 1.0);
+        assert_eq!(<f16 as Element>::from_f64(-1e300), f16::NEG_INFINITY);
+        assert!(<f16 as Element>::from_f64(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn halves_round_to_nearest_even_on_every_level() {
+        for (name, level) in isa::available() {
+            for i in 0..20_000_u32 {
+                let xs: [f32; 16] = core::array::from_fn(|lane| {
+                    f32::from_bits((i * 16 + lane as u32).wrapping_mul(2_654_435_761))
+                });
+                let (mut half, mut brain) = ([f16::ZERO; 16], [bf16::ZERO; 16]);
+                dispatch!(level, simd => {
+                    f16::store(f32x16::load_array(simd, xs), &mut half);
+                    bf16::store(f32x16::load_array(simd, xs), &mut brain);
+                });
+                for lane in 0..16 {
+                    let x = xs[lane];
+                    let (h, b) = (f16::from_f32_const(x), bf16::from_f32(x));
+                    assert!(half[lane] == h || (x.is_nan() && half[lane].is_nan()), "{name} f16 {x}");
+                    assert!(brain[lane] == b || (x.is_nan() && brain[lane].is_nan()), "{name} bf16 {x}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The sum of q (max - x) over the classes: what label smoothing and class probabilities add to
+//! `log1p(rest)`. All terms of a distribution q have one sign, so nothing cancels.
+//!
+//! A class with q = 0 adds nothing, even where its logit is infinite.
+
+use fearless_simd::f64x8;
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::TILE;
+use super::element::{Element, RealOf, Vector};
+use super::real::Real;
+use super::wide::padded;
+
+/// The sum of q (max - x) over a stretch of one row.
+#[simd]
+pub(crate) fn row_gap<S: Simd, E: Element>(simd: S, x: &[E], q: &[f64], max: f64) -> f64 {
+    let lanes = RealOf::<E>::LANES;
+    let max = f64x8::splat(simd, max);
+    let mut acc = [[f64x8::splat(simd, 0.0); 2]; 2];
+    let mut add = |chain: usize, x: Vector<E, S>, q: &[f64]| {
+        let x = RealOf::<E>::widen(x);
+        for half in 0..RealOf::<E>::HALVES {
+            let q = f64x8::from_slice(simd, &q[8 * half..8 * half + 8]);
+            acc[chain][half] = weighted(q, max - x[half], acc[chain][half]);
+        }
+    };
+    let (xs, qs) = (x.chunks_exact(lanes), q.chunks_exact(lanes));
+    let (x_last, q_last) = (xs.remainder(), qs.remainder());
+    for (i, (x, q)) in xs.zip(qs).enumerate() {
+        add(i % 2, E::load(simd, x), q);
+    }
+    if !x_last.is_empty() {
+        let mut q = [0.0; 16];
+        q[..q_last.len()].copy_from_slice(q_last);
+        add(0, padded(simd, x_last), &q);
+    }
+    let mut sum = (acc[0][0] + acc[1][0]).reduce_sum();
+    if RealOf::<E>::HALVES == 2 {
+        sum += (acc[0][1] + acc[1][1]).reduce_sum();
+    }
+    sum
+}
+
+/// The q of a packed tile.
+#[derive(Clone, Copy)]
+pub(crate) enum TileWeights<'a> {
+    /// One for each class, the same for all rows.
+    Class(&'a [f64]),
+    /// One for each class and row, packed as the logits are.
+    Entry(&'a [f64]),
+}
+
+/// The sum of q (max - x) over all classes, for each of the first `rows` rows of a packed tile.
+#[simd]
+pub(crate) fn tile_gap<S: Simd, R: Real>(
+    simd: S,
+    packed: &[R],
+    q: TileWeights<'_>,
+    rows: usize,
+    max: &[R; TILE],
+    gap: &mut [f64; TILE],
+) {
+    for lane in (0..rows).step_by(R::LANES) {
+        let m = R::widen(R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]));
+        let mut acc = [f64x8::splat(simd, 0.0); 2];
+        for (c, x) in packed.chunks_exact(TILE).enumerate() {
+            let x = R::widen(R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]));
+            for half in 0..R::HALVES {
+                let at = lane + 8 * half;
+                let q = match q {
+                    TileWeights::Class(q) => f64x8::splat(simd, q[c]),
+                    TileWeights::Entry(q) => f64x8::from_slice(simd, &q[c * TILE + at..c * TILE + at + 8]),
+                };
+                acc[half] = weighted(q, m[half] - x[half], acc[half]);
+            }
+        }
+        for half in 0..R::HALVES {
+            acc[half].store_slice(&mut gap[lane + 8 * half..lane + 8 * half + 8]);
+        }
+    }
+}
+
+/// acc + q d, where q = 0 adds nothing.
+#[inline(always)]
+fn weighted<S: Simd>(q: f64x8<S>, d: f64x8<S>, acc: f64x8<S>) -> f64x8<S> {
+    let zero = f64x8::splat(q.token(), 0.0);
+    q.mul_add(q.simd_eq(zero).select(zero, d), acc)
+}

@@ -1,0 +1,99 @@
+//! The instruction set in use: the best that the machine has, or the one `CROSSENT_ISA` names.
+
+use std::sync::LazyLock;
+
+use fearless_simd::Level;
+
+use crate::error::Error;
+
+static SELECTED: LazyLock<Result<Level, String>> = LazyLock::new(|| match std::env::var("CROSSENT_ISA") {
+    Ok(name) if !name.is_empty() => by_name(&name).ok_or(name),
+    _ => Ok(Level::new()),
+});
+
+/// The level all kernels of this process run on.
+///
+/// # Errors
+/// [`Error::UnknownIsa`] if `CROSSENT_ISA` names a level that does not exist or that this machine lacks.
+pub fn selected() -> Result<Level, Error> {
+    SELECTED.clone().map_err(|name| Error::UnknownIsa {
+        name,
+        available: available().iter().map(|(name, _)| *name).collect(),
+    })
+}
+
+/// The levels of this machine with their names, best first.
+#[must_use]
+pub fn available() -> Vec<(&'static str, Level)> {
+    let best = Level::new();
+    let mut levels = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        levels.extend(best.as_avx512().map(|t| ("avx512", Level::Avx512(t))));
+        levels.extend(best.as_avx2().map(|t| ("avx2", Level::Avx2(t))));
+        levels.extend(best.as_sse4_2().map(|t| ("sse4.2", Level::Sse4_2(t))));
+        levels.extend(best.as_sse2().map(|t| ("sse2", Level::Sse2(t))));
+    }
+    #[cfg(target_arch = "aarch64")]
+    levels.extend(best.as_neon().map(|t| ("neon", Level::Neon(t))));
+    // Where a vector unit is part of the baseline, the scalar level is not compiled in.
+    if best.is_fallback() {
+        levels.push(("fallback", best));
+    }
+    levels
+}
+
+/// The name of a level, as `CROSSENT_ISA` spells it.
+#[must_use]
+pub fn name(level: Level) -> &'static str {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) => "avx512",
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(_) => "avx2",
+        #[cfg(target_arch = "x86_64")]
+        Level::Sse4_2(_) => "sse4.2",
+        #[cfg(target_arch = "x86_64")]
+        Level::Sse2(_) => "sse2",
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(_) => "neon",
+        _ => "fallback",
+    }
+}
+
+fn by_name(name: &str) -> Option<Level> {
+    available().into_iter().find(|(known, _)| *known == name).map(|(_, level)| level)
+}
+
+/// Whether the level multiplies and adds with one rounding. Known when the kernel is compiled.
+#[inline(always)]
+pub(crate) fn has_fma(level: Level) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level.as_avx2().is_some();
+    #[cfg(target_arch = "aarch64")]
+    return level.as_neon().is_some();
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        let _ = level;
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_levels_are_inverse() {
+        for (known, level) in available() {
+            assert_eq!(name(level), known);
+            assert_eq!(by_name(known).map(name), Some(known));
+        }
+        assert!(by_name("mmx").is_none());
+    }
+
+    #[test]
+    fn the_best_level_comes_first() {
+        assert_eq!(available()[0].0, name(Level::new()));
+    }
+}

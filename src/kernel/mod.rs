@@ -1,0 +1,47 @@
+//! The mathematics of one row, or of one tile of rows, generic over the SIMD level.
+//!
+//! Every file does one step on slices and returns numbers: no `Result`, no allocation, no options.
+//!
+//! | file | step |
+//! |---|---|
+//! | [`isa`] | which instruction set runs |
+//! | [`element`] | the stored number (f16, bf16, f32, f64), loaded as and stored from a vector |
+//! | [`real`] | the number computed with (f32 or f64) and its vector of 512 bits |
+//! | [`exp`] | `exp`, written as a power of two times `1 + q` |
+//! | [`log`] | `log1p` |
+//! | [`wide`] | max and sum of exponentials of a long row, lanes across the classes |
+//! | [`narrow`] | the same for a tile of short rows, lanes across the rows |
+//! | [`finish`] | from max and sum to `log1p(rest)`, lanes across the rows |
+//! | [`gap`] | the sum of q (max - x), for label smoothing and class probabilities |
+//! | [`output`] | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
+//!
+//! All vectors have the fixed width of 512 bits, whatever the registers are, and every operation is
+//! written once: each level with a fused multiply-add therefore gives the same bits.
+
+/// f(0) and f(1): the two halves of a vector of `f32` as `f64`. (The library's array functions are not inlined
+/// reliably into functions that carry an instruction set; a vector that is not is slower by ten times.)
+#[inline(always)]
+pub(crate) fn halves<T>(f: impl Fn(usize) -> T) -> [T; 2] {
+    [f(0), f(1)]
+}
+
+pub mod element;
+pub(crate) mod exp;
+pub(crate) mod finish;
+pub(crate) mod gap;
+pub mod isa;
+pub(crate) mod log;
+pub(crate) mod narrow;
+pub(crate) mod output;
+pub(crate) mod real;
+pub(crate) mod wide;
+
+/// Rows in a tile: the unit in which targets are read, losses are formed and short rows are packed.
+pub(crate) const TILE: usize = 64;
+
+/// The most classes that a row may have to be packed into a tile with its neighbours.
+pub(crate) const NARROW: usize = 64;
+
+/// Elements of a row that are treated together: 4 KiB of `f32`, which stay in the first-level cache
+/// between finding their maximum and adding their exponentials.
+pub(crate) const BLOCK: usize = 1024;

@@ -1,0 +1,169 @@
+//! What goes back into an array of the logits' shape: `log_softmax`, `softmax`, `log_sigmoid`.
+
+use fearless_simd::f64x8;
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::element::{Element, RealOf, Vector};
+use super::exp::{Pivot, own_term, parts, pivot, power_of_two, term};
+use super::finish::TileSums;
+use super::log::log1p;
+use super::real::Real;
+use super::{TILE, halves};
+
+/// A function of an element, given what its row has come to.
+///
+/// `Row` holds the row's numbers in vectors: the same in all lanes for a long row, one row per lane
+/// in a packed tile. One definition serves both.
+pub(crate) trait RowFunction: Copy + Send + Sync {
+    type Row<S: Simd, R: Real>: Copy;
+
+    /// From the maxima and the finished sums of as many rows as there are lanes.
+    fn row<S: Simd, R: Real>(max: R::V<S>, rest: [f64x8<S>; 2], log1p_rest: [f64x8<S>; 2])
+    -> Self::Row<S, R>;
+    /// The function's value at x.
+    fn apply<S: Simd, R: Real>(x: R::V<S>, row: &Self::Row<S, R>) -> R::V<S>;
+}
+
+/// x - log sum exp(x), in f64, rounded once.
+#[derive(Clone, Copy)]
+pub(crate) struct LogSoftmax;
+
+impl RowFunction for LogSoftmax {
+    type Row<S: Simd, R: Real> = ([f64x8<S>; 2], [f64x8<S>; 2]);
+
+    #[inline(always)]
+    fn row<S: Simd, R: Real>(max: R::V<S>, _: [f64x8<S>; 2], log1p_rest: [f64x8<S>; 2]) -> Self::Row<S, R> {
+        (R::widen(max), log1p_rest)
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd, R: Real>(x: R::V<S>, (max, log1p_rest): &Self::Row<S, R>) -> R::V<S> {
+        let x = R::widen(x);
+        R::narrow([(x[0] - max[0]) - log1p_rest[0], (x[1] - max[1]) - log1p_rest[1]])
+    }
+}
+
+/// exp(x - log sum exp(x)) = 2^(n - p) (1 + q) c with c = 1 / (exp(`t_max`) (1 + rest)).
+///
+/// c is kept in two parts, so that the only roundings of size are those of q and of the result.
+#[derive(Clone, Copy)]
+pub(crate) struct Softmax;
+
+impl RowFunction for Softmax {
+    type Row<S: Simd, R: Real> = (Pivot<R::V<S>>, R::V<S>, R::V<S>);
+
+    #[inline(always)]
+    fn row<S: Simd, R: Real>(max: R::V<S>, rest: [f64x8<S>; 2], _: [f64x8<S>; 2]) -> Self::Row<S, R> {
+        let p = pivot::<S, R>(max);
+        let own = own_term::<S, R>(max, &p);
+        let one = f64x8::splat(max.token(), power_of_two(R::SCALE));
+        let c = halves(
+            #[inline(always)]
+            |half| one / (own[half] * (rest[half] + 1.0)),
+        );
+        let high = R::narrow(c);
+        let rounded = R::widen(high);
+        (p, high, R::narrow([c[0] - rounded[0], c[1] - rounded[1]]))
+    }
+
+    #[inline(always)]
+    fn apply<S: Simd, R: Real>(x: R::V<S>, (p, high, low): &Self::Row<S, R>) -> R::V<S> {
+        let (s, q) = parts::<S, R>(x, p);
+        let scaled = (high.mul_add(q, *low) + *high) * s;
+        scaled * R::from_f64(power_of_two(-R::SCALE))
+    }
+}
+
+/// A stretch of one row: `out` = f(x), both of the same length.
+#[simd]
+pub(crate) fn apply_to_row<S: Simd, E: Element, F: RowFunction>(
+    simd: S,
+    x: &[E],
+    sums: &TileSums<RealOf<E>>,
+    i: usize,
+    out: &mut [E],
+) {
+    let lanes = RealOf::<E>::LANES;
+    let both = |value| [f64x8::splat(simd, value); 2];
+    let row = F::row::<S, RealOf<E>>(
+        Vector::<E, S>::splat(simd, sums.max[i]),
+        both(sums.rest[i]),
+        both(sums.log1p_rest[i]),
+    );
+    map(
+        x,
+        out,
+        lanes,
+        #[inline(always)]
+        |x, out| E::store(F::apply::<S, RealOf<E>>(E::load(simd, x), &row), out),
+    );
+}
+
+/// A packed tile, in place.
+#[simd]
+pub(crate) fn apply_to_tile<S: Simd, R: Real, F: RowFunction>(
+    simd: S,
+    packed: &mut [R],
+    sums: &TileSums<R>,
+    rows: usize,
+) {
+    for lane in (0..rows).step_by(R::LANES) {
+        let load = |from: &[f64; TILE]| {
+            halves(
+                #[inline(always)]
+                |half| {
+                    let at = lane + 8 * (half % R::HALVES);
+                    f64x8::from_slice(simd, &from[at..at + 8])
+                },
+            )
+        };
+        let max = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
+        let row = F::row::<S, R>(max, load(&sums.rest), load(&sums.log1p_rest));
+        for class in packed.chunks_exact_mut(TILE) {
+            let at = &mut class[lane..lane + R::LANES];
+            F::apply::<S, R>(R::V::<S>::from_slice(simd, at), &row).store_slice(at);
+        }
+    }
+}
+
+/// log(1 / (1 + exp(-x))) = min(x, 0) - log1p(exp(-|x|)), in f64, rounded once.
+#[simd]
+pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) {
+    let zero = f64x8::splat(simd, 0.0);
+    let p = pivot::<S, f64>(zero);
+    let unit = power_of_two(-f64::SCALE);
+    map(
+        x,
+        out,
+        RealOf::<E>::LANES,
+        #[inline(always)]
+        |x, out| {
+            let wide = RealOf::<E>::widen(E::load(simd, x));
+            let mut result = wide;
+            for half in 0..RealOf::<E>::HALVES {
+                let x = wide[half];
+                let e = term::<S, f64>(-x.abs(), &p) * unit;
+                // A nan goes through the exponential, whatever the selection does with it.
+                result[half] = x.simd_lt(zero).select(x, zero) - log1p(e);
+            }
+            E::store(RealOf::<E>::narrow(result), out);
+        },
+    );
+}
+
+/// Whole vectors, then a last one that is filled up.
+#[inline(always)]
+fn map<E: Element>(x: &[E], out: &mut [E], lanes: usize, mut f: impl FnMut(&[E], &mut [E])) {
+    let (xs, mut outs) = (x.chunks_exact(lanes), out.chunks_exact_mut(lanes));
+    let last = xs.remainder();
+    for (x, out) in xs.zip(&mut outs) {
+        f(x, out);
+    }
+    if !last.is_empty() {
+        let (mut from, mut to) = ([E::PADDING; 16], [E::PADDING; 16]);
+        from[..last.len()].copy_from_slice(last);
+        f(&from[..lanes], &mut to[..lanes]);
+        outs.into_remainder().copy_from_slice(&to[..last.len()]);
+    }
+}

@@ -1,0 +1,202 @@
+//! The number that kernels compute with: `f32` (for half precision too) or `f64`.
+
+use fearless_simd::prelude::*;
+use fearless_simd::{f32x16, f64x8};
+
+/// `f32` or `f64`, with its vector of 512 bits and the constants of its exponential.
+pub trait Real: SimdFloatElement + Send + Sync + 'static {
+    /// The vector: 16 `f32` or 8 `f64`, on every level.
+    type V<S: Simd>: SimdFloat<S, Element = Self>;
+    /// Lanes of [`Self::V`].
+    const LANES: usize;
+    /// The vector, widened: two vectors of `f64` for `f32`; for `f64` itself and a copy that is not used.
+    const HALVES: usize;
+
+    /// Minus infinity.
+    const NEG_INFINITY: Self;
+    /// Zero.
+    const ZERO: Self;
+    /// log2(e).
+    const LOG2_E: Self;
+    /// 1.5 * 2^(mantissa bits): adding it rounds to an integer, which then stands in the low bits.
+    const MAGIC: Self;
+    /// Mantissa bits.
+    const MANTISSA: u32;
+    /// Exponent bias plus [`Self::SCALE`].
+    const BIAS: Self;
+    /// Exponentials are kept times 2^SCALE, so that they stay normal numbers (and keep all their digits)
+    /// down to a gap whose exponential is below the smallest subnormal.
+    const SCALE: i32;
+    /// Up to this magnitude of the maximum, x is reduced as it is; above it, x - max is exact.
+    const PIVOT_LIMIT: Self;
+    /// ln 2.
+    const LN_2: Self;
+
+    /// x - n ln 2, exact to about 2^-26 (`f32`) or 2^-55 (`f64`) for |n| below 2^16.
+    fn reduce<S: Simd>(x: Self::V<S>, n: Self::V<S>) -> Self::V<S>;
+    /// exp(t) - 1 for |t| <= ln(2)/2, to the same accuracy.
+    fn expm1<S: Simd>(t: Self::V<S>) -> Self::V<S>;
+    /// The lanes as `f64`, lower half first.
+    fn widen<S: Simd>(v: Self::V<S>) -> [f64x8<S>; 2];
+    /// The inverse of [`Self::widen`], rounded once.
+    fn narrow<S: Simd>(halves: [f64x8<S>; 2]) -> Self::V<S>;
+    /// The sum of the lanes.
+    fn sum<S: Simd>(v: Self::V<S>) -> f64;
+    /// As `f64`.
+    fn to_f64(self) -> f64;
+    /// From `f64`, rounded.
+    fn from_f64(x: f64) -> Self;
+}
+
+impl Real for f32 {
+    type V<S: Simd> = f32x16<S>;
+    const LANES: usize = 16;
+    const HALVES: usize = 2;
+    const NEG_INFINITY: f32 = f32::NEG_INFINITY;
+    const ZERO: f32 = 0.0;
+    const LOG2_E: f32 = std::f32::consts::LOG2_E;
+    const MAGIC: f32 = 12_582_912.0;
+    const MANTISSA: u32 = 23;
+    const BIAS: f32 = 187.0;
+    const SCALE: i32 = 60;
+    const PIVOT_LIMIT: f32 = 32768.0;
+    const LN_2: f32 = std::f32::consts::LN_2;
+
+    // Cody and Waite. With a fused multiply-add the first product needs no spare bits: x and n HI are both
+    // multiples of 2^-24 (or n = 0), so their difference is exact. Without one, HI is split into two
+    // parts of 8 bits, whose products with a 16-bit n are exact.
+    #[inline(always)]
+    fn reduce<S: Simd>(x: f32x16<S>, n: f32x16<S>) -> f32x16<S> {
+        const HI: f32 = 0.693_147_2; // 0x1.62E43p-1
+        const LO: f32 = -1.904_654_2e-9; // -0x1.05C61p-29
+        const H1: f32 = 0.691_406_25; // 0x1.62p-1
+        const H2: f32 = 0.001_739_502; // 0x1.C8p-10
+        const H3: f32 = 1.428_606_8e-6; // 0x1.7F7D1Cp-20
+        let simd = x.token();
+        if super::isa::has_fma(simd.level()) {
+            let t = n.mul_add(f32x16::splat(simd, -HI), x);
+            n.mul_add(f32x16::splat(simd, -LO), t)
+        } else {
+            x - n * H1 - n * H2 - n * H3
+        }
+    }
+
+    // exp(t) = 1 + t + t^2 (c2 + c3 t + ... + c6 t^4); the coefficients interpolate
+    // (exp(t) - 1 - t) / t^2 at Chebyshev nodes, approximation error 2^-26.5 relative.
+    #[inline(always)]
+    fn expm1<S: Simd>(t: f32x16<S>) -> f32x16<S> {
+        const C2: f32 = 0.5;
+        const C3: f32 = 0.166_665_76;
+        const C4: f32 = 0.041_666_556;
+        const C5: f32 = 0.008_363_179;
+        const C6: f32 = 0.001_392_618_4;
+        let c = |value| f32x16::splat(t.token(), value);
+        let square = t * t;
+        let r = t.mul_add(c(C6), c(C5));
+        let r = t.mul_add(r, c(C4));
+        let r = t.mul_add(r, c(C3));
+        let r = t.mul_add(r, c(C2));
+        square.mul_add(r, t)
+    }
+
+    #[inline(always)]
+    fn widen<S: Simd>(v: f32x16<S>) -> [f64x8<S>; 2] {
+        let (low, high) = v.widen();
+        [low, high]
+    }
+
+    #[inline(always)]
+    fn narrow<S: Simd>([low, high]: [f64x8<S>; 2]) -> f32x16<S> {
+        low.narrow(high)
+    }
+
+    #[inline(always)]
+    fn sum<S: Simd>(v: f32x16<S>) -> f64 {
+        let (low, high) = v.widen();
+        (low + high).reduce_sum()
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> f32 {
+        x as f32
+    }
+}
+
+impl Real for f64 {
+    type V<S: Simd> = f64x8<S>;
+    const LANES: usize = 8;
+    const HALVES: usize = 1;
+    const NEG_INFINITY: f64 = f64::NEG_INFINITY;
+    const ZERO: f64 = 0.0;
+    const LOG2_E: f64 = std::f64::consts::LOG2_E;
+    const MAGIC: f64 = 6_755_399_441_055_744.0;
+    const MANTISSA: u32 = 52;
+    const BIAS: f64 = 1923.0;
+    const SCALE: i32 = 900;
+    const PIVOT_LIMIT: f64 = 32768.0;
+    const LN_2: f64 = std::f64::consts::LN_2;
+
+    // HI has 33 bits: its product with a 16-bit n is exact with and without a fused multiply-add.
+    #[inline(always)]
+    fn reduce<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> f64x8<S> {
+        const HI: f64 = 0.693_147_180_485_539_1; // 0x1.62E42FEFp-1
+        const LO: f64 = 7.440_617_110_012_397e-11; // 0x1.473DE6AF278EDp-34
+        let simd = x.token();
+        let t = n.mul_add(f64x8::splat(simd, -HI), x);
+        n.mul_add(f64x8::splat(simd, -LO), t)
+    }
+
+    // As for f32, to degree 11; approximation error 2^-55.8 relative.
+    #[inline(always)]
+    fn expm1<S: Simd>(t: f64x8<S>) -> f64x8<S> {
+        const C: [f64; 10] = [
+            0.500_000_000_000_000_1,
+            0.166_666_666_666_666_69,
+            0.041_666_666_666_624_13,
+            0.008_333_333_333_330_062,
+            0.001_388_888_891_721_371_7,
+            0.000_198_412_698_630_536_18,
+            2.480_152_129_595_437_6e-5,
+            2.755_726_845_969_706_4e-6,
+            2.762_008_844_540_974_6e-7,
+            2.510_038_549_551_032e-8,
+        ];
+        let c = |value| f64x8::splat(t.token(), value);
+        let square = t * t;
+        let mut r = c(C[9]);
+        for i in (0..9).rev() {
+            r = t.mul_add(r, c(C[i]));
+        }
+        square.mul_add(r, t)
+    }
+
+    #[inline(always)]
+    fn widen<S: Simd>(v: f64x8<S>) -> [f64x8<S>; 2] {
+        [v, v]
+    }
+
+    #[inline(always)]
+    fn narrow<S: Simd>(halves: [f64x8<S>; 2]) -> f64x8<S> {
+        halves[0]
+    }
+
+    #[inline(always)]
+    fn sum<S: Simd>(v: f64x8<S>) -> f64 {
+        v.reduce_sum()
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn from_f64(x: f64) -> f64 {
+        x
+    }
+}

@@ -1,0 +1,242 @@
+//! A long row, block by block: its maximum and the sum of the other classes' exponentials.
+//!
+//! The maximum of a block is known before its exponentials, because it was found while the block before
+//! was being summed; so memory is read once and always has something to overlap with. The
+//! maximum's own term, exactly 1, is kept out of the sum: a confident row keeps its digits.
+//!
+//! The terms of a block are added in an order that only their positions decide (four vectors to one, that
+//! to the accumulator), and the sums of blocks are compensated: the same bits everywhere, and a million
+//! equal classes cost no digits.
+
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::BLOCK;
+use super::element::{Element, RealOf, Vector};
+use super::exp::{Pivot, exp_f64, own_term, pivot, scale_down, term};
+use super::real::Real;
+
+/// Vectors that are in flight together.
+const CHAINS: usize = 4;
+
+/// What is known of a row when some of its blocks have been absorbed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowSum<R> {
+    /// The largest element so far.
+    pub max: R,
+    /// The sum of `term(x)` over all elements but one that equals `max`, and what its roundings lost.
+    sum: f64,
+    lost: f64,
+}
+
+impl<R: Real> RowSum<R> {
+    pub(crate) const EMPTY: Self = RowSum { max: R::NEG_INFINITY, sum: 0.0, lost: 0.0 };
+
+    /// The sum of the terms.
+    #[inline(always)]
+    pub(crate) fn total(&self) -> f64 {
+        self.sum + self.lost
+    }
+
+    /// Adds a block's sum (Knuth's exact addition).
+    #[inline(always)]
+    fn add(&mut self, block: f64) {
+        let new = self.sum + block;
+        let part = new - self.sum;
+        self.lost += (self.sum - (new - part)) + (block - part);
+        self.sum = new;
+    }
+}
+
+/// The largest element of a block; a nan may or may not show.
+#[simd]
+pub(crate) fn block_max<S: Simd, E: Element>(simd: S, block: &[E]) -> RealOf<E> {
+    let mut lanes = Maximum::<S, E>::new(simd);
+    lanes.absorb(block);
+    lanes.reduce()
+}
+
+/// Adds a block of at most [`BLOCK`] elements with maximum `block_max` to the row, and returns the
+/// maximum of `next` (minus infinity where that is empty).
+#[simd]
+pub(crate) fn absorb<S: Simd, E: Element>(
+    simd: S,
+    row: &mut RowSum<RealOf<E>>,
+    block: &[E],
+    block_max: RealOf<E>,
+    next: &[E],
+) -> RealOf<E> {
+    debug_assert!(block.len() <= BLOCK && next.len() <= BLOCK);
+    if block_max == RealOf::<E>::NEG_INFINITY {
+        // Nothing to add, but x86 may have dropped a nan from the maximum.
+        if block.iter().any(|x| x.to_f64().is_nan()) {
+            row.sum = f64::NAN;
+        }
+        return self::block_max(simd, next);
+    }
+    if block_max <= row.max {
+        let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, row.max));
+        let (sum, next_max) = sum_terms::<S, E, false>(simd, block, block_max, &p, next);
+        row.add(sum);
+        next_max
+    } else {
+        let v = Vector::<E, S>::splat(simd, block_max);
+        let p = pivot::<S, RealOf<E>>(v);
+        if row.max != RealOf::<E>::NEG_INFINITY {
+            row.sum = rescale::<S, RealOf<E>>(simd, *row, block_max);
+            row.lost = 0.0;
+        }
+        row.max = block_max;
+        let (sum, next_max) = sum_terms::<S, E, true>(simd, block, block_max, &p, next);
+        row.add(sum);
+        next_max
+    }
+}
+
+/// The row's sum, and the term of its maximum, in units of a new and larger maximum.
+#[simd]
+fn rescale<S: Simd, R: Real>(simd: S, row: RowSum<R>, new: R) -> f64 {
+    let (old_v, new_v) = (R::V::<S>::splat(simd, row.max), R::V::<S>::splat(simd, new));
+    let (old_p, new_p) = (pivot::<S, R>(old_v), pivot::<S, R>(new_v));
+    let own = |v, p: &Pivot<R::V<S>>| own_term::<S, R>(v, p)[0].as_slice()[0];
+    let total = row.total() + own(old_v, &old_p);
+    let (old_base, new_base) = (old_p.base.as_slice()[0], new_p.base.as_slice()[0]);
+    if old_base == R::ZERO && new_base == R::ZERO {
+        let n = old_p.n.as_slice()[0].to_f64() - new_p.n.as_slice()[0].to_f64();
+        scale_down(total, n as i32)
+    } else {
+        let gap = (row.max.to_f64() - new.to_f64()).max(-700.0);
+        let factor = exp_f64(<f64 as Real>::V::<S>::splat(simd, gap)).as_slice()[0];
+        total / own(old_v, &old_p) * own(new_v, &new_p) * if gap > -700.0 { factor } else { 0.0 }
+    }
+}
+
+/// The sum of a block's terms and the maximum of the next block, in one loop. With `IS_MAX` the block
+/// holds the row's maximum, of which one is left out.
+#[inline(always)]
+fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
+    simd: S,
+    block: &[E],
+    block_max: RealOf<E>,
+    p: &Pivot<Vector<E, S>>,
+    next: &[E],
+) -> (f64, RealOf<E>) {
+    let lanes = RealOf::<E>::LANES;
+    let step = CHAINS * lanes;
+    let max = Vector::<E, S>::splat(simd, block_max);
+    let mut terms = Terms::<S, E, IS_MAX> { acc: Vector::<E, S>::splat(simd, RealOf::<E>::ZERO), ties: 0 };
+    let mut next_max = Maximum::<S, E>::new(simd);
+
+    let together = block.len().min(next.len()) / step * step;
+    let (block_head, block_tail) = block.split_at(together);
+    let (next_head, next_tail) = next.split_at(together);
+    for (x, ahead) in block_head.chunks_exact(step).zip(next_head.chunks_exact(step)) {
+        next_max.absorb_step(ahead);
+        terms.absorb_step(simd, x, max, p);
+    }
+    next_max.absorb(next_tail);
+
+    let steps = block_tail.chunks_exact(step);
+    let rest = steps.remainder();
+    for x in steps {
+        terms.absorb_step(simd, x, max, p);
+    }
+    let vectors = rest.chunks_exact(lanes);
+    let last = vectors.remainder();
+    for x in vectors {
+        let x = E::load(simd, x);
+        let e = terms.others(x, max, p);
+        terms.acc += e;
+    }
+    if !last.is_empty() {
+        let x = padded(simd, last);
+        let e = terms.others(x, max, p);
+        terms.acc += e;
+    }
+    let mut sum = RealOf::<E>::sum(terms.acc);
+    if IS_MAX && terms.ties > 1 {
+        sum += (terms.ties - 1) as f64 * own_term::<S, RealOf<E>>(max, p)[0].as_slice()[0];
+    }
+    (sum, next_max.reduce())
+}
+
+/// A stretch shorter than a vector, filled up with minus infinity.
+#[inline(always)]
+pub(crate) fn padded<S: Simd, E: Element>(simd: S, short: &[E]) -> Vector<E, S> {
+    let mut full = [E::PADDING; 16];
+    full[..short.len()].copy_from_slice(short);
+    E::load(simd, &full[..RealOf::<E>::LANES])
+}
+
+struct Terms<S: Simd, E: Element, const IS_MAX: bool> {
+    acc: Vector<E, S>,
+    ties: u32,
+}
+
+impl<S: Simd, E: Element, const IS_MAX: bool> Terms<S, E, IS_MAX> {
+    #[inline(always)]
+    fn absorb_step(&mut self, simd: S, x: &[E], max: Vector<E, S>, p: &Pivot<Vector<E, S>>) {
+        let lanes = RealOf::<E>::LANES;
+        let a = self.others(E::load(simd, &x[..lanes]), max, p);
+        let b = self.others(E::load(simd, &x[lanes..2 * lanes]), max, p);
+        let c = self.others(E::load(simd, &x[2 * lanes..3 * lanes]), max, p);
+        let d = self.others(E::load(simd, &x[3 * lanes..]), max, p);
+        self.acc += (a + b) + (c + d);
+    }
+
+    /// The terms of x; with `IS_MAX` those that equal the maximum are counted and become 0.
+    #[inline(always)]
+    fn others(&mut self, x: Vector<E, S>, max: Vector<E, S>, p: &Pivot<Vector<E, S>>) -> Vector<E, S> {
+        let e = term::<S, RealOf<E>>(x, p);
+        if !IS_MAX {
+            return e;
+        }
+        let is_max = x.simd_eq(max);
+        self.ties += is_max.to_bitmask().count_ones();
+        is_max.select(Vector::<E, S>::splat(x.token(), RealOf::<E>::ZERO), e)
+    }
+}
+
+struct Maximum<S: Simd, E: Element> {
+    simd: S,
+    lanes: [Vector<E, S>; CHAINS],
+}
+
+impl<S: Simd, E: Element> Maximum<S, E> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        Maximum { simd, lanes: [Vector::<E, S>::splat(simd, RealOf::<E>::NEG_INFINITY); CHAINS] }
+    }
+
+    #[inline(always)]
+    fn absorb_step(&mut self, x: &[E]) {
+        let lanes = RealOf::<E>::LANES;
+        for i in 0..CHAINS {
+            self.lanes[i] = self.lanes[i].max(E::load(self.simd, &x[i * lanes..(i + 1) * lanes]));
+        }
+    }
+
+    #[inline(always)]
+    fn absorb(&mut self, x: &[E]) {
+        let lanes = RealOf::<E>::LANES;
+        let steps = x.chunks_exact(CHAINS * lanes);
+        let rest = steps.remainder();
+        for step in steps {
+            self.absorb_step(step);
+        }
+        let vectors = rest.chunks_exact(lanes);
+        let last = vectors.remainder();
+        for x in vectors {
+            self.lanes[0] = self.lanes[0].max(E::load(self.simd, x));
+        }
+        if !last.is_empty() {
+            self.lanes[0] = self.lanes[0].max(padded(self.simd, last));
+        }
+    }
+
+    #[inline(always)]
+    fn reduce(self) -> RealOf<E> {
+        let [a, b, c, d] = self.lanes;
+        a.max(b).max(c.max(d)).reduce_max()
+    }
+}

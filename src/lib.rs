@@ -1,0 +1,51 @@
+//! Cross-entropy, negative log-likelihood and the functions around them, over [`ndarray`] views.
+//!
+//! The path of a row of logits through the crate, one step a file:
+//!
+//! ```text
+//! view of an array
+//!   loss, function   the public functions: check the arguments once, build the work, hand it out
+//!   rows, targets    the array as rows in the target's order; targets that fit it
+//!   parallel         rows in grains, grains on threads
+//!   tiles            64 rows: located, packed or gathered for their kernel
+//!   kernel           one row or tile to numbers, generic over the SIMD level
+//!   reduce           losses of rows to a sum or a mean, in a fixed order
+//! ```
+//!
+//! ```
+//! use crossent::{CrossEntropy, Reduction, Target};
+//! use ndarray::array;
+//!
+//! let logits = array![[0.0500_f32, -0.6461, 0.9130, -0.0553], [-0.3201, 1.5033, 0.2070, 1.8456]].into_dyn();
+//! let classes = array![0_i64, 0].into_dyn();
+//! let loss = CrossEntropy::default().total(logits.view(), &Target::I64(classes.view()))?;
+//! assert_eq!(format!("{:.4}", loss.reduce(Reduction::Mean)), "2.2152");
+//! # Ok::<(), crossent::Error>(())
+//! ```
+
+pub mod error;
+pub mod function;
+pub mod kernel;
+pub mod loss;
+pub mod options;
+pub mod parallel;
+mod reduce;
+pub mod rows;
+pub mod score;
+pub mod targets;
+mod tiles;
+
+#[cfg(feature = "python")]
+mod python;
+
+pub use error::Error;
+pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
+pub use kernel::element::Element;
+pub use loss::cross_entropy::CrossEntropy;
+pub use loss::nll_loss::NllLoss;
+pub use options::Reduction;
+pub use parallel::{Context, num_threads, set_num_threads};
+pub use reduce::Total;
+pub use rows::{View, ViewMut};
+pub use score::{RowScores, score_rows};
+pub use targets::Target;

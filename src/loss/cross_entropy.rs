@@ -1,0 +1,227 @@
+//! Cross-entropy of logits: `-sum_c q_c log softmax(x)_c`.
+//!
+//! With a class index t, weights w and label smoothing e over C classes, torch's definition is
+//!
+//! ```text
+//! loss = (1 - e) w_t (lse - x_t) + (e / C) sum_c w_c (lse - x_c),      lse = max + log1p(rest)
+//! ```
+//!
+//! and with class probabilities p, q_c = w_c (p_c (1 - e) + e / C),
+//!
+//! ```text
+//! loss = sum_c q_c (lse - x_c).
+//! ```
+//!
+//! `lse` itself is never formed: (max - x) is exact, and `log1p(rest)` is added to it last, so that a
+//! loss of 1e-20 has all its digits.
+
+use std::ops::Range;
+
+use fearless_simd::Level;
+
+use super::{RowLoss, TileLosses, each_row, input_rows, total};
+use crate::error::Error;
+use crate::kernel::element::Element;
+use crate::kernel::{TILE, isa};
+use crate::options::{ClassWeights, LabelSmoothing, weighted};
+use crate::parallel::Context;
+use crate::reduce::Total;
+use crate::rows::{Rows, View, ViewMut};
+use crate::targets::{OutOfRange, Target, Targets};
+use crate::tiles::{Tiles, bits};
+
+/// Cross-entropy and its options; the defaults are torch's.
+#[derive(Clone)]
+pub struct CrossEntropy<'a> {
+    /// One weight for each class.
+    pub weight: Option<&'a [f64]>,
+    /// The class index of rows to leave out.
+    pub ignore_index: i64,
+    /// Between 0 and 1: how much of the target is spread evenly over all classes.
+    pub label_smoothing: f64,
+    /// The class axis; 1 by default, 0 for a one-dimensional input.
+    pub axis: Option<isize>,
+    /// A mask of the target's rows: false leaves a row out.
+    pub mask: Option<View<'a, bool>>,
+    /// Threads and interrupts.
+    pub context: Context<'a>,
+}
+
+impl Default for CrossEntropy<'_> {
+    fn default() -> Self {
+        CrossEntropy {
+            weight: None,
+            ignore_index: -100,
+            label_smoothing: 0.0,
+            axis: None,
+            mask: None,
+            context: Context::default(),
+        }
+    }
+}
+
+impl CrossEntropy<'_> {
+    /// The sum of the losses of all rows, and what a mean divides by.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn total<E: Element>(&self, input: View<'_, E>, target: &Target<'_>) -> Result<Total, Error> {
+        let mut total = total(&self.work(&input, target)?, self.context)?;
+        // torch divides the two terms of a smoothed loss one by one, and 0 / 0 in the first decides.
+        if self.label_smoothing > 0.0 && total.weight == 0.0 {
+            total.weight = f64::NAN;
+        }
+        Ok(total)
+    }
+
+    /// The loss of each row, in nats; ignored rows get 0. `out` has the shape of class indices.
+    ///
+    /// # Errors
+    /// See [`Error`]; `out` is untouched then, unless the call was interrupted.
+    pub fn each_row<E: Element, O: Element>(
+        &self,
+        input: View<'_, E>,
+        target: &Target<'_>,
+        out: ViewMut<'_, O>,
+    ) -> Result<(), Error> {
+        let work = self.work(&input, target)?;
+        let rows = crate::rows::row_shape(input.shape(), work.axis);
+        if out.shape() != rows {
+            return Err(Error::Shape { name: "out", got: out.shape().to_vec(), expected: rows });
+        }
+        each_row(&work, self.context, out)
+    }
+
+    fn work<'w, E: Element>(
+        &'w self,
+        input: &'w View<'_, E>,
+        target: &'w Target<'_>,
+    ) -> Result<Work<'w, E>, Error> {
+        let (rows, axis) = input_rows(input, self.axis)?;
+        let classes = rows.layout.classes;
+        Ok(Work {
+            axis,
+            weight: ClassWeights::new(self.weight, classes)?,
+            smoothing: LabelSmoothing::new(self.label_smoothing)?.get(),
+            ones: if self.label_smoothing > 0.0 && self.weight.is_none() {
+                vec![1.0; classes]
+            } else {
+                Vec::new()
+            },
+            targets: Targets::new(target, input.shape(), axis, self.ignore_index, self.mask.as_ref())?,
+            level: isa::selected()?,
+            rows,
+        })
+    }
+}
+
+/// A checked call.
+struct Work<'a, E> {
+    rows: Rows<'a, E>,
+    axis: usize,
+    targets: Targets<'a>,
+    weight: ClassWeights<'a>,
+    smoothing: f64,
+    /// The weights of a smoothed loss that has none.
+    ones: Vec<f64>,
+    level: Level,
+}
+
+impl<E: Element> Work<'_, E> {
+    fn tile(&self, tiles: &mut Tiles<'_, E>, rows: Range<usize>) -> Result<TileLosses, OutOfRange> {
+        let smoothing = self.smoothing;
+        match &self.targets {
+            Targets::Indices(labels) => {
+                let tile = labels.tile(rows.clone())?;
+                let mut losses = TileLosses::of(tile.counted);
+                losses.weighted = self.weight.as_slice().is_some();
+                tiles.sum(rows, tile.counted);
+                for i in bits(tile.counted) {
+                    let t = tile.class[i];
+                    let nll = (tiles.max(i) - tiles.logit(i, t)) + tiles.log1p_rest(i);
+                    losses.weight[i] = self.weight.of(t);
+                    losses.loss[i] = weighted((1.0 - smoothing) * losses.weight[i], nll);
+                }
+                if smoothing > 0.0 {
+                    let q = self.weight.as_slice().unwrap_or(&self.ones);
+                    let spread: f64 = q.iter().sum();
+                    let gaps = tiles.gaps(tile.counted, q);
+                    let share = smoothing / labels.classes() as f64;
+                    for i in bits(tile.counted) {
+                        losses.loss[i] += share * (gaps[i] + weighted(spread, tiles.log1p_rest(i)));
+                    }
+                }
+                Ok(losses)
+            }
+            Targets::Probabilities(probabilities) => {
+                let mut losses = TileLosses::of(probabilities.counted(rows.clone()));
+                let first = rows.start;
+                tiles.sum(rows, losses.counted);
+                let uniform = smoothing / self.rows.layout.classes as f64;
+                let (gaps, totals) = tiles.gaps_of(losses.counted, &mut |i, classes, q| {
+                    probabilities.read(first + i, classes.clone(), q);
+                    if smoothing > 0.0 {
+                        for q in &mut *q {
+                            *q = *q * (1.0 - smoothing) + uniform;
+                        }
+                    }
+                    if let Some(weight) = self.weight.as_slice() {
+                        for (q, w) in q.iter_mut().zip(&weight[classes]) {
+                            *q *= w;
+                        }
+                    }
+                });
+                for i in bits(losses.counted) {
+                    // Without classes there is nothing to sum.
+                    if self.rows.layout.classes > 0 {
+                        losses.loss[i] = gaps[i] + weighted(totals[i], tiles.log1p_rest(i));
+                    }
+                }
+                Ok(losses)
+            }
+        }
+    }
+}
+
+impl<'a, E: Element> RowLoss for Work<'a, E> {
+    type State = Tiles<'a, E>;
+
+    fn state(&self) -> Tiles<'a, E> {
+        Tiles::new(self.rows.clone(), self.level)
+    }
+
+    fn rows(&self) -> usize {
+        self.rows.layout.line.len()
+    }
+
+    fn classes(&self) -> usize {
+        self.rows.layout.classes
+    }
+
+    fn grain(
+        &self,
+        tiles: &mut Tiles<'a, E>,
+        rows: Range<usize>,
+        sink: &mut dyn FnMut(Range<usize>, &TileLosses),
+    ) -> Result<(), OutOfRange> {
+        for first in rows.clone().step_by(TILE) {
+            let tile = first..(first + TILE).min(rows.end);
+            sink(tile.clone(), &self.tile(tiles, tile)?);
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        match &self.targets {
+            Targets::Indices(labels) => labels.check(),
+            Targets::Probabilities(_) => Ok(()),
+        }
+    }
+
+    fn out_of_range(&self) -> Error {
+        match &self.targets {
+            Targets::Indices(labels) => labels.first_out_of_range(),
+            Targets::Probabilities(_) => unreachable!("only class indices can be out of range"),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The losses, one file each, and the walk over the rows that they share.
+
+pub mod cross_entropy;
+pub mod mistakes;
+pub mod nll_loss;
+
+use std::ops::Range;
+
+use crate::error::Error;
+use crate::kernel::TILE;
+use crate::kernel::element::Element;
+use crate::parallel::{Context, for_each_grain, grain_rows};
+use crate::reduce::{GrainSum, Total};
+use crate::rows::{Rows, RowsMut, View, ViewMut};
+use crate::targets::OutOfRange;
+
+/// The losses of a tile's rows: those that count, with their weights in the mean. The others have 0.
+pub(crate) struct TileLosses {
+    pub counted: u64,
+    pub loss: [f64; TILE],
+    /// Whether `weight` says more than `counted`.
+    pub weighted: bool,
+    pub weight: [f64; TILE],
+}
+
+impl TileLosses {
+    pub(crate) fn of(counted: u64) -> Self {
+        TileLosses { counted, loss: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
+    }
+}
+
+/// A loss over rows. `grain` runs on one thread; it hands every tile of its rows to `sink`.
+pub(crate) trait RowLoss: Sync {
+    /// What a thread reuses from grain to grain.
+    type State;
+
+    fn state(&self) -> Self::State;
+    fn rows(&self) -> usize;
+    fn classes(&self) -> usize;
+    fn grain(
+        &self,
+        state: &mut Self::State,
+        rows: Range<usize>,
+        sink: &mut dyn FnMut(Range<usize>, &TileLosses),
+    ) -> Result<(), OutOfRange>;
+    /// Looks at all targets.
+    fn check(&self) -> Result<(), Error>;
+    /// The error behind an [`OutOfRange`].
+    fn out_of_range(&self) -> Error;
+}
+
+/// The sums over all rows.
+pub(crate) fn total<L: RowLoss>(loss: &L, context: Context<'_>) -> Result<Total, Error> {
+    let grains = run(loss, context, |_, losses, sum: &mut GrainSum| sum.add(losses))?;
+    Ok(Total::of(&grains))
+}
+
+/// One loss for each row; ignored rows get 0. All targets are checked before the first is written.
+pub(crate) fn each_row<L: RowLoss, O: Element>(
+    loss: &L,
+    context: Context<'_>,
+    mut out: ViewMut<'_, O>,
+) -> Result<(), Error> {
+    loss.check()?;
+    let out = RowsMut::new(&mut out, None);
+    run(loss, context, |rows, losses, (): &mut ()| {
+        let mut i = 0;
+        out.layout.line.runs(rows, |run| {
+            for k in 0..run.len {
+                // SAFETY: the rows of a grain belong to one thread.
+                unsafe { out.set(run.offset + k as isize * run.stride, 0, O::from_f64(losses.loss[i])) };
+                i += 1;
+            }
+        });
+    })?;
+    Ok(())
+}
+
+fn run<L: RowLoss, T: Default + Send>(
+    loss: &L,
+    context: Context<'_>,
+    sink: impl Fn(Range<usize>, &TileLosses, &mut T) + Sync,
+) -> Result<Vec<T>, Error> {
+    let rows = loss.rows();
+    let size = grain_rows(loss.classes());
+    let elements = rows.saturating_mul(loss.classes().max(1));
+    let results = for_each_grain(
+        context,
+        rows.div_ceil(size),
+        elements,
+        || loss.state(),
+        |state, grain| {
+            let start = grain * size;
+            let range = start..(start + size).min(rows);
+            let mut result = T::default();
+            loss.grain(state, range, &mut |tile, losses| sink(tile, losses, &mut result)).map(|()| result)
+        },
+    )?;
+    results.into_iter().collect::<Result<_, _>>().map_err(|OutOfRange| loss.out_of_range())
+}
+
+/// The rows of a loss's input: its class axis resolved, 1 by default and 0 for a single row.
+pub(crate) fn input_rows<'a, E: Element>(
+    input: &'a View<'_, E>,
+    axis: Option<isize>,
+) -> Result<(Rows<'a, E>, usize), Error> {
+    let ndim = input.ndim();
+    if ndim == 0 {
+        return Err(Error::TooFewDimensions);
+    }
+    let axis = crate::rows::resolve_axis(axis.unwrap_or(isize::from(ndim > 1)), ndim)?;
+    Ok((Rows::new(input, Some(axis)), axis))
+}

@@ -1,0 +1,81 @@
+//! What a caller may choose, as plain data.
+
+use crate::error::Error;
+
+/// How the losses of the rows become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// The weighted mean over the rows that count.
+    Mean,
+    /// The sum.
+    Sum,
+}
+
+/// A number from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LabelSmoothing(f64);
+
+impl LabelSmoothing {
+    pub(crate) fn new(value: f64) -> Result<Self, Error> {
+        if (0.0..=1.0).contains(&value) {
+            Ok(LabelSmoothing(value))
+        } else {
+            Err(Error::LabelSmoothing(value))
+        }
+    }
+
+    pub(crate) fn get(self) -> f64 {
+        self.0
+    }
+}
+
+/// One weight for each class, or none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClassWeights<'a>(Option<&'a [f64]>);
+
+impl<'a> ClassWeights<'a> {
+    pub(crate) fn new(weights: Option<&'a [f64]>, classes: usize) -> Result<Self, Error> {
+        match weights {
+            Some(w) if w.len() != classes => Err(Error::WeightLength { got: w.len(), classes }),
+            _ => Ok(ClassWeights(weights)),
+        }
+    }
+
+    pub(crate) fn as_slice(self) -> Option<&'a [f64]> {
+        self.0
+    }
+
+    /// The weight of a class; 1 where none were given.
+    #[inline(always)]
+    pub(crate) fn of(self, class: usize) -> f64 {
+        self.0.map_or(1.0, |w| w[class])
+    }
+}
+
+/// a b, where a weight a of 0 makes an infinite b vanish (a nan stays).
+#[inline(always)]
+pub(crate) fn weighted(a: f64, b: f64) -> f64 {
+    if a == 0.0 && b.is_infinite() { 0.0 } else { a * b }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoothing_is_a_number_from_zero_to_one() {
+        for good in [0.0, 0.1, 1.0] {
+            assert_eq!(LabelSmoothing::new(good).unwrap().get(), good);
+        }
+        for bad in [-0.1, 1.5, f64::NAN, f64::INFINITY] {
+            assert!(LabelSmoothing::new(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn zero_times_infinity_is_zero_and_nan_stays() {
+        assert_eq!(weighted(0.0, f64::INFINITY), 0.0);
+        assert!(weighted(0.0, f64::NAN).is_nan());
+        assert_eq!(weighted(2.0, f64::INFINITY), f64::INFINITY);
+    }
+}

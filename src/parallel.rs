@@ -1,0 +1,221 @@
+//! Grains of rows on threads: the only file that knows rayon.
+//!
+//! Work is cut into grains by its shape alone, and each grain's result has its own place: the number of
+//! threads decides who computes a grain, never what is computed. The calling thread takes part, and is
+//! the one that looks for interrupts.
+//!
+//! The pool is private and built on first use. It belongs to the process that built it: a forked child
+//! finds another process id, leaves the parent's pool (whose threads it does not have) and builds its own.
+
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::error::Error;
+
+/// Elements in a grain: large enough that taking one costs nothing, small enough to share out evenly.
+pub(crate) const GRAIN_ELEMENTS: usize = 1 << 16;
+
+/// Elements below which waking another thread costs more than it brings.
+pub(crate) const SERIAL_ELEMENTS: usize = 1 << 17;
+
+/// How often the calling thread looks for an interrupt.
+const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
+
+/// What a call runs under, besides its arguments.
+#[derive(Clone, Copy, Default)]
+pub struct Context<'a> {
+    /// At most this many threads; `None` for [`num_threads`].
+    pub threads: Option<NonZero<usize>>,
+    /// Asked every 50 ms on the calling thread; true stops the work with [`Error::Interrupted`].
+    pub interrupted: Option<&'a dyn Fn() -> bool>,
+}
+
+static THREADS: LazyLock<AtomicUsize> = LazyLock::new(|| {
+    let from_environment =
+        std::env::var("CROSSENT_NUM_THREADS").ok().and_then(|n| n.trim().parse::<usize>().ok());
+    let all = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    AtomicUsize::new(from_environment.filter(|n| *n > 0).unwrap_or_else(all))
+});
+
+/// Threads that a call may use: what [`set_num_threads`] said, else `CROSSENT_NUM_THREADS`, else as many as this
+/// process may run on.
+#[must_use]
+pub fn num_threads() -> usize {
+    THREADS.load(Ordering::Relaxed)
+}
+
+/// Sets the number of threads of every later call.
+pub fn set_num_threads(threads: NonZero<usize>) {
+    THREADS.store(threads.get(), Ordering::Relaxed);
+}
+
+/// Rows in a grain of an array with `classes` classes: whole tiles where rows are short.
+pub(crate) fn grain_rows(classes: usize) -> usize {
+    let rows = (GRAIN_ELEMENTS / classes.max(1)).max(1);
+    if rows >= crate::kernel::TILE { rows / crate::kernel::TILE * crate::kernel::TILE } else { rows }
+}
+
+/// Runs `work` on every grain and returns its results in the order of the grains.
+///
+/// `elements` is the size of the whole; `state` makes what a thread reuses from grain to grain.
+///
+/// # Errors
+/// [`Error::Interrupted`], [`Error::ThreadPool`].
+pub(crate) fn for_each_grain<W, T: Send>(
+    context: Context<'_>,
+    grains: usize,
+    elements: usize,
+    state: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, usize) -> T + Sync,
+) -> Result<Vec<T>, Error> {
+    let wanted = context.threads.map_or_else(num_threads, NonZero::get);
+    let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(grains).max(1) };
+
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    // Takes grains until there are none; `pause` says whether to stop.
+    let take = |pause: &dyn Fn() -> bool| {
+        let mut done = Vec::new();
+        let mut reused = None;
+        loop {
+            let grain = next.fetch_add(1, Ordering::Relaxed);
+            if grain >= grains || pause() {
+                return done;
+            }
+            done.push((grain, work(reused.get_or_insert_with(&state), grain)));
+        }
+    };
+    let caller = || {
+        let asked = std::cell::Cell::new(Instant::now());
+        take(&|| {
+            if let Some(interrupted) = context.interrupted
+                && asked.get().elapsed() >= INTERRUPT_PERIOD
+            {
+                asked.set(Instant::now());
+                if interrupted() {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+            stop.load(Ordering::Relaxed)
+        })
+    };
+
+    let mut done = if threads == 1 {
+        caller()
+    } else {
+        let others = Mutex::new(Vec::with_capacity(grains));
+        let mut mine = pool(threads - 1)?.in_place_scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|_| {
+                    let mut part = take(&|| stop.load(Ordering::Relaxed));
+                    others.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
+                });
+            }
+            caller()
+        });
+        mine.append(&mut others.into_inner().unwrap_or_else(PoisonError::into_inner));
+        mine.sort_unstable_by_key(|(grain, _)| *grain);
+        mine
+    };
+    if stop.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted);
+    }
+    Ok(done.drain(..).map(|(_, result)| result).collect())
+}
+
+/// The pool of one process. Never freed: a forked child must not join threads it does not have.
+struct Owned {
+    process: u32,
+    pool: Mutex<Option<(usize, Arc<ThreadPool>)>>,
+}
+
+static OWNED: AtomicPtr<Owned> = AtomicPtr::new(std::ptr::null_mut());
+
+/// This process's pool of `threads` workers (the caller is one more).
+fn pool(threads: usize) -> Result<Arc<ThreadPool>, Error> {
+    let mut slot = owned().pool.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((size, pool)) = slot.as_ref()
+        && *size >= threads
+    {
+        return Ok(Arc::clone(pool));
+    }
+    let pool = ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("crossent-{i}"))
+        .build()
+        .map_err(|error| Error::ThreadPool(error.to_string()))?;
+    let pool = Arc::new(pool);
+    *slot = Some((threads, Arc::clone(&pool)));
+    Ok(pool)
+}
+
+fn owned() -> &'static Owned {
+    let process = std::process::id();
+    loop {
+        let current = OWNED.load(Ordering::Acquire);
+        // SAFETY: the pointer is null or came from `Box::into_raw` below, and is never freed.
+        if let Some(owned) = unsafe { current.as_ref() }
+            && owned.process == process
+        {
+            return owned;
+        }
+        let fresh = Box::into_raw(Box::new(Owned { process, pool: Mutex::new(None) }));
+        if OWNED.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: `fresh` was made above and nobody else has seen it.
+            drop(unsafe { Box::from_raw(fresh) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(threads: usize) -> Context<'static> {
+        Context { threads: NonZero::new(threads), interrupted: None }
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_grains_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let got = for_each_grain(context(threads), 100, usize::MAX, || 0, |_, grain| grain * 2).unwrap();
+            assert_eq!(got, (0..100).map(|i| i * 2).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn no_grains_give_no_results() {
+        assert!(for_each_grain(context(4), 0, usize::MAX, || (), |(), grain| grain).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_interrupt_stops_the_work() {
+        for threads in [1, 2] {
+            let started = Instant::now();
+            let context = Context { interrupted: Some(&|| true), ..context(threads) };
+            let got = for_each_grain(
+                context,
+                1000,
+                usize::MAX,
+                || (),
+                |(), _| {
+                    std::thread::sleep(Duration::from_millis(10));
+                },
+            );
+            assert_eq!(got.unwrap_err(), Error::Interrupted);
+            assert!(started.elapsed() < Duration::from_secs(2));
+        }
+    }
+
+    #[test]
+    fn grains_depend_on_the_shape_alone_and_hold_whole_tiles() {
+        assert_eq!(grain_rows(2), 32768);
+        assert_eq!(grain_rows(10) % 64, 0);
+        assert_eq!(grain_rows(50257), 1);
+        assert_eq!(grain_rows(0), 65536);
+    }
+}

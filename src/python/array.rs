@@ -1,0 +1,335 @@
+//! Arguments to views.
+//!
+//! An array is read where it lies. What is not a plain, aligned array in native byte order goes through
+//! `crossent.interop.as_array` first, which copies only what it must.
+//!
+//! The views do not hold NumPy's memory against other threads: as everywhere in NumPy, whoever changes an
+//! argument while a call reads it gets numbers that mean nothing (class indices are checked where they are used).
+
+use half::{bf16, f16};
+use ndarray::{Axis, IxDyn, ShapeBuilder};
+use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, PyArray_CheckExact};
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::rows::{View, ViewMut};
+use crate::targets::Target;
+
+/// A NumPy array, any dtype.
+pub(super) type Array<'py> = Bound<'py, PyUntypedArray>;
+
+/// The floating dtypes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Float {
+    F16,
+    Bf16,
+    F32,
+    F64,
+}
+
+impl Float {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Float::F16 => "float16",
+            Float::Bf16 => "bfloat16",
+            Float::F32 => "float32",
+            Float::F64 => "float64",
+        }
+    }
+
+    /// The NumPy scalar type.
+    pub(super) fn scalar_type(self, py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+        static TYPES: [PyOnceLock<Py<PyType>>; 4] = [const { PyOnceLock::new() }; 4];
+        let module = if self == Float::Bf16 { "ml_dtypes" } else { "numpy" };
+        TYPES[self as usize].import(py, module, self.name())
+    }
+}
+
+/// A view of floating-point numbers of whichever dtype.
+pub(super) enum Floats<'a> {
+    F16(View<'a, f16>),
+    Bf16(View<'a, bf16>),
+    F32(View<'a, f32>),
+    F64(View<'a, f64>),
+}
+
+/// Runs a generic expression on the view that a [`Floats`] holds.
+macro_rules! with_floats {
+    ($floats:expr, $view:pat => $result:expr) => {
+        match $floats {
+            Floats::F16($view) => $result,
+            Floats::Bf16($view) => $result,
+            Floats::F32($view) => $result,
+            Floats::F64($view) => $result,
+        }
+    };
+}
+pub(super) use with_floats;
+
+/// The argument as a plain, aligned array in native byte order.
+pub(super) fn array<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Array<'py>> {
+    if let Some(array) = plain(object) {
+        return Ok(array);
+    }
+    static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let converted = AS_ARRAY.import(object.py(), "crossent.interop", "as_array")?.call1((object, name))?;
+    plain(&converted).ok_or_else(|| {
+        PyTypeError::new_err(format!("{name} cannot be read: {} is no plain array", converted.get_type()))
+    })
+}
+
+fn plain<'py>(object: &Bound<'py, PyAny>) -> Option<Array<'py>> {
+    // SAFETY: `object` is a live Python object.
+    if unsafe { PyArray_CheckExact(object.py(), object.as_ptr()) } == 0 {
+        return None;
+    }
+    let array = object.cast::<PyUntypedArray>().ok()?;
+    is_plain(array).then(|| array.clone())
+}
+
+/// Whether the elements are where and what they seem.
+pub(super) fn is_plain(array: &Array<'_>) -> bool {
+    let dtype = array.dtype();
+    let size = dtype.itemsize() as isize;
+    flags(array) & NPY_ARRAY_ALIGNED != 0
+        && dtype.is_native_byteorder() != Some(false)
+        && dtype.kind() != b'O'
+        && size > 0
+        && array.strides().iter().all(|stride| stride % size == 0)
+}
+
+fn flags(array: &Array<'_>) -> i32 {
+    // SAFETY: the pointer is that of a live array.
+    unsafe { (*array.as_array_ptr()).fields.flags }
+}
+
+pub(super) fn is_writeable(array: &Array<'_>) -> bool {
+    flags(array) & NPY_ARRAY_WRITEABLE != 0
+}
+
+/// The floating dtype of an array, if it has one.
+pub(super) fn float_dtype(array: &Array<'_>) -> Option<Float> {
+    float_of(&array.dtype())
+}
+
+pub(super) fn float_of(dtype: &Bound<'_, numpy::PyArrayDescr>) -> Option<Float> {
+    match (dtype.kind(), dtype.itemsize()) {
+        (b'f', 2) => Some(Float::F16),
+        (b'f', 4) => Some(Float::F32),
+        (b'f', 8) => Some(Float::F64),
+        // ml_dtypes registers its types with a kind of their own.
+        (b'V', 2) if dtype.typeobj().name().is_ok_and(|name| name == "bfloat16") => Some(Float::Bf16),
+        _ => None,
+    }
+}
+
+/// A view of an array of floating-point numbers.
+pub(super) fn floats<'a>(array: &'a Array<'_>, name: &str) -> PyResult<Floats<'a>> {
+    // SAFETY: `array` is plain and aligned, and its dtype is the view's type.
+    unsafe {
+        match float_dtype(array) {
+            Some(Float::F16) => Ok(Floats::F16(view(array))),
+            Some(Float::Bf16) => Ok(Floats::Bf16(view(array))),
+            Some(Float::F32) => Ok(Floats::F32(view(array))),
+            Some(Float::F64) => Ok(Floats::F64(view(array))),
+            None => Err(not_floating(array, name)),
+        }
+    }
+}
+
+fn not_floating(array: &Array<'_>, name: &str) -> PyErr {
+    let dtype = array.dtype();
+    let fix = match dtype.kind() {
+        b'i' | b'u' | b'b' => {
+            format!("; use {name}.astype(numpy.float32) if these numbers are what you mean")
+        }
+        b'c' => "; use its real part".to_owned(),
+        b'V' if dtype.itemsize() == 2 && !dtype.has_fields() => {
+            "; two-byte void is what a file of bfloat16 loads as: use .view(ml_dtypes.bfloat16)".to_owned()
+        }
+        _ => String::new(),
+    };
+    PyTypeError::new_err(format!(
+        "{name} must be floating: got dtype {dtype}, expected float16, bfloat16, float32 or float64{fix}"
+    ))
+}
+
+/// A view of class indices or class probabilities.
+pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
+    let dtype = array.dtype();
+    // SAFETY: `array` is plain and aligned, and its dtype is the view's type.
+    unsafe {
+        Ok(match (dtype.kind(), dtype.itemsize()) {
+            (b'i', 1) => Target::I8(view(array)),
+            (b'i', 2) => Target::I16(view(array)),
+            (b'i', 4) => Target::I32(view(array)),
+            (b'i', 8) => Target::I64(view(array)),
+            (b'u', 1) => Target::U8(view(array)),
+            (b'u', 2) => Target::U16(view(array)),
+            (b'u', 4) => Target::U32(view(array)),
+            (b'u', 8) => Target::U64(view(array)),
+            _ => match float_of(&dtype) {
+                Some(Float::F16) => Target::F16(view(array)),
+                Some(Float::Bf16) => Target::Bf16(view(array)),
+                Some(Float::F32) => Target::F32(view(array)),
+                Some(Float::F64) => Target::F64(view(array)),
+                None => {
+                    return Err(PyTypeError::new_err(format!(
+                        "target has a dtype that names no classes: got {dtype}, expected an integer dtype (class indices) or a \
+                         floating one (class probabilities)"
+                    )));
+                }
+            },
+        })
+    }
+}
+
+/// One weight for each class.
+pub(super) fn class_weights(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<f64>>> {
+    let Some(object) = object else { return Ok(None) };
+    let array = array(object, "weight")?;
+    let floats = floats(&array, "weight")?;
+    if array.ndim() != 1 {
+        return Err(PyValueError::new_err(format!(
+            "weight must be one-dimensional: got shape {}, expected one number for each class",
+            shape_text(&array)
+        )));
+    }
+    Ok(Some(with_floats!(floats, view => view.iter().map(|x| crate::Element::to_f64(*x)).collect())))
+}
+
+/// A mask of rows.
+pub(super) fn mask<'py>(object: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Array<'py>>> {
+    let Some(object) = object else { return Ok(None) };
+    let array = array(object, "where")?;
+    let dtype = array.dtype();
+    if dtype.kind() != b'b' {
+        return Err(PyTypeError::new_err(format!(
+            "where must be a mask: got dtype {dtype}, expected bool; compare first (where = target != padding), or use .astype(bool)"
+        )));
+    }
+    Ok(Some(array))
+}
+
+/// A view of a mask from [`mask`].
+pub(super) fn mask_view<'a>(array: &'a Array<'_>) -> View<'a, bool> {
+    // SAFETY: the dtype was checked, and NumPy's bools are bytes of 0 or 1.
+    unsafe { view(array) }
+}
+
+pub(super) fn shape_text(array: &Array<'_>) -> String {
+    array.getattr("shape").map_or_else(|_| format!("{:?}", array.shape()), |shape| shape.to_string())
+}
+
+/// The array's memory.
+///
+/// # Safety
+/// The array is aligned, its strides are multiples of its item size, and its dtype is `T`.
+pub(super) unsafe fn view<'a, T>(array: &'a Array<'_>) -> View<'a, T> {
+    let (start, strides, flipped) = forward::<T>(array);
+    // SAFETY: the pointer and strides are the live array's own, with negative strides turned around so that
+    // they start at the lowest address; they are turned back below.
+    let mut view = unsafe { View::from_shape_ptr(IxDyn(array.shape()).strides(IxDyn(&strides)), start) };
+    for axis in flipped {
+        view.invert_axis(Axis(axis));
+    }
+    view
+}
+
+/// The array's memory, to write to.
+///
+/// # Safety
+/// As for [`view`]; besides, the array is writeable, none of its elements overlap, and nothing else
+/// reads or writes it while the view lives.
+pub(super) unsafe fn view_mut<'a, T>(array: &'a Array<'_>) -> ViewMut<'a, T> {
+    let (start, strides, flipped) = forward::<T>(array);
+    // SAFETY: as in `view`.
+    let mut view = unsafe { ViewMut::from_shape_ptr(IxDyn(array.shape()).strides(IxDyn(&strides)), start) };
+    for axis in flipped {
+        view.invert_axis(Axis(axis));
+    }
+    view
+}
+
+/// The lowest address, strides in elements made positive, and the axes whose strides were negative.
+fn forward<T>(array: &Array<'_>) -> (*mut T, Vec<usize>, Vec<usize>) {
+    // SAFETY: the pointer is that of a live array.
+    let mut start: *mut T = unsafe { (*array.as_array_ptr()).fields.data.cast() };
+    let size = size_of::<T>() as isize;
+    let mut strides = Vec::with_capacity(array.ndim());
+    let mut flipped = Vec::new();
+    let empty = array.shape().contains(&0);
+    for (axis, (&len, &stride)) in array.shape().iter().zip(array.strides()).enumerate() {
+        if empty {
+            strides.push(0);
+            continue;
+        }
+        let stride = if len == 1 { 0 } else { stride / size };
+        if stride < 0 {
+            // SAFETY: the last element along this axis belongs to the array.
+            start = unsafe { start.offset((len as isize - 1) * stride) };
+            flipped.push(axis);
+        }
+        strides.push(stride.unsigned_abs());
+    }
+    (start, strides, flipped)
+}
+
+/// The addresses from the first byte of the array to the one behind its last.
+fn extent(array: &Array<'_>) -> (isize, isize) {
+    // SAFETY: the pointer is that of a live array.
+    let start = unsafe { (*array.as_array_ptr()).fields.data as isize };
+    if array.is_empty() {
+        return (start, start);
+    }
+    let (mut low, mut high) = (start, start + array.dtype().itemsize() as isize);
+    for (&len, &stride) in array.shape().iter().zip(array.strides()) {
+        let reach = (len as isize - 1) * stride;
+        if reach < 0 { low += reach } else { high += reach }
+    }
+    (low, high)
+}
+
+/// Whether two arrays may share memory.
+pub(super) fn may_overlap(a: &Array<'_>, b: &Array<'_>) -> bool {
+    let ((a_low, a_high), (b_low, b_high)) = (extent(a), extent(b));
+    a_low < b_high && b_low < a_high
+}
+
+/// Whether two arrays are the same elements in the same places.
+pub(super) fn is_same(a: &Array<'_>, b: &Array<'_>) -> bool {
+    let data = |array: &Array<'_>| {
+        // SAFETY: the pointer is that of a live array.
+        unsafe { (*array.as_array_ptr()).fields.data }
+    };
+    data(a) == data(b)
+        && a.shape() == b.shape()
+        && a.shape().iter().zip(a.strides().iter().zip(b.strides())).all(|(n, (a, b))| *n == 1 || a == b)
+}
+
+/// Whether elements of the array share memory with each other.
+pub(super) fn overlaps_itself(array: &Array<'_>) -> bool {
+    let mut dims: Vec<(usize, usize)> =
+        array.shape().iter().zip(array.strides()).map(|(n, stride)| (stride.unsigned_abs(), *n)).collect();
+    dims.retain(|(_, n)| *n != 1);
+    dims.sort_unstable();
+    let mut reach = array.dtype().itemsize();
+    for (stride, n) in dims {
+        if n != 0 && stride < reach {
+            return true;
+        }
+        reach += stride * n.saturating_sub(1);
+    }
+    false
+}
+
+/// The array, or a copy of it if `out` would overwrite it.
+pub(super) fn apart<'py>(array: Array<'py>, out: Option<&Array<'py>>) -> PyResult<Array<'py>> {
+    match out {
+        Some(out) if may_overlap(&array, out) => Ok(array.call_method0("copy")?.cast_into()?),
+        _ => Ok(array),
+    }
+}

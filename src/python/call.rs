@@ -1,0 +1,96 @@
+//! A call into the library: without the interpreter's lock, stopped by Ctrl-C, with Python's exceptions.
+
+use std::cell::RefCell;
+
+use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::error::Error;
+use crate::loss::mistakes::Mistake;
+use crate::parallel::Context;
+
+/// Elements below which releasing the interpreter costs more than it could bring to another thread.
+const BRIEF_ELEMENTS: usize = 1 << 14;
+
+/// Runs `work`. Long work leaves the interpreter to other threads, and looks for signals.
+pub(super) fn run<T: Send>(
+    py: Python<'_>,
+    elements: usize,
+    work: impl FnOnce(Context<'_>) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    if elements < BRIEF_ELEMENTS {
+        return Ok(work(Context::default())?);
+    }
+    py.detach(|| {
+        let caught = RefCell::new(None);
+        let interrupted = || {
+            Python::attach(|py| match py.check_signals() {
+                Ok(()) => false,
+                Err(error) => {
+                    *caught.borrow_mut() = Some(error);
+                    true
+                }
+            })
+        };
+        let result = work(Context { threads: None, interrupted: Some(&interrupted) });
+        result.map_err(|error| caught.take().unwrap_or_else(|| error.into()))
+    })
+}
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        let text = error.to_string();
+        match &error {
+            Error::TargetOutOfRange { .. } | Error::AxisOutOfRange { .. } => PyIndexError::new_err(text),
+            // Right shape, wrong kind of number.
+            Error::TargetShape { input, axis, target, floating } => {
+                let rows = crate::rows::row_shape(input, *axis);
+                if (*floating && *target == rows) || (!floating && target == input) {
+                    PyTypeError::new_err(text)
+                } else {
+                    PyValueError::new_err(text)
+                }
+            }
+            Error::ProbabilitiesNotSupported => PyTypeError::new_err(text),
+            Error::ThreadPool(_) => PyRuntimeError::new_err(text),
+            Error::Interrupted => PyKeyboardInterrupt::new_err(()),
+            Error::TooFewDimensions
+            | Error::Shape { .. }
+            | Error::WeightLength { .. }
+            | Error::LabelSmoothing(_)
+            | Error::IgnoreIndexWithProbabilities(_)
+            | Error::UnknownIsa { .. } => PyValueError::new_err(text),
+        }
+    }
+}
+
+/// Names a likely mistake, at the line that called the public function.
+pub(super) fn warn_mistake(py: Python<'_>, mistake: Mistake) -> PyResult<()> {
+    static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let category = CATEGORY.import(py, "crossent.exceptions", "LikelyMistakeWarning")?;
+    let text = match mistake {
+        Mistake::OneClass => {
+            c"there is one class only, so every loss is 0; for yes or no use binary cross-entropy, or name the class axis (axis=)"
+        }
+        Mistake::Probabilities => {
+            c"the input looks like probabilities (from 0 to 1, rows summing to 1); cross_entropy takes logits and nll_loss log-probabilities: leave out the softmax, or take the logarithm"
+        }
+        Mistake::PositiveLogProbability => {
+            c"the input holds positive numbers, and log-probabilities have none; give nll_loss the result of log_softmax, or give the logits to cross_entropy"
+        }
+    };
+    PyErr::warn(py, category, text, 2)
+}
+
+/// Says why a mean is nan, at the line that called the public function.
+pub(super) fn warn_nothing_counted(py: Python<'_>, rows: usize) -> PyResult<()> {
+    static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let category = CATEGORY.import(py, "crossent.exceptions", "NothingCountedWarning")?;
+    let text = if rows == 0 {
+        c"the mean over an empty batch is nan; use reduction=\"sum\" for 0, or skip empty batches"
+    } else {
+        c"every row is ignored, and the mean over nothing is nan; check ignore_index and where, or use reduction=\"sum\" for 0"
+    };
+    PyErr::warn(py, category, text, 2)
+}

@@ -1,0 +1,34 @@
+//! The binding: `crossent._core`.
+//!
+//! | file | step |
+//! |---|---|
+//! | [`array`] | an argument becomes a view of memory that NumPy owns |
+//! | [`result`] | memory for a result; checks of `out=` |
+//! | [`call`] | the interpreter released, Ctrl-C answered, errors turned into exceptions |
+//! | [`losses`], [`rows`], [`settings`] | one wrapper for each function |
+
+mod array;
+mod call;
+mod losses;
+mod result;
+mod rows;
+mod settings;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+
+    #[pymodule_export]
+    use super::losses::{cross_entropy, nll_loss, score_rows};
+    #[pymodule_export]
+    use super::rows::{log_sigmoid, log_softmax, logsumexp, softmax};
+    #[pymodule_export]
+    use super::settings::{build_info, get_num_threads, set_num_threads};
+}

@@ -1,0 +1,94 @@
+//! Results: NumPy scalars, new arrays, and arrays the caller brought.
+
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
+
+use super::array::{self, Array, Float};
+
+/// The dtype of a loss: `dtype=`, else float64 for a float64 input and float32 for the others.
+pub(super) fn loss_dtype(dtype: Option<&Bound<'_, PyAny>>, input: Float) -> PyResult<Float> {
+    let Some(dtype) = dtype else {
+        return Ok(if input == Float::F64 { Float::F64 } else { Float::F32 });
+    };
+    let descriptor = PyArrayDescr::new(dtype.py(), dtype)?;
+    array::float_of(&descriptor).ok_or_else(|| {
+        PyTypeError::new_err(format!(
+            "dtype must be floating: got {descriptor}, expected float16, bfloat16, float32 or float64"
+        ))
+    })
+}
+
+/// `out`, as an array that a result of this shape and dtype can be written to.
+pub(super) fn checked<'py>(out: &Bound<'py, PyAny>, shape: &[usize], dtype: Float) -> PyResult<Array<'py>> {
+    let py = out.py();
+    let Ok(array) = out.cast::<PyUntypedArray>() else {
+        return Err(PyTypeError::new_err(format!("out must be a numpy.ndarray: got {}", out.get_type())));
+    };
+    static MASKED: PyOnceLock<Py<pyo3::types::PyType>> = PyOnceLock::new();
+    if out.is_instance(MASKED.import(py, "numpy.ma", "MaskedArray")?)? {
+        return Err(PyTypeError::new_err("out must be a plain numpy.ndarray: got a masked array"));
+    }
+    if array.shape() != shape {
+        return Err(PyValueError::new_err(format!(
+            "out has the wrong shape: got {}, expected {}",
+            array::shape_text(array),
+            PyTuple::new(py, shape)?
+        )));
+    }
+    if array::float_dtype(array) != Some(dtype) || array.dtype().is_native_byteorder() == Some(false) {
+        return Err(PyTypeError::new_err(format!(
+            "out has the wrong dtype: got {}, expected {}, the dtype of the result",
+            array.dtype(),
+            dtype.name()
+        )));
+    }
+    if !array::is_writeable(array) {
+        return Err(PyValueError::new_err("out is read-only; use an array that can be written to"));
+    }
+    if !array::is_plain(array) {
+        return Err(PyValueError::new_err("out is unaligned; use an ordinary array"));
+    }
+    if array::overlaps_itself(array) {
+        return Err(PyValueError::new_err("out overlaps itself in memory; use an ordinary array"));
+    }
+    Ok(array.clone())
+}
+
+/// A new array, not yet written to.
+pub(super) fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<Array<'py>> {
+    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let shape = PyTuple::new(py, shape)?;
+    Ok(EMPTY.import(py, "numpy", "empty")?.call1((shape, dtype.scalar_type(py)?))?.cast_into()?)
+}
+
+/// `out` if there is one, else a new array.
+pub(super) fn receiver<'py>(
+    py: Python<'py>,
+    out: Option<&Bound<'py, PyAny>>,
+    shape: &[usize],
+    dtype: Float,
+) -> PyResult<Array<'py>> {
+    match out {
+        Some(out) => checked(out, shape, dtype),
+        None => empty(py, shape, dtype),
+    }
+}
+
+/// A NumPy scalar.
+pub(super) fn scalar(py: Python<'_>, value: f64, dtype: Float) -> PyResult<Bound<'_, PyAny>> {
+    dtype.scalar_type(py)?.call1((value,))
+}
+
+/// The array itself, or its element if it has no dimensions.
+pub(super) fn unwrapped<'py>(
+    array: Array<'py>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if array.ndim() == 0 && out.is_none() {
+        return array.get_item(PyTuple::empty(array.py()));
+    }
+    Ok(out.cloned().unwrap_or_else(|| array.into_any()))
+}

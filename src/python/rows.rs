@@ -1,0 +1,250 @@
+//! Row functions.
+
+use ndarray::IxDyn;
+use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::array::{self, Array, Float, Floats, with_floats};
+use super::{call, result};
+use crate::kernel::element::Element;
+use crate::rows::{View, ViewMut, resolve_axis};
+use crate::{Context, Error};
+
+/// A function from an array to one of the same shape and dtype. Without an input it works in place.
+trait Map: Send {
+    fn apply<E: Element>(
+        self,
+        input: Option<View<'_, E>>,
+        out: ViewMut<'_, E>,
+        context: Context<'_>,
+    ) -> Result<(), Error>;
+}
+
+struct LogSoftmax(isize);
+struct Softmax(isize);
+struct LogSigmoid;
+
+impl Map for LogSoftmax {
+    fn apply<E: Element>(
+        self,
+        input: Option<View<'_, E>>,
+        out: ViewMut<'_, E>,
+        context: Context<'_>,
+    ) -> Result<(), Error> {
+        crate::log_softmax(input, self.0, out, context)
+    }
+}
+
+impl Map for Softmax {
+    fn apply<E: Element>(
+        self,
+        input: Option<View<'_, E>>,
+        out: ViewMut<'_, E>,
+        context: Context<'_>,
+    ) -> Result<(), Error> {
+        crate::softmax(input, self.0, out, context)
+    }
+}
+
+impl Map for LogSigmoid {
+    fn apply<E: Element>(
+        self,
+        input: Option<View<'_, E>>,
+        out: ViewMut<'_, E>,
+        context: Context<'_>,
+    ) -> Result<(), Error> {
+        crate::log_sigmoid(input, out, context)
+    }
+}
+
+fn map<'py>(
+    x: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+    function: impl Map,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = x.py();
+    let input = array::array(x, "x")?;
+    let floats = array::floats(&input, "x")?;
+    let dtype = array::float_dtype(&input).unwrap_or(Float::F32);
+    let to = result::receiver(py, out, input.shape(), dtype)?;
+    let in_place = array::is_same(&input, &to);
+    // A partial overlap is read from a copy.
+    let copy = if !in_place && out.is_some() && array::may_overlap(&input, &to) {
+        Some(input.call_method0("copy")?.cast_into::<PyUntypedArray>()?)
+    } else {
+        None
+    };
+    let floats = match &copy {
+        Some(copy) => array::floats(copy, "x")?,
+        None => floats,
+    };
+    with_floats!(floats, view => {
+        let input = (!in_place).then_some(view);
+        // SAFETY: `to` was checked to be plain, writeable and not to overlap itself; it has the input's dtype; and
+        // the input is apart from it or not read as itself.
+        let to = unsafe { array::view_mut(&to) };
+        call::run(py, to.len(), |context| function.apply(input, to, context))
+    })?;
+    result::unwrapped(to, out)
+}
+
+/// The axis of a function along rows. An array without dimensions counts as one row of one class.
+fn map_rows<'py>(
+    x: &Bound<'py, PyAny>,
+    axis: isize,
+    out: Option<&Bound<'py, PyAny>>,
+    function: impl Map,
+) -> PyResult<Bound<'py, PyAny>> {
+    let input = array::array(x, "x")?;
+    if input.ndim() > 0 {
+        return map(&input, out, function);
+    }
+    if !(-1..=0).contains(&axis) {
+        return Err(Error::AxisOutOfRange { axis, ndim: 0 }.into());
+    }
+    let row = |array: &Bound<'py, PyAny>| array.call_method1("reshape", (1,));
+    array::floats(&input, "x")?;
+    let to = result::receiver(x.py(), out, &[], array::float_dtype(&input).unwrap_or(Float::F32))?;
+    map(&row(input.as_any())?, Some(&row(to.as_any())?), function)?;
+    result::unwrapped(to, out)
+}
+
+/// log(softmax(x)).
+#[pyfunction]
+#[pyo3(signature = (x, axis, out, /))]
+pub(super) fn log_softmax<'py>(
+    x: &Bound<'py, PyAny>,
+    axis: isize,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    map_rows(x, axis, out, LogSoftmax(axis))
+}
+
+/// exp(x) / sum(exp(x)).
+#[pyfunction]
+#[pyo3(signature = (x, axis, out, /))]
+pub(super) fn softmax<'py>(
+    x: &Bound<'py, PyAny>,
+    axis: isize,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    map_rows(x, axis, out, Softmax(axis))
+}
+
+/// log(1 / (1 + exp(-x))).
+#[pyfunction]
+#[pyo3(signature = (x, out, /))]
+pub(super) fn log_sigmoid<'py>(
+    x: &Bound<'py, PyAny>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    map(x, out, LogSigmoid)
+}
+
+/// log(sum(exp(x))) over one axis, several or all.
+#[pyfunction]
+#[pyo3(signature = (x, axis, keepdims, out, /))]
+pub(super) fn logsumexp<'py>(
+    x: &Bound<'py, PyAny>,
+    axis: Option<&Bound<'py, PyAny>>,
+    keepdims: bool,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = x.py();
+    let mut input = array::array(x, "x")?;
+    // Integers are summed as NumPy's reductions sum them: as float64.
+    if matches!(input.dtype().kind(), b'i' | b'u' | b'b') {
+        input = input.call_method1("astype", (Float::F64.scalar_type(py)?,))?.cast_into()?;
+    }
+    let dtype = match array::float_dtype(&input) {
+        Some(dtype) => dtype,
+        None => return array::floats(&input, "x").map(|_| py.None().into_bound(py)),
+    };
+    let axes = axes(axis, input.ndim())?;
+    let kept: Vec<usize> =
+        (0..input.ndim()).filter(|i| !axes.contains(i)).map(|i| input.shape()[i]).collect();
+    let shape: Vec<usize> = if keepdims {
+        (0..input.ndim()).map(|i| if axes.contains(&i) { 1 } else { input.shape()[i] }).collect()
+    } else {
+        kept.clone()
+    };
+    let to = result::receiver(py, out, &shape, dtype)?;
+    let input = array::apart(input, out.map(|_| &to))?;
+    let flat: Array<'_> = if keepdims {
+        to.call_method1("reshape", (PyTuple::new(py, &kept)?,))?.cast_into()?
+    } else {
+        to.clone()
+    };
+    // Reshaping an `out` of an odd layout copies it; then the result is copied back.
+    let copied = keepdims && !array::may_overlap(&flat, &to) && !to.is_empty();
+    // SAFETY: `to` was checked to be plain, writeable and not to overlap itself or the input, and has its dtype.
+    with_floats!(array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &flat) })?;
+    if copied {
+        to.set_item(
+            pyo3::types::PyEllipsis::get(py),
+            flat.call_method1("reshape", (PyTuple::new(py, &shape)?,))?,
+        )?;
+    }
+    result::unwrapped(to, out)
+}
+
+/// # Safety
+/// As for [`array::view_mut`].
+unsafe fn reduce<E: Element>(
+    py: Python<'_>,
+    view: View<'_, E>,
+    axes: &[usize],
+    out: &Array<'_>,
+) -> PyResult<()> {
+    // SAFETY: see above.
+    let out = unsafe { array::view_mut::<E>(out) };
+    call::run(py, view.len(), |context| over_axes(view, axes, out, context))
+}
+
+/// The axes to reduce, counted from the front, sorted.
+fn axes(axis: Option<&Bound<'_, PyAny>>, ndim: usize) -> PyResult<Vec<usize>> {
+    let Some(axis) = axis else { return Ok((0..ndim).collect()) };
+    let given: Vec<isize> = match axis.extract::<isize>() {
+        Ok(axis) => vec![axis],
+        Err(error) if error.is_instance_of::<PyOverflowError>(axis.py()) => {
+            return Err(PyIndexError::new_err(format!("axis is out of range: got {axis}")));
+        }
+        Err(_) => axis.extract().map_err(|_| {
+            PyTypeError::new_err(format!(
+                "axis must be an int, a tuple of ints or None: got {}",
+                axis.get_type()
+            ))
+        })?,
+    };
+    let mut axes = given.into_iter().map(|axis| resolve_axis(axis, ndim)).collect::<Result<Vec<_>, _>>()?;
+    axes.sort_unstable();
+    if axes.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(PyValueError::new_err(format!("axis names a dimension twice: got {axis}")));
+    }
+    Ok(axes)
+}
+
+/// Reduces several axes as one: in place where they follow each other in memory, else in a copy.
+fn over_axes<E: Element>(
+    view: View<'_, E>,
+    axes: &[usize],
+    out: ViewMut<'_, E>,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    if let [axis] = axes {
+        return crate::logsumexp(view, *axis as isize, out, context);
+    }
+    let order: Vec<usize> =
+        (0..view.ndim()).filter(|i| !axes.contains(i)).chain(axes.iter().copied()).collect();
+    let mut shape: Vec<usize> = out.shape().to_vec();
+    shape.push(axes.iter().map(|i| view.shape()[*i]).product());
+    let permuted = view.permuted_axes(IxDyn(&order));
+    let merged = permuted.to_shape(IxDyn(&shape)).map_err(|_| Error::Shape {
+        name: "x",
+        got: permuted.shape().to_vec(),
+        expected: shape.clone(),
+    })?;
+    crate::logsumexp(merged.view(), -1, out, context)
+}

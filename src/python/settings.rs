@@ -1,0 +1,50 @@
+//! Threads, and what was built.
+
+use std::num::NonZero;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict};
+
+use crate::kernel::isa;
+
+/// Sets the number of threads of every later call.
+#[pyfunction]
+#[pyo3(signature = (n, /))]
+pub(super) fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
+    let not_an_integer =
+        || PyTypeError::new_err(format!("n must be an integer: got {}, expected 1 or more", n.get_type()));
+    if n.is_instance_of::<PyBool>() {
+        return Err(not_an_integer());
+    }
+    let count: i64 = n.extract().map_err(|error: PyErr| {
+        if error.is_instance_of::<PyTypeError>(n.py()) { not_an_integer() } else { error }
+    })?;
+    let threads = usize::try_from(count).ok().and_then(NonZero::new).filter(|n| n.get() <= MOST_THREADS);
+    let threads = threads.ok_or_else(|| {
+        PyValueError::new_err(format!("n is out of range: got {count}, expected 1 to {MOST_THREADS}"))
+    })?;
+    crate::set_num_threads(threads);
+    Ok(())
+}
+
+/// More threads than any machine has; a typing error should not start a million.
+const MOST_THREADS: usize = 4096;
+
+/// The number of threads of a call.
+#[pyfunction]
+pub(super) fn get_num_threads() -> usize {
+    crate::num_threads()
+}
+
+/// What was built, and what it runs on here.
+#[pyfunction]
+pub(super) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let info = PyDict::new(py);
+    info.set_item("version", env!("CARGO_PKG_VERSION"))?;
+    info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
+    info.set_item("isa", isa::name(isa::selected()?))?;
+    info.set_item("available_isas", isa::available().iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
+    info.set_item("threads", crate::num_threads())?;
+    Ok(info)
+}

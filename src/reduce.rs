@@ -1,0 +1,136 @@
+//! From the losses of rows to one number, in an order that depends on nothing but their count.
+
+use crate::kernel::TILE;
+use crate::loss::TileLosses;
+use crate::options::Reduction;
+
+/// A sum that keeps what its roundings lose (Neumaier 1974).
+#[derive(Clone, Copy, Debug, Default)]
+struct Compensated {
+    sum: f64,
+    lost: f64,
+}
+
+impl Compensated {
+    #[inline(always)]
+    fn add(&mut self, value: f64) {
+        let new = self.sum + value;
+        self.lost +=
+            if self.sum.abs() >= value.abs() { (self.sum - new) + value } else { (value - new) + self.sum };
+        self.sum = new;
+    }
+
+    fn merge(&mut self, other: Compensated) {
+        self.add(other.sum);
+        self.lost += other.lost;
+    }
+
+    fn get(self) -> f64 {
+        // Infinities leave a nan in what was lost.
+        if self.lost.is_finite() { self.sum + self.lost } else { self.sum }
+    }
+}
+
+/// A sum over the rows of one grain.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GrainSum {
+    loss: Compensated,
+    weight: Compensated,
+    counted: usize,
+}
+
+impl GrainSum {
+    /// Adds a tile; rows that do not count have loss and weight 0.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, tile: &TileLosses) {
+        let counted = tile.counted.count_ones();
+        self.loss.add(pairwise(&tile.loss));
+        self.weight.add(if tile.weighted { pairwise(&tile.weight) } else { f64::from(counted) });
+        self.counted += counted as usize;
+    }
+}
+
+/// The sum of a tile as a tree of the fixed shape 64, 32, ..., 1.
+#[inline(always)]
+fn pairwise(values: &[f64; TILE]) -> f64 {
+    let mut sums = *values;
+    let mut half = TILE / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
+/// The sums over all rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Total {
+    /// The sum of the losses, in nats.
+    pub sum: f64,
+    /// What the mean divides by: the sum of the weights of the rows that count.
+    pub weight: f64,
+    /// Rows that count.
+    pub counted: usize,
+}
+
+impl Total {
+    /// Adds the grains in their order.
+    pub(crate) fn of(grains: &[GrainSum]) -> Self {
+        let mut all = GrainSum::default();
+        for grain in grains {
+            all.loss.merge(grain.loss);
+            all.weight.merge(grain.weight);
+            all.counted += grain.counted;
+        }
+        Total { sum: all.loss.get(), weight: all.weight.get(), counted: all.counted }
+    }
+
+    /// The sum or the mean; a mean over nothing is nan.
+    #[must_use]
+    pub fn reduce(&self, reduction: Reduction) -> f64 {
+        match reduction {
+            Reduction::Sum => self.sum,
+            Reduction::Mean => self.sum / self.weight,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compensated(values: &[f64]) -> f64 {
+        let mut sum = Compensated::default();
+        values.iter().for_each(|value| sum.add(*value));
+        sum.get()
+    }
+
+    #[test]
+    fn what_cancels_is_not_lost() {
+        assert_eq!(compensated(&[1.0, 1e100, 1.0, -1e100]), 2.0);
+        assert_eq!(compensated(&[f64::INFINITY, 1.0]), f64::INFINITY);
+        assert!(compensated(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
+    }
+
+    #[test]
+    fn a_tile_is_added_whole() {
+        assert_eq!(pairwise(&std::array::from_fn(|i| i as f64)), 2016.0);
+    }
+
+    #[test]
+    fn the_mean_divides_by_the_weights_and_over_nothing_is_nan() {
+        let mut grain = GrainSum::default();
+        let mut tile = TileLosses::of(0b11);
+        tile.weighted = true;
+        (tile.loss[0], tile.weight[0]) = (2.0, 0.5);
+        (tile.loss[1], tile.weight[1]) = (4.0, 1.5);
+        grain.add(&tile);
+        let total = Total::of(&[grain]);
+        assert_eq!(total, Total { sum: 6.0, weight: 2.0, counted: 2 });
+        assert_eq!(total.reduce(Reduction::Mean), 3.0);
+        assert!(Total::of(&[]).reduce(Reduction::Mean).is_nan());
+        assert_eq!(Total::of(&[]).reduce(Reduction::Sum), 0.0);
+    }
+}

@@ -1,0 +1,331 @@
+//! The validated view: an array of any layout as a sequence of rows, each with its classes.
+//!
+//! Rows are numbered in the C order of the dimensions that remain when the class axis is taken away:
+//! the order of the target's elements. Nothing is copied to get there; dimensions that follow
+//! each other in memory are merged, so that the usual layouts have one run of rows or a few.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use ndarray::{ArrayView, ArrayViewMut, Dimension, IxDyn};
+
+use crate::error::Error;
+
+/// A dimension: how many, and how far apart in elements.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Dim {
+    len: usize,
+    stride: isize,
+}
+
+/// Positions in memory of consecutive rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    /// Outermost first, merged where possible; never empty.
+    dims: Vec<Dim>,
+    len: usize,
+}
+
+/// Consecutive rows at a constant distance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Run {
+    pub offset: isize,
+    pub len: usize,
+    pub stride: isize,
+}
+
+impl Line {
+    fn new(shape: &[usize], strides: &[isize]) -> Self {
+        let mut dims: Vec<Dim> = Vec::with_capacity(shape.len().max(1));
+        for (&len, &stride) in shape.iter().zip(strides) {
+            if len == 1 {
+                continue;
+            }
+            match dims.last_mut() {
+                Some(outer) if outer.stride == stride * len as isize => {
+                    *outer = Dim { len: outer.len * len, stride };
+                }
+                _ => dims.push(Dim { len, stride }),
+            }
+        }
+        if dims.is_empty() {
+            dims.push(Dim { len: 1, stride: 1 });
+        }
+        Line { len: shape.iter().product(), dims }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The runs that make up the rows of `range`.
+    #[inline(always)]
+    pub(crate) fn runs(&self, range: Range<usize>, mut f: impl FnMut(Run)) {
+        let Some((inner, outer)) = self.dims.split_last() else { return };
+        let mut row = range.start;
+        while row < range.end {
+            let (mut index, at) = (row / inner.len, row % inner.len);
+            let mut offset = at as isize * inner.stride;
+            for dim in outer.iter().rev() {
+                offset += (index % dim.len) as isize * dim.stride;
+                index /= dim.len;
+            }
+            let len = (inner.len - at).min(range.end - row);
+            f(Run { offset, len, stride: inner.stride });
+            row += len;
+        }
+    }
+}
+
+/// Where an array's rows and classes are; what [`Rows`] and [`RowsMut`] share.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub line: Line,
+    pub classes: usize,
+    pub class_stride: isize,
+}
+
+impl Layout {
+    /// `axis` is the class axis; `None` makes every element a row of one class.
+    fn new(shape: &[usize], strides: &[isize], axis: Option<usize>) -> Self {
+        let Some(axis) = axis else {
+            return Layout { line: Line::new(shape, strides), classes: 1, class_stride: 1 };
+        };
+        let (mut row_shape, mut row_strides) = (shape.to_vec(), strides.to_vec());
+        let classes = row_shape.remove(axis);
+        let class_stride = row_strides.remove(axis);
+        Layout {
+            line: Line::new(&row_shape, &row_strides),
+            classes,
+            class_stride: if classes == 1 { 1 } else { class_stride },
+        }
+    }
+
+    /// Whether a row is a slice.
+    #[inline(always)]
+    pub(crate) fn contiguous(&self) -> bool {
+        self.class_stride == 1
+    }
+}
+
+/// The rows of an array that is read.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows<'a, E> {
+    start: *const E,
+    pub layout: Layout,
+    _borrow: PhantomData<&'a [E]>,
+}
+
+// SAFETY: a `Rows` is a shared borrow of an array of `E`, taken from an `ArrayView`, which is `Send` and
+// `Sync` under the same condition.
+unsafe impl<E: Sync> Send for Rows<'_, E> {}
+// SAFETY: as above.
+unsafe impl<E: Sync> Sync for Rows<'_, E> {}
+
+impl<'a, E: Copy> Rows<'a, E> {
+    pub(crate) fn new<D: Dimension>(view: &'a ArrayView<'_, E, D>, axis: Option<usize>) -> Self {
+        Rows {
+            start: view.as_ptr(),
+            layout: Layout::new(view.shape(), view.strides(), axis),
+            _borrow: PhantomData,
+        }
+    }
+
+    /// The rows of an array that is being overwritten: for results computed in place.
+    pub(crate) fn of_output(out: &RowsMut<'a, E>) -> Self {
+        Rows { start: out.start, layout: out.layout.clone(), _borrow: PhantomData }
+    }
+
+    /// One element; `offset` is a row's position.
+    #[inline(always)]
+    pub(crate) fn get(&self, offset: isize, class: usize) -> E {
+        debug_assert!(class < self.layout.classes);
+        // SAFETY: offsets come from this array's own `line`, and class is below `classes`, so the position is
+        // one of the array's elements.
+        unsafe { *self.start.offset(offset + class as isize * self.layout.class_stride) }
+    }
+
+    /// A stretch of the classes of a contiguous row.
+    #[inline(always)]
+    pub(crate) fn classes_of(&self, offset: isize, range: Range<usize>) -> &[E] {
+        assert!(self.layout.contiguous() && range.start <= range.end && range.end <= self.layout.classes);
+        // SAFETY: the row starts at an offset of this array's own `line`, its classes follow each other
+        // without gaps, and the range lies within them.
+        unsafe { std::slice::from_raw_parts(self.start.offset(offset).add(range.start), range.len()) }
+    }
+
+    /// One class of consecutive rows whose distance is one element.
+    #[inline(always)]
+    pub(crate) fn rows_of(&self, run: Run, class: usize) -> &[E] {
+        assert!(run.stride == 1 && class < self.layout.classes);
+        // SAFETY: the run is part of this array's own `line` with a stride of one, so that many elements
+        // follow each other at the position of the class.
+        unsafe {
+            let at = self.start.offset(run.offset + class as isize * self.layout.class_stride);
+            std::slice::from_raw_parts(at, run.len)
+        }
+    }
+}
+
+/// The rows of an array that is written, by several threads, each its own rows.
+#[derive(Debug)]
+pub(crate) struct RowsMut<'a, E> {
+    start: *mut E,
+    pub layout: Layout,
+    _borrow: PhantomData<&'a mut [E]>,
+}
+
+// SAFETY: a `RowsMut` is an exclusive borrow of an array; threads write disjoint rows of it.
+unsafe impl<E: Send> Send for RowsMut<'_, E> {}
+// SAFETY: as above; nothing is read through a shared `RowsMut`.
+unsafe impl<E: Send> Sync for RowsMut<'_, E> {}
+
+impl<'a, E: Copy> RowsMut<'a, E> {
+    pub(crate) fn new<D: Dimension>(view: &'a mut ArrayViewMut<'_, E, D>, axis: Option<usize>) -> Self {
+        RowsMut {
+            start: view.as_mut_ptr(),
+            layout: Layout::new(view.shape(), view.strides(), axis),
+            _borrow: PhantomData,
+        }
+    }
+
+    /// Writes one element.
+    ///
+    /// # Safety
+    /// No other thread may touch the row.
+    #[inline(always)]
+    pub(crate) unsafe fn set(&self, offset: isize, class: usize, value: E) {
+        debug_assert!(class < self.layout.classes);
+        // SAFETY: the position is one of the array's elements (see `Rows::get`); the caller owns the row.
+        unsafe { *self.start.offset(offset + class as isize * self.layout.class_stride) = value }
+    }
+
+    /// A stretch of the classes of a contiguous row.
+    ///
+    /// # Safety
+    /// No other thread may touch the row, and the caller holds no other reference into it.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "rows are handed out to threads; see Safety")]
+    pub(crate) unsafe fn classes_of(&self, offset: isize, range: Range<usize>) -> &mut [E] {
+        assert!(self.layout.contiguous() && range.start <= range.end && range.end <= self.layout.classes);
+        // SAFETY: as for `Rows::classes_of`; the caller owns the row.
+        unsafe { std::slice::from_raw_parts_mut(self.start.offset(offset).add(range.start), range.len()) }
+    }
+
+    /// One class of consecutive rows whose distance is one element.
+    ///
+    /// # Safety
+    /// No other thread may touch these rows, and the caller holds no other reference into them.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "rows are handed out to threads; see Safety")]
+    pub(crate) unsafe fn rows_of(&self, run: Run, class: usize) -> &mut [E] {
+        assert!(run.stride == 1 && class < self.layout.classes);
+        // SAFETY: as for `Rows::rows_of`; the caller owns the rows.
+        unsafe {
+            let at = self.start.offset(run.offset + class as isize * self.layout.class_stride);
+            std::slice::from_raw_parts_mut(at, run.len)
+        }
+    }
+}
+
+/// An axis counted from the front.
+///
+/// # Errors
+/// [`Error::AxisOutOfRange`].
+pub fn resolve_axis(axis: isize, ndim: usize) -> Result<usize, Error> {
+    let resolved = if axis < 0 { axis + ndim as isize } else { axis };
+    if resolved < 0 || resolved >= ndim as isize {
+        return Err(Error::AxisOutOfRange { axis, ndim });
+    }
+    Ok(resolved as usize)
+}
+
+/// The index of row `row` in an array of shape `shape`.
+pub(crate) fn unravel(mut row: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (i, &len) in index.iter_mut().zip(shape).rev() {
+        *i = row % len.max(1);
+        row /= len.max(1);
+    }
+    index
+}
+
+/// The shape of the rows: the array's without its class axis.
+pub(crate) fn row_shape(shape: &[usize], axis: usize) -> Vec<usize> {
+    let mut rows = shape.to_vec();
+    rows.remove(axis);
+    rows
+}
+
+/// The dynamic-dimensional view that all public functions take.
+pub type View<'a, E> = ArrayView<'a, E, IxDyn>;
+/// Its writable twin.
+pub type ViewMut<'a, E> = ArrayViewMut<'a, E, IxDyn>;
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array, s};
+
+    use super::*;
+
+    fn collect<E: Copy>(rows: &Rows<'_, E>) -> Vec<Vec<E>> {
+        let mut all = Vec::new();
+        rows.layout.line.runs(0..rows.layout.line.len(), |run| {
+            for i in 0..run.len as isize {
+                all.push(
+                    (0..rows.layout.classes).map(|c| rows.get(run.offset + i * run.stride, c)).collect(),
+                );
+            }
+        });
+        all
+    }
+
+    #[test]
+    fn rows_come_in_the_order_of_the_target() {
+        let a = Array::from_shape_fn((2, 3, 4, 5), |(n, c, h, w)| n * 1000 + c * 100 + h * 10 + w).into_dyn();
+        for axis in 0..4 {
+            let view = a.view();
+            let rows = Rows::new(&view, Some(axis));
+            let expected: Vec<Vec<usize>> =
+                a.lanes(ndarray::Axis(axis)).into_iter().map(|l| l.to_vec()).collect();
+            assert_eq!(collect(&rows), expected);
+        }
+    }
+
+    #[test]
+    fn odd_strides_are_followed() {
+        let a = Array::from_shape_fn((6, 7), |(n, c)| n * 10 + c);
+        let view = a.slice(s![..;-2, 1..;3]);
+        let rows = Rows::new(&view, Some(1));
+        assert_eq!(collect(&rows), vec![vec![51, 54], vec![31, 34], vec![11, 14]]);
+        let row = a.row(2);
+        let wide = row.broadcast((3, 7)).unwrap();
+        let rows = Rows::new(&wide, Some(1));
+        assert_eq!(collect(&rows), vec![row.to_vec(); 3]);
+    }
+
+    #[test]
+    fn dimensions_that_follow_each_other_are_merged() {
+        let a = Array::<f32, _>::zeros((2, 3, 4, 5));
+        assert_eq!(Rows::new(&a.view(), Some(1)).layout.line.dims.len(), 2);
+        assert_eq!(Rows::new(&a.view(), Some(3)).layout.line.dims.len(), 1);
+        let b = Array::<f32, _>::zeros((1, 3, 1));
+        assert_eq!(Rows::new(&b.view(), Some(1)).layout.line.len(), 1);
+    }
+
+    #[test]
+    fn a_part_of_the_rows_can_be_asked_for() {
+        let a = Array::<f32, _>::zeros((2, 3, 4));
+        let mut runs = Vec::new();
+        Rows::new(&a.view(), Some(1)).layout.line.runs(2..7, |run| runs.push(run));
+        assert_eq!(runs, [Run { offset: 2, len: 2, stride: 1 }, Run { offset: 12, len: 3, stride: 1 }]);
+    }
+
+    #[test]
+    fn axes_count_from_either_end() {
+        assert_eq!(resolve_axis(-1, 3), Ok(2));
+        assert_eq!(resolve_axis(0, 3), Ok(0));
+        assert!(resolve_axis(3, 3).is_err() && resolve_axis(-4, 3).is_err());
+        assert_eq!(unravel(23, &[2, 3, 4]), [1, 2, 3]);
+    }
+}

@@ -1,0 +1,366 @@
+//! What the rows are scored against: class indices of any integer dtype, or class probabilities.
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use crate::error::Error;
+use crate::kernel::TILE;
+use crate::kernel::element::Element;
+use crate::rows::{Rows, View, row_shape, unravel};
+
+/// Class indices or class probabilities, as the caller holds them.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "one variant for each dtype, named after it")]
+pub enum Target<'a> {
+    I8(View<'a, i8>),
+    I16(View<'a, i16>),
+    I32(View<'a, i32>),
+    I64(View<'a, i64>),
+    U8(View<'a, u8>),
+    U16(View<'a, u16>),
+    U32(View<'a, u32>),
+    U64(View<'a, u64>),
+    F16(View<'a, f16>),
+    Bf16(View<'a, bf16>),
+    F32(View<'a, f32>),
+    F64(View<'a, f64>),
+}
+
+/// Runs one generic expression on whichever array a [`Target`] or one of its relatives holds.
+macro_rules! each {
+    ($kind:ident, $value:expr, [$($variant:ident)+], $array:pat => $result:expr) => {
+        match $value { $($kind::$variant($array) => $result,)+ }
+    };
+}
+
+impl Target<'_> {
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        each!(Target, self, [I8 I16 I32 I64 U8 U16 U32 U64 F16 Bf16 F32 F64], array => array.shape())
+    }
+
+    /// Whether it holds floating-point numbers.
+    #[must_use]
+    pub fn is_floating(&self) -> bool {
+        matches!(self, Target::F16(_) | Target::Bf16(_) | Target::F32(_) | Target::F64(_))
+    }
+}
+
+/// Targets that fit their input.
+#[derive(Clone, Debug)]
+pub(crate) enum Targets<'a> {
+    Indices(Labels<'a>),
+    Probabilities(Probabilities<'a>),
+}
+
+impl<'a> Targets<'a> {
+    /// `mask` is the `where` of the public functions.
+    pub(crate) fn new(
+        target: &'a Target<'_>,
+        input_shape: &[usize],
+        axis: usize,
+        ignore_index: i64,
+        mask: Option<&'a View<'_, bool>>,
+    ) -> Result<Self, Error> {
+        let rows = row_shape(input_shape, axis);
+        let classes = input_shape[axis];
+        // torch also takes a (C,) input with a target of shape (1,).
+        let indices =
+            !target.is_floating() && (target.shape() == rows || rows.is_empty() && target.shape() == [1]);
+        let probabilities = target.is_floating() && target.shape() == input_shape;
+        if !indices && !probabilities {
+            return Err(Error::TargetShape {
+                input: input_shape.to_vec(),
+                axis,
+                target: target.shape().to_vec(),
+                floating: target.is_floating(),
+            });
+        }
+        if let Some(mask) = mask
+            && mask.shape() != rows
+            && !(indices && mask.shape() == target.shape())
+        {
+            return Err(Error::Shape { name: "where", got: mask.shape().to_vec(), expected: rows });
+        }
+        let mask = mask.map(|mask| Rows::new(mask, None));
+        if indices {
+            let values = match target {
+                Target::I8(a) => Indices::I8(Rows::new(a, None)),
+                Target::I16(a) => Indices::I16(Rows::new(a, None)),
+                Target::I32(a) => Indices::I32(Rows::new(a, None)),
+                Target::I64(a) => Indices::I64(Rows::new(a, None)),
+                Target::U8(a) => Indices::U8(Rows::new(a, None)),
+                Target::U16(a) => Indices::U16(Rows::new(a, None)),
+                Target::U32(a) => Indices::U32(Rows::new(a, None)),
+                Target::U64(a) => Indices::U64(Rows::new(a, None)),
+                _ => unreachable!("floating targets are probabilities"),
+            };
+            return Ok(Targets::Indices(Labels {
+                values,
+                mask,
+                shape: target.shape().to_vec(),
+                classes,
+                ignore_index,
+            }));
+        }
+        if ignore_index >= 0 {
+            return Err(Error::IgnoreIndexWithProbabilities(ignore_index));
+        }
+        let values = match target {
+            Target::F16(a) => Floats::F16(Rows::new(a, Some(axis))),
+            Target::Bf16(a) => Floats::Bf16(Rows::new(a, Some(axis))),
+            Target::F32(a) => Floats::F32(Rows::new(a, Some(axis))),
+            Target::F64(a) => Floats::F64(Rows::new(a, Some(axis))),
+            _ => unreachable!("integer targets are indices"),
+        };
+        Ok(Targets::Probabilities(Probabilities { values, mask }))
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Indices<'a> {
+    I8(Rows<'a, i8>),
+    I16(Rows<'a, i16>),
+    I32(Rows<'a, i32>),
+    I64(Rows<'a, i64>),
+    U8(Rows<'a, u8>),
+    U16(Rows<'a, u16>),
+    U32(Rows<'a, u32>),
+    U64(Rows<'a, u64>),
+}
+
+/// Class indices, one for each row. Each is checked where it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct Labels<'a> {
+    values: Indices<'a>,
+    mask: Option<Rows<'a, bool>>,
+    shape: Vec<usize>,
+    classes: usize,
+    ignore_index: i64,
+}
+
+/// The classes of a tile's rows, and a bit for each row that counts.
+pub(crate) struct TileLabels {
+    pub class: [usize; TILE],
+    pub counted: u64,
+}
+
+/// A row's target is neither a class nor ignored.
+pub(crate) struct OutOfRange;
+
+impl Labels<'_> {
+    pub(crate) fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// The labels of the rows of `range`, at most a tile.
+    #[inline(always)]
+    pub(crate) fn tile(&self, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
+        let mut values = [0_i64; TILE];
+        let len = range.len();
+        // What int64 cannot hold is no class, and must not look ignored.
+        let beyond = if self.ignore_index == -1 { -2 } else { -1 };
+        match &self.values {
+            Indices::U64(rows) => {
+                read(rows, range.clone(), &mut values, |x| i64::try_from(x).unwrap_or(beyond))
+            }
+            each_other => {
+                each!(Indices, each_other, [I8 I16 I32 I64 U8 U16 U32 U64], rows => {
+                    read(rows, range.clone(), &mut values, |x| x as i64);
+                });
+            }
+        }
+        let mut tile = TileLabels { class: [0; TILE], counted: mask_bits(self.mask.as_ref(), range) };
+        let mut fits = true;
+        for i in 0..len {
+            let value = values[i];
+            let counts = value != self.ignore_index && tile.counted >> i & 1 == 1;
+            let inside = value >= 0 && (value as u64) < self.classes as u64;
+            fits &= inside || !counts;
+            tile.counted &= !(u64::from(!counts) << i);
+            tile.class[i] = if inside { value as usize } else { 0 };
+        }
+        if fits { Ok(tile) } else { Err(OutOfRange) }
+    }
+
+    /// Looks at all targets before anything is written.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let rows = self.shape.iter().product();
+        for first in (0..rows).step_by(TILE) {
+            if self.tile(first..(first + TILE).min(rows)).is_err() {
+                return Err(self.first_out_of_range());
+            }
+        }
+        Ok(())
+    }
+
+    /// The error that names the first row whose target is out of range.
+    pub(crate) fn first_out_of_range(&self) -> Error {
+        let rows: usize = self.shape.iter().product();
+        for row in 0..rows {
+            if self.tile(row..row + 1).is_err() {
+                return Error::TargetOutOfRange {
+                    index: unravel(row, &self.shape),
+                    value: self.value(row),
+                    classes: self.classes,
+                    ignore_index: self.ignore_index,
+                };
+            }
+        }
+        // Another thread has changed the targets since they were found out of range.
+        Error::TargetOutOfRange {
+            index: vec![0; self.shape.len()],
+            value: self.value(0),
+            classes: self.classes,
+            ignore_index: self.ignore_index,
+        }
+    }
+
+    fn value(&self, row: usize) -> i128 {
+        each!(Indices, &self.values, [I8 I16 I32 I64 U8 U16 U32 U64], rows => {
+            let mut value = 0_i128;
+            rows.layout.line.runs(row..row + 1, |run| value = rows.get(run.offset, 0).into());
+            value
+        })
+    }
+}
+
+/// Class probabilities, one distribution for each row.
+#[derive(Clone, Debug)]
+pub(crate) struct Probabilities<'a> {
+    values: Floats<'a>,
+    mask: Option<Rows<'a, bool>>,
+}
+
+#[derive(Clone, Debug)]
+enum Floats<'a> {
+    F16(Rows<'a, f16>),
+    Bf16(Rows<'a, bf16>),
+    F32(Rows<'a, f32>),
+    F64(Rows<'a, f64>),
+}
+
+impl Probabilities<'_> {
+    /// A bit for each row of `range` that counts.
+    pub(crate) fn counted(&self, range: Range<usize>) -> u64 {
+        mask_bits(self.mask.as_ref(), range)
+    }
+
+    /// The probabilities of a stretch of one row's classes.
+    #[inline(always)]
+    pub(crate) fn read(&self, row: usize, classes: Range<usize>, to: &mut [f64]) {
+        each!(Floats, &self.values, [F16 Bf16 F32 F64], rows => {
+            rows.layout.line.runs(row..row + 1, |run| {
+                if rows.layout.contiguous() {
+                    for (to, from) in to.iter_mut().zip(rows.classes_of(run.offset, classes.clone())) {
+                        *to = from.to_f64();
+                    }
+                } else {
+                    for (to, class) in to.iter_mut().zip(classes.clone()) {
+                        *to = rows.get(run.offset, class).to_f64();
+                    }
+                }
+            });
+        });
+    }
+}
+
+/// One number of each row of `range`.
+#[inline(always)]
+pub(crate) fn read<T: Copy, U>(
+    rows: &Rows<'_, T>,
+    range: Range<usize>,
+    to: &mut [U],
+    convert: impl Fn(T) -> U,
+) {
+    let mut at = 0;
+    rows.layout.line.runs(
+        range,
+        #[inline(always)]
+        |run| {
+            let to = &mut to[at..at + run.len];
+            at += run.len;
+            if run.stride == 1 {
+                for (to, from) in to.iter_mut().zip(rows.rows_of(run, 0)) {
+                    *to = convert(*from);
+                }
+            } else {
+                for (i, to) in to.iter_mut().enumerate() {
+                    *to = convert(rows.get(run.offset + i as isize * run.stride, 0));
+                }
+            }
+        },
+    );
+}
+
+fn mask_bits(mask: Option<&Rows<'_, bool>>, range: Range<usize>) -> u64 {
+    let len = range.len();
+    let all = if len == TILE { u64::MAX } else { (1 << len) - 1 };
+    let Some(mask) = mask else { return all };
+    let mut counts = [false; TILE];
+    read(mask, range, &mut counts, |x| x);
+    counts.iter().enumerate().fold(0, |bits, (i, counts)| bits | u64::from(*counts) << i) & all
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array, arr1};
+
+    use super::*;
+
+    fn labels(target: &Target<'_>, ignore_index: i64) -> Result<TileLabels, Error> {
+        let rows = target.shape()[0];
+        match Targets::new(target, &[rows, 5], 1, ignore_index, None)? {
+            Targets::Indices(labels) => {
+                labels.tile(0..rows).map_err(|OutOfRange| labels.first_out_of_range())
+            }
+            Targets::Probabilities(_) => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn ignored_rows_do_not_count_and_need_not_be_classes() {
+        let a = arr1(&[1_i32, -100, 4]).into_dyn();
+        let tile = labels(&Target::I32(a.view()), -100).unwrap();
+        assert_eq!(tile.counted, 0b101);
+        assert_eq!((tile.class[0], tile.class[2]), (1, 4));
+    }
+
+    #[test]
+    fn the_first_row_out_of_range_is_named() {
+        let a = arr1(&[1_i8, 5, 7]).into_dyn();
+        match labels(&Target::I8(a.view()), -100) {
+            Err(Error::TargetOutOfRange { index, value, .. }) => assert_eq!((index, value), (vec![1], 5)),
+            _ => panic!("accepted"),
+        }
+    }
+
+    #[test]
+    fn huge_unsigned_targets_are_neither_classes_nor_ignored() {
+        for ignore_index in [-100, -1, -2, i64::MAX, i64::MIN] {
+            let a = arr1(&[u64::MAX - 3]).into_dyn();
+            assert!(labels(&Target::U64(a.view()), ignore_index).is_err());
+        }
+    }
+
+    #[test]
+    fn small_unsigned_targets_do_not_wrap() {
+        let a = arr1(&[156_u8]).into_dyn();
+        assert!(labels(&Target::U8(a.view()), -100).is_err());
+        assert_eq!(labels(&Target::U8(a.view()), 156).unwrap().counted, 0);
+    }
+
+    #[test]
+    fn shapes_that_fit_neither_kind_are_refused() {
+        let f = Array::<f32, _>::zeros((3, 4)).into_dyn();
+        let i = Array::<i64, _>::zeros((3, 5)).into_dyn();
+        assert!(Targets::new(&Target::F32(f.view()), &[3, 5], 1, -100, None).is_err());
+        assert!(Targets::new(&Target::I64(i.view()), &[3, 5], 1, -100, None).is_err());
+        assert!(matches!(
+            Targets::new(&Target::F32(f.view()), &[3, 4], 1, 0, None),
+            Err(Error::IgnoreIndexWithProbabilities(0))
+        ));
+    }
+}

@@ -1,0 +1,444 @@
+//! A tile of rows on its way through the kernels: located, brought into the shape that a kernel
+//! takes, summed, and asked for what a loss or an output needs.
+//!
+//! There are two ways. Short rows (at most [`NARROW`] classes) are packed class by class, lanes across the
+//! rows. Long rows go to their kernel block by block: as slices where the classes are contiguous, else
+//! gathered a group of rows at a time. Which way a row takes depends on its number of classes
+//! alone, and a gathered block meets the same kernel as a slice: layouts cannot change a bit.
+//!
+//! This is where the instruction set is chosen, once for a tile: what is above knows nothing of it, and each
+//! kernel is compiled once for each level and element type.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch};
+
+use crate::kernel::element::{Element, RealOf, Vector};
+use crate::kernel::finish::{TileSums, finish};
+use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
+use crate::kernel::narrow::row_sums;
+use crate::kernel::output::{RowFunction, apply_to_row, apply_to_tile};
+use crate::kernel::real::Real;
+use crate::kernel::wide::{RowSum, absorb, block_max};
+use crate::kernel::{BLOCK, NARROW, TILE};
+use crate::rows::{Layout, Rows, RowsMut};
+
+/// Rows that are gathered together: their elements of one class fill a cache line or two.
+const GROUP: usize = 16;
+
+/// Distance of gathered rows: not a power of two, so that they do not compete for the same cache sets.
+const PITCH: usize = BLOCK + 16;
+
+/// The rows of an array, a tile at a time. Holds what one thread reuses from tile to tile.
+pub(crate) struct Tiles<'r, E: Element> {
+    rows: Rows<'r, E>,
+    level: Level,
+    /// Rows of the tile.
+    len: usize,
+    /// Where each of them starts.
+    offsets: [isize; TILE],
+    /// Short rows: class c of row i at `c * TILE + i`.
+    packed: Vec<RealOf<E>>,
+    /// Long rows that are not slices: a block of each row of a group.
+    gathered: Vec<E>,
+    sums: TileSums<RealOf<E>>,
+}
+
+/// The rows whose bits are set.
+#[inline(always)]
+pub(crate) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let i = mask.trailing_zeros() as usize;
+        (mask != 0).then(|| {
+            mask &= mask - 1;
+            i
+        })
+    })
+}
+
+/// All of the first `len` rows.
+#[inline(always)]
+pub(crate) fn all(len: usize) -> u64 {
+    if len == TILE { u64::MAX } else { (1 << len) - 1 }
+}
+
+impl<'r, E: Element> Tiles<'r, E> {
+    pub(crate) fn new(rows: Rows<'r, E>, level: Level) -> Self {
+        let classes = rows.layout.classes;
+        let packed = if classes <= NARROW { classes * TILE } else { 0 };
+        let gathered = if classes <= NARROW || rows.layout.contiguous() { 0 } else { GROUP * PITCH };
+        Tiles {
+            rows,
+            level,
+            len: 0,
+            offsets: [0; TILE],
+            packed: vec![RealOf::<E>::ZERO; packed],
+            gathered: vec![E::PADDING; gathered],
+            sums: TileSums::new(),
+        }
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.rows.layout.classes <= NARROW
+    }
+
+    /// Goes to the rows of `range` and finds their maxima and sums. Rows that are not `counted` are not
+    /// read, but for those packed with counted neighbours.
+    pub(crate) fn sum(&mut self, range: Range<usize>, counted: u64) {
+        self.len = range.len();
+        locate(&self.rows.layout, range.clone(), &mut self.offsets);
+        if counted != 0 {
+            dispatch!(self.level, simd => self.sum_on(simd, range, counted));
+        }
+    }
+
+    #[inline(always)]
+    fn sum_on<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64) {
+        if self.is_narrow() {
+            self.pack(simd, range);
+            row_sums(simd, &self.packed, self.len, &mut self.sums.max, &mut self.sums.rest);
+        } else {
+            let mut row = RowSum::EMPTY;
+            let mut group = [RowSum::EMPTY; TILE];
+            let mut next_max = RealOf::<E>::NEG_INFINITY;
+            let contiguous = self.rows.layout.contiguous();
+            for_each_block(
+                &self.rows,
+                &self.offsets,
+                &mut self.gathered,
+                counted,
+                #[inline(always)]
+                |i, start, block, next| {
+                    if contiguous {
+                        // One row after the other; each block's maximum came with the block before.
+                        if start == 0 {
+                            row = RowSum::EMPTY;
+                            next_max = block_max(simd, block);
+                        }
+                        next_max = absorb(simd, &mut row, block, next_max, next);
+                        group[i] = row;
+                    } else {
+                        let max = block_max(simd, block);
+                        absorb(simd, &mut group[i], block, max, next);
+                    }
+                },
+            );
+            for i in bits(counted) {
+                self.sums.max[i] = group[i].max;
+                self.sums.rest[i] = group[i].total();
+            }
+        }
+        finish(simd, &mut self.sums, self.len);
+    }
+
+    /// The largest logit of row i, the maximum of the other classes' exponentials relative to it, summed.
+    #[inline(always)]
+    pub(crate) fn max(&self, i: usize) -> f64 {
+        self.sums.max[i].to_f64()
+    }
+
+    /// log(1 + rest), so that log sum exp = max + this; nan where a logit is nan or +inf, or all are -inf.
+    #[inline(always)]
+    pub(crate) fn log1p_rest(&self, i: usize) -> f64 {
+        self.sums.log1p_rest[i]
+    }
+
+    /// log sum exp of row i, with its limits: +inf if a logit is, -inf if all are, nan if one is nan.
+    pub(crate) fn log_sum_exp(&self, i: usize) -> f64 {
+        let max = self.max(i);
+        if max.is_finite() {
+            return max + self.log1p_rest(i);
+        }
+        // The vector maximum may have missed a nan beside an infinity.
+        let has_nan = (0..self.rows.layout.classes).any(|c| self.logit(i, c).is_nan());
+        if has_nan { f64::NAN } else { max }
+    }
+
+    /// One logit of row i.
+    #[inline(always)]
+    pub(crate) fn logit(&self, i: usize, class: usize) -> f64 {
+        if self.is_narrow() {
+            self.packed[class * TILE + i].to_f64()
+        } else {
+            self.rows.get(self.offsets[i], class).to_f64()
+        }
+    }
+
+    /// The first class with the largest logit; with a nan in the row, the first nan.
+    pub(crate) fn argmax(&self, i: usize) -> usize {
+        let classes = self.rows.layout.classes;
+        let max = self.max(i);
+        let found = if self.log1p_rest(i).is_nan() {
+            (0..classes).find(|c| self.logit(i, *c).is_nan())
+        } else {
+            None
+        };
+        found.or_else(|| (0..classes).find(|c| self.logit(i, *c) == max)).unwrap_or(0)
+    }
+
+    /// For each counted row the sum over the classes of q (max - x), the same q for all rows.
+    pub(crate) fn gaps(&mut self, counted: u64, q: &[f64]) -> [f64; TILE] {
+        dispatch!(self.level, simd => self.gaps_on(simd, counted, q))
+    }
+
+    #[inline(always)]
+    fn gaps_on<S: Simd>(&mut self, simd: S, counted: u64, q: &[f64]) -> [f64; TILE] {
+        let mut gaps = [0.0; TILE];
+        if self.is_narrow() {
+            tile_gap(simd, &self.packed, TileWeights::Class(q), self.len, &self.sums.max, &mut gaps);
+        } else {
+            let max = &self.sums.max;
+            for_each_block(
+                &self.rows,
+                &self.offsets,
+                &mut self.gathered,
+                counted,
+                #[inline(always)]
+                |i, start, block, _| {
+                    gaps[i] += row_gap(simd, block, &q[start..start + block.len()], max[i].to_f64());
+                },
+            );
+        }
+        gaps
+    }
+
+    /// For each counted row the sum over the classes of q (max - x) and that of q, with q from
+    /// `fill(row of the tile, classes, to)`.
+    pub(crate) fn gaps_of(
+        &mut self,
+        counted: u64,
+        fill: &mut dyn FnMut(usize, Range<usize>, &mut [f64]),
+    ) -> ([f64; TILE], [f64; TILE]) {
+        dispatch!(self.level, simd => self.gaps_of_on(simd, counted, fill))
+    }
+
+    #[inline(always)]
+    fn gaps_of_on<S: Simd>(
+        &mut self,
+        simd: S,
+        counted: u64,
+        fill: &mut dyn FnMut(usize, Range<usize>, &mut [f64]),
+    ) -> ([f64; TILE], [f64; TILE]) {
+        let (mut gaps, mut totals) = ([0.0; TILE], [0.0; TILE]);
+        let mut q = [0.0; BLOCK];
+        if self.is_narrow() {
+            let classes = self.rows.layout.classes;
+            let mut packed = vec![0.0; classes * TILE];
+            for i in bits(counted) {
+                let q = &mut q[..classes];
+                fill(i, 0..classes, q);
+                for (c, q) in q.iter().enumerate() {
+                    packed[c * TILE + i] = *q;
+                    totals[i] += *q;
+                }
+            }
+            tile_gap(simd, &self.packed, TileWeights::Entry(&packed), self.len, &self.sums.max, &mut gaps);
+        } else {
+            let max = &self.sums.max;
+            for_each_block(
+                &self.rows,
+                &self.offsets,
+                &mut self.gathered,
+                counted,
+                #[inline(always)]
+                |i, start, block, _| {
+                    let q = &mut q[..block.len()];
+                    fill(i, start..start + block.len(), q);
+                    gaps[i] += row_gap(simd, block, q, max[i].to_f64());
+                    totals[i] += total(q);
+                },
+            );
+        }
+        (gaps, totals)
+    }
+
+    /// Writes a function of every element of the tile to `out`, which may be the input itself.
+    pub(crate) fn write<F: RowFunction>(&mut self, range: Range<usize>, out: &RowsMut<'_, E>) {
+        dispatch!(self.level, simd => self.write_on::<_, F>(simd, range, out));
+    }
+
+    #[inline(always)]
+    fn write_on<S: Simd, F: RowFunction>(&mut self, simd: S, range: Range<usize>, out: &RowsMut<'_, E>) {
+        if self.is_narrow() {
+            apply_to_tile::<S, RealOf<E>, F>(simd, &mut self.packed, &self.sums, self.len);
+            self.unpack(simd, range, out);
+            return;
+        }
+        let mut to = [0; TILE];
+        locate(&out.layout, range, &mut to);
+        let sums = &self.sums;
+        let mut result = [E::PADDING; BLOCK];
+        for_each_block(
+            &self.rows,
+            &self.offsets,
+            &mut self.gathered,
+            all(self.len),
+            #[inline(always)]
+            |i, start, block, _| {
+                let result = &mut result[..block.len()];
+                // Through a buffer in the first-level cache: `out` may be where `block` is.
+                apply_to_row::<S, E, F>(simd, block, sums, i, result);
+                if out.layout.contiguous() {
+                    // SAFETY: the rows of a tile belong to one thread, and `block` is not used after this.
+                    let out = unsafe { out.classes_of(to[i], start..start + result.len()) };
+                    out.copy_from_slice(result);
+                } else {
+                    for (c, value) in result.iter().enumerate() {
+                        // SAFETY: the rows of a tile belong to one thread.
+                        unsafe { out.set(to[i], start + c, *value) }
+                    }
+                }
+            },
+        );
+    }
+
+    #[inline(always)]
+    fn pack<S: Simd>(&mut self, simd: S, range: Range<usize>) {
+        let (rows, packed) = (&self.rows, &mut self.packed);
+        let lanes = RealOf::<E>::LANES;
+        let mut first = 0;
+        rows.layout.line.runs(
+            range,
+            #[inline(always)]
+            |run| {
+                if run.stride == 1 {
+                    for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
+                        let from = rows.rows_of(run, c);
+                        let to = &mut to[first..first + run.len];
+                        let mut vectors = to.chunks_exact_mut(lanes);
+                        for (to, from) in (&mut vectors).zip(from.chunks_exact(lanes)) {
+                            E::load(simd, from).store_slice(to);
+                        }
+                        let done = run.len / lanes * lanes;
+                        for (to, from) in vectors.into_remainder().iter_mut().zip(&from[done..]) {
+                            *to = from.to_real();
+                        }
+                    }
+                } else if rows.layout.contiguous() {
+                    for i in 0..run.len {
+                        let from =
+                            rows.classes_of(run.offset + i as isize * run.stride, 0..rows.layout.classes);
+                        for (to, from) in packed.chunks_exact_mut(TILE).zip(from) {
+                            to[first + i] = from.to_real();
+                        }
+                    }
+                } else {
+                    for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
+                        for i in 0..run.len {
+                            to[first + i] = rows.get(run.offset + i as isize * run.stride, c).to_real();
+                        }
+                    }
+                }
+                first += run.len;
+            },
+        );
+    }
+
+    #[inline(always)]
+    fn unpack<S: Simd>(&self, simd: S, range: Range<usize>, out: &RowsMut<'_, E>) {
+        let lanes = RealOf::<E>::LANES;
+        let mut first = 0;
+        out.layout.line.runs(
+            range,
+            #[inline(always)]
+            |run| {
+                for (c, from) in self.packed.chunks_exact(TILE).enumerate() {
+                    let from = &from[first..first + run.len];
+                    let whole = if run.stride == 1 { run.len / lanes * lanes } else { 0 };
+                    if whole > 0 {
+                        // SAFETY: the rows of a tile belong to one thread.
+                        let to = unsafe { out.rows_of(run, c) };
+                        for (to, from) in to.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
+                            E::store(Vector::<E, S>::from_slice(simd, from), to);
+                        }
+                    }
+                    for i in whole..run.len {
+                        // SAFETY: as above.
+                        unsafe { out.set(run.offset + i as isize * run.stride, c, E::from_real(from[i])) }
+                    }
+                }
+                first += run.len;
+            },
+        );
+    }
+}
+
+/// Where each row of `range` starts.
+#[inline(always)]
+pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize; TILE]) {
+    let mut at = 0;
+    layout.line.runs(
+        range,
+        #[inline(always)]
+        |run| {
+            for (i, offset) in offsets[at..at + run.len].iter_mut().enumerate() {
+                *offset = run.offset + i as isize * run.stride;
+            }
+            at += run.len;
+        },
+    );
+}
+
+/// Calls `f(row, first class, block, next block)` for the blocks of all counted rows: row after row where
+/// rows are slices; else block after block for a group of rows, and no next.
+#[inline(always)]
+fn for_each_block<E: Element>(
+    rows: &Rows<'_, E>,
+    offsets: &[isize; TILE],
+    gathered: &mut [E],
+    counted: u64,
+    mut f: impl FnMut(usize, usize, &[E], &[E]),
+) {
+    let classes = rows.layout.classes;
+    if rows.layout.contiguous() {
+        for i in bits(counted) {
+            let row = rows.classes_of(offsets[i], 0..classes);
+            for start in (0..classes).step_by(BLOCK) {
+                let end = (start + BLOCK).min(classes);
+                f(i, start, &row[start..end], &row[end..(end + BLOCK).min(classes)]);
+            }
+        }
+        return;
+    }
+    let mut group = [0; GROUP];
+    let mut counted = bits(counted);
+    loop {
+        let mut len = 0;
+        for (to, i) in group.iter_mut().zip(&mut counted) {
+            *to = i;
+            len += 1;
+        }
+        if len == 0 {
+            return;
+        }
+        for start in (0..classes).step_by(BLOCK) {
+            let end = (start + BLOCK).min(classes);
+            for class in start..end {
+                for (k, i) in group[..len].iter().enumerate() {
+                    gathered[k * PITCH + class - start] = rows.get(offsets[*i], class);
+                }
+            }
+            for (k, i) in group[..len].iter().enumerate() {
+                f(*i, start, &gathered[k * PITCH..k * PITCH + end - start], &[]);
+            }
+        }
+    }
+}
+
+/// The sum of a block, in an order of its own.
+#[inline(always)]
+fn total(q: &[f64]) -> f64 {
+    let mut acc = [0.0; 8];
+    let chunks = q.chunks_exact(8);
+    let last = chunks.remainder();
+    for chunk in chunks {
+        for (acc, q) in acc.iter_mut().zip(chunk) {
+            *acc += q;
+        }
+    }
+    for (acc, q) in acc.iter_mut().zip(last) {
+        *acc += q;
+    }
+    acc.iter().sum()
+}

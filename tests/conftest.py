@@ -1,0 +1,19 @@
+"""Settings shared by every test: the path of the helper modules and reproducible property tests."""
+
+import sys
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+settings.register_profile(
+    "crossent",
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("thorough", settings.get_profile("crossent"), max_examples=5_000, derandomize=False)
+settings.load_profile("crossent")

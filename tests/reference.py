@@ -1,0 +1,226 @@
+"""What crossent computes, in plain float64 NumPy: the specification that the compiled code is held to.
+
+Everything is widened to float64 first, and the result is left in float64: rounding to the result's dtype is
+the caller's business. Written to be read, and to be accurate to a few ULP of float64 on every row:
+
+* the largest logit m of a row is kept out of the sum, so that ``logsumexp = m + log1p(rest)`` keeps the
+  digits of a confident row, where ``rest`` is tiny;
+* the rounding error of ``x - m`` is carried into the exponential.
+
+No argument is checked: the arguments are taken to be good ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from arrays import Array
+
+Float64 = NDArray[np.float64]
+
+_quiet = np.errstate(all="ignore")
+
+
+def widen(x: ArrayLike) -> Float64:
+    """`x` as a float64 array (exact for every supported dtype)."""
+    return np.asarray(x).astype(np.float64)
+
+
+def times(coefficient: ArrayLike, value: ArrayLike) -> Float64:
+    """coefficient * value, with 0 * inf = 0: what has no weight contributes nothing. A nan stays nan."""
+    coefficient, value = np.broadcast_arrays(widen(coefficient), widen(value))
+    return np.where((coefficient == 0) & np.isinf(value), 0.0, coefficient * value)
+
+
+# ---- rows: the classes lie along the last axis ----------------------------------------------------------
+
+
+def _minus(x: Float64, m: Float64) -> tuple[Float64, Float64]:
+    """x - m as a rounded difference and its rounding error (Knuth's two-sum); error 0 where not finite."""
+    difference = x - m
+    part = difference - x
+    error = (x - (difference - part)) + (-m - part)
+    return difference, np.where(np.isfinite(error), error, 0.0)
+
+
+def _split(x: Float64) -> tuple[Float64, Float64, Float64]:
+    """The largest logit m of each row; exp(x - m); and the sum of all exp(x - m) but the largest's own 1."""
+    m = x.max(axis=-1, keepdims=True)
+    difference, error = _minus(x, m)
+    exponentials = np.exp(difference) * (1.0 + error)
+    others = exponentials.copy()
+    np.put_along_axis(others, x.argmax(axis=-1)[..., np.newaxis], 0.0, axis=-1)
+    return m, exponentials, others.sum(axis=-1, keepdims=True)
+
+
+def _log_softmax_last(x: Float64) -> Float64:
+    if x.size == 0:
+        return x.copy()
+    m, _, rest = _split(x)
+    difference, error = _minus(x, m)
+    rows = difference - (np.log1p(rest) - error)
+    return np.where(np.isfinite(m), rows, np.nan)  # a row of -inf, or with +inf or nan, has no distribution
+
+
+def _logsumexp_last(x: Float64) -> Float64:
+    if x.shape[-1] == 0:
+        return np.full(x.shape[:-1], -np.inf)  # the log of an empty sum
+    if x.size == 0:
+        return np.zeros(x.shape[:-1])
+    m, _, rest = _split(x)
+    sums = np.where(np.isinf(m), m, m + np.log1p(rest))[..., 0]
+    return np.where(np.isnan(x).any(axis=-1), np.nan, sums)
+
+
+# ---- row functions --------------------------------------------------------------------------------------
+
+
+@_quiet
+def log_softmax(x: ArrayLike, axis: int = -1) -> Float64:
+    x = widen(x)
+    if x.ndim == 0:
+        return np.where(np.isfinite(x), 0.0, np.nan)
+    return np.moveaxis(_log_softmax_last(np.moveaxis(x, axis, -1)), -1, axis)
+
+
+@_quiet
+def softmax(x: ArrayLike, axis: int = -1) -> Float64:
+    x = widen(x)
+    if x.ndim == 0:
+        return np.where(np.isfinite(x), 1.0, np.nan)
+    if x.size == 0:
+        return x.copy()
+    m, exponentials, rest = _split(np.moveaxis(x, axis, -1))
+    rows = np.where(np.isfinite(m), exponentials / (1.0 + rest), np.nan)
+    return np.moveaxis(rows, -1, axis)
+
+
+@_quiet
+def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Float64:
+    x = widen(x)
+    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = tuple(a % x.ndim for a in axes)
+    kept = tuple(a for a in range(x.ndim) if a not in axes)
+    kept_shape = tuple(x.shape[a] for a in kept)
+    terms = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
+    sums = _logsumexp_last(x.transpose(kept + axes).reshape(*kept_shape, terms))
+    return np.expand_dims(sums, tuple(sorted(axes))) if keepdims else sums
+
+
+@_quiet
+def log_sigmoid(x: ArrayLike) -> Float64:
+    """log(1 / (1 + exp(-x))), from the exponential that cannot overflow."""
+    x = widen(x)
+    return np.where(x < 0, x - np.log1p(np.exp(x)), -np.log1p(np.exp(-x)))
+
+
+# ---- losses ---------------------------------------------------------------------------------------------
+
+
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    axis: int | None = None,
+    where: ArrayLike | None = None,
+) -> Float64:
+    """-log softmax(input)[target], or -sum(target * log softmax(input)) for a target of probabilities."""
+    input, target = np.asarray(input), np.asarray(target)
+    axis = _class_axis(input, axis)
+    log_p = log_softmax(input, axis)
+    if target.shape == input.shape and target.dtype.kind not in "iu":
+        return _with_probabilities(log_p, target, weight, reduction, label_smoothing, axis, where)
+    return _with_indices(log_p, target, weight, ignore_index, reduction, label_smoothing, axis, where)
+
+
+def nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    where: ArrayLike | None = None,
+) -> Float64:
+    """-input[target]: `input` holds log-probabilities, and is not normalised."""
+    input = np.asarray(input)
+    axis = _class_axis(input, axis)
+    return _with_indices(widen(input), np.asarray(target), weight, ignore_index, reduction, 0.0, axis, where)
+
+
+def _class_axis(input: Array, axis: int | None) -> int:
+    return min(1, input.ndim - 1) if axis is None else axis
+
+
+@_quiet
+def _with_indices(
+    log_p: Float64,
+    target: Array,
+    weight: ArrayLike | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    axis: int,
+    where: ArrayLike | None,
+) -> Float64:
+    """Row n: (1 - e) w[t] (-log_p[t]) + e/C sum_c w[c] (-log_p[c]); "mean" divides by the sum of w[t]."""
+    log_p = np.moveaxis(log_p, axis, -1)
+    classes = log_p.shape[-1]
+    rows = log_p.shape[:-1]
+    w = np.ones(classes) if weight is None else widen(weight)
+    # As Python integers, so that an unsigned target never wraps into ignore_index.
+    target = target.reshape(rows).astype(object)
+    counted = np.asarray(target != ignore_index, dtype=bool).reshape(rows)
+    if where is not None:
+        counted = counted & np.asarray(where).reshape(rows)
+    t = np.where(counted, target, 0).astype(np.int64)
+    if classes == 0:  # then no target is valid, so no row is counted
+        return _reduce(np.zeros(rows), np.zeros(rows), reduction)
+    picked = np.take_along_axis(log_p, t[..., np.newaxis], axis=-1)[..., 0]
+    divisor = np.where(counted, w[t], 0.0)
+    loss = np.where(counted, times((1.0 - label_smoothing) * w[t], -picked), 0.0)
+    if not label_smoothing:
+        return _reduce(loss, divisor, reduction)
+    smooth = np.where(counted, times(label_smoothing / classes * w, -log_p).sum(axis=-1), 0.0)
+    if reduction == "mean":
+        # Two quotients, as in torch: where all of the rows counted have weight 0, the first one is nan.
+        return _reduce(loss, divisor, "mean") + _reduce(smooth, divisor, "mean")
+    return _reduce(loss + smooth, divisor, reduction)
+
+
+@_quiet
+def _with_probabilities(
+    log_p: Float64,
+    target: Array,
+    weight: ArrayLike | None,
+    reduction: str,
+    label_smoothing: float,
+    axis: int,
+    where: ArrayLike | None,
+) -> Float64:
+    """Row n: sum_c w[c] ((1 - e) p[c] + e/C) (-log_p[c]); "mean" divides by the number of rows."""
+    log_p = np.moveaxis(log_p, axis, -1)
+    rows, classes = log_p.shape[:-1], log_p.shape[-1]
+    w = np.ones(classes) if weight is None else widen(weight)
+    p = np.moveaxis(widen(target), axis, -1)
+    if label_smoothing and classes:
+        p = p * (1.0 - label_smoothing) + label_smoothing / classes
+    loss = times(w * p, -log_p).sum(axis=-1)
+    counted = np.ones(rows, dtype=bool) if where is None else np.asarray(where).reshape(rows)
+    return _reduce(np.where(counted, loss, 0.0), counted.astype(np.float64), reduction)
+
+
+def _reduce(loss: Float64, divisor: Float64, reduction: str) -> Any:
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    return np.float64(loss.sum()) / np.float64(divisor.sum())

@@ -1,0 +1,343 @@
+"""The largest error in units in the last place, against sixty digits, on rows chosen to be hard.
+
+The bounds are part of the contract: a kernel that exceeds one fails here. They hold over the normal range of
+each dtype, for results that overflow to an infinity, and for subnormal results.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import mpmath
+import numpy as np
+import pytest
+
+import crossent
+import exact
+import reference
+from arrays import BFLOAT16, DTYPES, HALVES, Array, DType, loss_dtype, name
+from ulp import ulp_distance, ulp_error
+
+MAX_ULP = {"float32": 4.0, "float64": 4.0}
+MAX_ULP_HALF = 1.0  # of half-precision results against the correctly rounded ones
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+full_precision = pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
+
+
+def _distinct(rng: np.random.Generator, size: int, scale: float = 1.0, distinct: int = 997) -> Array:
+    """Many random logits of few values, so that the exact sum is cheap."""
+    return rng.choice(rng.standard_normal(distinct) * scale, size)
+
+
+def _normal_row(width: int) -> Array:
+    return np.random.default_rng(width).standard_normal(width) * 3
+
+
+def _dominated_row(gap: float) -> Array:
+    return np.r_[np.random.default_rng(5).standard_normal(999), gap + 3.0]
+
+
+def _rows() -> dict[str, Callable[[], Array]]:
+    """In float64; each is rounded to the dtype under test first."""
+
+    def rng(seed: int) -> np.random.Generator:
+        return np.random.default_rng(seed)
+
+    rows: dict[str, Callable[[], Array]] = {
+        "magnitude 1e-30": lambda: np.array([1e-30, -1e-30, 2e-30, 0.0]),
+        "magnitude 1e4": lambda: np.array([1e4, 1e4 - 1, -1e4, 9.9e3, 1e4 - 30]),
+        "magnitude 3e38": lambda: np.array([1e38, -1e38, 3e38]),
+        "two at 3e38": lambda: np.array([3e38, 3e38, -3e38]),
+        "all at -3e38": lambda: np.full(5, -3e38),
+        "every magnitude": lambda: np.r_[10.0 ** np.arange(-30, 38), -(10.0 ** np.arange(-30, 38))],
+        "offset 1e6": lambda: 1e6 + np.array([0.0, 0.25, 1.5, -3.0, -20.0]),
+        "offset -1e6": lambda: -1e6 + np.array([0.0, 0.25, 1.5, -3.0, -20.0]),
+        "tiny gaps": lambda: 1 + np.arange(10) * 2.0**-23,
+        "tinier gaps": lambda: 1 + np.arange(10) * 2.0**-52,
+        "equal pair": lambda: np.array([0.1, 0.1]),
+        "a million equal": lambda: np.full(1_000_000, 0.3),
+        "a million": lambda: _distinct(rng(1), 1_000_000),
+        "a million, far apart": lambda: _distinct(rng(2), 1_000_000, 30.0),
+        "subnormal logits": lambda: np.array([1e-40, -1e-40, 3e-45, 1e-310, -5e-324, 0.0]),
+        "masked": lambda: np.where(np.arange(130) % 2, -np.inf, np.sin(np.arange(130.0)) * 4),
+        "all masked but one": lambda: np.where(np.arange(70) == 66, 2.5, -np.inf),
+        "all masked but two": lambda: np.where(np.arange(70) < 68, -np.inf, [0.5] * 69 + [-9.5]),
+        "one class": lambda: np.array([7.0]),
+        "the largest last": lambda: np.linspace(-40, 3, 1025),
+        "the largest first": lambda: np.linspace(3, -40, 1025),
+        "rising in blocks": lambda: np.repeat(np.arange(0.0, 40.0, 0.5), 64),
+        "a cliff in the middle": lambda: np.r_[np.full(2000, -60.0), 5.0, np.full(2000, -60.5)],
+    }
+    for width in (2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 100, 1000, 1030, 5000):
+        rows[f"ordinary, {width} classes"] = functools.partial(_normal_row, width)
+    for gap in (1, 7, 12, 16, 17, 20, 25, 37, 40, 46, 60, 80, 86, 300, 700):
+        rows[f"pair, gap {gap}"] = functools.partial(np.array, [0.0, -float(gap)])
+    for gap in (10, 20, 46, 80):
+        rows[f"dominant by {gap}"] = functools.partial(_dominated_row, gap)
+    rows["target 18 above 128,256"] = lambda: np.r_[18.0, _distinct(rng(3), 128_255)]
+    return rows
+
+
+ROWS = _rows()
+every_row = pytest.mark.parametrize("key", ROWS)
+
+
+def _row(key: str, dtype: DType) -> Array:
+    with np.errstate(over="ignore", under="ignore"):
+        return ROWS[key]().astype(dtype)
+
+
+def _places(row: Array) -> list[int]:
+    """All classes of a narrow row; else the ends, the extremes, and some in between."""
+    if row.size <= 130:
+        return list(range(row.size))
+    some = np.random.default_rng(0).integers(0, row.size, 30)
+    return sorted({0, row.size - 1, int(row.argmax()), int(row.argmin()), *map(int, some)})
+
+
+def _normal(values: list[Any], dtype: DType) -> Array:
+    """Which of the exact values are 0 or at least the smallest normal number."""
+    tiny = float(np.finfo(dtype).smallest_normal)
+    return np.array([value == 0 or mpmath.isinf(value) or abs(value) >= tiny for value in values])
+
+
+def _check(actual: Array, values: list[Any], dtype: DType) -> None:
+    normal = _normal(values, dtype)
+    assert actual.dtype == dtype
+    errors = ulp_error(actual, values)
+    assert errors[normal].max(initial=0) <= MAX_ULP[dtype.name]
+
+
+@every_row
+@full_precision
+def test_log_softmax(dtype: DType, key: str) -> None:
+    row = _row(key, dtype)
+    at = _places(row)
+    _check(crossent.log_softmax(row)[at], exact.log_softmax(row, at), dtype)
+    if row.size <= 5000:
+        columns = np.repeat(row[:, np.newaxis], 3, axis=1)
+        _check(crossent.log_softmax(columns, 0)[at, 1], exact.log_softmax(row, at), dtype)
+
+
+@every_row
+@full_precision
+def test_softmax(dtype: DType, key: str) -> None:
+    row = _row(key, dtype)
+    at = _places(row)
+    _check(crossent.softmax(row)[at], exact.softmax(row, at), dtype)
+    if row.size <= 5000:
+        columns = np.repeat(row[:, np.newaxis], 3, axis=1)
+        _check(crossent.softmax(columns, 0)[at, 1], exact.softmax(row, at), dtype)
+
+
+@every_row
+@full_precision
+def test_logsumexp(dtype: DType, key: str) -> None:
+    """In units of the larger of the result and the largest logit: near 0 the two halves of it cancel."""
+    row = _row(key, dtype)
+    value = exact.logsumexp(row)
+    scale = max(abs(value), abs(mpmath.mpf(float(row.max()))))
+    for actual in (crossent.logsumexp(row), crossent.logsumexp(np.repeat(row[:, None], 2, 1), 0)[1]):
+        assert actual.dtype == dtype
+        assert ulp_error(actual, [value], [scale]).max() <= MAX_ULP[dtype.name]
+
+
+@every_row
+@full_precision
+def test_cross_entropy(dtype: DType, key: str) -> None:
+    row = _row(key, dtype)
+    at = _places(row)
+    if row.size == 1:  # a batch of one class is warned of
+        return
+    rows = np.broadcast_to(row, (len(at), row.size))
+    values = [-value for value in exact.log_softmax(row, at)]
+    _check(crossent.cross_entropy(rows, at, reduction="none"), values, dtype)
+    if row.size <= 5000:
+        columns = np.asfortranarray(rows)
+        _check(crossent.cross_entropy(columns, at, reduction="none"), values, dtype)
+
+
+@every_row
+def test_a_float64_loss_of_float32_logits_has_float64_sums(key: str) -> None:
+    """dtype= widens the result; the terms of float32 rows may carry float32 exponentials."""
+    row = _row(key, FLOAT32)
+    if row.size == 1:
+        return
+    at = _places(row)
+    rows = np.broadcast_to(row, (len(at), row.size))
+    losses = crossent.cross_entropy(rows, at, reduction="none", dtype=np.float64)
+    values = [-value for value in exact.log_softmax(row, at)]
+    normal = _normal(values, FLOAT32)
+    in_float32_ulp = ulp_error(losses, values) * 2.0**-29
+    assert in_float32_ulp[normal].max(initial=0) <= MAX_ULP["float32"]
+
+
+@full_precision
+def test_a_dominant_class_keeps_a_loss_of_1e_20(dtype: DType) -> None:
+    for width in (2, 3, 10, 65, 1000, 5000):
+        row = np.full(width, -46.0 - np.log(width)).astype(dtype)
+        row[width // 2] = 0
+        value = -exact.log_softmax(row, [width // 2])[0]
+        assert 1e-21 < value < 2e-20
+        rows = np.stack([row, row])
+        for view in (rows, np.asfortranarray(rows)):
+            losses = crossent.cross_entropy(view, [width // 2] * 2, reduction="none")
+            _check(losses, [value, value], dtype)
+
+
+@full_precision
+def test_the_mean_of_many_rows(dtype: DType) -> None:
+    rng = np.random.default_rng(4)
+    logits = (rng.standard_normal((211, 7)) * 4).astype(dtype)
+    target = rng.integers(0, 7, 211)
+    with mpmath.workdps(exact.DIGITS):
+        values = [-exact.log_softmax(row, [t])[0] for row, t in zip(logits, target, strict=True)]
+        once = sum(values)
+        times = 97
+        for reduction, value in (("mean", once / 211), ("sum", once * times)):
+            loss = crossent.cross_entropy(
+                np.tile(logits, (times, 1)), np.tile(target, times), reduction=reduction
+            )
+            _check(np.atleast_1d(loss), [value], dtype)
+
+
+@full_precision
+def test_nll_loss(dtype: DType) -> None:
+    rng = np.random.default_rng(5)
+    log_p = -np.exp(rng.standard_normal((20_001, 3)) * 5).astype(dtype)
+    target = rng.integers(0, 3, 20_001)
+    weight = rng.random(3).astype(dtype) + dtype.type(0.5)
+    picked = -log_p[np.arange(20_001), target]
+    with mpmath.workdps(exact.DIGITS):
+        exact_picked = [mpmath.mpf(float(v)) for v in picked]
+        exact_weights = [mpmath.mpf(float(v)) for v in weight[target]]
+        total = sum(exact_picked)
+        weighted = sum(p * w for p, w in zip(exact_picked, exact_weights, strict=True))
+        np.testing.assert_array_equal(crossent.nll_loss(log_p, target, reduction="none"), picked)
+        cases = [
+            (None, "sum", total),
+            (None, "mean", total / 20_001),
+            (weight, "sum", weighted),
+            (weight, "mean", weighted / sum(exact_weights)),
+        ]
+        for given, reduction, value in cases:
+            loss = crossent.nll_loss(log_p, target, given, reduction=reduction)
+            _check(np.atleast_1d(loss), [value], dtype)
+
+
+SIGMOID = np.r_[
+    0.0, 10.0 ** np.arange(-30, 39, 0.5), 3e38, np.linspace(0.1, 30, 300), 17, 37, 60, 80, 87, 100, 300, 700
+]  # fmt: skip
+
+
+@full_precision
+def test_log_sigmoid(dtype: DType) -> None:
+    with np.errstate(over="ignore"):
+        x = np.r_[SIGMOID, -SIGMOID].astype(dtype)
+    x = x[np.isfinite(x)]
+    _check(crossent.log_sigmoid(x), [exact.log_sigmoid(v) for v in x], dtype)
+
+
+# ---- weights, smoothing and probabilities, against the float64 reference --------------------------------
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e6])
+@pytest.mark.parametrize("width", [2, 10, 65, 1030])
+@full_precision
+def test_weights_smoothing_and_probabilities(dtype: DType, width: int, offset: float) -> None:
+    rng = np.random.default_rng(6)
+    x = (rng.standard_normal((50, width)) * 3 + offset).astype(dtype)
+    t = rng.integers(0, width, 50)
+    w = rng.random(width).astype(dtype)
+    p = rng.random((50, width)).astype(dtype)
+    for target in (t, p):
+        for weight in (None, w):
+            for smoothing in (0.0, 0.1, 0.9):
+                args: dict[str, Any] = {"reduction": "none", "label_smoothing": smoothing}
+                actual = crossent.cross_entropy(x, target, weight, **args)
+                expected = reference.cross_entropy(x, target, weight, **args)
+                if dtype == FLOAT32:
+                    assert ulp_distance(actual, expected.astype(dtype)).max() <= MAX_ULP["float32"]
+                else:  # sums of up to 1,030 terms, here and in the reference
+                    np.testing.assert_allclose(actual, expected, rtol=1e-14)
+
+
+# ---- subnormal results ----------------------------------------------------------------------------------
+
+
+@full_precision
+def test_results_fade_out_through_the_subnormal_numbers(dtype: DType) -> None:
+    """Below the smallest normal number the error is counted in steps of the smallest subnormal one."""
+    gaps = np.arange(87.5, 105, 0.5) if dtype == FLOAT32 else np.arange(708.5, 746, 0.5)
+    for gap in gaps:
+        row = np.array([0.0, -gap]).astype(dtype)
+        p, log_p, loss = crossent.softmax(row), crossent.log_softmax(row), crossent.cross_entropy(row, 0)
+        value = exact.softmax(row, [1])[0]
+        assert ulp_error(p[1], [value])[0] <= MAX_ULP[dtype.name]
+        value = exact.log_softmax(row, [0])[0]
+        assert ulp_error(log_p[0], [value])[0] <= MAX_ULP[dtype.name]
+        assert ulp_error(loss, [-value])[0] <= MAX_ULP[dtype.name]
+    x = gaps.astype(dtype)
+    errors = ulp_error(crossent.log_sigmoid(x), [exact.log_sigmoid(v) for v in x])
+    assert errors.max() <= MAX_ULP[dtype.name]
+
+
+# ---- half precision -------------------------------------------------------------------------------------
+
+
+def _half_rows(dtype: DType) -> list[Array]:
+    rng = np.random.default_rng(7)
+    largest = 6e4 if dtype == np.float16 else 3e38
+    rows = [rng.standard_normal((20, width)) * 3 for width in (1, 2, 3, 8, 17, 65, 1030, 5000)]
+    rows += [
+        np.array([[0.0, -g] for g in (1, 5, 7, 9, 11, 16, 20, 80)]),
+        np.array([[largest, -largest, 0.0], [-largest, -largest, -largest], [largest, largest, largest / 2]]),
+        np.array([[1e-7, -1e-7, 6e-8], [1e-5, 0.0, -1e-5]]),
+        np.zeros((1, 100_000)),
+        np.where(np.arange(130) % 3, -np.inf, rng.standard_normal((3, 130))),
+    ]
+    with np.errstate(over="ignore"):
+        return [row.astype(dtype) for row in rows]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=name)
+def test_half_precision_rows_are_rounded_once(dtype: DType) -> None:
+    for rows in _half_rows(dtype):
+        for x, axis in ((rows, 1), (np.ascontiguousarray(rows.T), 0)):
+            for actual, expected in (
+                (crossent.log_softmax(x, axis), reference.log_softmax(x, axis)),
+                (crossent.softmax(x, axis), reference.softmax(x, axis)),
+                (crossent.logsumexp(x, axis), reference.logsumexp(x, axis)),
+                (crossent.log_sigmoid(x), reference.log_sigmoid(x)),
+            ):
+                with np.errstate(over="ignore", under="ignore"):
+                    assert ulp_distance(actual, expected.astype(dtype)).max() <= MAX_ULP_HALF
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=name)
+def test_half_precision_losses_are_float32_right(dtype: DType) -> None:
+    for x in _half_rows(dtype):
+        if x.shape[1] == 1:
+            continue
+        t = np.arange(len(x)) % x.shape[1]
+        for view in (x, np.asfortranarray(x)):
+            losses = crossent.cross_entropy(view, t, reduction="none")
+            with np.errstate(over="ignore"):
+                expected = reference.cross_entropy(x, t, reduction="none").astype(np.float32)
+            assert ulp_distance(losses, expected).max() <= MAX_ULP["float32"]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=name)
+def test_every_half_precision_number_has_its_log_sigmoid(dtype: DType) -> None:
+    x = np.arange(65_536, dtype=np.uint16).view(dtype)
+    with np.errstate(all="ignore"):
+        expected = reference.log_sigmoid(x).astype(dtype)
+    assert ulp_distance(crossent.log_sigmoid(x), expected).max() <= MAX_ULP_HALF
+
+
+def test_the_loss_dtypes_are_the_ones_bounded_here() -> None:
+    assert {loss_dtype(dtype).name for dtype in DTYPES} == set(MAX_ULP)
+    assert BFLOAT16 in HALVES

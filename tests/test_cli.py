@@ -1,0 +1,630 @@
+"""The command line: results, files, errors and exit codes, and the blocks that a file is scored in."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from crossent import __version__, _core, cli
+from crossent.io import BLOCK_BYTES, open_npy, row_blocks
+
+Array = npt.NDArray[Any]
+
+DTYPES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32), np.dtype(np.float64)]
+
+
+def reference(logits: Array, target: Array, *, axis: int = -1, ignore_index: int = -100) -> dict[str, float]:
+    """The figures from their definitions, in float64."""
+    rows = np.moveaxis(np.asarray(logits, dtype=np.float64), axis, -1)
+    rows = rows.reshape(-1, rows.shape[-1])
+    classes = target.reshape(-1).astype(np.int64)
+    counted = classes != ignore_index
+    rows, classes = rows[counted], classes[counted]
+    top = rows.max(axis=1)
+    nll = top + np.log(np.exp(rows - top[:, np.newaxis]).sum(axis=1)) - rows[np.arange(len(rows)), classes]
+    mean = math.fsum(nll) / len(nll)
+    return {
+        "count": len(rows),
+        "ignored": int((~counted).sum()),
+        "mean": mean,
+        "mean_bits": mean / math.log(2),
+        "perplexity": math.exp(mean),
+        "accuracy": float(np.mean(rows.argmax(axis=1) == classes)),
+    }
+
+
+def made(shape: tuple[int, ...], axis: int = -1, dtype: npt.DTypeLike = np.float32) -> tuple[Array, Array]:
+    rng = np.random.default_rng(7)
+    logits = (rng.standard_normal(shape) * 3).astype(dtype)
+    rows = shape[:axis] + shape[axis:][1:]
+    return logits, rng.integers(shape[axis], size=rows)
+
+
+class Files:
+    """A folder of the test's own, with the names that the command is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.logits, self.targets = str(folder / "logits.npy"), str(folder / "targets.npy")
+
+    def save(self, logits: npt.ArrayLike, target: npt.ArrayLike) -> None:
+        np.save(self.logits, logits)
+        np.save(self.targets, target)
+
+    def score(self, *arguments: str) -> int:
+        return cli.main(["score", self.logits, self.targets, *arguments])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What `--json` printed, which is all of stdout."""
+    content = json.loads(capsys.readouterr().out)
+    assert isinstance(content, dict)
+    return content
+
+
+def error(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of an error; stdout is empty."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("crossent: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def assert_close(content: dict[str, Any], expected: dict[str, float]) -> None:
+    for name, value in expected.items():
+        assert content[name] == pytest.approx(value, rel=1e-6), name
+
+
+def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "crossent", *arguments]
+    return subprocess.run(command, text=True, capture_output=True, check=False, timeout=60, **options)
+
+
+# ---- results ----------------------------------------------------------------------------------------------
+
+
+def test_table(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    logits = np.zeros((1000, 4), dtype=np.float32)
+    target = np.arange(1000) % 4
+    target[:8] = -100
+    files.save(logits, target)
+    assert files.score() == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.splitlines() == [
+        "rows counted         992",
+        "rows ignored           8",
+        "mean NLL, nats  1.386294",
+        "mean NLL, bits         2",
+        "perplexity             4",
+        "accuracy            0.25",
+    ]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_dtypes_and_orders(files: Files, capsys: pytest.CaptureFixture[str], dtype: Any, order: Any) -> None:
+    logits, target = made((300, 17), dtype=dtype)
+    files.save(np.asarray(logits, order=order), target)
+    options = ["--dtype", "bfloat16"] if dtype == ml_dtypes.bfloat16 else []
+    assert files.score("--json", *options) == 0
+    content = figures(capsys)
+    assert_close(content, reference(logits, target))
+    assert content["dtype"] == dtype.name
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", ">i8"])
+def test_target_dtypes(files: Files, capsys: pytest.CaptureFixture[str], dtype: str) -> None:
+    logits, target = made((100, 20))
+    files.save(logits, target.astype(dtype))
+    assert files.score("--json", "--ignore-index", "3") == 0
+    assert_close(figures(capsys), reference(logits, target, ignore_index=3))
+
+
+def test_byte_swapped_logits(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    logits, target = made((100, 20))
+    files.save(logits.astype(">f4"), target)
+    assert files.score("--json") == 0
+    assert_close(figures(capsys), reference(logits, target))
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((4, 25, 11), -1),
+        ((4, 25, 11), 2),
+        ((4, 11, 25), 1),
+        ((11, 4, 25), 0),
+        ((11, 40), 0),
+        ((2, 5, 7, 9), 1),
+    ],
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_axes(files: Files, capsys: pytest.CaptureFixture[str], shape: Any, axis: int, order: Any) -> None:
+    logits, target = made(shape, axis)
+    files.save(np.asarray(logits, order=order), target)
+    assert files.score("--json", "--axis", str(axis)) == 0
+    content = figures(capsys)
+    assert_close(content, reference(logits, target, axis=axis))
+    assert content["shape"] == list(shape)
+    assert content["axis"] == axis % len(shape)
+
+
+def test_one_row(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    logits, _ = made((9, 5))
+    for target in (np.int64(3), np.array([3])):
+        files.save(logits[0], target)
+        assert files.score("--json") == 0
+        assert_close(figures(capsys), reference(logits[:1], np.array([3])))
+
+
+def test_json_says_where_it_comes_from(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    files.save(*made((30, 5)))
+    assert files.score("--json", "--ignore-index", "255") == 0
+    content = figures(capsys)
+    expected = {
+        "version": __version__,
+        "isa": _core.build_info()["isa"],
+        "threads": _core.get_num_threads(),
+        "logits": files.logits,
+        "targets": files.targets,
+        "shape": [30, 5],
+        "dtype": "float32",
+        "axis": 1,
+        "ignore_index": 255,
+        "complete": True,
+        "not_finite_rows": 0,
+        "notes": [],
+    }
+    assert {name: content[name] for name in expected} == expected
+
+
+def test_ignored_rows_may_hold_anything(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    logits, target = made((50, 6))
+    target[10:20] = -100
+    expected = reference(logits, target)
+    logits[10:20] = np.nan
+    files.save(logits, target)
+    assert files.score("--json") == 0
+    assert_close(figures(capsys), expected)
+
+
+@pytest.mark.parametrize(("value", "name"), [(np.nan, "nan"), (-np.inf, "inf")])
+def test_not_finite(files: Files, capsys: pytest.CaptureFixture[str], value: float, name: str) -> None:
+    logits, target = made((5, 10, 6))
+    logits[3, 7, target[3, 7]] = value
+    files.save(logits, target)
+    assert files.score("--json") == 0
+    captured = capsys.readouterr()
+    content = json.loads(captured.out)
+    assert content["mean"] is None
+    assert content["perplexity"] is None
+    assert content["not_finite_rows"] == 1
+    assert f"mean is {name}, written as null" in content["notes"]
+    assert "row [3, 7]" in captured.err
+    assert files.score() == 0
+    assert name in capsys.readouterr().out
+
+
+def test_perplexity_out_of_range(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    files.save(np.array([[0.0, 1e308]] * 3), np.zeros(3, dtype=np.int64))
+    assert files.score("--json") == 0
+    content = figures(capsys)
+    assert content["mean"] == 1e308
+    assert content["perplexity"] is None
+
+
+@pytest.mark.parametrize("rows", [0, 20])
+def test_nothing_counted(files: Files, capsys: pytest.CaptureFixture[str], rows: int) -> None:
+    files.save(np.zeros((rows, 3), dtype=np.float32), np.full(rows, -100))
+    assert files.score("--json") == 1
+    captured = capsys.readouterr()
+    content = json.loads(captured.out)
+    assert (content["count"], content["ignored"], content["mean"]) == (0, rows, None)
+    assert "crossent: error: no row was counted" in captured.err
+    assert files.score() == 1
+    assert "nan" in capsys.readouterr().out
+
+
+# ---- blocks and exact sums --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((4000, 7), 1), ((3, 1000, 40), 2), ((6, 5, 30, 31), 1), ((9, 3000), 0)]
+)
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("block_bytes", [1, 1000, 30_000, 1 << 30])
+def test_blocks_hold_each_row_once(shape: tuple[int, ...], axis: int, order: Any, block_bytes: int) -> None:
+    array = np.zeros(shape, dtype=np.int32, order=order)
+    blocks = list(row_blocks(array, axis, block_bytes=block_bytes))
+    for index in blocks:
+        block = array[index]
+        assert block.shape[axis] == shape[axis]
+        assert np.shares_memory(block, array)
+        block += 1
+    assert (array == 1).all()
+    if block_bytes >= array.nbytes:
+        assert len(blocks) == 1
+    elif order == "C" and axis == array.ndim - 1:
+        assert max(array[index].nbytes for index in blocks) <= max(
+            block_bytes, 4096 + array.itemsize * shape[axis]
+        )
+
+
+def test_no_blocks_of_nothing() -> None:
+    assert list(row_blocks(np.zeros((0, 5)), 1)) == []
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_same_bits_for_any_block_size(order: Any) -> None:
+    logits, target = made((50, 60, 33))
+    logits = np.asarray(logits, order=order)
+    target[::7] = -100
+    results = set()
+    for block_bytes in (1, 5_000, 77_777, BLOCK_BYTES):
+        tally = cli.Tally()
+        rows = sum(cli.score_blocks(tally, logits, target, 2, -100, block_bytes))
+        assert rows == tally.rows == target.size
+        results.add((tally.count, tally.correct, tally.mean))
+    assert len(results) == 1
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_file_of_several_blocks(files: Files, capsys: pytest.CaptureFixture[str], order: Any) -> None:
+    logits, target = made((90_000, 100))
+    assert logits.nbytes > 2 * BLOCK_BYTES
+    files.save(np.asarray(logits, order=order), target)
+    assert files.score("--json") == 0
+    assert_close(figures(capsys), reference(logits, target))
+
+
+def test_sum_is_exact() -> None:
+    rng = np.random.default_rng(3)
+    wide = rng.standard_normal(3000) * 10.0 ** rng.integers(-300, 300, size=3000)
+    extremes = [0.0, -0.0, 5e-324, -5e-324, 1.5e308, -1.5e308, 2.0**-1022, np.nextafter(1.0, 2.0)]
+    values = np.concatenate([wide, extremes, rng.random(200_000)])
+    exact = float(sum(map(Fraction, values.tolist())) / len(values))
+    for cuts in ([], [1], [5, 100_000], list(range(0, len(values), 9_999))):
+        total = cli.ExactSum()
+        for part in np.split(rng.permutation(values), cuts):
+            total.add(part)
+        assert total.mean(len(values)) == exact
+
+
+def test_sum_of_special_values() -> None:
+    for values, expected in [
+        ([1.0, math.inf], math.inf),
+        ([math.inf, -math.inf, 1.0], math.nan),
+        ([math.nan], math.nan),
+    ]:
+        total = cli.ExactSum()
+        total.add(np.array(values))
+        assert str(total.mean(len(values))) == str(expected)
+    assert math.isnan(cli.ExactSum().mean(0))
+
+
+# ---- bad data: exit code 1 --------------------------------------------------------------------------------
+
+
+def test_missing_file(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    assert files.score() == 1
+    assert f"{files.logits}: No such file" in error(capsys)
+
+
+def test_folder_instead_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["score", str(tmp_path), str(tmp_path)]) == 1
+    assert str(tmp_path) in error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"", "it is empty"),
+        (b"0.1,0.2\n", "not a .npy file"),
+        (b"PK\x03\x04 and so on", "zip archive"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+        (b"\x93NUMPY", "damaged .npy header"),
+        (b"\x93NUMPY\x01\x00\x76\x00{'descr': ", "damaged .npy header"),
+        (b"\x93NUMPY\x09\x00\x76\x00", "damaged .npy header"),
+    ],
+)
+def test_not_npy(files: Files, capsys: pytest.CaptureFixture[str], content: bytes, text: str) -> None:
+    Path(files.logits).write_bytes(content)
+    assert files.score() == 1
+    message = error(capsys)
+    assert files.logits in message
+    assert text in message
+
+
+def test_wrong_length(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    files.save(*made((100, 10)))
+    path = Path(files.logits)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert files.score() == 1
+    assert "truncated" in error(capsys)
+    path.write_bytes(whole + whole)
+    assert files.score() == 1
+    assert "several arrays" in error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("logits", "target", "text"),
+    [
+        (
+            np.zeros((5, 3), dtype=np.int64),
+            np.zeros(5, dtype=np.int64),
+            "holds int64; expected logits of float16",
+        ),
+        (np.zeros(5, dtype=np.int64), np.zeros((5, 3), dtype=np.float32), "look swapped"),
+        (np.zeros((5, 3), dtype=np.complex64), np.zeros(5, dtype=np.int64), "holds complex64"),
+        (np.zeros((5, 3)), np.zeros(5), "holds float64; expected integer class numbers"),
+        (np.zeros((5, 3)), np.zeros(5, dtype=bool), "holds bool; expected integer class numbers"),
+        (np.array([[None]]), np.zeros(1, dtype=np.int64), "holds dtype object"),
+        (np.float32(1), np.int64(0), "a single number"),
+        (np.zeros((5, 0)), np.zeros(5, dtype=np.int64), "has no classes"),
+        (np.zeros((5, 3)), np.zeros(4, dtype=np.int64), "has shape (4,); expected (5,)"),
+        (np.zeros((5, 3)), np.zeros(3, dtype=np.int64), "with --axis 0 they would fit"),
+        (np.zeros((2, 9, 3)), np.zeros((2, 3), dtype=np.int64), "with --axis 1 they would fit"),
+    ],
+)
+def test_arrays_that_do_not_fit(
+    files: Files, capsys: pytest.CaptureFixture[str], logits: Array, target: Array, text: str
+) -> None:
+    files.save(logits, target)
+    assert files.score() == 1
+    assert text in error(capsys)
+
+
+def test_untyped_elements(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    logits, target = made((10, 3), dtype=ml_dtypes.bfloat16)
+    files.save(logits, target)
+    assert files.score() == 1
+    assert "pass --dtype bfloat16" in error(capsys)
+    files.save(logits.astype(np.float32), target)
+    assert files.score("--dtype", "bf16") == 1
+    assert "which is not bfloat16" in error(capsys)
+    with pytest.raises(ValueError, match="as float8; expected bfloat16"):
+        open_npy(files.logits, dtype="float8")
+
+
+@pytest.mark.parametrize("value", [7, 255, -1])
+@pytest.mark.parametrize("shape", [(4000,), (40, 100)])
+def test_target_out_of_range(
+    files: Files, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: int, shape: Any
+) -> None:
+    logits, target = made((*shape, 7))
+    place = (3210,) if len(shape) == 1 else (32, 10)
+    target[0] = -100
+    target[place] = target.reshape(-1)[-1:] = value
+    files.save(logits, target)
+    for block_bytes in (BLOCK_BYTES, 8000):
+        monkeypatch.setattr(cli, "BLOCK_BYTES", block_bytes)
+        assert files.score() == 1
+        message = error(capsys)
+        assert f"{files.targets}: target[{', '.join(map(str, place))}] is {value}" in message
+        assert f"--ignore-index {value}" in message
+    assert files.score("--json", "--ignore-index", str(value)) == (0 if (target != -100).all() else 1)
+
+
+# ---- bad usage: exit code 2 -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["rank"],
+        ["score"],
+        ["score", "a.npy"],
+        ["score", "a.npy", "b.npy", "--top"],
+        ["score", "a.npy", "b.npy", "--axis", "x"],
+        ["score", "a.npy", "b.npy", "--ignore-index", str(2**63)],
+        ["score", "a.npy", "b.npy", "--ignore-index", "pad"],
+        ["score", "a.npy", "b.npy", "--dtype", "int8"],
+    ],
+)
+def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "crossent: error: " in captured.err
+
+
+@pytest.mark.parametrize("axis", ["2", "-3"])
+def test_axis_out_of_range(files: Files, capsys: pytest.CaptureFixture[str], axis: str) -> None:
+    files.save(*made((10, 3)))
+    assert files.score("--axis", axis) == 2
+    assert f"--axis {axis} is out of range" in error(capsys)
+
+
+# ---- the process: streams, signals, the terminal ----------------------------------------------------------
+
+
+def test_module_and_help() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert "crossent score logits.npy targets.npy" in done.stdout
+    assert done.stderr == ""
+    done = run("score", "--help")
+    assert done.returncode == 0
+    assert "--ignore-index" in done.stdout
+    done = run("--version")
+    assert done.stdout == f"crossent {__version__}\n"
+
+
+def test_module_scores(files: Files) -> None:
+    logits, target = made((200, 9))
+    files.save(logits, target)
+    done = run("score", files.logits, files.targets, "--json", "--no-progress")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_close(json.loads(done.stdout), reference(logits, target))
+    done = run("score", files.logits, "nowhere.npy")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_unexpected_error(
+    files: Files, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the kernel failed")
+
+    files.save(*made((10, 3)))
+    monkeypatch.setattr(_core, "score_rows", fail)
+    assert files.score() == 1
+    assert "unexpected RuntimeError: the kernel failed" in error(capsys)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_interrupted(
+    files: Files,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    logits, target = made((90_000, 100))
+    files.save(logits, target)
+    score_rows, calls = _core.score_rows, []
+
+    def interrupted(block: Array, *rest: Any) -> Any:
+        calls.append(len(block))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score_rows(block, *rest)
+
+    monkeypatch.setattr(_core, "score_rows", interrupted)
+    assert files.score(*arguments) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    first, _, result = captured.err.partition("\n")
+    assert first == f"crossent: interrupted: {calls[0]} of 90000 rows scored; the result so far:"
+    if arguments:
+        content = json.loads(result)
+        assert content["complete"] is False
+        assert_close(content, reference(logits[: calls[0]], target[: calls[0]]))
+    else:
+        assert f"{calls[0]:,}" in result
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
+
+SLOW = """
+import sys, time
+from crossent import _core, cli
+score_rows, calls = _core.score_rows, []
+def slow(*arguments):
+    calls.append(1)
+    if len(calls) == 2:
+        print("waiting", flush=True)
+        time.sleep(60)
+    return score_rows(*arguments)
+_core.score_rows = slow
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@posix
+def test_control_c(files: Files) -> None:
+    files.save(*made((90_000, 100)))
+    command = [sys.executable, "-c", SLOW, "score", files.logits, files.targets]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.startswith("crossent: interrupted: ")
+    assert "perplexity" in err
+    assert "Traceback" not in err
+
+
+@posix
+@pytest.mark.parametrize("arguments", [("--help",), ("score", "logits.npy", "targets.npy")])
+def test_closed_pipe(files: Files, arguments: tuple[str, ...]) -> None:
+    files.save(*made((20, 3)))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "crossent", *arguments]
+    folder = Path(files.logits).parent
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=folder, check=False, timeout=60)
+    os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode in (0, 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk(files: Files) -> None:
+    files.save(*made((20, 3)))
+    command = [sys.executable, "-m", "crossent", "score", files.logits, files.targets]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("crossent: error: reading or writing failed")
+    assert done.stderr.count("\n") == 1
+
+
+def on_terminal(*arguments: str) -> tuple[int, str, str]:
+    """Run the command with a terminal for stderr; returns the exit code, stdout and what the terminal got."""
+    import pty
+    import termios
+
+    terminal, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (25, 120))
+    command = [sys.executable, "-m", "crossent", *arguments]
+    env = {**os.environ, "TQDM_MININTERVAL": "0"}  # draw the bar for every block
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=env) as process:
+        os.close(slave)
+        seen = b""
+        try:
+            while chunk := os.read(terminal, 1 << 16):
+                seen += chunk
+        except OSError:  # the end, on Linux
+            pass
+        out, _ = process.communicate(timeout=60)
+    os.close(terminal)
+    return process.returncode, out.decode(), seen.decode()
+
+
+@posix
+def test_progress_bar(files: Files) -> None:
+    logits, target = made((90_000, 100))
+    files.save(logits, target)
+    code, out, seen = on_terminal("score", files.logits, files.targets, "--json")
+    assert code == 0
+    assert_close(json.loads(out), reference(logits, target))
+    assert "90,000 rows of 100 classes, float32, 36.0 MB" in seen
+    assert " rows/s" in seen
+    assert re.search(r"perplexity \d", seen)
+    code, _, seen = on_terminal("score", files.logits, files.targets, "--no-progress")
+    assert (code, seen) == (0, "")
+
+
+def test_tqdm_only_for_the_bar(files: Files) -> None:
+    files.save(*made((20, 3)))
+    script = "import sys; from crossent import cli; cli.main(sys.argv[1:]); sys.exit('tqdm' in sys.modules)"
+    command = [sys.executable, "-c", script, "score", files.logits, files.targets]
+    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0

@@ -1,0 +1,86 @@
+"""Importing crossent loads NumPy and nothing else; the public names are those of the contract, and documented."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import crossent
+
+FUNCTIONS = {
+    "cross_entropy": (
+        "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, axis=None, "
+        "where=None, dtype=None, out=None"
+    ),
+    "nll_loss": (
+        "input, target, weight=None, *, ignore_index=-100, reduction='mean', axis=None, where=None, dtype=None, "
+        "out=None"
+    ),
+    "log_softmax": "x, axis=-1, *, out=None",
+    "softmax": "x, axis=-1, *, out=None",
+    "log_sigmoid": "x, *, out=None",
+    "logsumexp": "x, axis=None, *, keepdims=False, out=None",
+    "set_num_threads": "n",
+    "get_num_threads": "",
+    "show_versions": "",
+}
+
+PUBLIC = [key for key in crossent.__all__ if key != "__version__"]
+
+
+def _loaded(module: str) -> set[str]:
+    """The top-level names of all modules that a fresh process has after importing `module`."""
+    code = (
+        f"import sys, json, {module}; print(json.dumps(sorted({{m.partition('.')[0] for m in sys.modules}})))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names: set[str] = set(json.loads(run.stdout))
+    return names
+
+
+def test_the_import_loads_numpy_and_nothing_else() -> None:
+    new = _loaded("crossent") - _loaded("numpy")
+    assert new - sys.stdlib_module_names == {"crossent"}
+
+
+def test_the_import_starts_no_thread_and_prints_nothing() -> None:
+    code = "import threading, crossent; assert threading.active_count() == 1"
+    run = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_the_public_names_exist_and_are_the_contracts() -> None:
+    assert set(FUNCTIONS) | {"LikelyMistakeWarning"} <= set(PUBLIC)
+    assert len(set(PUBLIC)) == len(PUBLIC)
+    for key in crossent.__all__:
+        assert hasattr(crossent, key)
+    assert crossent.__version__[0].isdigit()
+
+
+@pytest.mark.parametrize("key", FUNCTIONS)
+def test_signatures_are_the_contracts(key: str) -> None:
+    signature = inspect.signature(getattr(crossent, key))
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    plain = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+    assert str(plain) == f"({FUNCTIONS[key]})"
+
+
+@pytest.mark.parametrize("key", PUBLIC)
+def test_public_names_are_documented_with_an_example(key: str) -> None:
+    thing: Any = getattr(crossent, key)
+    text = inspect.getdoc(thing) or ""
+    assert text.splitlines()[0].endswith(".")
+    if not inspect.isclass(thing):
+        assert "Examples\n--------" in text
+        assert ">>> " in text
+
+
+def test_public_names_say_where_they_belong() -> None:
+    for key in PUBLIC:
+        assert getattr(crossent, key).__module__.partition(".")[0] == "crossent"
+        assert getattr(crossent, key).__name__ == key

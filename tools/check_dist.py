@@ -1,0 +1,74 @@
+"""Check what the wheel and the source distribution in a folder hold: `check_dist.py FOLDER`."""
+
+import re
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+WHEEL_LIMIT = 2_000_000  # bytes
+
+IN_WHEEL = [
+    r"crossent/__init__\.py",
+    r"crossent/__main__\.py",
+    r"crossent/_core\.pyi",
+    r"crossent/_core\.\S*(so|pyd)",
+    r"crossent/cli\.py",
+    r"crossent/py\.typed",
+    r"crossent-[^/]+\.dist-info/entry_points\.txt",
+    r"crossent-[^/]+\.dist-info/licenses/LICENSE-APACHE",
+    r"crossent-[^/]+\.dist-info/licenses/LICENSE-MIT",
+]
+ONLY_IN_WHEEL = re.compile(r"crossent/([\w/]+\.pyi?|py\.typed|_core\.\S+)|crossent-[^/]+\.dist-info/.+")
+
+IN_SDIST = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "PKG-INFO",
+    "README.md",
+    "pyproject.toml",
+]
+IN_SDIST += ["python/crossent/__init__.py", "python/crossent/py.typed", "src/lib.rs"]
+STRAY = re.compile(r"(^|/)(\.(?!cargo_vcs_info)|__pycache__|target/|build/)|\.(so|pyd|pyc|whl|npy)$")
+
+
+def wheel_faults(wheel: Path) -> list[str]:
+    """Return what is missing from the wheel, and what does not belong in it."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+    faults = [
+        f"no {pattern}" for pattern in IN_WHEEL if not any(re.fullmatch(pattern, name) for name in names)
+    ]
+    faults += [f"{name} does not belong there" for name in names if not ONLY_IN_WHEEL.fullmatch(name)]
+    size = wheel.stat().st_size
+    if size > WHEEL_LIMIT:
+        faults.append(f"{size} bytes, more than {WHEEL_LIMIT}")
+    return faults
+
+
+def sdist_faults(sdist: Path) -> list[str]:
+    """Return what is missing from the source distribution, and what does not belong in it."""
+    with tarfile.open(sdist) as archive:
+        names = [member.name.partition("/")[2] for member in archive if member.isfile()]
+    faults = [f"no {name}" for name in IN_SDIST if name not in names]
+    return faults + [f"{name} does not belong there" for name in names if STRAY.search(name)]
+
+
+def main(folder: str) -> int:
+    """Print the faults and return the exit code."""
+    (wheel,) = Path(folder).glob("*.whl")
+    (sdist,) = Path(folder).glob("*.tar.gz")
+    faults = [f"{wheel.name}: {fault}" for fault in wheel_faults(wheel)]
+    faults += [f"{sdist.name}: {fault}" for fault in sdist_faults(sdist)]
+    print(
+        *faults,
+        f"{wheel.name}: {wheel.stat().st_size} bytes; {sdist.name}: {sdist.stat().st_size} bytes",
+        sep="\n",
+    )
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
