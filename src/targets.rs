@@ -115,7 +115,7 @@ impl<'a> Targets<'a> {
             Target::F64(a) => Floats::F64(Rows::new(a, Some(axis))),
             _ => unreachable!("integer targets are indices"),
         };
-        Ok(Targets::Probabilities(Probabilities { values, mask }))
+        Ok(Targets::Probabilities(Probabilities { values, mask, rows: rows.iter().product() }))
     }
 }
 
@@ -150,7 +150,22 @@ pub(crate) struct TileLabels {
 /// A row's target is neither a class nor ignored.
 pub(crate) struct OutOfRange;
 
+impl Targets<'_> {
+    /// A bit for each of the first `rows` rows that counts.
+    pub(crate) fn first_counted(&self, rows: usize) -> u64 {
+        match self {
+            Targets::Indices(labels) => labels.first_counted(rows),
+            Targets::Probabilities(p) => p.counted(0..rows.min(p.rows)),
+        }
+    }
+}
+
 impl Labels<'_> {
+    /// A bit for each of the first `rows` rows that counts; none where one is out of range.
+    pub(crate) fn first_counted(&self, rows: usize) -> u64 {
+        self.tile(0..rows.min(self.shape.iter().product())).map_or(0, |tile| tile.counted)
+    }
+
     pub(crate) fn classes(&self) -> usize {
         self.classes
     }
@@ -232,6 +247,7 @@ impl Labels<'_> {
 pub(crate) struct Probabilities<'a> {
     values: Floats<'a>,
     mask: Option<Rows<'a, bool>>,
+    rows: usize,
 }
 
 #[derive(Clone, Debug)]

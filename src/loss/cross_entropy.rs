@@ -19,6 +19,7 @@ use std::ops::Range;
 
 use fearless_simd::Level;
 
+use super::mistakes::{self, Mistake};
 use super::{RowLoss, TileLosses, each_row, input_rows, total};
 use crate::error::Error;
 use crate::kernel::element::Element;
@@ -61,6 +62,19 @@ impl Default for CrossEntropy<'_> {
 }
 
 impl CrossEntropy<'_> {
+    /// What the input seems to be instead of logits, by a look at its first rows.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn likely_mistake<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+    ) -> Result<Option<Mistake>, Error> {
+        let work = self.work(input, target)?;
+        Ok(mistakes::in_logits(&work.rows, work.targets.first_counted(mistakes::FIRST)))
+    }
+
     /// The sum of the losses of all rows, and what a mean divides by.
     ///
     /// # Errors

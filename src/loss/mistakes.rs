@@ -1,11 +1,9 @@
 //! A look at the first rows of an input, for what it probably is but should not be.
 
-use super::input_rows;
+use crate::kernel::TILE;
 use crate::kernel::element::Element;
-use crate::rows::View;
-
-/// Rows looked at: enough to tell a distribution from an accident, few enough to cost nothing.
-const ROWS: usize = 3;
+use crate::rows::Rows;
+use crate::tiles::{bits, locate};
 
 /// A log-probability above this is none; below, it may be the rounding of a logarithm's sum.
 const POSITIVE: f64 = 1e-2;
@@ -21,46 +19,48 @@ pub enum Mistake {
     PositiveLogProbability,
 }
 
-/// Whether the logits given to `cross_entropy` look like something else.
-#[must_use]
-pub fn in_logits<E: Element>(input: &View<'_, E>, axis: Option<isize>) -> Option<Mistake> {
-    let mut rows = 0;
-    let mut probabilities = true;
-    let one_class = each_of_the_first(input, axis, |row| {
-        rows += 1;
-        probabilities = probabilities && are_probabilities::<E>(row);
-    })?;
-    if one_class {
+/// How many of the first rows are looked at: enough to tell a distribution from an accident, and next to
+/// nothing to read.
+pub(crate) const FIRST: usize = 3;
+
+/// Whether the logits given to `cross_entropy` look like something else. `counted` has a bit for each of the first
+/// rows that is not ignored.
+pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<Mistake> {
+    if counted == 0 {
+        return None;
+    }
+    if rows.layout.classes == 1 {
         return Some(Mistake::OneClass);
     }
-    (rows > 0 && probabilities).then_some(Mistake::Probabilities)
+    all_rows(rows, counted, are_probabilities::<E>).then_some(Mistake::Probabilities)
 }
 
 /// Whether the log-probabilities given to `nll_loss` look like something else.
-#[must_use]
-pub fn in_log_probabilities<E: Element>(input: &View<'_, E>, axis: Option<isize>) -> Option<Mistake> {
-    in_logits(input, axis).or_else(|| {
-        let mut positive = false;
-        each_of_the_first(input, axis, |mut row| positive = positive || (&mut row).any(|x| x > POSITIVE))?;
-        positive.then_some(Mistake::PositiveLogProbability)
+pub(crate) fn in_log_probabilities<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<Mistake> {
+    in_logits(rows, counted).or_else(|| {
+        let none_positive = all_rows(rows, counted, none_is_positive);
+        (!none_positive).then_some(Mistake::PositiveLogProbability)
     })
 }
 
-/// Shows the first rows, and says whether they have one class only; nothing where the axis does not exist.
-fn each_of_the_first<E: Element>(
-    input: &View<'_, E>,
-    axis: Option<isize>,
-    mut look: impl FnMut(&mut dyn Iterator<Item = f64>),
-) -> Option<bool> {
-    let (rows, _) = input_rows(input, axis).ok()?;
-    let (count, classes) = (rows.layout.line.len(), rows.layout.classes);
-    rows.layout.line.runs(0..count.min(ROWS), |run| {
-        for i in 0..run.len {
-            let offset = run.offset + i as isize * run.stride;
-            look(&mut (0..classes).map(|c| rows.get(offset, c).to_f64()));
+/// Whether something holds for every counted row.
+fn all_rows<E: Element>(
+    rows: &Rows<'_, E>,
+    counted: u64,
+    holds: impl Fn(&mut dyn Iterator<Item = f64>) -> bool,
+) -> bool {
+    let mut offsets = [0; TILE];
+    locate(&rows.layout, 0..rows.layout.line.len().min(FIRST), &mut offsets);
+    bits(counted).all(|i| holds(&mut (0..rows.layout.classes).map(|c| rows.get(offsets[i], c).to_f64())))
+}
+
+fn none_is_positive(row: &mut dyn Iterator<Item = f64>) -> bool {
+    for x in row {
+        if x > POSITIVE {
+            return false;
         }
-    });
-    Some(classes == 1 && count > 0)
+    }
+    true
 }
 
 /// Ends at the first number that is no probability, which in logits comes soon.
@@ -84,21 +84,28 @@ mod tests {
 
     #[test]
     fn distributions_are_told_from_logits() {
-        let p = array![[0.2_f32, 0.8], [0.5, 0.5], [1.0, 0.0]].into_dyn();
-        assert_eq!(in_logits(&p.view(), None), Some(Mistake::Probabilities));
-        assert_eq!(in_log_probabilities(&p.view(), None), Some(Mistake::Probabilities));
-        let x = array![[0.2_f32, 0.8], [0.5, 0.6], [1.0, 0.0]].into_dyn();
-        assert_eq!(in_logits(&x.view(), None), None);
-        assert_eq!(in_logits(&ndarray::ArrayD::<f32>::zeros(vec![0, 2]).view(), None), None);
+        let p = array![[0.2_f32, 0.8], [0.5, 0.5], [1.0, 0.0]];
+        let p = p.view();
+        let p = Rows::new(&p, Some(1));
+        assert_eq!(in_logits(&p, 0b111), Some(Mistake::Probabilities));
+        assert_eq!(in_log_probabilities(&p, 0b111), Some(Mistake::Probabilities));
+        assert_eq!(in_logits(&p, 0), None);
+        let x = array![[0.2_f32, 0.8], [0.5, 0.6], [1.0, 0.0]];
+        let x = x.view();
+        let x = Rows::new(&x, Some(1));
+        assert_eq!(in_logits(&x, 0b111), None);
+        assert_eq!(in_logits(&x, 0b101), Some(Mistake::Probabilities));
     }
 
     #[test]
     fn positive_log_probabilities_and_single_classes_are_seen() {
-        let x = array![[-0.2_f64, 0.5], [-1.0, -2.0]].into_dyn();
-        assert_eq!(in_log_probabilities(&x.view(), None), Some(Mistake::PositiveLogProbability));
-        let one = array![[3.0_f64], [1.0]].into_dyn();
-        assert_eq!(in_logits(&one.view(), None), Some(Mistake::OneClass));
-        let fine = array![[-0.5_f64, -0.9], [0.0, -80.0]].into_dyn();
-        assert_eq!(in_log_probabilities(&fine.view(), None), None);
+        let x = array![[-0.2_f64, 0.5], [-1.0, -2.0]];
+        let x = x.view();
+        let x = Rows::new(&x, Some(1));
+        assert_eq!(in_log_probabilities(&x, 0b11), Some(Mistake::PositiveLogProbability));
+        assert_eq!(in_log_probabilities(&x, 0b10), None);
+        let one = array![[3.0_f64], [1.0]];
+        let one = one.view();
+        assert_eq!(in_logits(&Rows::new(&one, Some(1)), 0b11), Some(Mistake::OneClass));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::mistakes::{self, Mistake};
 use super::{RowLoss, TileLosses, each_row, input_rows, total};
 use crate::error::Error;
 use crate::kernel::TILE;
@@ -35,6 +36,19 @@ impl Default for NllLoss<'_> {
 }
 
 impl NllLoss<'_> {
+    /// What the input seems to be instead of log-probabilities, by a look at its first rows.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn likely_mistake<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+    ) -> Result<Option<Mistake>, Error> {
+        let work = self.work(input, target)?;
+        Ok(mistakes::in_log_probabilities(&work.rows, work.labels.first_counted(mistakes::FIRST)))
+    }
+
     /// The sum of the losses of all rows, and what a mean divides by.
     ///
     /// # Errors

@@ -65,8 +65,9 @@ impl From<Error> for PyErr {
     }
 }
 
-/// Names a likely mistake, at the line that called the public function.
-pub(super) fn warn_mistake(py: Python<'_>, mistake: Mistake) -> PyResult<()> {
+/// Names a likely mistake, if there is one, at the line that called the public function.
+pub(super) fn warn_mistake(py: Python<'_>, mistake: Option<Mistake>) -> PyResult<()> {
+    let Some(mistake) = mistake else { return Ok(()) };
     static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let category = CATEGORY.import(py, "crossent.exceptions", "LikelyMistakeWarning")?;
     let text = match mistake {

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use super::array::{self, Array, Float, Floats, with_floats};
 use super::{call, result};
 use crate::kernel::element::Element;
-use crate::loss::mistakes::{self, Mistake};
+use crate::loss::mistakes::Mistake;
 use crate::options::Reduction;
 use crate::rows::{View, ViewMut};
 use crate::targets::Target;
@@ -51,7 +51,12 @@ struct LossCall<'a, 'py> {
 /// A loss of rows, with its options but for the mask.
 trait Loss: Send + Sync {
     /// What the input seems to be instead of what this loss takes.
-    fn mistake<E: Element>(&self, input: &View<'_, E>) -> Option<Mistake>;
+    fn likely_mistake<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+        mask: Option<View<'_, bool>>,
+    ) -> Result<Option<Mistake>, Error>;
 
     fn total<E: Element>(
         &self,
@@ -74,26 +79,26 @@ trait Loss: Send + Sync {
 impl<'py> LossCall<'_, 'py> {
     fn run(&self, loss: &impl Loss) -> PyResult<Bound<'py, PyAny>> {
         let py = self.input.py();
+        if self.reduction.is_some() && self.out.is_some() {
+            return Err(PyValueError::new_err(
+                "out receives per-row losses only: got reduction 'mean' or 'sum', expected reduction='none'",
+            ));
+        }
         let input = array::array(self.input, "input")?;
         let target = array::array(self.target, "target")?;
         let mask = array::mask(self.mask)?;
         let logits = array::floats(&input, "input")?;
         let dtype = result::loss_dtype(self.dtype, array::float_dtype(&input).unwrap_or(Float::F32))?;
-        if let Some(mistake) = with_floats!(&logits, view => loss.mistake(view)) {
-            call::warn_mistake(py, mistake)?;
-        }
+        let classes = array::target(&target)?;
+        let counts = || mask.as_ref().map(array::mask_view);
+        let mistake = with_floats!(&logits, view => loss.likely_mistake(view, &classes, counts()))?;
         match self.reduction {
             Some(reduction) => {
-                if self.out.is_some() {
-                    return Err(PyValueError::new_err(
-                        "out receives per-row losses only: got reduction 'mean' or 'sum', expected reduction='none'",
-                    ));
-                }
-                let classes = array::target(&target)?;
-                let mask = mask.as_ref().map(array::mask_view);
+                let mask = counts();
                 let total = with_floats!(logits, view => {
                     call::run(py, input.len(), |context| loss.total(view, &classes, mask, context))
                 })?;
+                call::warn_mistake(py, mistake)?;
                 if reduction == Reduction::Mean && total.counted == 0 {
                     call::warn_nothing_counted(py, target.len())?;
                 }
@@ -102,7 +107,7 @@ impl<'py> LossCall<'_, 'py> {
             None => {
                 let shape = self.row_shape(&input)?;
                 let out = result::receiver(py, self.out, &shape, dtype)?;
-                drop(logits);
+                call::warn_mistake(py, mistake)?;
                 let theirs = self.out.map(|_| &out);
                 let (input, target) = (array::apart(input, theirs)?, array::apart(target, theirs)?);
                 let mask = mask.map(|mask| array::apart(mask, theirs)).transpose()?;
@@ -190,8 +195,13 @@ impl CrossEntropyOptions<'_> {
 }
 
 impl Loss for CrossEntropyOptions<'_> {
-    fn mistake<E: Element>(&self, input: &View<'_, E>) -> Option<Mistake> {
-        mistakes::in_logits(input, self.axis)
+    fn likely_mistake<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+        mask: Option<View<'_, bool>>,
+    ) -> Result<Option<Mistake>, Error> {
+        self.with(mask, Context::default()).likely_mistake(input, target)
     }
 
     fn total<E: Element>(
@@ -249,8 +259,13 @@ impl NllLossOptions<'_> {
 }
 
 impl Loss for NllLossOptions<'_> {
-    fn mistake<E: Element>(&self, input: &View<'_, E>) -> Option<Mistake> {
-        mistakes::in_log_probabilities(input, self.axis)
+    fn likely_mistake<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+        mask: Option<View<'_, bool>>,
+    ) -> Result<Option<Mistake>, Error> {
+        self.with(mask, Context::default()).likely_mistake(input, target)
     }
 
     fn total<E: Element>(

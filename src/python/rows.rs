@@ -1,6 +1,6 @@
 //! Row functions.
 
-use ndarray::IxDyn;
+use ndarray::{Axis, IxDyn};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -226,25 +226,46 @@ fn axes(axis: Option<&Bound<'_, PyAny>>, ndim: usize) -> PyResult<Vec<usize>> {
     Ok(axes)
 }
 
-/// Reduces several axes as one: in place where they follow each other in memory, else in a copy.
+/// Reduces several axes: as one where they follow each other in memory, else one after the other in float64.
 fn over_axes<E: Element>(
     view: View<'_, E>,
     axes: &[usize],
     out: ViewMut<'_, E>,
     context: Context<'_>,
 ) -> Result<(), Error> {
-    if let [axis] = axes {
-        return crate::logsumexp(view, *axis as isize, out, context);
-    }
     let order: Vec<usize> =
         (0..view.ndim()).filter(|i| !axes.contains(i)).chain(axes.iter().copied()).collect();
-    let mut shape: Vec<usize> = out.shape().to_vec();
-    shape.push(axes.iter().map(|i| view.shape()[*i]).product());
-    let permuted = view.permuted_axes(IxDyn(&order));
-    let merged = permuted.to_shape(IxDyn(&shape)).map_err(|_| Error::Shape {
-        name: "x",
-        got: permuted.shape().to_vec(),
-        expected: shape.clone(),
-    })?;
-    crate::logsumexp(merged.view(), -1, out, context)
+    over_trailing_axes(view.permuted_axes(IxDyn(&order)), out, context)
+}
+
+/// Reduces the axes that `out` does not have.
+fn over_trailing_axes<E: Element, O: Element>(
+    mut view: View<'_, E>,
+    out: ViewMut<'_, O>,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    let kept = out.ndim();
+    if view.is_empty() {
+        let mut shape = out.shape().to_vec();
+        shape.push(view.shape()[kept..].iter().product());
+        let empty = View::<E>::from_shape(IxDyn(&shape), &[]).map_err(|_| Error::TooFewDimensions)?;
+        return crate::logsumexp(empty, -1, out, context);
+    }
+    // Merging leaves an axis of length 1 behind.
+    while view.ndim() > kept + 1 {
+        let (before, last) = (Axis(view.ndim() - 2), Axis(view.ndim() - 1));
+        if !view.merge_axes(before, last) {
+            break;
+        }
+        view = view.index_axis_move(before, 0);
+    }
+    if view.ndim() == kept {
+        view = view.insert_axis(Axis(kept));
+    }
+    if view.ndim() == kept + 1 {
+        return crate::logsumexp(view, -1, out, context);
+    }
+    let mut partial = ndarray::ArrayD::<f64>::zeros(IxDyn(&view.shape()[..view.ndim() - 1]));
+    crate::logsumexp(view, -1, partial.view_mut(), context)?;
+    over_trailing_axes(partial.view(), out, context)
 }
