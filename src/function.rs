@@ -61,7 +61,7 @@ pub fn logsumexp<E: Element, O: Element>(
             for k in 0..run.len {
                 // SAFETY: the rows of a tile belong to one thread.
                 unsafe {
-                    out.set(run.offset + k as isize * run.stride, 0, O::from_f64(tiles.log_sum_exp(i)))
+                    out.set(run.offset + k as isize * run.stride, 0, O::from_f64(tiles.log_sum_exp(i)));
                 };
                 i += 1;
             }

@@ -103,7 +103,9 @@ mod tests {
 
     fn compensated(values: &[f64]) -> f64 {
         let mut sum = Compensated::default();
-        values.iter().for_each(|value| sum.add(*value));
+        for value in values {
+            sum.add(*value);
+        }
         sum.get()
     }
 
@@ -122,8 +124,8 @@ mod tests {
     #[test]
     fn the_mean_divides_by_the_weights_and_over_nothing_is_nan() {
         let mut grain = GrainSum::default();
-        let mut tile = TileLosses::of(0b11);
-        tile.weighted = true;
+        let mut tile = TileLosses::new();
+        tile.begin(0b11, true);
         (tile.loss[0], tile.weight[0]) = (2.0, 0.5);
         (tile.loss[1], tile.weight[1]) = (4.0, 1.5);
         grain.add(&tile);

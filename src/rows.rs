@@ -154,6 +154,15 @@ impl<'a, E: Copy> Rows<'a, E> {
         unsafe { std::slice::from_raw_parts(self.start.offset(offset).add(range.start), range.len()) }
     }
 
+    /// All classes of consecutive rows without gaps.
+    #[inline(always)]
+    pub(crate) fn slab_of(&self, run: Run) -> &[E] {
+        assert!(self.layout.contiguous() && run.stride == self.layout.classes as isize);
+        // SAFETY: the run is part of this array's own `line`, and each row's classes end where the next row's
+        // begin.
+        unsafe { std::slice::from_raw_parts(self.start.offset(run.offset), run.len * self.layout.classes) }
+    }
+
     /// One class of consecutive rows whose distance is one element.
     #[inline(always)]
     pub(crate) fn rows_of(&self, run: Run, class: usize) -> &[E] {

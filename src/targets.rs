@@ -170,34 +170,42 @@ impl Labels<'_> {
         self.classes
     }
 
+    /// The class indices of the rows of `range`. What int64 cannot hold becomes a number that is neither a class
+    /// nor ignored.
+    #[inline(always)]
+    #[expect(
+        clippy::unnecessary_fallible_conversions,
+        clippy::useless_conversion,
+        reason = "one expression for all dtypes, of which uint64 alone can fail"
+    )]
+    fn read(&self, range: Range<usize>, to: &mut [i64; TILE]) {
+        let beyond = if self.ignore_index == -1 { -2 } else { -1 };
+        each!(Indices, &self.values, [I8 I16 I32 I64 U8 U16 U32 U64], rows => {
+            read(rows, range, to, |x| x.try_into().unwrap_or(beyond));
+        });
+    }
+
     /// The labels of the rows of `range`, at most a tile.
     #[inline(always)]
     pub(crate) fn tile(&self, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
         let mut values = [0_i64; TILE];
         let len = range.len();
-        // What int64 cannot hold is no class, and must not look ignored.
-        let beyond = if self.ignore_index == -1 { -2 } else { -1 };
-        match &self.values {
-            Indices::U64(rows) => {
-                read(rows, range.clone(), &mut values, |x| i64::try_from(x).unwrap_or(beyond))
-            }
-            each_other => {
-                each!(Indices, each_other, [I8 I16 I32 I64 U8 U16 U32 U64], rows => {
-                    read(rows, range.clone(), &mut values, |x| x as i64);
-                });
-            }
+        self.read(range.clone(), &mut values);
+        let mut class = [0; TILE];
+        let (mut counted, mut outside) = (0_u64, 0_u64);
+        for (i, &value) in values[..len].iter().enumerate() {
+            // Negative numbers are huge as unsigned ones.
+            let inside = (value as u64) < self.classes as u64;
+            let counts = value != self.ignore_index;
+            class[i] = if inside { value as usize } else { 0 };
+            counted |= u64::from(counts) << i;
+            outside |= u64::from(counts && !inside) << i;
         }
-        let mut tile = TileLabels { class: [0; TILE], counted: mask_bits(self.mask.as_ref(), range) };
-        let mut fits = true;
-        for i in 0..len {
-            let value = values[i];
-            let counts = value != self.ignore_index && tile.counted >> i & 1 == 1;
-            let inside = value >= 0 && (value as u64) < self.classes as u64;
-            fits &= inside || !counts;
-            tile.counted &= !(u64::from(!counts) << i);
-            tile.class[i] = if inside { value as usize } else { 0 };
+        let mask = mask_bits(self.mask.as_ref(), range);
+        if outside & mask != 0 {
+            return Err(OutOfRange);
         }
-        if fits { Ok(tile) } else { Err(OutOfRange) }
+        Ok(TileLabels { class, counted: counted & mask })
     }
 
     /// Looks at all targets before anything is written.

@@ -14,7 +14,7 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch};
 
-use crate::kernel::element::{Element, RealOf, Vector};
+use crate::kernel::element::{Element, Lanes, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
 use crate::kernel::narrow::row_sums;
@@ -43,6 +43,15 @@ pub(crate) struct Tiles<'r, E: Element> {
     /// Long rows that are not slices: a block of each row of a group.
     gathered: Vec<E>,
     sums: TileSums<RealOf<E>>,
+}
+
+/// Writes the q of a stretch of classes of a row of the tile.
+pub(crate) type Fill<'f> = dyn FnMut(usize, Range<usize>, &mut [f64]) + 'f;
+
+/// For each row of a tile the sum over the classes of q (max - x), and that of q.
+pub(crate) struct WeightedGaps {
+    pub gaps: [f64; TILE],
+    pub totals: [f64; TILE],
 }
 
 /// The rows whose bits are set.
@@ -97,7 +106,8 @@ impl<'r, E: Element> Tiles<'r, E> {
     fn sum_on<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64) {
         if self.is_narrow() {
             self.pack(simd, range);
-            row_sums(simd, &self.packed, self.len, &mut self.sums.max, &mut self.sums.rest);
+            let sums = &mut self.sums;
+            row_sums(simd, &self.packed, self.len, &mut sums.max, &mut sums.rest, &mut sums.ties);
         } else {
             let mut row = RowSum::EMPTY;
             let mut group = [RowSum::EMPTY; TILE];
@@ -127,6 +137,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             for i in bits(counted) {
                 self.sums.max[i] = group[i].max;
                 self.sums.rest[i] = group[i].total();
+                self.sums.ties[i] = group[i].ties;
             }
         }
         finish(simd, &mut self.sums, self.len);
@@ -163,6 +174,26 @@ impl<'r, E: Element> Tiles<'r, E> {
         } else {
             self.rows.get(self.offsets[i], class).to_f64()
         }
+    }
+
+    /// -log softmax at the given class of each counted row.
+    #[inline(always)]
+    pub(crate) fn nll(&self, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
+        let mut nll = [0.0; TILE];
+        if self.is_narrow() {
+            // Classes of rows that do not count are in range too.
+            for i in 0..self.len {
+                nll[i] = self.packed.get(class[i] * TILE + i).map_or(0.0, |x| x.to_f64());
+            }
+        } else {
+            for i in bits(counted) {
+                nll[i] = self.logit(i, class[i]);
+            }
+        }
+        for i in 0..TILE {
+            nll[i] = (self.max(i) - nll[i]) + self.log1p_rest(i);
+        }
+        nll
     }
 
     /// The first class with the largest logit; with a nan in the row, the first nan.
@@ -205,21 +236,12 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// For each counted row the sum over the classes of q (max - x) and that of q, with q from
     /// `fill(row of the tile, classes, to)`.
-    pub(crate) fn gaps_of(
-        &mut self,
-        counted: u64,
-        fill: &mut dyn FnMut(usize, Range<usize>, &mut [f64]),
-    ) -> ([f64; TILE], [f64; TILE]) {
+    pub(crate) fn gaps_of(&mut self, counted: u64, fill: &mut Fill<'_>) -> WeightedGaps {
         dispatch!(self.level, simd => self.gaps_of_on(simd, counted, fill))
     }
 
     #[inline(always)]
-    fn gaps_of_on<S: Simd>(
-        &mut self,
-        simd: S,
-        counted: u64,
-        fill: &mut dyn FnMut(usize, Range<usize>, &mut [f64]),
-    ) -> ([f64; TILE], [f64; TILE]) {
+    fn gaps_of_on<S: Simd>(&mut self, simd: S, counted: u64, fill: &mut Fill<'_>) -> WeightedGaps {
         let (mut gaps, mut totals) = ([0.0; TILE], [0.0; TILE]);
         let mut q = [0.0; BLOCK];
         if self.is_narrow() {
@@ -250,7 +272,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                 },
             );
         }
-        (gaps, totals)
+        WeightedGaps { gaps, totals }
     }
 
     /// Writes a function of every element of the tile to `out`, which may be the input itself.
@@ -315,14 +337,8 @@ impl<'r, E: Element> Tiles<'r, E> {
                             *to = from.to_real();
                         }
                     }
-                } else if rows.layout.contiguous() {
-                    for i in 0..run.len {
-                        let from =
-                            rows.classes_of(run.offset + i as isize * run.stride, 0..rows.layout.classes);
-                        for (to, from) in packed.chunks_exact_mut(TILE).zip(from) {
-                            to[first + i] = from.to_real();
-                        }
-                    }
+                } else if rows.layout.contiguous() && run.stride == rows.layout.classes as isize {
+                    transpose(rows.slab_of(run), rows.layout.classes, packed, first);
                 } else {
                     for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                         for i in 0..run.len {
@@ -361,6 +377,31 @@ impl<'r, E: Element> Tiles<'r, E> {
                 first += run.len;
             },
         );
+    }
+}
+
+/// Rows of a slab without gaps to columns `first..` of a packed tile. Eight rows at a time, so that eight loads
+/// make one store.
+#[inline(always)]
+fn transpose<E: Element>(slab: &[E], classes: usize, packed: &mut [RealOf<E>], first: usize) {
+    let eights = slab.chunks_exact(8 * classes);
+    let last = eights.remainder();
+    let mut at = first;
+    for eight in eights {
+        let row = |i: usize| &eight[i * classes..][..classes];
+        let (a, b, c, d) = (row(0), row(1), row(2), row(3));
+        let (e, f, g, h) = (row(4), row(5), row(6), row(7));
+        for (i, to) in packed.chunks_exact_mut(TILE).take(classes).enumerate() {
+            let values = [a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i]].map(Lanes::to_real);
+            to[at..at + 8].copy_from_slice(&values);
+        }
+        at += 8;
+    }
+    for row in last.chunks_exact(classes) {
+        for (to, from) in packed.chunks_exact_mut(TILE).zip(row) {
+            to[at] = from.to_real();
+        }
+        at += 1;
     }
 }
 

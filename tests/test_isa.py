@@ -128,5 +128,10 @@ except ValueError as error:
     assert run.stdout.strip() == "refused"
 
 
+def test_the_import_does_not_depend_on_the_instruction_set() -> None:
+    run = _run("avx1024", "-c", "import crossent; print(crossent.__version__, crossent.get_num_threads() > 0)")
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"{_core.__version__} True\n", "")
+
+
 def test_the_dtypes_judged_are_all_of_them() -> None:
     assert [name(dtype) for dtype in DTYPES] == ["float16", "bfloat16", "float32", "float64"]

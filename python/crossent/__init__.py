@@ -1,12 +1,10 @@
 """Exact and fast cross entropy, softmax and log-sum-exp on the CPU, with torch's names, for NumPy arrays."""
 
-from crossent import _core
+from crossent._core import __version__
 from crossent.exceptions import LikelyMistakeWarning
 from crossent.losses import cross_entropy, nll_loss
 from crossent.rows import log_sigmoid, log_softmax, logsumexp, softmax
 from crossent.settings import get_num_threads, set_num_threads, show_versions
-
-__version__: str = _core.build_info()["version"]
 
 __all__ = [
     "LikelyMistakeWarning",

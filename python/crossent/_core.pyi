@@ -1,6 +1,6 @@
 """The compiled module: the checks and the numbers. Private; every argument is always given, by position."""
 
-from typing import Any, Literal, TypedDict, type_check_only
+from typing import Any, Final, Literal, TypedDict, type_check_only
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -19,6 +19,8 @@ __all__ = [
     "set_num_threads",
     "softmax",
 ]
+
+__version__: Final[str]
 
 @type_check_only
 class _BuildInfo(TypedDict):

@@ -41,6 +41,20 @@ def cross_entropy(
     dtype: DTypeLike | None = None,
     out: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.floating[Any]]: ...
+@overload
+def cross_entropy(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str,
+    label_smoothing: float = 0.0,
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
 def cross_entropy(
     input: ArrayInput,
     target: ArrayInput,
@@ -191,6 +205,19 @@ def nll_loss(
     dtype: DTypeLike | None = None,
     out: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.floating[Any]]: ...
+@overload
+def nll_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str,
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> Any: ...
 def nll_loss(
     input: ArrayInput,
     target: ArrayInput,

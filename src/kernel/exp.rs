@@ -10,7 +10,7 @@
 //!
 //! The subtraction n - p happens inside the constant that rounds x log2(e) to an integer, and the power of
 //! two is a shift of the same word: the whole costs less than the textbook form. Sums stay in units of
-//! 2^p, so a new maximum rescales them by an exact power of two; the division by exp(t_max) is done
+//! 2^p, so a new maximum rescales them by an exact power of two; the division by exp(`t_max`) is done
 //! once for the row ([`super::finish`]).
 //!
 //! Terms carry a factor 2^SCALE, which keeps them normal numbers. What lies further below the maximum
@@ -78,14 +78,14 @@ pub(crate) fn parts<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R:
     (s, q)
 }
 
-/// exp(x - max) exp(t_max) 2^SCALE.
+/// exp(x - max) exp(`t_max`) 2^SCALE.
 #[inline(always)]
 pub(crate) fn term<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> R::V<S> {
     let (s, q) = parts::<S, R>(x, pivot);
     s.mul_add(q, s)
 }
 
-/// exp(t_max) 2^SCALE: the maximum's own term, in f64 whatever the row's type.
+/// exp(`t_max`) 2^SCALE: the maximum's own term, in f64 whatever the row's type.
 #[inline(always)]
 pub(crate) fn own_term<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [R64<S>; 2] {
     let simd = m.token();

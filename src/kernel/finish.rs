@@ -19,15 +19,17 @@ use super::real::Real;
 pub(crate) struct TileSums<R> {
     /// The largest element.
     pub max: [R; TILE],
-    /// Before [`finish`] the sum of the other elements' terms, after it `rest`.
+    /// Before [`finish`] the sum of the terms of smaller elements, after it `rest`.
     pub rest: [f64; TILE],
+    /// How many other elements equal the largest.
+    pub ties: [f64; TILE],
     /// log1p(rest). For a row with a nan, with +inf or of nothing but -inf both are nan.
     pub log1p_rest: [f64; TILE],
 }
 
 impl<R: Real> TileSums<R> {
     pub(crate) fn new() -> Self {
-        TileSums { max: [R::ZERO; TILE], rest: [0.0; TILE], log1p_rest: [0.0; TILE] }
+        TileSums { max: [R::ZERO; TILE], rest: [0.0; TILE], ties: [0.0; TILE], log1p_rest: [0.0; TILE] }
     }
 }
 
@@ -40,7 +42,7 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
         for half in 0..R::HALVES {
             let at = lane + 8 * half..lane + 8 * half + 8;
             let sum = f64x8::from_slice(simd, &sums.rest[at.clone()]);
-            let rest = sum / own[half];
+            let rest = sum / own[half] + f64x8::from_slice(simd, &sums.ties[at.clone()]);
             rest.store_slice(&mut sums.rest[at.clone()]);
             log1p(rest).store_slice(&mut sums.log1p_rest[at]);
         }

@@ -7,13 +7,10 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::exp::{own_term, pivot, term};
+use super::exp::{Pivot, pivot, term};
 use super::real::Real;
 
-/// Accumulators that a row's classes are dealt to in turn.
-const CHAINS: usize = 4;
-
-/// The maximum of each of the first `rows` rows, and the sum of the other classes' terms.
+/// The maximum of each of the first `rows` rows, the sum of the terms of smaller classes, and how many others equal it.
 #[simd]
 pub(crate) fn row_sums<S: Simd, R: Real>(
     simd: S,
@@ -21,6 +18,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
     rows: usize,
     max: &mut [R; TILE],
     sum: &mut [f64; TILE],
+    ties: &mut [f64; TILE],
 ) {
     for lane in (0..rows).step_by(R::LANES) {
         let mut m = R::V::<S>::splat(simd, R::NEG_INFINITY);
@@ -29,25 +27,54 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
         }
         m.store_slice(&mut max[lane..lane + R::LANES]);
 
-        // One of the classes that equal the maximum is left out: all are, and the others are counted back in.
+        // Classes that equal the maximum are not added but counted, all but one.
         let p = pivot::<S, R>(m);
         let zero = R::V::<S>::splat(simd, R::ZERO);
-        let mut acc = [zero; CHAINS];
-        let mut tied = R::V::<S>::splat(simd, R::from_f64(-1.0));
-        for (c, class) in packed.chunks_exact(TILE).enumerate() {
-            let x = R::V::<S>::from_slice(simd, &class[lane..lane + R::LANES]);
-            let is_max = x.simd_eq(m);
-            let e = term::<S, R>(x, &p);
-            acc[c % CHAINS] = is_max.select(acc[c % CHAINS], acc[c % CHAINS] + e);
-            tied = is_max.select(tied + R::from_f64(1.0), tied);
+        let mut sums = Sums { simd, m, p, acc: [zero; 4], tied: zero - R::from_f64(1.0) };
+        let groups = packed.chunks_exact(4 * TILE);
+        let mut last = groups.remainder().chunks_exact(TILE);
+        for group in groups {
+            sums.add::<0>(&group[lane..]);
+            sums.add::<1>(&group[TILE + lane..]);
+            sums.add::<2>(&group[2 * TILE + lane..]);
+            sums.add::<3>(&group[3 * TILE + lane..]);
         }
+        if let Some(class) = last.next() {
+            sums.add::<0>(&class[lane..]);
+        }
+        if let Some(class) = last.next() {
+            sums.add::<1>(&class[lane..]);
+        }
+        if let Some(class) = last.next() {
+            sums.add::<2>(&class[lane..]);
+        }
+        let (acc, tied) = (sums.acc, sums.tied);
         let acc = [R::widen(acc[0]), R::widen(acc[1]), R::widen(acc[2]), R::widen(acc[3])];
-        let own = own_term::<S, R>(m, &p);
         let tied = R::widen::<S>(tied);
         for half in 0..R::HALVES {
             let others = (acc[0][half] + acc[1][half]) + (acc[2][half] + acc[3][half]);
-            let all = tied[half].mul_add(own[half], others);
-            all.store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
+            others.store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
+            tied[half].store_slice(&mut ties[lane + 8 * half..lane + 8 * half + 8]);
         }
+    }
+}
+
+/// A vector of rows while their classes are added, dealt in turn to four accumulators.
+struct Sums<S: Simd, R: Real> {
+    simd: S,
+    m: R::V<S>,
+    p: Pivot<R::V<S>>,
+    acc: [R::V<S>; 4],
+    tied: R::V<S>,
+}
+
+impl<S: Simd, R: Real> Sums<S, R> {
+    #[inline(always)]
+    fn add<const CHAIN: usize>(&mut self, class: &[R]) {
+        let x = R::V::<S>::from_slice(self.simd, &class[..R::LANES]);
+        let is_max = x.simd_eq(self.m);
+        let sum = self.acc[CHAIN] + term::<S, R>(x, &self.p);
+        self.acc[CHAIN] = is_max.select(self.acc[CHAIN], sum);
+        self.tied = is_max.select(self.tied + R::from_f64(1.0), self.tied);
     }
 }

@@ -67,7 +67,7 @@ impl Real for f32 {
     // parts of 8 bits, whose products with a 16-bit n are exact.
     #[inline(always)]
     fn reduce<S: Simd>(x: f32x16<S>, n: f32x16<S>) -> f32x16<S> {
-        const HI: f32 = 0.693_147_2; // 0x1.62E43p-1
+        const HI: f32 = std::f32::consts::LN_2; // 0x1.62E43p-1
         const LO: f32 = -1.904_654_2e-9; // -0x1.05C61p-29
         const H1: f32 = 0.691_406_25; // 0x1.62p-1
         const H2: f32 = 0.001_739_502; // 0x1.C8p-10

@@ -24,13 +24,15 @@ const CHAINS: usize = 4;
 pub(crate) struct RowSum<R> {
     /// The largest element so far.
     pub max: R,
-    /// The sum of `term(x)` over all elements but one that equals `max`, and what its roundings lost.
+    /// The sum of `term(x)` over the other elements, and what its roundings lost.
     sum: f64,
     lost: f64,
+    /// Further elements that equal `max` in the block that brought it; their terms are not in the sum.
+    pub ties: f64,
 }
 
 impl<R: Real> RowSum<R> {
-    pub(crate) const EMPTY: Self = RowSum { max: R::NEG_INFINITY, sum: 0.0, lost: 0.0 };
+    pub(crate) const EMPTY: Self = RowSum { max: R::NEG_INFINITY, sum: 0.0, lost: 0.0, ties: 0.0 };
 
     /// The sum of the terms.
     #[inline(always)]
@@ -76,7 +78,7 @@ pub(crate) fn absorb<S: Simd, E: Element>(
     }
     if block_max <= row.max {
         let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, row.max));
-        let (sum, next_max) = sum_terms::<S, E, false>(simd, block, block_max, &p, next);
+        let (sum, _, next_max) = sum_terms::<S, E, false>(simd, block, block_max, &p, next);
         row.add(sum);
         next_max
     } else {
@@ -87,8 +89,9 @@ pub(crate) fn absorb<S: Simd, E: Element>(
             row.lost = 0.0;
         }
         row.max = block_max;
-        let (sum, next_max) = sum_terms::<S, E, true>(simd, block, block_max, &p, next);
+        let (sum, equal, next_max) = sum_terms::<S, E, true>(simd, block, block_max, &p, next);
         row.add(sum);
+        row.ties = f64::from(equal) - 1.0;
         next_max
     }
 }
@@ -99,7 +102,7 @@ fn rescale<S: Simd, R: Real>(simd: S, row: RowSum<R>, new: R) -> f64 {
     let (old_v, new_v) = (R::V::<S>::splat(simd, row.max), R::V::<S>::splat(simd, new));
     let (old_p, new_p) = (pivot::<S, R>(old_v), pivot::<S, R>(new_v));
     let own = |v, p: &Pivot<R::V<S>>| own_term::<S, R>(v, p)[0].as_slice()[0];
-    let total = row.total() + own(old_v, &old_p);
+    let total = row.total() + (row.ties + 1.0) * own(old_v, &old_p);
     let (old_base, new_base) = (old_p.base.as_slice()[0], new_p.base.as_slice()[0]);
     if old_base == R::ZERO && new_base == R::ZERO {
         let n = old_p.n.as_slice()[0].to_f64() - new_p.n.as_slice()[0].to_f64();
@@ -111,8 +114,8 @@ fn rescale<S: Simd, R: Real>(simd: S, row: RowSum<R>, new: R) -> f64 {
     }
 }
 
-/// The sum of a block's terms and the maximum of the next block, in one loop. With `IS_MAX` the block
-/// holds the row's maximum, of which one is left out.
+/// The sum of a block's terms and the maximum of the next block, in one loop. With `IS_MAX` the block holds the
+/// row's maximum: elements that equal it are counted instead.
 #[inline(always)]
 fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
     simd: S,
@@ -120,11 +123,11 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
     block_max: RealOf<E>,
     p: &Pivot<Vector<E, S>>,
     next: &[E],
-) -> (f64, RealOf<E>) {
+) -> (f64, u32, RealOf<E>) {
     let lanes = RealOf::<E>::LANES;
     let step = CHAINS * lanes;
     let max = Vector::<E, S>::splat(simd, block_max);
-    let mut terms = Terms::<S, E, IS_MAX> { acc: Vector::<E, S>::splat(simd, RealOf::<E>::ZERO), ties: 0 };
+    let mut terms = Terms::<S, E, IS_MAX> { acc: Vector::<E, S>::splat(simd, RealOf::<E>::ZERO), equal: 0 };
     let mut next_max = Maximum::<S, E>::new(simd);
 
     let together = block.len().min(next.len()) / step * step;
@@ -153,11 +156,7 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
         let e = terms.others(x, max, p);
         terms.acc += e;
     }
-    let mut sum = RealOf::<E>::sum(terms.acc);
-    if IS_MAX && terms.ties > 1 {
-        sum += (terms.ties - 1) as f64 * own_term::<S, RealOf<E>>(max, p)[0].as_slice()[0];
-    }
-    (sum, next_max.reduce())
+    (RealOf::<E>::sum(terms.acc), terms.equal, next_max.reduce())
 }
 
 /// A stretch shorter than a vector, filled up with minus infinity.
@@ -170,7 +169,7 @@ pub(crate) fn padded<S: Simd, E: Element>(simd: S, short: &[E]) -> Vector<E, S> 
 
 struct Terms<S: Simd, E: Element, const IS_MAX: bool> {
     acc: Vector<E, S>,
-    ties: u32,
+    equal: u32,
 }
 
 impl<S: Simd, E: Element, const IS_MAX: bool> Terms<S, E, IS_MAX> {
@@ -192,7 +191,7 @@ impl<S: Simd, E: Element, const IS_MAX: bool> Terms<S, E, IS_MAX> {
             return e;
         }
         let is_max = x.simd_eq(max);
-        self.ties += is_max.to_bitmask().count_ones();
+        self.equal += is_max.to_bitmask().count_ones();
         is_max.select(Vector::<E, S>::splat(x.token(), RealOf::<E>::ZERO), e)
     }
 }

@@ -29,7 +29,7 @@ use crate::parallel::Context;
 use crate::reduce::Total;
 use crate::rows::{Rows, View, ViewMut};
 use crate::targets::{OutOfRange, Target, Targets};
-use crate::tiles::{Tiles, bits};
+use crate::tiles::{Tiles, WeightedGaps, bits};
 
 /// Cross-entropy and its options; the defaults are torch's.
 #[derive(Clone)]
@@ -142,19 +142,28 @@ struct Work<'a, E> {
 }
 
 impl<E: Element> Work<'_, E> {
-    fn tile(&self, tiles: &mut Tiles<'_, E>, rows: Range<usize>) -> Result<TileLosses, OutOfRange> {
+    fn tile(
+        &self,
+        tiles: &mut Tiles<'_, E>,
+        rows: Range<usize>,
+        losses: &mut TileLosses,
+    ) -> Result<(), OutOfRange> {
         let smoothing = self.smoothing;
         match &self.targets {
             Targets::Indices(labels) => {
                 let tile = labels.tile(rows.clone())?;
-                let mut losses = TileLosses::of(tile.counted);
-                losses.weighted = self.weight.as_slice().is_some();
+                losses.begin(tile.counted, self.weight.as_slice().is_some());
                 tiles.sum(rows, tile.counted);
+                let nll = tiles.nll(&tile.class, tile.counted);
+                if smoothing == 0.0 && !losses.weighted {
+                    for i in 0..TILE {
+                        losses.loss[i] = if tile.counted >> i & 1 == 1 { nll[i] } else { 0.0 };
+                    }
+                    return Ok(());
+                }
                 for i in bits(tile.counted) {
-                    let t = tile.class[i];
-                    let nll = (tiles.max(i) - tiles.logit(i, t)) + tiles.log1p_rest(i);
-                    losses.weight[i] = self.weight.of(t);
-                    losses.loss[i] = weighted((1.0 - smoothing) * losses.weight[i], nll);
+                    losses.weight[i] = self.weight.of(tile.class[i]);
+                    losses.loss[i] = weighted((1.0 - smoothing) * losses.weight[i], nll[i]);
                 }
                 if smoothing > 0.0 {
                     let q = self.weight.as_slice().unwrap_or(&self.ones);
@@ -165,14 +174,14 @@ impl<E: Element> Work<'_, E> {
                         losses.loss[i] += share * (gaps[i] + weighted(spread, tiles.log1p_rest(i)));
                     }
                 }
-                Ok(losses)
+                Ok(())
             }
             Targets::Probabilities(probabilities) => {
-                let mut losses = TileLosses::of(probabilities.counted(rows.clone()));
+                losses.begin(probabilities.counted(rows.clone()), false);
                 let first = rows.start;
                 tiles.sum(rows, losses.counted);
                 let uniform = smoothing / self.rows.layout.classes as f64;
-                let (gaps, totals) = tiles.gaps_of(losses.counted, &mut |i, classes, q| {
+                let WeightedGaps { gaps, totals } = tiles.gaps_of(losses.counted, &mut |i, classes, q| {
                     probabilities.read(first + i, classes.clone(), q);
                     if smoothing > 0.0 {
                         for q in &mut *q {
@@ -191,17 +200,17 @@ impl<E: Element> Work<'_, E> {
                         losses.loss[i] = gaps[i] + weighted(totals[i], tiles.log1p_rest(i));
                     }
                 }
-                Ok(losses)
+                Ok(())
             }
         }
     }
 }
 
 impl<'a, E: Element> RowLoss for Work<'a, E> {
-    type State = Tiles<'a, E>;
+    type State = (Tiles<'a, E>, TileLosses);
 
-    fn state(&self) -> Tiles<'a, E> {
-        Tiles::new(self.rows.clone(), self.level)
+    fn state(&self) -> Self::State {
+        (Tiles::new(self.rows.clone(), self.level), TileLosses::new())
     }
 
     fn rows(&self) -> usize {
@@ -214,13 +223,14 @@ impl<'a, E: Element> RowLoss for Work<'a, E> {
 
     fn grain(
         &self,
-        tiles: &mut Tiles<'a, E>,
+        (tiles, losses): &mut Self::State,
         rows: Range<usize>,
         sink: &mut dyn FnMut(Range<usize>, &TileLosses),
     ) -> Result<(), OutOfRange> {
         for first in rows.clone().step_by(TILE) {
             let tile = first..(first + TILE).min(rows.end);
-            sink(tile.clone(), &self.tile(tiles, tile)?);
+            self.tile(tiles, tile.clone(), losses)?;
+            sink(tile, losses);
         }
         Ok(())
     }

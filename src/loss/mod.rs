@@ -24,8 +24,19 @@ pub(crate) struct TileLosses {
 }
 
 impl TileLosses {
-    pub(crate) fn of(counted: u64) -> Self {
-        TileLosses { counted, loss: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
+    pub(crate) fn new() -> Self {
+        TileLosses { counted: 0, loss: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
+    }
+
+    /// Starts a tile.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, counted: u64, weighted: bool) {
+        self.counted = counted;
+        self.weighted = weighted;
+        self.loss = [0.0; TILE];
+        if weighted {
+            self.weight = [0.0; TILE];
+        }
     }
 }
 

@@ -102,9 +102,11 @@ struct Work<'a, E> {
 }
 
 impl<E: Element> RowLoss for Work<'_, E> {
-    type State = ();
+    type State = TileLosses;
 
-    fn state(&self) {}
+    fn state(&self) -> TileLosses {
+        TileLosses::new()
+    }
 
     fn rows(&self) -> usize {
         self.rows.layout.line.len()
@@ -117,15 +119,14 @@ impl<E: Element> RowLoss for Work<'_, E> {
 
     fn grain(
         &self,
-        (): &mut (),
+        losses: &mut TileLosses,
         rows: Range<usize>,
         sink: &mut dyn FnMut(Range<usize>, &TileLosses),
     ) -> Result<(), OutOfRange> {
         for first in rows.clone().step_by(TILE) {
             let range = first..(first + TILE).min(rows.end);
             let tile = self.labels.tile(range.clone())?;
-            let mut losses = TileLosses::of(tile.counted);
-            losses.weighted = self.weight.as_slice().is_some();
+            losses.begin(tile.counted, self.weight.as_slice().is_some());
             let mut offsets = [0; TILE];
             crate::tiles::locate(&self.rows.layout, range.clone(), &mut offsets);
             for i in bits(tile.counted) {
@@ -133,7 +134,7 @@ impl<E: Element> RowLoss for Work<'_, E> {
                 losses.weight[i] = self.weight.of(t);
                 losses.loss[i] = weighted(losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
             }
-            sink(range, &losses);
+            sink(range, losses);
         }
         Ok(())
     }

@@ -92,41 +92,36 @@ impl<'py> LossCall<'_, 'py> {
         let classes = array::target(&target)?;
         let counts = || mask.as_ref().map(array::mask_view);
         let mistake = with_floats!(&logits, view => loss.likely_mistake(view, &classes, counts()))?;
-        match self.reduction {
-            Some(reduction) => {
-                let mask = counts();
-                let total = with_floats!(logits, view => {
-                    call::run(py, input.len(), |context| loss.total(view, &classes, mask, context))
-                })?;
-                call::warn_mistake(py, mistake)?;
-                if reduction == Reduction::Mean && total.counted == 0 {
-                    call::warn_nothing_counted(py, target.len())?;
-                }
-                result::scalar(py, total.reduce(reduction), dtype)
+        if let Some(reduction) = self.reduction {
+            let mask = counts();
+            let total = with_floats!(logits, view => {
+                call::run(py, input.len(), |context| loss.total(view, &classes, mask, context))
+            })?;
+            call::warn_mistake(py, mistake)?;
+            if reduction == Reduction::Mean && total.counted == 0 {
+                call::warn_nothing_counted(py, target.len())?;
             }
-            None => {
-                let shape = self.row_shape(&input)?;
-                let out = result::receiver(py, self.out, &shape, dtype)?;
-                call::warn_mistake(py, mistake)?;
-                let theirs = self.out.map(|_| &out);
-                let (input, target) = (array::apart(input, theirs)?, array::apart(target, theirs)?);
-                let mask = mask.map(|mask| array::apart(mask, theirs)).transpose()?;
-                let (logits, classes) = (array::floats(&input, "input")?, array::target(&target)?);
-                let mask = mask.as_ref().map(array::mask_view);
-                with_floats!(logits, view => {
-                    // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument.
-                    unsafe {
-                        match dtype {
-                            Float::F16 => Self::each_row::<_, half::f16>(py, loss, view, &classes, mask, &out),
-                            Float::Bf16 => Self::each_row::<_, half::bf16>(py, loss, view, &classes, mask, &out),
-                            Float::F32 => Self::each_row::<_, f32>(py, loss, view, &classes, mask, &out),
-                            Float::F64 => Self::each_row::<_, f64>(py, loss, view, &classes, mask, &out),
-                        }
-                    }
-                })?;
-                result::unwrapped(out, self.out)
-            }
+            return result::scalar(py, total.reduce(reduction), dtype);
         }
+        let out = result::receiver(py, self.out, &self.row_shape(&input)?, dtype)?;
+        call::warn_mistake(py, mistake)?;
+        let theirs = self.out.map(|_| &out);
+        let (input, target) = (array::apart(input, theirs)?, array::apart(target, theirs)?);
+        let mask = mask.map(|mask| array::apart(mask, theirs)).transpose()?;
+        let (logits, classes) = (array::floats(&input, "input")?, array::target(&target)?);
+        let mask = mask.as_ref().map(array::mask_view);
+        with_floats!(logits, view => {
+            // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument.
+            unsafe {
+                match dtype {
+                    Float::F16 => Self::each_row::<_, half::f16>(py, loss, view, &classes, mask, &out),
+                    Float::Bf16 => Self::each_row::<_, half::bf16>(py, loss, view, &classes, mask, &out),
+                    Float::F32 => Self::each_row::<_, f32>(py, loss, view, &classes, mask, &out),
+                    Float::F64 => Self::each_row::<_, f64>(py, loss, view, &classes, mask, &out),
+                }
+            }
+        })?;
+        result::unwrapped(out, self.out)
     }
 
     /// # Safety

@@ -2,10 +2,10 @@
 //!
 //! | file | step |
 //! |---|---|
-//! | [`array`] | an argument becomes a view of memory that NumPy owns |
-//! | [`result`] | memory for a result; checks of `out=` |
-//! | [`call`] | the interpreter released, Ctrl-C answered, errors turned into exceptions |
-//! | [`losses`], [`rows`], [`settings`] | one wrapper for each function |
+//! | `array` | an argument becomes a view of memory that NumPy owns |
+//! | `result` | memory for a result; checks of `out=` |
+//! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
+//! | `losses`, `rows`, `settings` | one wrapper for each function |
 
 mod array;
 mod call;

@@ -158,10 +158,8 @@ pub(super) fn logsumexp<'py>(
     if matches!(input.dtype().kind(), b'i' | b'u' | b'b') {
         input = input.call_method1("astype", (Float::F64.scalar_type(py)?,))?.cast_into()?;
     }
-    let dtype = match array::float_dtype(&input) {
-        Some(dtype) => dtype,
-        None => return array::floats(&input, "x").map(|_| py.None().into_bound(py)),
-    };
+    array::floats(&input, "x")?;
+    let dtype = array::float_dtype(&input).unwrap_or(Float::F64);
     let axes = axes(axis, input.ndim())?;
     let kept: Vec<usize> =
         (0..input.ndim()).filter(|i| !axes.contains(i)).map(|i| input.shape()[i]).collect();
