@@ -26,6 +26,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYO3_PYTHON := $(abspath $(PY))
 
 RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) $(shell find src -name '*.rs')
+# Byte code is made when a module is first imported: far less work than making it for all of torch.
+PIP_INSTALL := $(PY) -m pip install --quiet --no-compile
 MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
 
 .PHONY: help demo test test-rust test-python check check-rust check-python check-layers check-docs check-wheel
@@ -105,7 +107,7 @@ clean: ## Remove everything that these commands made
 $(VENV)/made:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Name one: make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet 'maturin>=1.9,<2'
+	$(PIP_INSTALL) 'maturin>=1.9,<2'
 	touch $@
 
 $(VENV)/built: $(VENV)/made pyproject.toml $(RUST_SOURCES)
@@ -115,5 +117,5 @@ $(VENV)/built: $(VENV)/made pyproject.toml $(RUST_SOURCES)
 $(VENV)/extra-%.txt: pyproject.toml | $(VENV)/made
 	$(PY) -c 'import pathlib, tomllib; \
 		print(*tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]["optional-dependencies"]["$*"], sep="\n")' > $@.new
-	$(PY) -m pip install --quiet -r $@.new
+	$(PIP_INSTALL) -r $@.new
 	mv $@.new $@

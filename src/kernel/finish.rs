@@ -39,18 +39,14 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
         let own = own_term::<S, R>(m, &pivot::<S, R>(m));
+        // 0, or nan where the maximum is infinite.
+        let finite = R::widen(m - m);
         for half in 0..R::HALVES {
             let at = lane + 8 * half..lane + 8 * half + 8;
             let sum = f64x8::from_slice(simd, &sums.rest[at.clone()]);
-            let rest = sum / own[half] + f64x8::from_slice(simd, &sums.ties[at.clone()]);
+            let rest = sum / own[half] + (f64x8::from_slice(simd, &sums.ties[at.clone()]) + finite[half]);
             rest.store_slice(&mut sums.rest[at.clone()]);
             log1p(rest).store_slice(&mut sums.log1p_rest[at]);
-        }
-    }
-    for i in 0..rows {
-        if !(sums.max[i].to_f64().is_finite()) {
-            sums.rest[i] = f64::NAN;
-            sums.log1p_rest[i] = f64::NAN;
         }
     }
 }
