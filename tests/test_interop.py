@@ -11,9 +11,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from arrays import BFLOAT16, DTYPES, INTEGERS, LAYOUTS, logits, name
 from crossent.interop import as_array
-from numpy.typing import NDArray
 
 SHAPE = (4, 6)
 FLOAT32 = np.dtype(np.float32)

@@ -129,7 +129,9 @@ except ValueError as error:
 
 
 def test_the_import_does_not_depend_on_the_instruction_set() -> None:
-    run = _run("avx1024", "-c", "import crossent; print(crossent.__version__, crossent.get_num_threads() > 0)")
+    run = _run(
+        "avx1024", "-c", "import crossent; print(crossent.__version__, crossent.get_num_threads() > 0)"
+    )
     assert (run.returncode, run.stdout, run.stderr) == (0, f"{_core.__version__} True\n", "")
 
 
