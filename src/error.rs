@@ -67,6 +67,11 @@ pub enum Error {
     },
     /// The pool of threads could not be started.
     ThreadPool(String),
+    /// A working copy would not fit into memory.
+    OutOfMemory {
+        /// Numbers it would hold.
+        count: usize,
+    },
     /// The caller's interrupt check said stop.
     Interrupted,
 }
@@ -149,9 +154,23 @@ impl fmt::Display for Error {
             Error::ThreadPool(why) => {
                 write!(f, "the threads could not be started: {why}; try set_num_threads(1)")
             }
+            Error::OutOfMemory { count } => {
+                write!(f, "not enough memory: {count} numbers of 8 bytes are needed besides the arguments")
+            }
             Error::Interrupted => write!(f, "interrupted"),
         }
     }
+}
+
+/// A vector of `count` numbers, if there is memory for it.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub(crate) fn filled(count: usize, value: f64) -> Result<Vec<f64>, Error> {
+    let mut numbers = Vec::new();
+    numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { count })?;
+    numbers.resize(count, value);
+    Ok(numbers)
 }
 
 /// A shape as Python prints it.

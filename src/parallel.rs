@@ -9,7 +9,7 @@
 
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -104,22 +104,27 @@ pub(crate) fn for_each_grain<W, T: Send>(
         })
     };
 
-    let mut done = if threads == 1 {
-        caller()
-    } else {
-        let others = Mutex::new(Vec::with_capacity(grains));
-        let mut mine = pool(threads - 1)?.in_place_scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(|_| {
-                    let mut part = take(&|| stop.load(Ordering::Relaxed));
-                    others.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
-                });
-            }
-            caller()
-        });
-        mine.append(&mut others.into_inner().unwrap_or_else(PoisonError::into_inner));
-        mine.sort_unstable_by_key(|(grain, _)| *grain);
-        mine
+    // A pool that another call is using is not waited for: that call may be long. This one then stays on
+    // its own thread, which changes no result.
+    let owned = owned();
+    let claim = if threads == 1 { None } else { owned.claim() };
+    let mut done = match claim {
+        None => caller(),
+        Some(mut claimed) => {
+            let others = Mutex::new(Vec::new());
+            let mut mine = pool(&mut claimed, threads - 1)?.in_place_scope(|scope| {
+                for _ in 1..threads {
+                    scope.spawn(|_| {
+                        let mut part = take(&|| stop.load(Ordering::Relaxed));
+                        others.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
+                    });
+                }
+                caller()
+            });
+            mine.append(&mut others.into_inner().unwrap_or_else(PoisonError::into_inner));
+            mine.sort_unstable_by_key(|(grain, _)| *grain);
+            mine
+        }
     };
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Interrupted);
@@ -127,30 +132,39 @@ pub(crate) fn for_each_grain<W, T: Send>(
     Ok(done.drain(..).map(|(_, result)| result).collect())
 }
 
+/// A pool with its number of workers (the caller of a call is one more).
+type Pool = Option<(usize, ThreadPool)>;
+
 /// The pool of one process. Never freed: a forked child must not join threads it does not have.
 struct Owned {
     process: u32,
-    pool: Mutex<Option<(usize, Arc<ThreadPool>)>>,
+    pool: Mutex<Pool>,
+}
+
+impl Owned {
+    /// The pool for one call, unless another call has it.
+    fn claim(&self) -> Option<MutexGuard<'_, Pool>> {
+        match self.pool.try_lock() {
+            Ok(pool) => Some(pool),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
 }
 
 static OWNED: AtomicPtr<Owned> = AtomicPtr::new(std::ptr::null_mut());
 
-/// This process's pool of `threads` workers (the caller is one more).
-fn pool(threads: usize) -> Result<Arc<ThreadPool>, Error> {
-    let mut slot = owned().pool.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((size, pool)) = slot.as_ref()
-        && *size >= threads
-    {
-        return Ok(Arc::clone(pool));
+/// The pool, built anew where it has fewer than `threads` workers.
+fn pool(claimed: &mut Pool, threads: usize) -> Result<&ThreadPool, Error> {
+    if claimed.as_ref().is_none_or(|(size, _)| *size < threads) {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("crossent-{i}"))
+            .build()
+            .map_err(|error| Error::ThreadPool(error.to_string()))?;
+        *claimed = Some((threads, pool));
     }
-    let pool = ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|i| format!("crossent-{i}"))
-        .build()
-        .map_err(|error| Error::ThreadPool(error.to_string()))?;
-    let pool = Arc::new(pool);
-    *slot = Some((threads, Arc::clone(&pool)));
-    Ok(pool)
+    claimed.as_ref().map(|(_, pool)| pool).ok_or_else(|| Error::ThreadPool("no pool".to_owned()))
 }
 
 fn owned() -> &'static Owned {
@@ -190,6 +204,33 @@ mod tests {
     #[test]
     fn no_grains_give_no_results() {
         assert!(for_each_grain(context(4), 0, usize::MAX, || (), |(), grain| grain).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_call_beside_a_long_one_does_not_wait_for_it() {
+        let (started, finished) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let long = for_each_grain(
+                    context(2),
+                    20,
+                    usize::MAX,
+                    || (),
+                    |(), _| {
+                        started.store(true, Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(50));
+                    },
+                );
+                finished.store(true, Ordering::SeqCst);
+                long.unwrap();
+            });
+            while !started.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            let short = for_each_grain(context(2), 4, usize::MAX, || (), |(), grain| grain).unwrap();
+            assert_eq!(short, [0, 1, 2, 3]);
+            assert!(!finished.load(Ordering::SeqCst));
+        });
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
         let own = own_term::<S, R>(m, &pivot::<S, R>(m));
         // 0, or nan where the maximum is infinite.
-        let finite = R::widen(m - m);
+        let finite = R::widen(m * R::ZERO);
         for half in 0..R::HALVES {
             let at = lane + 8 * half..lane + 8 * half + 8;
             let sum = f64x8::from_slice(simd, &sums.rest[at.clone()]);

@@ -21,7 +21,7 @@ use fearless_simd::Level;
 
 use super::mistakes::{self, Mistake};
 use super::{RowLoss, TileLosses, each_row, input_rows, total};
-use crate::error::Error;
+use crate::error::{Error, filled};
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
 use crate::options::{ClassWeights, LabelSmoothing, weighted};
@@ -118,7 +118,7 @@ impl CrossEntropy<'_> {
             weight: ClassWeights::new(self.weight, classes)?,
             smoothing: LabelSmoothing::new(self.label_smoothing)?.get(),
             ones: if self.label_smoothing > 0.0 && self.weight.is_none() {
-                vec![1.0; classes]
+                filled(classes, 1.0)?
             } else {
                 Vec::new()
             },

@@ -198,7 +198,13 @@ pub(super) fn class_weights(object: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
             shape_text(&array)
         )));
     }
-    Ok(Some(with_floats!(floats, view => view.iter().map(|x| crate::Element::to_f64(*x)).collect())))
+    let mut weights = crate::error::filled(array.len(), 0.0)?;
+    with_floats!(floats, view => {
+        for (to, from) in weights.iter_mut().zip(view.iter()) {
+            *to = crate::Element::to_f64(*from);
+        }
+    });
+    Ok(Some(weights))
 }
 
 /// A mask of rows.

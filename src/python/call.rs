@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -53,6 +55,7 @@ impl From<Error> for PyErr {
                 }
             }
             Error::ProbabilitiesNotSupported => PyTypeError::new_err(text),
+            Error::OutOfMemory { .. } => PyMemoryError::new_err(text),
             Error::ThreadPool(_) => PyRuntimeError::new_err(text),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
             Error::TooFewDimensions

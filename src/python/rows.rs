@@ -8,9 +8,10 @@ use pyo3::types::PyTuple;
 
 use super::array::{self, Array, Float, Floats, with_floats};
 use super::{call, result};
+use crate::Context;
+use crate::error::{Error, filled};
 use crate::kernel::element::Element;
 use crate::rows::{View, ViewMut, resolve_axis};
-use crate::{Context, Error};
 
 /// A function from an array to one of the same shape and dtype. Without an input it works in place.
 trait Map: Send {
@@ -263,7 +264,10 @@ fn over_trailing_axes<E: Element, O: Element>(
     if view.ndim() == kept + 1 {
         return crate::logsumexp(view, -1, out, context);
     }
-    let mut partial = ndarray::ArrayD::<f64>::zeros(IxDyn(&view.shape()[..view.ndim() - 1]));
+    let shape = &view.shape()[..view.ndim() - 1];
+    let count = shape.iter().product();
+    let mut partial = ndarray::ArrayD::from_shape_vec(IxDyn(shape), filled(count, 0.0)?)
+        .map_err(|_| Error::OutOfMemory { count })?;
     crate::logsumexp(view, -1, partial.view_mut(), context)?;
     over_trailing_axes(partial.view(), out, context)
 }
