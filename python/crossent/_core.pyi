@@ -8,6 +8,7 @@ from numpy.typing import DTypeLike, NDArray
 from crossent.interop import ArrayInput
 
 __all__ = [
+    "__version__",
     "build_info",
     "cross_entropy",
     "get_num_threads",
