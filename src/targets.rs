@@ -62,7 +62,7 @@ impl<'a> Targets<'a> {
         input_shape: &[usize],
         axis: usize,
         ignore_index: i64,
-        mask: Option<&'a View<'_, bool>>,
+        mask: Option<&'a View<'_, u8>>,
     ) -> Result<Self, Error> {
         let rows = row_shape(input_shape, axis);
         let classes = input_shape[axis];
@@ -135,7 +135,7 @@ enum Indices<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Labels<'a> {
     values: Indices<'a>,
-    mask: Option<Rows<'a, bool>>,
+    mask: Option<Rows<'a, u8>>,
     shape: Vec<usize>,
     classes: usize,
     ignore_index: i64,
@@ -254,7 +254,7 @@ impl Labels<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct Probabilities<'a> {
     values: Floats<'a>,
-    mask: Option<Rows<'a, bool>>,
+    mask: Option<Rows<'a, u8>>,
     rows: usize,
 }
 
@@ -319,12 +319,12 @@ pub(crate) fn read<T: Copy, U>(
     );
 }
 
-fn mask_bits(mask: Option<&Rows<'_, bool>>, range: Range<usize>) -> u64 {
+fn mask_bits(mask: Option<&Rows<'_, u8>>, range: Range<usize>) -> u64 {
     let len = range.len();
     let all = if len == TILE { u64::MAX } else { (1 << len) - 1 };
     let Some(mask) = mask else { return all };
     let mut counts = [false; TILE];
-    read(mask, range, &mut counts, |x| x);
+    read(mask, range, &mut counts, |x| x != 0);
     counts.iter().enumerate().fold(0, |bits, (i, counts)| bits | u64::from(*counts) << i) & all
 }
 

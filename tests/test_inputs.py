@@ -500,3 +500,33 @@ def test_one_hot_probabilities_cost_what_their_index_costs(x: Array) -> None:
     t = np.array([0, 5, 2, 3])
     hard = crossent.cross_entropy(x, t, reduction="none")
     np.testing.assert_allclose(crossent.cross_entropy(x, np.eye(6)[t], reduction="none"), hard, rtol=1e-14)
+
+
+def test_any_byte_but_zero_in_a_mask_is_true() -> None:
+    x = np.arange(12.0).reshape(4, 3) ** 0.5
+    odd = np.array([2, 0, 0, 255], np.uint8).view(bool)
+    expected = crossent.cross_entropy(x, [0, 1, 2, 0], where=odd != 0, reduction="none")
+    assert (expected == 0).tolist() == [False, True, True, False]
+    _same(crossent.cross_entropy(x, [0, 99, 2, 0], where=odd, reduction="none"), expected)
+
+
+def test_out_may_be_empty() -> None:
+    for shape in ((0, 3), (3, 0), (0, 4, 4)):
+        x = np.empty(shape)
+        out = np.empty(shape)
+        assert crossent.softmax(x, out=out) is out
+    out = np.empty((0, 4, 4))
+    target = np.empty((0, 4, 4), int)
+    assert crossent.cross_entropy(np.empty((0, 3, 4, 4)), target, reduction="none", out=out) is out
+
+
+def test_a_dtype_that_takes_the_memory_away_does_no_harm() -> None:
+    class Thief:
+        @property
+        def dtype(self) -> DType:
+            x.resize((0,), refcheck=False)
+            return np.dtype("f4")
+
+    x = np.full((3000, 4000), 1.0, "f4")
+    with pytest.raises((ValueError, TypeError)):
+        crossent.cross_entropy(x, np.zeros(3000, int), dtype=Thief())

@@ -686,3 +686,13 @@ def test_ordinary_arguments_are_not_warned_of(dtype: DType) -> None:
 
 def test_the_warning_is_a_user_warning() -> None:
     assert issubclass(crossent.LikelyMistakeWarning, UserWarning)
+
+
+def test_a_far_runner_up_in_another_block_is_not_lost() -> None:
+    for base in (40000.0, -40000.0):
+        for gap in (650.0, 699.5, 705.0):
+            x = np.full((1, 2048), -INF)
+            x[0, 0] = base
+            x[0, -1] = base + gap
+            loss = crossent.cross_entropy(x, [2047])
+            np.testing.assert_allclose(loss, np.exp(-gap), rtol=1e-12)

@@ -108,9 +108,13 @@ fn rescale<S: Simd, R: Real>(simd: S, row: RowSum<R>, new: R) -> f64 {
         let n = old_p.n.as_slice()[0].to_f64() - new_p.n.as_slice()[0].to_f64();
         scale_down(total, n as i32)
     } else {
-        let gap = (row.max.to_f64() - new.to_f64()).max(-700.0);
-        let factor = exp_f64(<f64 as Real>::V::<S>::splat(simd, gap)).as_slice()[0];
-        total / own(old_v, &old_p) * own(new_v, &new_p) * if gap > -700.0 { factor } else { 0.0 }
+        // In two halves, each within the range of exp_f64; beyond, even a subnormal result has faded to 0.
+        let half = 0.5 * (row.max.to_f64() - new.to_f64());
+        if half < -690.0 {
+            return total * 0.0;
+        }
+        let factor = exp_f64(<f64 as Real>::V::<S>::splat(simd, half)).as_slice()[0];
+        total * factor * factor / own(old_v, &old_p) * own(new_v, &new_p)
     }
 }
 

@@ -23,8 +23,8 @@ pub struct NllLoss<'a> {
     pub ignore_index: i64,
     /// The class axis; 1 by default, 0 for a one-dimensional input.
     pub axis: Option<isize>,
-    /// A mask of the target's rows: false leaves a row out.
-    pub mask: Option<View<'a, bool>>,
+    /// A mask of the target's rows: 0 leaves a row out.
+    pub mask: Option<View<'a, u8>>,
     /// Threads and interrupts.
     pub context: Context<'a>,
 }

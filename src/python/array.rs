@@ -220,9 +220,9 @@ pub(super) fn mask<'py>(object: Option<&Bound<'py, PyAny>>) -> PyResult<Option<A
     Ok(Some(array))
 }
 
-/// A view of a mask from [`mask`].
-pub(super) fn mask_view<'a>(array: &'a Array<'_>) -> View<'a, bool> {
-    // SAFETY: the dtype was checked, and NumPy's bools are bytes of 0 or 1.
+/// A view of a mask from [`mask`]: bytes, of which NumPy takes any but 0 for true.
+pub(super) fn mask_view<'a>(array: &'a Array<'_>) -> View<'a, u8> {
+    // SAFETY: the dtype was checked to be one byte wide.
     unsafe { view(array) }
 }
 
@@ -318,16 +318,19 @@ pub(super) fn is_same(a: &Array<'_>, b: &Array<'_>) -> bool {
 
 /// Whether elements of the array share memory with each other.
 pub(super) fn overlaps_itself(array: &Array<'_>) -> bool {
+    if array.is_empty() {
+        return false;
+    }
     let mut dims: Vec<(usize, usize)> =
         array.shape().iter().zip(array.strides()).map(|(n, stride)| (stride.unsigned_abs(), *n)).collect();
     dims.retain(|(_, n)| *n != 1);
     dims.sort_unstable();
     let mut reach = array.dtype().itemsize();
     for (stride, n) in dims {
-        if n != 0 && stride < reach {
+        if stride < reach {
             return true;
         }
-        reach += stride * n.saturating_sub(1);
+        reach += stride * (n - 1);
     }
     false
 }

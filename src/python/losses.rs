@@ -55,14 +55,14 @@ trait Loss: Send + Sync {
         &self,
         input: &View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
     ) -> Result<Option<Mistake>, Error>;
 
     fn total<E: Element>(
         &self,
         input: View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
         context: Context<'_>,
     ) -> Result<Total, Error>;
 
@@ -70,7 +70,7 @@ trait Loss: Send + Sync {
         &self,
         input: View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
         context: Context<'_>,
         out: ViewMut<'_, O>,
     ) -> Result<(), Error>;
@@ -87,8 +87,9 @@ impl<'py> LossCall<'_, 'py> {
         let input = array::array(self.input, "input")?;
         let target = array::array(self.target, "target")?;
         let mask = array::mask(self.mask)?;
-        let logits = array::floats(&input, "input")?;
+        // What runs Python code comes before the views: that code might give the memory away.
         let dtype = result::loss_dtype(self.dtype, array::float_dtype(&input).unwrap_or(Float::F32))?;
+        let logits = array::floats(&input, "input")?;
         let classes = array::target(&target)?;
         let counts = || mask.as_ref().map(array::mask_view);
         let mistake = with_floats!(&logits, view => loss.likely_mistake(view, &classes, counts()))?;
@@ -103,8 +104,8 @@ impl<'py> LossCall<'_, 'py> {
             }
             return result::scalar(py, total.reduce(reduction), dtype);
         }
-        let out = result::receiver(py, self.out, &self.row_shape(&input)?, dtype)?;
         call::warn_mistake(py, mistake)?;
+        let out = result::receiver(py, self.out, &self.row_shape(&input)?, dtype)?;
         let theirs = self.out.map(|_| &out);
         let (input, target) = (array::apart(input, theirs)?, array::apart(target, theirs)?);
         let mask = mask.map(|mask| array::apart(mask, theirs)).transpose()?;
@@ -131,7 +132,7 @@ impl<'py> LossCall<'_, 'py> {
         loss: &impl Loss,
         view: View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
         out: &Array<'_>,
     ) -> PyResult<()> {
         // SAFETY: see above.
@@ -177,7 +178,7 @@ struct CrossEntropyOptions<'a> {
 }
 
 impl CrossEntropyOptions<'_> {
-    fn with<'s>(&'s self, mask: Option<View<'s, bool>>, context: Context<'s>) -> CrossEntropy<'s> {
+    fn with<'s>(&'s self, mask: Option<View<'s, u8>>, context: Context<'s>) -> CrossEntropy<'s> {
         CrossEntropy {
             weight: self.weight,
             ignore_index: self.ignore_index,
@@ -194,7 +195,7 @@ impl Loss for CrossEntropyOptions<'_> {
         &self,
         input: &View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
     ) -> Result<Option<Mistake>, Error> {
         self.with(mask, Context::default()).likely_mistake(input, target)
     }
@@ -203,7 +204,7 @@ impl Loss for CrossEntropyOptions<'_> {
         &self,
         input: View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
         context: Context<'_>,
     ) -> Result<Total, Error> {
         self.with(mask, context).total(input, target)
@@ -213,7 +214,7 @@ impl Loss for CrossEntropyOptions<'_> {
         &self,
         input: View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
         context: Context<'_>,
         out: ViewMut<'_, O>,
     ) -> Result<(), Error> {
@@ -248,7 +249,7 @@ struct NllLossOptions<'a> {
 }
 
 impl NllLossOptions<'_> {
-    fn with<'s>(&'s self, mask: Option<View<'s, bool>>, context: Context<'s>) -> NllLoss<'s> {
+    fn with<'s>(&'s self, mask: Option<View<'s, u8>>, context: Context<'s>) -> NllLoss<'s> {
         NllLoss { weight: self.weight, ignore_index: self.ignore_index, axis: self.axis, mask, context }
     }
 }
@@ -258,7 +259,7 @@ impl Loss for NllLossOptions<'_> {
         &self,
         input: &View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
     ) -> Result<Option<Mistake>, Error> {
         self.with(mask, Context::default()).likely_mistake(input, target)
     }
@@ -267,7 +268,7 @@ impl Loss for NllLossOptions<'_> {
         &self,
         input: View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
         context: Context<'_>,
     ) -> Result<Total, Error> {
         self.with(mask, context).total(input, target)
@@ -277,7 +278,7 @@ impl Loss for NllLossOptions<'_> {
         &self,
         input: View<'_, E>,
         target: &Target<'_>,
-        mask: Option<View<'_, bool>>,
+        mask: Option<View<'_, u8>>,
         context: Context<'_>,
         out: ViewMut<'_, O>,
     ) -> Result<(), Error> {
