@@ -547,7 +547,9 @@ mod tests {
                     let row: Vec<f64> = single.row(i).iter().map(|x| f64::from(*x)).collect();
                     let want = log1p_rest(&row);
                     prop_assert!(row.contains(&max));
-                    prop_assert!((tail - want).abs() <= 3e-7 * want, "{name} f32 {tail} {want}");
+                    // Below the smallest subnormal f32 the terms have faded to 0.
+                    let bound = 4.0 * f64::from(f32::EPSILON) * want + f64::from(f32::from_bits(1));
+                    prop_assert!((tail - want).abs() <= bound, "{name} f32 {tail} {want}");
                 }
             }
         }

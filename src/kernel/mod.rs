@@ -9,6 +9,7 @@
 //! | `real` | the number computed with (f32 or f64) and its vector of 512 bits |
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
 //! | `log` | `log1p` |
+//! | `sum` | running sums of terms, compensated in f64 |
 //! | `wide` | max and sum of exponentials of a long row, lanes across the classes |
 //! | `narrow` | the same for a tile of short rows, lanes across the rows |
 //! | `finish` | from max and sum to `log1p(rest)`, lanes across the rows |
@@ -34,6 +35,7 @@ pub(crate) mod log;
 pub(crate) mod narrow;
 pub(crate) mod output;
 pub(crate) mod real;
+pub(crate) mod sum;
 pub(crate) mod wide;
 
 /// Rows in a tile: the unit in which targets are read, losses are formed and short rows are packed.

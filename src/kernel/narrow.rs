@@ -9,6 +9,7 @@ use fearless_simd_macros::simd;
 use super::TILE;
 use super::exp::{Pivot, pivot, term};
 use super::real::Real;
+use super::sum::Sum;
 
 /// The maximum of each of the first `rows` rows, the sum of the terms of smaller classes, and how many others equal it.
 #[simd]
@@ -30,7 +31,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
         // Classes that equal the maximum are not added but counted, all but one.
         let p = pivot::<S, R>(m);
         let zero = R::V::<S>::splat(simd, R::ZERO);
-        let mut sums = Sums { simd, m, p, acc: [zero; 4], tied: zero - R::from_f64(1.0) };
+        let mut sums = Sums { simd, m, p, acc: [Sum::new(simd); 4], tied: zero - R::from_f64(1.0) };
         let groups = packed.chunks_exact(4 * TILE);
         let mut last = groups.remainder().chunks_exact(TILE);
         for group in groups {
@@ -48,12 +49,10 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
         if let Some(class) = last.next() {
             sums.add::<2>(&class[lane..]);
         }
-        let (acc, tied) = (sums.acc, sums.tied);
-        let acc = [R::widen(acc[0]), R::widen(acc[1]), R::widen(acc[2]), R::widen(acc[3])];
-        let tied = R::widen::<S>(tied);
+        let others = Sum::lanes(sums.acc);
+        let tied = R::widen::<S>(sums.tied);
         for half in 0..R::HALVES {
-            let others = (acc[0][half] + acc[1][half]) + (acc[2][half] + acc[3][half]);
-            others.store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
+            others[half].store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
             tied[half].store_slice(&mut ties[lane + 8 * half..lane + 8 * half + 8]);
         }
     }
@@ -64,7 +63,7 @@ struct Sums<S: Simd, R: Real> {
     simd: S,
     m: R::V<S>,
     p: Pivot<R::V<S>>,
-    acc: [R::V<S>; 4],
+    acc: [Sum<S, R>; 4],
     tied: R::V<S>,
 }
 
@@ -73,8 +72,8 @@ impl<S: Simd, R: Real> Sums<S, R> {
     fn add<const CHAIN: usize>(&mut self, class: &[R]) {
         let x = R::V::<S>::from_slice(self.simd, &class[..R::LANES]);
         let is_max = x.simd_eq(self.m);
-        let sum = self.acc[CHAIN] + term::<S, R>(x, &self.p);
-        self.acc[CHAIN] = is_max.select(self.acc[CHAIN], sum);
+        let zero = R::V::<S>::splat(self.simd, R::ZERO);
+        self.acc[CHAIN].add(is_max.select(zero, term::<S, R>(x, &self.p)));
         self.tied = is_max.select(self.tied + R::from_f64(1.0), self.tied);
     }
 }

@@ -15,6 +15,7 @@ use super::BLOCK;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, exp_f64, own_term, pivot, scale_down, term};
 use super::real::Real;
+use super::sum::Sum;
 
 /// Vectors that are in flight together.
 const CHAINS: usize = 4;
@@ -42,10 +43,10 @@ impl<R: Real> RowSum<R> {
 
     /// Adds a block's sum (Knuth's exact addition).
     #[inline(always)]
-    fn add(&mut self, block: f64) {
+    fn add(&mut self, (block, lost): (f64, f64)) {
         let new = self.sum + block;
         let part = new - self.sum;
-        self.lost += (self.sum - (new - part)) + (block - part);
+        self.lost += (self.sum - (new - part)) + (block - part) + lost;
         self.sum = new;
     }
 }
@@ -127,11 +128,11 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
     block_max: RealOf<E>,
     p: &Pivot<Vector<E, S>>,
     next: &[E],
-) -> (f64, u32, RealOf<E>) {
+) -> ((f64, f64), u32, RealOf<E>) {
     let lanes = RealOf::<E>::LANES;
     let step = CHAINS * lanes;
     let max = Vector::<E, S>::splat(simd, block_max);
-    let mut terms = Terms::<S, E, IS_MAX> { acc: Vector::<E, S>::splat(simd, RealOf::<E>::ZERO), equal: 0 };
+    let mut terms = Terms::<S, E, IS_MAX> { acc: Sum::new(simd), equal: 0 };
     let mut next_max = Maximum::<S, E>::new(simd);
 
     let together = block.len().min(next.len()) / step * step;
@@ -153,14 +154,14 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
     for x in vectors {
         let x = E::load(simd, x);
         let e = terms.others(x, max, p);
-        terms.acc += e;
+        terms.acc.add(e);
     }
     if !last.is_empty() {
         let x = padded(simd, last);
         let e = terms.others(x, max, p);
-        terms.acc += e;
+        terms.acc.add(e);
     }
-    (RealOf::<E>::sum(terms.acc), terms.equal, next_max.reduce())
+    (terms.acc.reduce(), terms.equal, next_max.reduce())
 }
 
 /// A stretch shorter than a vector, filled up with minus infinity.
@@ -172,7 +173,7 @@ pub(crate) fn padded<S: Simd, E: Element>(simd: S, short: &[E]) -> Vector<E, S> 
 }
 
 struct Terms<S: Simd, E: Element, const IS_MAX: bool> {
-    acc: Vector<E, S>,
+    acc: Sum<S, RealOf<E>>,
     equal: u32,
 }
 
@@ -184,7 +185,7 @@ impl<S: Simd, E: Element, const IS_MAX: bool> Terms<S, E, IS_MAX> {
         let b = self.others(E::load(simd, &x[lanes..2 * lanes]), max, p);
         let c = self.others(E::load(simd, &x[2 * lanes..3 * lanes]), max, p);
         let d = self.others(E::load(simd, &x[3 * lanes..]), max, p);
-        self.acc += (a + b) + (c + d);
+        self.acc.add((a + b) + (c + d));
     }
 
     /// The terms of x; with `IS_MAX` those that equal the maximum are counted and become 0.

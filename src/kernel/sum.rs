@@ -1,0 +1,91 @@
+//! A vector of running sums of terms.
+
+use fearless_simd::f64x8;
+use fearless_simd::prelude::*;
+
+use super::halves;
+use super::real::Real;
+
+/// Sums, lane by lane. In `f64`, where nothing wider comes after, what each addition rounds away is kept (Knuth's
+/// exact addition); `f32` sums are short and go on as `f64`.
+#[derive(Clone, Copy)]
+pub(crate) struct Sum<S: Simd, R: Real> {
+    sum: R::V<S>,
+    lost: R::V<S>,
+}
+
+impl<S: Simd, R: Real> Sum<S, R> {
+    /// Nothing added yet.
+    #[inline(always)]
+    pub(crate) fn new(simd: S) -> Self {
+        let zero = R::V::<S>::splat(simd, R::ZERO);
+        Sum { sum: zero, lost: zero }
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(&mut self, x: R::V<S>) {
+        let new = self.sum + x;
+        if R::HALVES == 1 {
+            let part = new - self.sum;
+            self.lost += (self.sum - (new - part)) + (x - part);
+        }
+        self.sum = new;
+    }
+
+    /// Four sums as one, lane by lane, in `f64`.
+    #[inline(always)]
+    pub(crate) fn lanes([mut a, b, c, d]: [Self; 4]) -> [f64x8<S>; 2] {
+        if R::HALVES == 1 {
+            for other in [b, c, d] {
+                a.add(other.sum);
+                a.lost += other.lost;
+            }
+            return R::widen(a.sum + a.lost);
+        }
+        let (a, b, c, d) = (R::widen(a.sum), R::widen(b.sum), R::widen(c.sum), R::widen(d.sum));
+        halves(
+            #[inline(always)]
+            |half| (a[half] + b[half]) + (c[half] + d[half]),
+        )
+    }
+
+    /// The sum over all lanes, and what its roundings lost.
+    #[inline(always)]
+    pub(crate) fn reduce(self) -> (f64, f64) {
+        if R::HALVES == 2 {
+            return (<R as Real>::sum::<S>(self.sum), 0.0);
+        }
+        let (mut sum, mut lost) = (0.0_f64, <R as Real>::sum::<S>(self.lost));
+        for x in self.sum.as_slice() {
+            let x = x.to_f64();
+            let new = sum + x;
+            let part = new - sum;
+            lost += (sum - (new - part)) + (x - part);
+            sum = new;
+        }
+        (sum, lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fearless_simd::dispatch;
+
+    use super::*;
+    use crate::kernel::isa;
+
+    #[test]
+    fn sums_of_doubles_lose_nothing() {
+        for (_, level) in isa::available() {
+            let (sum, lost) = dispatch!(level, simd => {
+                let mut sum = Sum::<_, f64>::new(simd);
+                for x in [1.0, 1e-17, 1e-17, 3e-17] {
+                    sum.add(f64x8::splat(simd, x));
+                }
+                sum.reduce()
+            });
+            assert_eq!(sum, 8.0);
+            assert!((lost - 40e-17).abs() < 1e-30, "{lost}");
+        }
+    }
+}
