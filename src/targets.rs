@@ -191,11 +191,20 @@ impl Labels<'_> {
         let mut values = [0_i64; TILE];
         let len = range.len();
         self.read(range.clone(), &mut values);
+        // Negative numbers are huge as unsigned ones.
+        let classes = self.classes as u64;
+        if !(0..self.classes as i64).contains(&self.ignore_index) {
+            // The usual tile: every row has a class.
+            let outside: u64 = values.iter().map(|value| u64::from(*value as u64 >= classes)).sum();
+            if outside == 0 {
+                let counted = mask_bits(self.mask.as_ref(), range);
+                return Ok(TileLabels { class: values.map(|value| value as usize), counted });
+            }
+        }
         let mut class = [0; TILE];
         let (mut counted, mut outside) = (0_u64, 0_u64);
         for (i, &value) in values[..len].iter().enumerate() {
-            // Negative numbers are huge as unsigned ones.
-            let inside = (value as u64) < self.classes as u64;
+            let inside = (value as u64) < classes;
             let counts = value != self.ignore_index;
             class[i] = if inside { value as usize } else { 0 };
             counted |= u64::from(counts) << i;

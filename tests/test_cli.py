@@ -529,8 +529,10 @@ def test_interrupted(
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
 
+# A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from crossent import _core, cli
 score_rows, calls = _core.score_rows, []
 def slow(*arguments):

@@ -12,11 +12,13 @@ import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 
-# Minutes of work over a few megabytes: every row is the same memory.
+# Minutes of work over a few megabytes: every row is the same memory. A shell starts background jobs with SIGINT
+# ignored, and Python then leaves it so.
 LONG = """
-import sys
+import signal, sys
 import numpy as np
 import crossent
+signal.signal(signal.SIGINT, signal.default_int_handler)
 rows, classes = 2_000_000, 262_144
 x = np.broadcast_to(np.zeros(classes, np.{dtype}), (rows, classes))
 t = np.broadcast_to(np.int64(0), (rows,))

@@ -8,7 +8,7 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::element::{Element, RealOf, Vector};
+use super::element::{Element, RealOf};
 use super::real::Real;
 use super::wide::padded;
 
@@ -18,28 +18,32 @@ pub(crate) fn row_gap<S: Simd, E: Element>(simd: S, x: &[E], q: &[f64], max: f64
     let lanes = RealOf::<E>::LANES;
     let max = f64x8::splat(simd, max);
     let mut acc = [[f64x8::splat(simd, 0.0); 2]; 2];
-    let mut add = |chain: usize, x: Vector<E, S>, q: &[f64]| {
-        let x = RealOf::<E>::widen(x);
-        for half in 0..RealOf::<E>::HALVES {
-            let q = f64x8::from_slice(simd, &q[8 * half..8 * half + 8]);
-            acc[chain][half] = weighted(q, max - x[half], acc[chain][half]);
-        }
-    };
-    let (xs, qs) = (x.chunks_exact(lanes), q.chunks_exact(lanes));
+    let (xs, qs) = (x.chunks_exact(2 * lanes), q.chunks_exact(2 * lanes));
     let (x_last, q_last) = (xs.remainder(), qs.remainder());
-    for (i, (x, q)) in xs.zip(qs).enumerate() {
-        add(i % 2, E::load(simd, x), q);
+    for (x, q) in xs.zip(qs) {
+        add::<S, RealOf<E>>(&mut acc[0], E::load(simd, &x[..lanes]), &q[..lanes], max);
+        add::<S, RealOf<E>>(&mut acc[1], E::load(simd, &x[lanes..]), &q[lanes..], max);
     }
-    if !x_last.is_empty() {
-        let mut q = [0.0; 16];
-        q[..q_last.len()].copy_from_slice(q_last);
-        add(0, padded(simd, x_last), &q);
+    for (x, q) in x_last.chunks(lanes).zip(q_last.chunks(lanes)) {
+        let mut filled = [0.0; 16];
+        filled[..q.len()].copy_from_slice(q);
+        add::<S, RealOf<E>>(&mut acc[0], padded(simd, x), &filled[..lanes], max);
     }
     let mut sum = (acc[0][0] + acc[1][0]).reduce_sum();
     if RealOf::<E>::HALVES == 2 {
         sum += (acc[0][1] + acc[1][1]).reduce_sum();
     }
     sum
+}
+
+/// Adds the lanes' q (max - x).
+#[inline(always)]
+fn add<S: Simd, R: Real>(acc: &mut [f64x8<S>; 2], x: R::V<S>, q: &[f64], max: f64x8<S>) {
+    let x = R::widen(x);
+    for half in 0..R::HALVES {
+        let q = f64x8::from_slice(x[half].token(), &q[8 * half..8 * half + 8]);
+        acc[half] = weighted(q, max - x[half], acc[half]);
+    }
 }
 
 /// The q of a packed tile.
