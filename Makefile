@@ -28,7 +28,7 @@ export PYO3_PYTHON := $(abspath $(PY))
 RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) $(shell find src -name '*.rs')
 # Byte code is made when a module is first imported: far less work than making it for all of torch.
 PIP_INSTALL := $(PY) -m pip install --quiet --no-compile
-MATURIN := env -u CONDA_PREFIX VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
+MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
 
 .PHONY: help demo test test-rust test-python check check-rust check-python check-layers check-docs check-wheel
 .PHONY: bench docs format clean
