@@ -10,8 +10,8 @@ use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log_sigmoid_of};
 use crate::kernel::{BLOCK, TILE, isa};
-use crate::parallel::{Context, for_each_grain, grain_rows};
-use crate::rows::{Rows, RowsMut, View, ViewMut, resolve_axis, row_shape};
+use crate::parallel::{Context, for_each_range};
+use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
 use crate::tiles::{Tiles, all};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
@@ -51,21 +51,13 @@ pub fn logsumexp<E: Element, O: Element>(
     context: Context<'_>,
 ) -> Result<(), Error> {
     let axis = resolve_axis(axis, input.ndim())?;
-    same_shape(out.shape(), &row_shape(input.shape(), axis))?;
+    check_shape("out", out.shape(), &row_shape(input.shape(), axis))?;
     let rows = Rows::new(&input, Some(axis));
     let out = RowsMut::new(&mut out, None);
     for_each_tile(&rows, context, |tiles, range| {
         tiles.sum(range.clone(), all(range.len()));
-        let mut i = 0;
-        out.layout.line.runs(range, |run| {
-            for k in 0..run.len {
-                // SAFETY: the rows of a tile belong to one thread.
-                unsafe {
-                    out.set(run.offset + k as isize * run.stride, 0, O::from_f64(tiles.log_sum_exp(i)));
-                };
-                i += 1;
-            }
-        });
+        // SAFETY: the rows of a tile belong to one thread.
+        unsafe { out.write(range, |i| O::from_f64(tiles.log_sum_exp(i))) };
     })
 }
 
@@ -80,32 +72,24 @@ pub fn log_sigmoid<E: Element>(
 ) -> Result<(), Error> {
     let shape = out.shape().to_vec();
     if let Some(input) = &input {
-        same_shape(&shape, input.shape())?;
+        check_shape("out", &shape, input.shape())?;
     }
     let out = RowsMut::new(&mut out, None);
     let input = input.as_ref().map_or_else(|| Rows::of_output(&out), |input| Rows::new(input, None));
     let level = isa::selected()?;
-    let elements = input.layout.line.len();
-    let grain = grain_rows(1);
-    for_each_grain(
+    for_each_range(
         context,
-        elements.div_ceil(grain),
-        elements,
+        input.layout.line.len(),
+        1,
         || ([E::PADDING; BLOCK], [E::PADDING; BLOCK]),
-        |(from, to), i| {
-            for start in (i * grain..((i + 1) * grain).min(elements)).step_by(BLOCK) {
-                let range = start..(start + BLOCK).min(elements).min((i + 1) * grain);
+        |(from, to), elements| {
+            for start in elements.clone().step_by(BLOCK) {
+                let range = start..(start + BLOCK).min(elements.end);
                 let (from, to) = (&mut from[..range.len()], &mut to[..range.len()]);
                 crate::targets::read(&input, range.clone(), from, |x| x);
                 dispatch!(level, simd => log_sigmoid_of(simd, from, to));
-                let mut done = 0;
-                out.layout.line.runs(range, |run| {
-                    for k in 0..run.len {
-                        // SAFETY: the elements of a grain belong to one thread.
-                        unsafe { out.set(run.offset + k as isize * run.stride, 0, to[done + k]) };
-                    }
-                    done += run.len;
-                });
+                // SAFETY: the elements of a grain belong to one thread.
+                unsafe { out.write(range, |i| to[i]) };
             }
         },
     )?;
@@ -120,7 +104,7 @@ fn map_rows<E: Element, F: RowFunction>(
 ) -> Result<(), Error> {
     let axis = resolve_axis(axis, out.ndim())?;
     if let Some(input) = input {
-        same_shape(out.shape(), input.shape())?;
+        check_shape("out", out.shape(), input.shape())?;
     }
     let out = RowsMut::new(&mut out, Some(axis));
     let rows = input.map_or_else(|| Rows::of_output(&out), |input| Rows::new(input, Some(axis)));
@@ -138,28 +122,18 @@ fn for_each_tile<E: Element>(
     work: impl Fn(&mut Tiles<'_, E>, Range<usize>) + Sync,
 ) -> Result<(), Error> {
     let level = isa::selected()?;
-    let count = rows.layout.line.len();
-    let grain = grain_rows(rows.layout.classes);
     let step =
         if rows.layout.contiguous() { (4 * BLOCK / rows.layout.classes.max(1)).clamp(1, TILE) } else { TILE };
-    for_each_grain(
+    for_each_range(
         context,
-        count.div_ceil(grain),
-        count.saturating_mul(rows.layout.classes.max(1)),
+        rows.layout.line.len(),
+        rows.layout.classes,
         || Tiles::new(rows.clone(), level),
-        |tiles, i| {
-            let end = ((i + 1) * grain).min(count);
-            for start in (i * grain..end).step_by(step) {
-                work(tiles, start..(start + step).min(end));
+        |tiles, rows| {
+            for start in rows.clone().step_by(step) {
+                work(tiles, start..(start + step).min(rows.end));
             }
         },
     )?;
     Ok(())
-}
-
-fn same_shape(got: &[usize], expected: &[usize]) -> Result<(), Error> {
-    if got == expected {
-        return Ok(());
-    }
-    Err(Error::Shape { name: "out", got: got.to_vec(), expected: expected.to_vec() })
 }

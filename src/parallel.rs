@@ -8,6 +8,7 @@
 //! finds another process id, leaves the parent's pool (whose threads it does not have) and builds its own.
 
 use std::num::NonZero;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -17,10 +18,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use crate::error::Error;
 
 /// Elements in a grain: large enough that taking one costs nothing, small enough to share out evenly.
-pub(crate) const GRAIN_ELEMENTS: usize = 1 << 16;
+const GRAIN_ELEMENTS: usize = 1 << 16;
 
 /// Elements below which waking another thread costs more than it brings.
-pub(crate) const SERIAL_ELEMENTS: usize = 1 << 17;
+const SERIAL_ELEMENTS: usize = 1 << 17;
 
 /// How often the calling thread looks for an interrupt.
 const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
@@ -54,9 +55,29 @@ pub fn set_num_threads(threads: NonZero<usize>) {
 }
 
 /// Rows in a grain of an array with `classes` classes: whole tiles where rows are short.
-pub(crate) fn grain_rows(classes: usize) -> usize {
+fn grain_rows(classes: usize) -> usize {
     let rows = (GRAIN_ELEMENTS / classes.max(1)).max(1);
     if rows >= crate::kernel::TILE { rows / crate::kernel::TILE * crate::kernel::TILE } else { rows }
+}
+
+/// Cuts `rows` rows of `classes` classes into grains and runs `work` on the rows of each; the results come in
+/// order. `state` makes what a thread reuses from grain to grain.
+///
+/// # Errors
+/// [`Error::Interrupted`], [`Error::ThreadPool`].
+pub(crate) fn for_each_range<W, T: Send>(
+    context: Context<'_>,
+    rows: usize,
+    classes: usize,
+    state: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, Range<usize>) -> T + Sync,
+) -> Result<Vec<T>, Error> {
+    let size = grain_rows(classes);
+    let elements = rows.saturating_mul(classes.max(1));
+    for_each_grain(context, rows.div_ceil(size), elements, state, |state, grain| {
+        let start = grain * size;
+        work(state, start..(start + size).min(rows))
+    })
 }
 
 /// Runs `work` on every grain and returns its results in the order of the grains.
@@ -65,7 +86,7 @@ pub(crate) fn grain_rows(classes: usize) -> usize {
 ///
 /// # Errors
 /// [`Error::Interrupted`], [`Error::ThreadPool`].
-pub(crate) fn for_each_grain<W, T: Send>(
+fn for_each_grain<W, T: Send>(
     context: Context<'_>,
     grains: usize,
     elements: usize,

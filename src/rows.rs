@@ -209,6 +209,22 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         unsafe { *self.start.offset(offset + class as isize * self.layout.class_stride) = value }
     }
 
+    /// Writes one number to each row of `range`, of an array that has one class; `value(i)` is that of the i-th.
+    ///
+    /// # Safety
+    /// No other thread may touch these rows.
+    #[inline(always)]
+    pub(crate) unsafe fn write(&self, range: Range<usize>, mut value: impl FnMut(usize) -> E) {
+        let mut i = 0;
+        self.layout.line.runs(range, |run| {
+            for k in 0..run.len {
+                // SAFETY: see above.
+                unsafe { self.set(run.offset + k as isize * run.stride, 0, value(i)) };
+                i += 1;
+            }
+        });
+    }
+
     /// A stretch of the classes of a contiguous row.
     ///
     /// # Safety
@@ -264,6 +280,17 @@ pub(crate) fn row_shape(shape: &[usize], axis: usize) -> Vec<usize> {
     let mut rows = shape.to_vec();
     rows.remove(axis);
     rows
+}
+
+/// Whether an argument has the shape it must have.
+///
+/// # Errors
+/// [`Error::Shape`].
+pub(crate) fn check_shape(name: &'static str, got: &[usize], expected: &[usize]) -> Result<(), Error> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { name, got: got.to_vec(), expected: expected.to_vec() })
 }
 
 /// The dynamic-dimensional view that all public functions take.

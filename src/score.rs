@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
 use crate::loss::input_rows;
-use crate::parallel::{Context, for_each_grain, grain_rows};
+use crate::parallel::{Context, for_each_range};
 use crate::rows::View;
 use crate::targets::{OutOfRange, Target, Targets};
 use crate::tiles::{Tiles, bits};
@@ -39,23 +39,21 @@ pub fn score_rows<E: Element>(
         return Err(Error::ProbabilitiesNotSupported);
     };
     let level = isa::selected()?;
-    let (count, classes) = (rows.layout.line.len(), rows.layout.classes);
-    let grain = grain_rows(classes);
-    let parts = for_each_grain(
+    let parts = for_each_range(
         context,
-        count.div_ceil(grain),
-        count.saturating_mul(classes.max(1)),
+        rows.layout.line.len(),
+        rows.layout.classes,
         || Tiles::new(rows.clone(), level),
-        |tiles, i| -> Result<RowScores, OutOfRange> {
+        |tiles, rows| -> Result<RowScores, OutOfRange> {
             let mut part = RowScores::default();
-            let end = ((i + 1) * grain).min(count);
-            for first in (i * grain..end).step_by(TILE) {
-                let range = first..(first + TILE).min(end);
+            for first in rows.clone().step_by(TILE) {
+                let range = first..(first + TILE).min(rows.end);
                 let tile = labels.tile(range.clone())?;
                 tiles.sum(range.clone(), tile.counted);
+                let all = tiles.nll(&tile.class, tile.counted);
                 let (mut nll, mut prediction) = ([0.0; TILE], [0; TILE]);
                 for i in bits(tile.counted) {
-                    nll[i] = (tiles.max(i) - tiles.logit(i, tile.class[i])) + tiles.log1p_rest(i);
+                    nll[i] = all[i];
                     prediction[i] = tiles.argmax(i) as i64;
                 }
                 part.nll.extend_from_slice(&nll[..range.len()]);

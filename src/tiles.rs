@@ -143,7 +143,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         finish(simd, &mut self.sums, self.len);
     }
 
-    /// The largest logit of row i, the maximum of the other classes' exponentials relative to it, summed.
+    /// The largest logit of row i.
     #[inline(always)]
     pub(crate) fn max(&self, i: usize) -> f64 {
         self.sums.max[i].to_f64()

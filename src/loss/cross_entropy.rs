@@ -27,7 +27,7 @@ use crate::kernel::{TILE, isa};
 use crate::options::{ClassWeights, LabelSmoothing, weighted};
 use crate::parallel::Context;
 use crate::reduce::Total;
-use crate::rows::{Rows, View, ViewMut};
+use crate::rows::{Rows, View, ViewMut, row_shape};
 use crate::targets::{OutOfRange, Target, Targets};
 use crate::tiles::{Tiles, WeightedGaps, bits};
 
@@ -99,11 +99,7 @@ impl CrossEntropy<'_> {
         out: ViewMut<'_, O>,
     ) -> Result<(), Error> {
         let work = self.work(&input, target)?;
-        let rows = crate::rows::row_shape(input.shape(), work.axis);
-        if out.shape() != rows {
-            return Err(Error::Shape { name: "out", got: out.shape().to_vec(), expected: rows });
-        }
-        each_row(&work, self.context, out)
+        each_row(&work, &row_shape(input.shape(), work.axis), self.context, out)
     }
 
     fn work<'w, E: Element>(

@@ -9,9 +9,9 @@ use std::ops::Range;
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
-use crate::parallel::{Context, for_each_grain, grain_rows};
+use crate::parallel::{Context, for_each_range};
 use crate::reduce::{GrainSum, Total};
-use crate::rows::{Rows, RowsMut, View, ViewMut};
+use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape};
 use crate::targets::OutOfRange;
 
 /// The losses of a tile's rows: those that count, with their weights in the mean. The others have 0.
@@ -66,23 +66,20 @@ pub(crate) fn total<L: RowLoss>(loss: &L, context: Context<'_>) -> Result<Total,
     Ok(Total::of(&grains))
 }
 
-/// One loss for each row; ignored rows get 0. All targets are checked before the first is written.
+/// One loss for each row, to an array of shape `rows`; ignored rows get 0. All targets are checked before the first is
+/// written.
 pub(crate) fn each_row<L: RowLoss, O: Element>(
     loss: &L,
+    rows: &[usize],
     context: Context<'_>,
     mut out: ViewMut<'_, O>,
 ) -> Result<(), Error> {
+    check_shape("out", out.shape(), rows)?;
     loss.check()?;
     let out = RowsMut::new(&mut out, None);
     run(loss, context, |rows, losses, (): &mut ()| {
-        let mut i = 0;
-        out.layout.line.runs(rows, |run| {
-            for k in 0..run.len {
-                // SAFETY: the rows of a grain belong to one thread.
-                unsafe { out.set(run.offset + k as isize * run.stride, 0, O::from_f64(losses.loss[i])) };
-                i += 1;
-            }
-        });
+        // SAFETY: the rows of a grain belong to one thread.
+        unsafe { out.write(rows, |i| O::from_f64(losses.loss[i])) };
     })?;
     Ok(())
 }
@@ -92,19 +89,14 @@ fn run<L: RowLoss, T: Default + Send>(
     context: Context<'_>,
     sink: impl Fn(Range<usize>, &TileLosses, &mut T) + Sync,
 ) -> Result<Vec<T>, Error> {
-    let rows = loss.rows();
-    let size = grain_rows(loss.classes());
-    let elements = rows.saturating_mul(loss.classes().max(1));
-    let results = for_each_grain(
+    let results = for_each_range(
         context,
-        rows.div_ceil(size),
-        elements,
+        loss.rows(),
+        loss.classes(),
         || loss.state(),
-        |state, grain| {
-            let start = grain * size;
-            let range = start..(start + size).min(rows);
+        |state, rows| {
             let mut result = T::default();
-            loss.grain(state, range, &mut |tile, losses| sink(tile, losses, &mut result)).map(|()| result)
+            loss.grain(state, rows, &mut |tile, losses| sink(tile, losses, &mut result)).map(|()| result)
         },
     )?;
     results.into_iter().collect::<Result<_, _>>().map_err(|OutOfRange| loss.out_of_range())

@@ -10,7 +10,7 @@ use crate::kernel::element::Element;
 use crate::options::{ClassWeights, weighted};
 use crate::parallel::Context;
 use crate::reduce::Total;
-use crate::rows::{Rows, View, ViewMut};
+use crate::rows::{Rows, View, ViewMut, row_shape};
 use crate::targets::{Labels, OutOfRange, Target, Targets};
 use crate::tiles::bits;
 
@@ -68,11 +68,7 @@ impl NllLoss<'_> {
         out: ViewMut<'_, O>,
     ) -> Result<(), Error> {
         let work = self.work(&input, target)?;
-        let rows = crate::rows::row_shape(input.shape(), work.axis);
-        if out.shape() != rows {
-            return Err(Error::Shape { name: "out", got: out.shape().to_vec(), expected: rows });
-        }
-        each_row(&work, self.context, out)
+        each_row(&work, &row_shape(input.shape(), work.axis), self.context, out)
     }
 
     fn work<'w, E: Element>(

@@ -1,7 +1,7 @@
 //! Row functions.
 
 use ndarray::{Axis, IxDyn};
-use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -67,21 +67,13 @@ fn map<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = x.py();
     let input = array::array(x, "x")?;
-    let floats = array::floats(&input, "x")?;
+    array::floats(&input, "x")?;
     let dtype = array::float_dtype(&input).unwrap_or(Float::F32);
     let to = result::receiver(py, out, input.shape(), dtype)?;
     let in_place = array::is_same(&input, &to);
     // A partial overlap is read from a copy.
-    let copy = if !in_place && out.is_some() && array::may_overlap(&input, &to) {
-        Some(input.call_method0("copy")?.cast_into::<PyUntypedArray>()?)
-    } else {
-        None
-    };
-    let floats = match &copy {
-        Some(copy) => array::floats(copy, "x")?,
-        None => floats,
-    };
-    with_floats!(floats, view => {
+    let input = if in_place { input } else { array::apart(input, out.map(|_| &to))? };
+    with_floats!(array::floats(&input, "x")?, view => {
         let input = (!in_place).then_some(view);
         // SAFETY: `to` was checked to be plain, writeable and not to overlap itself; it has the input's dtype; and
         // the input is apart from it or not read as itself.
@@ -162,30 +154,20 @@ pub(super) fn logsumexp<'py>(
     array::floats(&input, "x")?;
     let dtype = array::float_dtype(&input).unwrap_or(Float::F64);
     let axes = axes(axis, input.ndim())?;
-    let kept: Vec<usize> =
-        (0..input.ndim()).filter(|i| !axes.contains(i)).map(|i| input.shape()[i]).collect();
-    let shape: Vec<usize> = if keepdims {
-        (0..input.ndim()).map(|i| if axes.contains(&i) { 1 } else { input.shape()[i] }).collect()
-    } else {
-        kept.clone()
-    };
+    let shape: Vec<usize> = (0..input.ndim())
+        .filter(|i| keepdims || !axes.contains(i))
+        .map(|i| if axes.contains(&i) { 1 } else { input.shape()[i] })
+        .collect();
     let to = result::receiver(py, out, &shape, dtype)?;
     let input = array::apart(input, out.map(|_| &to))?;
+    // The same memory without the axes of length 1.
     let flat: Array<'_> = if keepdims {
-        to.call_method1("reshape", (PyTuple::new(py, &kept)?,))?.cast_into()?
+        to.call_method1("squeeze", (PyTuple::new(py, &axes)?,))?.cast_into()?
     } else {
         to.clone()
     };
-    // Reshaping an `out` of an odd layout copies it; then the result is copied back.
-    let copied = keepdims && !array::may_overlap(&flat, &to) && !to.is_empty();
     // SAFETY: `to` was checked to be plain, writeable and not to overlap itself or the input, and has its dtype.
     with_floats!(array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &flat) })?;
-    if copied {
-        to.set_item(
-            pyo3::types::PyEllipsis::get(py),
-            flat.call_method1("reshape", (PyTuple::new(py, &shape)?,))?,
-        )?;
-    }
     result::unwrapped(to, out)
 }
 
