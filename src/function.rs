@@ -54,8 +54,9 @@ pub fn logsumexp<E: Element, O: Element>(
     check_shape("out", out.shape(), &row_shape(input.shape(), axis))?;
     let rows = Rows::new(&input, Some(axis));
     let out = RowsMut::new(&mut out, None);
+    let level = isa::selected()?;
     for_each_tile(&rows, context, |tiles, range| {
-        tiles.sum(range.clone(), all(range.len()));
+        dispatch!(level, simd => tiles.sum(simd, range.clone(), all(range.len())));
         // SAFETY: the rows of a tile belong to one thread.
         unsafe { out.write(range, |i| O::from_f64(tiles.log_sum_exp(i))) };
     })
@@ -108,9 +109,12 @@ fn map_rows<E: Element, F: RowFunction>(
     }
     let out = RowsMut::new(&mut out, Some(axis));
     let rows = input.map_or_else(|| Rows::of_output(&out), |input| Rows::new(input, Some(axis)));
+    let level = isa::selected()?;
     for_each_tile(&rows, context, |tiles, range| {
-        tiles.sum(range.clone(), all(range.len()));
-        tiles.write::<F>(range, &out);
+        dispatch!(level, simd => {
+            tiles.sum(simd, range.clone(), all(range.len()));
+            tiles.write::<_, F>(simd, range, &out);
+        });
     })
 }
 
@@ -121,14 +125,13 @@ fn for_each_tile<E: Element>(
     context: Context<'_>,
     work: impl Fn(&mut Tiles<'_, E>, Range<usize>) + Sync,
 ) -> Result<(), Error> {
-    let level = isa::selected()?;
     let step =
         if rows.layout.contiguous() { (4 * BLOCK / rows.layout.classes.max(1)).clamp(1, TILE) } else { TILE };
     for_each_range(
         context,
         rows.layout.line.len(),
         rows.layout.classes,
-        || Tiles::new(rows.clone(), level),
+        || Tiles::new(rows.clone()),
         |tiles, rows| {
             for start in rows.clone().step_by(step) {
                 work(tiles, start..(start + step).min(rows.end));

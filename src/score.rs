@@ -1,5 +1,7 @@
 //! One-pass batch scoring: what a row tells besides its loss.
 
+use fearless_simd::dispatch;
+
 use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
@@ -43,13 +45,13 @@ pub fn score_rows<E: Element>(
         context,
         rows.layout.line.len(),
         rows.layout.classes,
-        || Tiles::new(rows.clone(), level),
+        || Tiles::new(rows.clone()),
         |tiles, rows| -> Result<RowScores, OutOfRange> {
             let mut part = RowScores::default();
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
                 let tile = labels.tile(range.clone())?;
-                tiles.sum(range.clone(), tile.counted);
+                dispatch!(level, simd => tiles.sum(simd, range.clone(), tile.counted));
                 let all = tiles.nll(&tile.class, tile.counted);
                 let (mut nll, mut prediction) = ([0.0; TILE], [0; TILE]);
                 for i in bits(tile.counted) {

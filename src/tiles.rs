@@ -6,18 +6,17 @@
 //! gathered a group of rows at a time. Which way a row takes depends on its number of classes
 //! alone, and a gathered block meets the same kernel as a slice: layouts cannot change a bit.
 //!
-//! This is where the instruction set is chosen, once for a tile: what is above knows nothing of it, and each
-//! kernel is compiled once for each level and element type.
+//! All of it runs on the instruction set that was chosen for the grain ([`crate::parallel`]): what is marked
+//! `#[inline(always)]` is compiled with it.
 
 use std::ops::Range;
 
 use fearless_simd::prelude::*;
-use fearless_simd::{Level, dispatch};
 
 use crate::kernel::element::{Element, Lanes, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
-use crate::kernel::narrow::row_sums;
+use crate::kernel::narrow::{Maxima, pack_class, row_maxima, row_sums};
 use crate::kernel::output::{RowFunction, apply_to_row, apply_to_tile};
 use crate::kernel::real::Real;
 use crate::kernel::wide::{RowSum, absorb, block_max};
@@ -27,13 +26,16 @@ use crate::rows::{Layout, Rows, RowsMut};
 /// Rows that are gathered together: their elements of one class fill a cache line or two.
 const GROUP: usize = 16;
 
+/// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
+/// processor follows by itself.
+const AHEAD: usize = 2;
+
 /// Distance of gathered rows: not a power of two, so that they do not compete for the same cache sets.
 const PITCH: usize = BLOCK + 16;
 
 /// The rows of an array, a tile at a time. Holds what one thread reuses from tile to tile.
 pub(crate) struct Tiles<'r, E: Element> {
     rows: Rows<'r, E>,
-    level: Level,
     /// Rows of the tile.
     len: usize,
     /// Where each of them starts.
@@ -44,9 +46,6 @@ pub(crate) struct Tiles<'r, E: Element> {
     gathered: Vec<E>,
     sums: TileSums<RealOf<E>>,
 }
-
-/// Writes the q of a stretch of classes of a row of the tile.
-pub(crate) type Fill<'f> = dyn FnMut(usize, Range<usize>, &mut [f64]) + 'f;
 
 /// For each row of a tile the sum over the classes of q (max - x), and that of q.
 pub(crate) struct WeightedGaps {
@@ -73,13 +72,12 @@ pub(crate) fn all(len: usize) -> u64 {
 }
 
 impl<'r, E: Element> Tiles<'r, E> {
-    pub(crate) fn new(rows: Rows<'r, E>, level: Level) -> Self {
+    pub(crate) fn new(rows: Rows<'r, E>) -> Self {
         let classes = rows.layout.classes;
         let packed = if classes <= NARROW { classes * TILE } else { 0 };
         let gathered = if classes <= NARROW || rows.layout.contiguous() { 0 } else { GROUP * PITCH };
         Tiles {
             rows,
-            level,
             len: 0,
             offsets: [0; TILE],
             packed: vec![RealOf::<E>::ZERO; packed],
@@ -94,20 +92,17 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// Goes to the rows of `range` and finds their maxima and sums. Rows that are not `counted` are not
     /// read, but for those packed with counted neighbours.
-    pub(crate) fn sum(&mut self, range: Range<usize>, counted: u64) {
+    #[inline(always)]
+    pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64) {
         self.len = range.len();
         locate(&self.rows.layout, range.clone(), &mut self.offsets);
-        if counted != 0 {
-            dispatch!(self.level, simd => self.sum_on(simd, range, counted));
+        if counted == 0 {
+            return;
         }
-    }
-
-    #[inline(always)]
-    fn sum_on<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64) {
         if self.is_narrow() {
             self.pack(simd, range);
             let sums = &mut self.sums;
-            row_sums(simd, &self.packed, self.len, &mut sums.max, &mut sums.rest, &mut sums.ties);
+            row_sums(simd, &self.packed, self.len, &sums.max, &mut sums.rest, &mut sums.ties);
         } else {
             let mut row = RowSum::EMPTY;
             let mut group = [RowSum::EMPTY; TILE];
@@ -209,12 +204,8 @@ impl<'r, E: Element> Tiles<'r, E> {
     }
 
     /// For each counted row the sum over the classes of q (max - x), the same q for all rows.
-    pub(crate) fn gaps(&mut self, counted: u64, q: &[f64]) -> [f64; TILE] {
-        dispatch!(self.level, simd => self.gaps_on(simd, counted, q))
-    }
-
     #[inline(always)]
-    fn gaps_on<S: Simd>(&mut self, simd: S, counted: u64, q: &[f64]) -> [f64; TILE] {
+    pub(crate) fn gaps<S: Simd>(&mut self, simd: S, counted: u64, q: &[f64]) -> [f64; TILE] {
         let mut gaps = [0.0; TILE];
         if self.is_narrow() {
             tile_gap(simd, &self.packed, TileWeights::Class(q), self.len, &self.sums.max, &mut gaps);
@@ -236,12 +227,13 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// For each counted row the sum over the classes of q (max - x) and that of q, with q from
     /// `fill(row of the tile, classes, to)`.
-    pub(crate) fn gaps_of(&mut self, counted: u64, fill: &mut Fill<'_>) -> WeightedGaps {
-        dispatch!(self.level, simd => self.gaps_of_on(simd, counted, fill))
-    }
-
     #[inline(always)]
-    fn gaps_of_on<S: Simd>(&mut self, simd: S, counted: u64, fill: &mut Fill<'_>) -> WeightedGaps {
+    pub(crate) fn gaps_of<S: Simd>(
+        &mut self,
+        simd: S,
+        counted: u64,
+        mut fill: impl FnMut(usize, Range<usize>, &mut [f64]),
+    ) -> WeightedGaps {
         let (mut gaps, mut totals) = ([0.0; TILE], [0.0; TILE]);
         let mut q = [0.0; BLOCK];
         if self.is_narrow() {
@@ -276,12 +268,13 @@ impl<'r, E: Element> Tiles<'r, E> {
     }
 
     /// Writes a function of every element of the tile to `out`, which may be the input itself.
-    pub(crate) fn write<F: RowFunction>(&mut self, range: Range<usize>, out: &RowsMut<'_, E>) {
-        dispatch!(self.level, simd => self.write_on::<_, F>(simd, range, out));
-    }
-
     #[inline(always)]
-    fn write_on<S: Simd, F: RowFunction>(&mut self, simd: S, range: Range<usize>, out: &RowsMut<'_, E>) {
+    pub(crate) fn write<S: Simd, F: RowFunction>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        out: &RowsMut<'_, E>,
+    ) {
         if self.is_narrow() {
             apply_to_tile::<S, RealOf<E>, F>(simd, &mut self.packed, &self.sums, self.len);
             self.unpack(simd, range, out);
@@ -315,16 +308,28 @@ impl<'r, E: Element> Tiles<'r, E> {
         );
     }
 
+    /// Packs the rows of `range` and finds their maxima.
     #[inline(always)]
     fn pack<S: Simd>(&mut self, simd: S, range: Range<usize>) {
         let (rows, packed) = (&self.rows, &mut self.packed);
         let lanes = RealOf::<E>::LANES;
         let mut first = 0;
+        let mut known = false;
+        let sums = &mut self.sums;
         rows.layout.line.runs(
             range,
             #[inline(always)]
             |run| {
-                if run.stride == 1 {
+                if run.stride == 1 && run.len == TILE {
+                    let mut max = Maxima::new(simd);
+                    for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
+                        let from = rows.rows_of(run, c);
+                        prefetch(from.as_ptr().wrapping_add(AHEAD * TILE));
+                        pack_class(simd, from, to, &mut max);
+                    }
+                    max.store(&mut sums.max);
+                    known = true;
+                } else if run.stride == 1 {
                     for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                         let from = rows.rows_of(run, c);
                         let to = &mut to[first..first + run.len];
@@ -349,6 +354,9 @@ impl<'r, E: Element> Tiles<'r, E> {
                 first += run.len;
             },
         );
+        if !known {
+            row_maxima(simd, packed, self.len, &mut sums.max);
+        }
     }
 
     #[inline(always)]
@@ -378,6 +386,22 @@ impl<'r, E: Element> Tiles<'r, E> {
             },
         );
     }
+}
+
+/// Asks for a tile's worth of elements from here on, which will be needed next.
+#[inline(always)]
+fn prefetch<E>(start: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..(TILE * size_of::<E>()).div_ceil(64) {
+        // SAFETY: a hint; it never faults, whatever the address.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
+                start.cast::<i8>().wrapping_add(64 * line),
+            );
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = start;
 }
 
 /// Rows of a slab without gaps to columns `first..` of a packed tile. Eight rows at a time, so that eight loads
@@ -486,6 +510,7 @@ fn total(q: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use fearless_simd::{Level, dispatch};
     use ndarray::{Array, Array2, Axis, s};
     use proptest::prelude::*;
 
@@ -503,12 +528,12 @@ mod tests {
     /// What the tiles make of rows along `axis`, on one level.
     fn sums<E: Element>(view: &ndarray::ArrayView2<'_, E>, axis: usize, level: Level) -> Vec<(f64, f64)> {
         let rows = Rows::new(view, Some(axis));
-        let mut tiles = Tiles::new(rows.clone(), level);
+        let mut tiles = Tiles::new(rows.clone());
         let mut all_rows = Vec::new();
         let count = rows.layout.line.len();
         for first in (0..count).step_by(TILE) {
             let range = first..(first + TILE).min(count);
-            tiles.sum(range.clone(), all(range.len()));
+            dispatch!(level, simd => tiles.sum(simd, range.clone(), all(range.len())));
             all_rows.extend((0..range.len()).map(|i| (tiles.max(i), tiles.log1p_rest(i))));
         }
         all_rows
@@ -602,8 +627,8 @@ mod tests {
                 x.row_mut(5).fill(-INF);
                 x[[5, 2]] = 1.0;
                 let view = x.view();
-                let mut tiles = Tiles::new(Rows::new(&view, Some(1)), level);
-                tiles.sum(0..6, all(6));
+                let mut tiles = Tiles::new(Rows::new(&view, Some(1)));
+                dispatch!(level, simd => tiles.sum(simd, 0..6, all(6)));
                 let got: Vec<f64> = (0..6).map(|i| tiles.log_sum_exp(i)).collect();
                 assert_eq!((got[0], got[1], got[5]), (-INF, INF, 1.0));
                 assert!(got[2].is_nan() && got[3].is_nan() && got[4].is_nan(), "{got:?}");

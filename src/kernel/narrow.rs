@@ -7,27 +7,70 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
+use super::element::{Element, RealOf};
 use super::exp::{Pivot, pivot, term};
 use super::real::Real;
 use super::sum::Sum;
 
-/// The maximum of each of the first `rows` rows, the sum of the terms of smaller classes, and how many others equal it.
-#[simd]
-pub(crate) fn row_sums<S: Simd, R: Real>(
+/// One class of a whole tile, packed and taken into the maxima of its rows.
+#[inline(always)]
+pub(crate) fn pack_class<S: Simd, E: Element>(
     simd: S,
-    packed: &[R],
-    rows: usize,
-    max: &mut [R; TILE],
-    sum: &mut [f64; TILE],
-    ties: &mut [f64; TILE],
+    from: &[E],
+    to: &mut [RealOf<E>],
+    max: &mut Maxima<S, RealOf<E>>,
 ) {
+    let lanes = RealOf::<E>::LANES;
+    for (k, (from, to)) in
+        from[..TILE].chunks_exact(lanes).zip(to[..TILE].chunks_exact_mut(lanes)).enumerate()
+    {
+        let x = E::load(simd, from);
+        x.store_slice(to);
+        max.0[k] = max.0[k].max(x);
+    }
+}
+
+/// The maxima of a tile's rows while its classes are packed.
+pub(crate) struct Maxima<S: Simd, R: Real>([R::V<S>; 8]);
+
+impl<S: Simd, R: Real> Maxima<S, R> {
+    #[inline(always)]
+    pub(crate) fn new(simd: S) -> Self {
+        Maxima([R::V::<S>::splat(simd, R::NEG_INFINITY); 8])
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, max: &mut [R; TILE]) {
+        for (m, to) in self.0.iter().zip(max.chunks_exact_mut(R::LANES)) {
+            m.store_slice(to);
+        }
+    }
+}
+
+/// The maximum of each of the first `rows` rows of a packed tile; a nan may or may not show.
+#[simd]
+pub(crate) fn row_maxima<S: Simd, R: Real>(simd: S, packed: &[R], rows: usize, max: &mut [R; TILE]) {
     for lane in (0..rows).step_by(R::LANES) {
         let mut m = R::V::<S>::splat(simd, R::NEG_INFINITY);
         for class in packed.chunks_exact(TILE) {
             m = m.max(R::V::<S>::from_slice(simd, &class[lane..lane + R::LANES]));
         }
         m.store_slice(&mut max[lane..lane + R::LANES]);
+    }
+}
 
+/// For each of the first `rows` rows the sum of the terms of classes below its maximum, and how many others equal it.
+#[simd]
+pub(crate) fn row_sums<S: Simd, R: Real>(
+    simd: S,
+    packed: &[R],
+    rows: usize,
+    max: &[R; TILE],
+    sum: &mut [f64; TILE],
+    ties: &mut [f64; TILE],
+) {
+    for lane in (0..rows).step_by(R::LANES) {
+        let m = R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]);
         // Classes that equal the maximum are not added but counted, all but one.
         let p = pivot::<S, R>(m);
         let zero = R::V::<S>::splat(simd, R::ZERO);

@@ -17,13 +17,13 @@
 
 use std::ops::Range;
 
-use fearless_simd::Level;
+use fearless_simd::Simd;
 
 use super::mistakes::{self, Mistake};
 use super::{RowLoss, TileLosses, each_row, input_rows, total};
 use crate::error::{Error, filled};
+use crate::kernel::TILE;
 use crate::kernel::element::Element;
-use crate::kernel::{TILE, isa};
 use crate::options::{ClassWeights, LabelSmoothing, weighted};
 use crate::parallel::Context;
 use crate::reduce::Total;
@@ -119,7 +119,6 @@ impl CrossEntropy<'_> {
                 Vec::new()
             },
             targets: Targets::new(target, input.shape(), axis, self.ignore_index, self.mask.as_ref())?,
-            level: isa::selected()?,
             rows,
         })
     }
@@ -134,12 +133,13 @@ struct Work<'a, E> {
     smoothing: f64,
     /// The weights of a smoothed loss that has none.
     ones: Vec<f64>,
-    level: Level,
 }
 
 impl<E: Element> Work<'_, E> {
-    fn tile(
+    #[inline(always)]
+    fn tile<S: Simd>(
         &self,
+        simd: S,
         tiles: &mut Tiles<'_, E>,
         rows: Range<usize>,
         losses: &mut TileLosses,
@@ -149,7 +149,7 @@ impl<E: Element> Work<'_, E> {
             Targets::Indices(labels) => {
                 let tile = labels.tile(rows.clone())?;
                 losses.begin(tile.counted, self.weight.as_slice().is_some());
-                tiles.sum(rows, tile.counted);
+                tiles.sum(simd, rows, tile.counted);
                 let nll = tiles.nll(&tile.class, tile.counted);
                 if smoothing == 0.0 && !losses.weighted {
                     for i in 0..TILE {
@@ -164,7 +164,7 @@ impl<E: Element> Work<'_, E> {
                 if smoothing > 0.0 {
                     let q = self.weight.as_slice().unwrap_or(&self.ones);
                     let spread: f64 = q.iter().sum();
-                    let gaps = tiles.gaps(tile.counted, q);
+                    let gaps = tiles.gaps(simd, tile.counted, q);
                     let share = smoothing / labels.classes() as f64;
                     for i in bits(tile.counted) {
                         losses.loss[i] += share * (gaps[i] + weighted(spread, tiles.log1p_rest(i)));
@@ -175,21 +175,26 @@ impl<E: Element> Work<'_, E> {
             Targets::Probabilities(probabilities) => {
                 losses.begin(probabilities.counted(rows.clone()), false);
                 let first = rows.start;
-                tiles.sum(rows, losses.counted);
+                tiles.sum(simd, rows, losses.counted);
                 let uniform = smoothing / self.rows.layout.classes as f64;
-                let WeightedGaps { gaps, totals } = tiles.gaps_of(losses.counted, &mut |i, classes, q| {
-                    probabilities.read(first + i, classes.clone(), q);
-                    if smoothing > 0.0 {
-                        for q in &mut *q {
-                            *q = *q * (1.0 - smoothing) + uniform;
+                let WeightedGaps { gaps, totals } = tiles.gaps_of(
+                    simd,
+                    losses.counted,
+                    #[inline(always)]
+                    |i, classes, q: &mut [f64]| {
+                        probabilities.read(first + i, classes.clone(), q);
+                        if smoothing > 0.0 {
+                            for q in &mut *q {
+                                *q = *q * (1.0 - smoothing) + uniform;
+                            }
                         }
-                    }
-                    if let Some(weight) = self.weight.as_slice() {
-                        for (q, w) in q.iter_mut().zip(&weight[classes]) {
-                            *q *= w;
+                        if let Some(weight) = self.weight.as_slice() {
+                            for (q, w) in q.iter_mut().zip(&weight[classes]) {
+                                *q *= w;
+                            }
                         }
-                    }
-                });
+                    },
+                );
                 for i in bits(losses.counted) {
                     // Without classes there is nothing to sum.
                     if self.rows.layout.classes > 0 {
@@ -206,7 +211,7 @@ impl<'a, E: Element> RowLoss for Work<'a, E> {
     type State = (Tiles<'a, E>, TileLosses);
 
     fn state(&self) -> Self::State {
-        (Tiles::new(self.rows.clone(), self.level), TileLosses::new())
+        (Tiles::new(self.rows.clone()), TileLosses::new())
     }
 
     fn rows(&self) -> usize {
@@ -217,15 +222,17 @@ impl<'a, E: Element> RowLoss for Work<'a, E> {
         self.rows.layout.classes
     }
 
-    fn grain(
+    #[inline(always)]
+    fn grain<S: Simd>(
         &self,
+        simd: S,
         (tiles, losses): &mut Self::State,
         rows: Range<usize>,
-        sink: &mut dyn FnMut(Range<usize>, &TileLosses),
+        mut sink: impl FnMut(Range<usize>, &TileLosses),
     ) -> Result<(), OutOfRange> {
         for first in rows.clone().step_by(TILE) {
             let tile = first..(first + TILE).min(rows.end);
-            self.tile(tiles, tile.clone(), losses)?;
+            self.tile(simd, tiles, tile.clone(), losses)?;
             sink(tile, losses);
         }
         Ok(())

@@ -6,9 +6,11 @@ pub mod nll_loss;
 
 use std::ops::Range;
 
+use fearless_simd::{Simd, dispatch};
+
 use crate::error::Error;
-use crate::kernel::TILE;
 use crate::kernel::element::Element;
+use crate::kernel::{TILE, isa};
 use crate::parallel::{Context, for_each_range};
 use crate::reduce::{GrainSum, Total};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape};
@@ -40,7 +42,8 @@ impl TileLosses {
     }
 }
 
-/// A loss over rows. `grain` runs on one thread; it hands every tile of its rows to `sink`.
+/// A loss over rows. `grain` runs on one thread; it hands every tile of its rows to `sink`. It and what it calls are
+/// inlined into the function that carries the instruction set, so that labels and sums are compiled with it too.
 pub(crate) trait RowLoss: Sync {
     /// What a thread reuses from grain to grain.
     type State;
@@ -48,11 +51,12 @@ pub(crate) trait RowLoss: Sync {
     fn state(&self) -> Self::State;
     fn rows(&self) -> usize;
     fn classes(&self) -> usize;
-    fn grain(
+    fn grain<S: Simd>(
         &self,
+        simd: S,
         state: &mut Self::State,
         rows: Range<usize>,
-        sink: &mut dyn FnMut(Range<usize>, &TileLosses),
+        sink: impl FnMut(Range<usize>, &TileLosses),
     ) -> Result<(), OutOfRange>;
     /// Looks at all targets.
     fn check(&self) -> Result<(), Error>;
@@ -89,6 +93,7 @@ fn run<L: RowLoss, T: Default + Send>(
     context: Context<'_>,
     sink: impl Fn(Range<usize>, &TileLosses, &mut T) + Sync,
 ) -> Result<Vec<T>, Error> {
+    let level = isa::selected()?;
     let results = for_each_range(
         context,
         loss.rows(),
@@ -96,7 +101,8 @@ fn run<L: RowLoss, T: Default + Send>(
         || loss.state(),
         |state, rows| {
             let mut result = T::default();
-            loss.grain(state, rows, &mut |tile, losses| sink(tile, losses, &mut result)).map(|()| result)
+            let add = |tile: Range<usize>, losses: &TileLosses| sink(tile, losses, &mut result);
+            dispatch!(level, simd => loss.grain(simd, state, rows, add)).map(|()| result)
         },
     )?;
     results.into_iter().collect::<Result<_, _>>().map_err(|OutOfRange| loss.out_of_range())

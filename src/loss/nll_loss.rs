@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use fearless_simd::Simd;
+
 use super::mistakes::{self, Mistake};
 use super::{RowLoss, TileLosses, each_row, input_rows, total};
 use crate::error::Error;
@@ -113,11 +115,13 @@ impl<E: Element> RowLoss for Work<'_, E> {
         1
     }
 
-    fn grain(
+    #[inline(always)]
+    fn grain<S: Simd>(
         &self,
+        _: S,
         losses: &mut TileLosses,
         rows: Range<usize>,
-        sink: &mut dyn FnMut(Range<usize>, &TileLosses),
+        mut sink: impl FnMut(Range<usize>, &TileLosses),
     ) -> Result<(), OutOfRange> {
         for first in rows.clone().step_by(TILE) {
             let range = first..(first + TILE).min(rows.end);
