@@ -65,8 +65,8 @@ pub enum Error {
         /// The levels of this machine.
         available: Vec<&'static str>,
     },
-    /// The pool of threads could not be started.
-    ThreadPool(String),
+    /// `CROSSENT_NUM_THREADS` is not a number of threads.
+    NumThreads(String),
     /// A working copy would not fit into memory.
     OutOfMemory {
         /// Numbers it would hold.
@@ -138,10 +138,15 @@ impl fmt::Display for Error {
             ),
             Error::TargetOutOfRange { index, value, classes, ignore_index } => {
                 let index: Vec<String> = index.iter().map(ToString::to_string).collect();
+                let fix = if i64::try_from(*value).is_ok() {
+                    format!("pass ignore_index={value}")
+                } else {
+                    "use where=".to_owned()
+                };
                 write!(
                     f,
                     "Target {value} is out of bounds: got target[{}] = {value}, expected 0 to {} ({classes} classes) or \
-                     ignore_index = {ignore_index}; padding or a special id? pass ignore_index={value} to leave such rows out",
+                     ignore_index = {ignore_index}; padding or a special id? {fix} to leave such rows out",
                     if index.is_empty() { "()".to_owned() } else { index.join(", ") },
                     *classes as i128 - 1,
                 )
@@ -151,9 +156,11 @@ impl fmt::Display for Error {
                 "CROSSENT_ISA names no instruction set of this machine: got '{name}', expected one of {}; unset it to use the best",
                 available.join(", ")
             ),
-            Error::ThreadPool(why) => {
-                write!(f, "the threads could not be started: {why}; try set_num_threads(1)")
-            }
+            Error::NumThreads(text) => write!(
+                f,
+                "CROSSENT_NUM_THREADS is not a number of threads: got \"{text}\", expected 1 to {}",
+                crate::parallel::MAX_THREADS
+            ),
             Error::OutOfMemory { count } => {
                 write!(f, "not enough memory: {count} numbers of 8 bytes are needed besides the arguments")
             }

@@ -35,23 +35,40 @@ pub struct Context<'a> {
     pub interrupted: Option<&'a dyn Fn() -> bool>,
 }
 
-static THREADS: LazyLock<AtomicUsize> = LazyLock::new(|| {
-    let from_environment =
-        std::env::var("CROSSENT_NUM_THREADS").ok().and_then(|n| n.trim().parse::<usize>().ok());
+/// More threads than any machine has; a typing error should not start a million.
+pub const MAX_THREADS: usize = 4096;
+
+static THREADS: LazyLock<Result<AtomicUsize, String>> = LazyLock::new(|| {
     let all = || std::thread::available_parallelism().map_or(1, NonZero::get);
-    AtomicUsize::new(from_environment.filter(|n| *n > 0).unwrap_or_else(all))
+    match std::env::var("CROSSENT_NUM_THREADS") {
+        Ok(text) if !text.trim().is_empty() => match text.trim().parse() {
+            Ok(n) if (1..=MAX_THREADS).contains(&n) => Ok(AtomicUsize::new(n)),
+            _ => Err(text),
+        },
+        _ => Ok(AtomicUsize::new(all())),
+    }
 });
+
+fn threads() -> Result<&'static AtomicUsize, Error> {
+    THREADS.as_ref().map_err(|text| Error::NumThreads(text.clone()))
+}
 
 /// Threads that a call may use: what [`set_num_threads`] said, else `CROSSENT_NUM_THREADS`, else as many as this
 /// process may run on.
-#[must_use]
-pub fn num_threads() -> usize {
-    THREADS.load(Ordering::Relaxed)
+///
+/// # Errors
+/// [`Error::NumThreads`] if `CROSSENT_NUM_THREADS` is not a number from 1 to [`MAX_THREADS`].
+pub fn num_threads() -> Result<usize, Error> {
+    Ok(threads()?.load(Ordering::Relaxed))
 }
 
 /// Sets the number of threads of every later call.
-pub fn set_num_threads(threads: NonZero<usize>) {
-    THREADS.store(threads.get(), Ordering::Relaxed);
+///
+/// # Errors
+/// As [`num_threads`].
+pub fn set_num_threads(count: NonZero<usize>) -> Result<(), Error> {
+    threads()?.store(count.get().min(MAX_THREADS), Ordering::Relaxed);
+    Ok(())
 }
 
 /// Rows in a grain of an array with `classes` classes: whole tiles where rows are short.
@@ -64,7 +81,7 @@ fn grain_rows(classes: usize) -> usize {
 /// order. `state` makes what a thread reuses from grain to grain.
 ///
 /// # Errors
-/// [`Error::Interrupted`], [`Error::ThreadPool`].
+/// [`Error::Interrupted`], [`Error::NumThreads`].
 pub(crate) fn for_each_range<W, T: Send>(
     context: Context<'_>,
     rows: usize,
@@ -85,7 +102,7 @@ pub(crate) fn for_each_range<W, T: Send>(
 /// `elements` is the size of the whole; `state` makes what a thread reuses from grain to grain.
 ///
 /// # Errors
-/// [`Error::Interrupted`], [`Error::ThreadPool`].
+/// [`Error::Interrupted`], [`Error::NumThreads`].
 fn for_each_grain<W, T: Send>(
     context: Context<'_>,
     grains: usize,
@@ -93,7 +110,7 @@ fn for_each_grain<W, T: Send>(
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, usize) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
-    let wanted = context.threads.map_or_else(num_threads, NonZero::get);
+    let wanted = context.threads.map_or_else(num_threads, |n| Ok(n.get()))?;
     let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(grains).max(1) };
 
     let next = AtomicUsize::new(0);
@@ -128,12 +145,12 @@ fn for_each_grain<W, T: Send>(
     // A pool that another call is using is not waited for: that call may be long. This one then stays on
     // its own thread, which changes no result.
     let owned = owned();
-    let claim = if threads == 1 { None } else { owned.claim() };
-    let mut done = match claim {
+    let mut claim = if threads == 1 { None } else { owned.claim() };
+    let mut done = match claim.as_mut().and_then(|claimed| pool(claimed, threads - 1)) {
         None => caller(),
-        Some(mut claimed) => {
+        Some(pool) => {
             let others = Mutex::new(Vec::new());
-            let mut mine = pool(&mut claimed, threads - 1)?.in_place_scope(|scope| {
+            let mut mine = pool.in_place_scope(|scope| {
                 for _ in 1..threads {
                     scope.spawn(|_| {
                         let mut part = take(&|| stop.load(Ordering::Relaxed));
@@ -153,8 +170,9 @@ fn for_each_grain<W, T: Send>(
     Ok(done.drain(..).map(|(_, result)| result).collect())
 }
 
-/// A pool with its number of workers (the caller of a call is one more).
-type Pool = Option<(usize, ThreadPool)>;
+/// The workers that were asked for (the caller of a call is one more), and a pool of that many, or of as many as the
+/// system would start.
+type Pool = Option<(usize, Option<ThreadPool>)>;
 
 /// The pool of one process. Never freed: a forked child must not join threads it does not have.
 struct Owned {
@@ -175,17 +193,19 @@ impl Owned {
 
 static OWNED: AtomicPtr<Owned> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The pool, built anew where it has fewer than `threads` workers.
-fn pool(claimed: &mut Pool, threads: usize) -> Result<&ThreadPool, Error> {
-    if claimed.as_ref().is_none_or(|(size, _)| *size < threads) {
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("crossent-{i}"))
-            .build()
-            .map_err(|error| Error::ThreadPool(error.to_string()))?;
-        *claimed = Some((threads, pool));
+/// The pool, built anew where fewer than `workers` were asked for before. None where not one thread can be started: the
+/// caller then works alone.
+fn pool(claimed: &mut Pool, workers: usize) -> Option<&ThreadPool> {
+    if claimed.as_ref().is_none_or(|(asked, _)| *asked < workers) {
+        let mut some = std::iter::successors(Some(workers), |n| (*n > 1).then_some(n / 2));
+        *claimed = Some((workers, some.find_map(started)));
     }
-    claimed.as_ref().map(|(_, pool)| pool).ok_or_else(|| Error::ThreadPool("no pool".to_owned()))
+    claimed.as_ref().and_then(|(_, pool)| pool.as_ref())
+}
+
+fn started(workers: usize) -> Option<ThreadPool> {
+    let name = |i| format!("crossent-{i}");
+    ThreadPoolBuilder::new().num_threads(workers).thread_name(name).build().ok()
 }
 
 fn owned() -> &'static Owned {

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
+use crate::parallel::{Context, for_each_range};
 use crate::rows::{Rows, View, row_shape, unravel};
 
 /// Class indices or class probabilities, as the caller holds them.
@@ -218,14 +219,18 @@ impl Labels<'_> {
     }
 
     /// Looks at all targets before anything is written.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let rows = self.shape.iter().product();
-        for first in (0..rows).step_by(TILE) {
-            if self.tile(first..(first + TILE).min(rows)).is_err() {
-                return Err(self.first_out_of_range());
-            }
-        }
-        Ok(())
+    pub(crate) fn check(&self, context: Context<'_>) -> Result<(), Error> {
+        let fits = for_each_range(
+            context,
+            self.shape.iter().product(),
+            1,
+            || (),
+            |(), rows| {
+                let mut tiles = rows.clone().step_by(TILE).map(|first| first..(first + TILE).min(rows.end));
+                tiles.all(|tile| self.tile(tile).is_ok())
+            },
+        )?;
+        if fits.into_iter().all(|fits| fits) { Ok(()) } else { Err(self.first_out_of_range()) }
     }
 
     /// The error that names the first row whose target is out of range.

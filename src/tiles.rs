@@ -16,7 +16,7 @@ use fearless_simd::prelude::*;
 use crate::kernel::element::{Element, Lanes, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
-use crate::kernel::narrow::{Maxima, pack_class, row_maxima, row_sums};
+use crate::kernel::narrow::{Maxima, pack_class, prefetch_tile, row_maxima, row_sums};
 use crate::kernel::output::{RowFunction, apply_to_row, apply_to_tile};
 use crate::kernel::real::Real;
 use crate::kernel::wide::{RowSum, absorb, block_max};
@@ -276,7 +276,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         out: &RowsMut<'_, E>,
     ) {
         if self.is_narrow() {
-            apply_to_tile::<S, RealOf<E>, F>(simd, &mut self.packed, &self.sums, self.len);
+            apply_to_tile::<S, E, F>(simd, &mut self.packed, &self.sums, self.len);
             self.unpack(simd, range, out);
             return;
         }
@@ -284,6 +284,31 @@ impl<'r, E: Element> Tiles<'r, E> {
         locate(&out.layout, range, &mut to);
         let sums = &self.sums;
         let mut result = [E::PADDING; BLOCK];
+        // `out` may be the input itself, so no slice of the input is alive when a block is written.
+        let put = |i: usize, start: usize, result: &[E]| {
+            if out.layout.contiguous() {
+                // SAFETY: the rows of a tile belong to one thread.
+                let out = unsafe { out.classes_of(to[i], start..start + result.len()) };
+                out.copy_from_slice(result);
+            } else {
+                for (c, value) in result.iter().enumerate() {
+                    // SAFETY: the rows of a tile belong to one thread.
+                    unsafe { out.set(to[i], start + c, *value) }
+                }
+            }
+        };
+        if self.rows.layout.contiguous() {
+            let classes = self.rows.layout.classes;
+            for i in 0..self.len {
+                for start in (0..classes).step_by(BLOCK) {
+                    let block = self.rows.classes_of(self.offsets[i], start..(start + BLOCK).min(classes));
+                    let result = &mut result[..block.len()];
+                    apply_to_row::<S, E, F>(simd, block, sums, i, result);
+                    put(i, start, result);
+                }
+            }
+            return;
+        }
         for_each_block(
             &self.rows,
             &self.offsets,
@@ -292,18 +317,8 @@ impl<'r, E: Element> Tiles<'r, E> {
             #[inline(always)]
             |i, start, block, _| {
                 let result = &mut result[..block.len()];
-                // Through a buffer in the first-level cache: `out` may be where `block` is.
                 apply_to_row::<S, E, F>(simd, block, sums, i, result);
-                if out.layout.contiguous() {
-                    // SAFETY: the rows of a tile belong to one thread, and `block` is not used after this.
-                    let out = unsafe { out.classes_of(to[i], start..start + result.len()) };
-                    out.copy_from_slice(result);
-                } else {
-                    for (c, value) in result.iter().enumerate() {
-                        // SAFETY: the rows of a tile belong to one thread.
-                        unsafe { out.set(to[i], start + c, *value) }
-                    }
-                }
+                put(i, start, result);
             },
         );
     }
@@ -324,7 +339,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                     let mut max = Maxima::new(simd);
                     for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                         let from = rows.rows_of(run, c);
-                        prefetch(from.as_ptr().wrapping_add(AHEAD * TILE));
+                        prefetch_tile(from.as_ptr().wrapping_add(AHEAD * TILE));
                         pack_class(simd, from, to, &mut max);
                     }
                     max.store(&mut sums.max);
@@ -386,22 +401,6 @@ impl<'r, E: Element> Tiles<'r, E> {
             },
         );
     }
-}
-
-/// Asks for a tile's worth of elements from here on, which will be needed next.
-#[inline(always)]
-fn prefetch<E>(start: *const E) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..(TILE * size_of::<E>()).div_ceil(64) {
-        // SAFETY: a hint; it never faults, whatever the address.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
-                start.cast::<i8>().wrapping_add(64 * line),
-            );
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = start;
 }
 
 /// Rows of a slab without gaps to columns `first..` of a packed tile. Eight rows at a time, so that eight loads

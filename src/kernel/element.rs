@@ -30,6 +30,11 @@ pub(crate) trait Lanes: Sized {
 
     /// Loads a slice of exactly `Real::LANES` elements.
     fn load<S: Simd>(simd: S, from: &[Self]) -> <Self::Real as Real>::V<S>;
+    /// Numbers in `f64` as the vector whose [`Self::store`] rounds them, once.
+    #[inline(always)]
+    fn narrow<S: Simd>(halves: [f64x8<S>; 2]) -> <Self::Real as Real>::V<S> {
+        <Self::Real as Real>::narrow(halves)
+    }
     /// Stores into a slice of exactly `Real::LANES` elements.
     fn store<S: Simd>(v: <Self::Real as Real>::V<S>, to: &mut [Self]);
     /// One element, widened.
@@ -158,6 +163,11 @@ impl Lanes for bf16 {
     }
 
     #[inline(always)]
+    fn narrow<S: Simd>([low, high]: [f64x8<S>; 2]) -> f32x16<S> {
+        odd(low).narrow(odd(high))
+    }
+
+    #[inline(always)]
     fn to_real(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
     }
@@ -234,6 +244,11 @@ impl Lanes for f16 {
     }
 
     #[inline(always)]
+    fn narrow<S: Simd>([low, high]: [f64x8<S>; 2]) -> f32x16<S> {
+        odd(low).narrow(odd(high))
+    }
+
+    #[inline(always)]
     fn to_real(self) -> f32 {
         self.to_f32_const()
     }
@@ -253,6 +268,14 @@ fn to_odd(x: f64) -> f32 {
     }
     let beyond = u32::from(f64::from(nearest).abs() > x.abs());
     f32::from_bits((nearest.to_bits() - beyond) | 1)
+}
+
+/// [`to_odd`] for vectors: the bits that `f32` lacks are cut off, and if any is set the last that stays is too.
+#[inline(always)]
+fn odd<S: Simd>(x: f64x8<S>) -> f64x8<S> {
+    const LACKING: u64 = (1 << 29) - 1;
+    let bits = x.to_bits();
+    f64x8::from_bits((bits | ((bits & LACKING) + LACKING)) & !LACKING)
 }
 
 #[inline(always)]
@@ -341,6 +364,29 @@ mod tests {
         assert_eq!(<f16 as Element>::from_f64(1.000_488_281_25 - 1e-12).to_f32(), 1.0);
         assert_eq!(<f16 as Element>::from_f64(-1e300), f16::NEG_INFINITY);
         assert!(<f16 as Element>::from_f64(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn vectors_of_doubles_round_to_halves_once() {
+        let middles = [1.003_906_25, 1.000_488_281_25, -3.001_953_125, 65_519.999_999, 0.1];
+        for (name, level) in isa::available() {
+            for x in middles.iter().flat_map(|x| [-1e-12, 0.0, 1e-12, 1e-7].map(|d| x * (1.0 + d))) {
+                let (mut half, mut brain) = ([f16::ZERO; 16], [bf16::ZERO; 16]);
+                dispatch!(level, simd => {
+                    let halves = [f64x8::splat(simd, x); 2];
+                    f16::store(f16::narrow(halves), &mut half);
+                    bf16::store(bf16::narrow(halves), &mut brain);
+                });
+                assert_eq!(half, [<f16 as Element>::from_f64(x); 16], "{name} {x}");
+                assert_eq!(brain, [<bf16 as Element>::from_f64(x); 16], "{name} {x}");
+            }
+            let mut half = [f16::ZERO; 16];
+            dispatch!(level, simd => {
+                let x = [f64x8::splat(simd, f64::NAN), f64x8::splat(simd, f64::NEG_INFINITY)];
+                f16::store(f16::narrow(x), &mut half);
+            });
+            assert!(half[0].is_nan() && half[8] == f16::NEG_INFINITY);
+        }
     }
 
     #[test]

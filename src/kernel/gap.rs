@@ -3,6 +3,8 @@
 //!
 //! A class with q = 0 adds nothing, even where its logit is infinite.
 
+use std::marker::PhantomData;
+
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
@@ -10,6 +12,7 @@ use fearless_simd_macros::simd;
 use super::TILE;
 use super::element::{Element, RealOf};
 use super::real::Real;
+use super::sum::Sum;
 use super::wide::padded;
 
 /// The sum of q (max - x) over a stretch of one row.
@@ -17,7 +20,7 @@ use super::wide::padded;
 pub(crate) fn row_gap<S: Simd, E: Element>(simd: S, x: &[E], q: &[f64], max: f64) -> f64 {
     let lanes = RealOf::<E>::LANES;
     let max = f64x8::splat(simd, max);
-    let mut acc = [[f64x8::splat(simd, 0.0); 2]; 2];
+    let mut acc = [[Gap::<S, RealOf<E>>::new(simd); 2]; 2];
     let (xs, qs) = (x.chunks_exact(2 * lanes), q.chunks_exact(2 * lanes));
     let (x_last, q_last) = (xs.remainder(), qs.remainder());
     for (x, q) in xs.zip(qs) {
@@ -29,20 +32,21 @@ pub(crate) fn row_gap<S: Simd, E: Element>(simd: S, x: &[E], q: &[f64], max: f64
         filled[..q.len()].copy_from_slice(q);
         add::<S, RealOf<E>>(&mut acc[0], padded(simd, x), &filled[..lanes], max);
     }
-    let mut sum = (acc[0][0] + acc[1][0]).reduce_sum();
+    let [[a, b], [c, d]] = acc;
+    let mut sum = a.reduce() + c.reduce();
     if RealOf::<E>::HALVES == 2 {
-        sum += (acc[0][1] + acc[1][1]).reduce_sum();
+        sum += b.reduce() + d.reduce();
     }
     sum
 }
 
 /// Adds the lanes' q (max - x).
 #[inline(always)]
-fn add<S: Simd, R: Real>(acc: &mut [f64x8<S>; 2], x: R::V<S>, q: &[f64], max: f64x8<S>) {
+fn add<S: Simd, R: Real>(acc: &mut [Gap<S, R>; 2], x: R::V<S>, q: &[f64], max: f64x8<S>) {
     let x = R::widen(x);
     for half in 0..R::HALVES {
         let q = f64x8::from_slice(x[half].token(), &q[8 * half..8 * half + 8]);
-        acc[half] = weighted(q, max - x[half], acc[half]);
+        acc[half].add(q, max - x[half]);
     }
 }
 
@@ -67,7 +71,7 @@ pub(crate) fn tile_gap<S: Simd, R: Real>(
 ) {
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::widen(R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]));
-        let mut acc = [f64x8::splat(simd, 0.0); 2];
+        let mut acc = [Gap::<S, R>::new(simd); 2];
         for (c, x) in packed.chunks_exact(TILE).enumerate() {
             let x = R::widen(R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]));
             for half in 0..R::HALVES {
@@ -76,18 +80,55 @@ pub(crate) fn tile_gap<S: Simd, R: Real>(
                     TileWeights::Class(q) => f64x8::splat(simd, q[c]),
                     TileWeights::Entry(q) => f64x8::from_slice(simd, &q[c * TILE + at..c * TILE + at + 8]),
                 };
-                acc[half] = weighted(q, m[half] - x[half], acc[half]);
+                acc[half].add(q, m[half] - x[half]);
             }
         }
         for half in 0..R::HALVES {
-            acc[half].store_slice(&mut gap[lane + 8 * half..lane + 8 * half + 8]);
+            acc[half].lanes().store_slice(&mut gap[lane + 8 * half..lane + 8 * half + 8]);
         }
     }
 }
 
-/// acc + q d, where q = 0 adds nothing.
-#[inline(always)]
-fn weighted<S: Simd>(q: f64x8<S>, d: f64x8<S>, acc: f64x8<S>) -> f64x8<S> {
-    let zero = f64x8::splat(q.token(), 0.0);
-    q.mul_add(q.simd_eq(zero).select(zero, d), acc)
+/// Sums of q d, lane by lane, where q = 0 adds nothing. For rows of `f64`, where nothing wider comes after, what each
+/// addition rounds away is kept.
+#[derive(Clone, Copy)]
+struct Gap<S: Simd, R: Real> {
+    sum: f64x8<S>,
+    exact: Sum<S, f64>,
+    _real: PhantomData<R>,
+}
+
+impl<S: Simd, R: Real> Gap<S, R> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        Gap { sum: f64x8::splat(simd, 0.0), exact: Sum::new(simd), _real: PhantomData }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, q: f64x8<S>, d: f64x8<S>) {
+        let zero = f64x8::splat(q.token(), 0.0);
+        let d = q.simd_eq(zero).select(zero, d);
+        if R::HALVES == 2 {
+            self.sum = q.mul_add(d, self.sum);
+        } else {
+            self.exact.add(q * d);
+        }
+    }
+
+    /// The sums of the lanes.
+    #[inline(always)]
+    fn lanes(self) -> f64x8<S> {
+        if R::HALVES == 2 { self.sum } else { self.exact.lane_sums() }
+    }
+
+    /// The sum of all lanes.
+    #[inline(always)]
+    fn reduce(self) -> f64 {
+        if R::HALVES == 2 {
+            return self.sum.reduce_sum();
+        }
+        let (sum, lost) = self.exact.reduce();
+        // An infinite sum leaves a nan in what was lost.
+        if lost.is_nan() { sum } else { sum + lost }
+    }
 }

@@ -21,8 +21,8 @@ pub(crate) trait RowFunction: Copy + Send + Sync {
     /// From the maxima and the finished sums of as many rows as there are lanes.
     fn row<S: Simd, R: Real>(max: R::V<S>, rest: [f64x8<S>; 2], log1p_rest: [f64x8<S>; 2])
     -> Self::Row<S, R>;
-    /// The function's value at x.
-    fn apply<S: Simd, R: Real>(x: R::V<S>, row: &Self::Row<S, R>) -> R::V<S>;
+    /// The function's value at x, to be stored as an `E`.
+    fn apply<S: Simd, E: Element>(x: Vector<E, S>, row: &Self::Row<S, RealOf<E>>) -> Vector<E, S>;
 }
 
 /// x - log sum exp(x), in f64, rounded once.
@@ -38,9 +38,12 @@ impl RowFunction for LogSoftmax {
     }
 
     #[inline(always)]
-    fn apply<S: Simd, R: Real>(x: R::V<S>, (max, log1p_rest): &Self::Row<S, R>) -> R::V<S> {
-        let x = R::widen(x);
-        R::narrow([(x[0] - max[0]) - log1p_rest[0], (x[1] - max[1]) - log1p_rest[1]])
+    fn apply<S: Simd, E: Element>(
+        x: Vector<E, S>,
+        (max, log1p_rest): &Self::Row<S, RealOf<E>>,
+    ) -> Vector<E, S> {
+        let x = RealOf::<E>::widen(x);
+        E::narrow([(x[0] - max[0]) - log1p_rest[0], (x[1] - max[1]) - log1p_rest[1]])
     }
 }
 
@@ -68,10 +71,10 @@ impl RowFunction for Softmax {
     }
 
     #[inline(always)]
-    fn apply<S: Simd, R: Real>(x: R::V<S>, (p, high, low): &Self::Row<S, R>) -> R::V<S> {
-        let (s, q) = parts::<S, R>(x, p);
+    fn apply<S: Simd, E: Element>(x: Vector<E, S>, (p, high, low): &Self::Row<S, RealOf<E>>) -> Vector<E, S> {
+        let (s, q) = parts::<S, RealOf<E>>(x, p);
         let scaled = (high.mul_add(q, *low) + *high) * s;
-        scaled * R::from_f64(power_of_two(-R::SCALE))
+        scaled * RealOf::<E>::from_f64(power_of_two(-RealOf::<E>::SCALE))
     }
 }
 
@@ -96,33 +99,34 @@ pub(crate) fn apply_to_row<S: Simd, E: Element, F: RowFunction>(
         out,
         lanes,
         #[inline(always)]
-        |x, out| E::store(F::apply::<S, RealOf<E>>(E::load(simd, x), &row), out),
+        |x, out| E::store(F::apply::<S, E>(E::load(simd, x), &row), out),
     );
 }
 
 /// A packed tile, in place.
 #[simd]
-pub(crate) fn apply_to_tile<S: Simd, R: Real, F: RowFunction>(
+pub(crate) fn apply_to_tile<S: Simd, E: Element, F: RowFunction>(
     simd: S,
-    packed: &mut [R],
-    sums: &TileSums<R>,
+    packed: &mut [RealOf<E>],
+    sums: &TileSums<RealOf<E>>,
     rows: usize,
 ) {
-    for lane in (0..rows).step_by(R::LANES) {
+    let lanes = RealOf::<E>::LANES;
+    for lane in (0..rows).step_by(lanes) {
         let load = |from: &[f64; TILE]| {
             halves(
                 #[inline(always)]
                 |half| {
-                    let at = lane + 8 * (half % R::HALVES);
+                    let at = lane + 8 * (half % RealOf::<E>::HALVES);
                     f64x8::from_slice(simd, &from[at..at + 8])
                 },
             )
         };
-        let max = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
-        let row = F::row::<S, R>(max, load(&sums.rest), load(&sums.log1p_rest));
+        let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
+        let row = F::row::<S, RealOf<E>>(max, load(&sums.rest), load(&sums.log1p_rest));
         for class in packed.chunks_exact_mut(TILE) {
-            let at = &mut class[lane..lane + R::LANES];
-            F::apply::<S, R>(R::V::<S>::from_slice(simd, at), &row).store_slice(at);
+            let at = &mut class[lane..lane + lanes];
+            F::apply::<S, E>(Vector::<E, S>::from_slice(simd, at), &row).store_slice(at);
         }
     }
 }
@@ -147,7 +151,7 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
                 // A nan goes through the exponential, whatever the selection does with it.
                 result[half] = x.simd_lt(zero).select(x, zero) - log1p(e);
             }
-            E::store(RealOf::<E>::narrow(result), out);
+            E::store(E::narrow(result), out);
         },
     );
 }

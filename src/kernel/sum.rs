@@ -32,6 +32,12 @@ impl<S: Simd, R: Real> Sum<S, R> {
         self.sum = new;
     }
 
+    /// The sums of the lanes. An infinite one has left a nan in what was lost.
+    #[inline(always)]
+    pub(crate) fn lane_sums(self) -> R::V<S> {
+        self.lost.simd_eq(self.lost).select(self.sum + self.lost, self.sum)
+    }
+
     /// Four sums as one, lane by lane, in `f64`.
     #[inline(always)]
     pub(crate) fn lanes([mut a, b, c, d]: [Self; 4]) -> [f64x8<S>; 2] {

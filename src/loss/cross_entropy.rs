@@ -238,9 +238,9 @@ impl<'a, E: Element> RowLoss for Work<'a, E> {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, context: Context<'_>) -> Result<(), Error> {
         match &self.targets {
-            Targets::Indices(labels) => labels.check(),
+            Targets::Indices(labels) => labels.check(context),
             Targets::Probabilities(_) => Ok(()),
         }
     }

@@ -59,7 +59,7 @@ pub(crate) trait RowLoss: Sync {
         sink: impl FnMut(Range<usize>, &TileLosses),
     ) -> Result<(), OutOfRange>;
     /// Looks at all targets.
-    fn check(&self) -> Result<(), Error>;
+    fn check(&self, context: Context<'_>) -> Result<(), Error>;
     /// The error behind an [`OutOfRange`].
     fn out_of_range(&self) -> Error;
 }
@@ -79,7 +79,7 @@ pub(crate) fn each_row<L: RowLoss, O: Element>(
     mut out: ViewMut<'_, O>,
 ) -> Result<(), Error> {
     check_shape("out", out.shape(), rows)?;
-    loss.check()?;
+    loss.check(context)?;
     let out = RowsMut::new(&mut out, None);
     run(loss, context, |rows, losses, (): &mut ()| {
         // SAFETY: the rows of a grain belong to one thread.

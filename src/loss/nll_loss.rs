@@ -139,8 +139,8 @@ impl<E: Element> RowLoss for Work<'_, E> {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Error> {
-        self.labels.check()
+    fn check(&self, context: Context<'_>) -> Result<(), Error> {
+        self.labels.check(context)
     }
 
     fn out_of_range(&self) -> Error {

@@ -7,13 +7,13 @@
 //! argument while a call reads it gets numbers that mean nothing (class indices are checked where they are used).
 
 use half::{bf16, f16};
-use ndarray::{Axis, IxDyn, ShapeBuilder};
+use ndarray::{IxDyn, ShapeBuilder};
 use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, PyArray_CheckExact};
 use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyType;
+use pyo3::types::{PyBool, PyType};
 
 use crate::rows::{View, ViewMut};
 use crate::targets::Target;
@@ -240,7 +240,7 @@ pub(super) unsafe fn view<'a, T>(array: &'a Array<'_>) -> View<'a, T> {
     // they start at the lowest address; they are turned back below.
     let mut view = unsafe { View::from_shape_ptr(IxDyn(array.shape()).strides(IxDyn(&strides)), start) };
     for axis in flipped {
-        view.invert_axis(Axis(axis));
+        view.invert_axis(ndarray::Axis(axis));
     }
     view
 }
@@ -255,7 +255,7 @@ pub(super) unsafe fn view_mut<'a, T>(array: &'a Array<'_>) -> ViewMut<'a, T> {
     // SAFETY: as in `view`.
     let mut view = unsafe { ViewMut::from_shape_ptr(IxDyn(array.shape()).strides(IxDyn(&strides)), start) };
     for axis in flipped {
-        view.invert_axis(Axis(axis));
+        view.invert_axis(ndarray::Axis(axis));
     }
     view
 }
@@ -314,6 +314,28 @@ pub(super) fn is_same(a: &Array<'_>, b: &Array<'_>) -> bool {
     data(a) == data(b)
         && a.shape() == b.shape()
         && a.shape().iter().zip(a.strides().iter().zip(b.strides())).all(|(n, (a, b))| *n == 1 || a == b)
+}
+
+/// `axis=`: an integer, but no bool. What is beyond any array is out of range, not an overflow.
+pub(super) struct Axis(pub isize);
+
+impl<'py> FromPyObject<'_, 'py> for Axis {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let not_an_integer =
+            || PyTypeError::new_err(format!("axis must be an integer: got {}", object.get_type()));
+        if object.is_instance_of::<PyBool>() {
+            return Err(not_an_integer());
+        }
+        match object.extract() {
+            Ok(axis) => Ok(Axis(axis)),
+            Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => {
+                Err(PyIndexError::new_err(format!("axis is out of range: got {}", &*object)))
+            }
+            Err(_) => Err(not_an_integer()),
+        }
+    }
 }
 
 /// Whether elements of the array share memory with each other.

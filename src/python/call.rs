@@ -2,9 +2,7 @@
 
 use std::cell::RefCell;
 
-use pyo3::exceptions::{
-    PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyRuntimeError, PyTypeError, PyValueError,
-};
+use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -56,13 +54,13 @@ impl From<Error> for PyErr {
             }
             Error::ProbabilitiesNotSupported => PyTypeError::new_err(text),
             Error::OutOfMemory { .. } => PyMemoryError::new_err(text),
-            Error::ThreadPool(_) => PyRuntimeError::new_err(text),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
             Error::TooFewDimensions
             | Error::Shape { .. }
             | Error::WeightLength { .. }
             | Error::LabelSmoothing(_)
             | Error::IgnoreIndexWithProbabilities(_)
+            | Error::NumThreads(_)
             | Error::UnknownIsa { .. } => PyValueError::new_err(text),
         }
     }

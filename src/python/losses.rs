@@ -4,7 +4,7 @@ use numpy::{IntoPyArray, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 
-use super::array::{self, Array, Float, Floats, with_floats};
+use super::array::{self, Array, Axis, Float, Floats, with_floats};
 use super::{call, result};
 use crate::kernel::element::Element;
 use crate::loss::mistakes::Mistake;
@@ -160,12 +160,12 @@ pub(super) fn cross_entropy<'py>(
     ignore_index: i64,
     reduction: Reduce,
     label_smoothing: f64,
-    axis: Option<isize>,
+    axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let weight = array::class_weights(weight)?;
+    let (weight, axis) = (array::class_weights(weight)?, axis.map(|axis| axis.0));
     let loss = CrossEntropyOptions { weight: weight.as_deref(), ignore_index, label_smoothing, axis };
     LossCall { input, target, mask: r#where, axis, reduction: reduction.0, dtype, out }.run(&loss)
 }
@@ -232,12 +232,12 @@ pub(super) fn nll_loss<'py>(
     weight: Option<&Bound<'py, PyAny>>,
     ignore_index: i64,
     reduction: Reduce,
-    axis: Option<isize>,
+    axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let weight = array::class_weights(weight)?;
+    let (weight, axis) = (array::class_weights(weight)?, axis.map(|axis| axis.0));
     let loss = NllLossOptions { weight: weight.as_deref(), ignore_index, axis };
     LossCall { input, target, mask: r#where, axis, reduction: reduction.0, dtype, out }.run(&loss)
 }
@@ -293,13 +293,13 @@ pub(super) fn score_rows<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     ignore_index: i64,
-    axis: isize,
+    axis: Axis,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let py = logits.py();
     let (logits, target) = (array::array(logits, "logits")?, array::array(target, "target")?);
     let classes = array::target(&target)?;
     let scores = with_floats!(array::floats(&logits, "logits")?, view => {
-        call::run(py, logits.len(), |context| crate::score_rows(view, &classes, ignore_index, axis, context))
+        call::run(py, logits.len(), |context| crate::score_rows(view, &classes, ignore_index, axis.0, context))
     })?;
     let shape = target.shape().to_vec();
     Ok((

@@ -1,12 +1,12 @@
 //! Row functions.
 
-use ndarray::{Axis, IxDyn};
+use ndarray::IxDyn;
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::array::{self, Array, Float, Floats, with_floats};
+use super::array::{self, Array, Axis, Float, Floats, with_floats};
 use super::{call, result};
 use crate::Context;
 use crate::error::{Error, filled};
@@ -109,10 +109,10 @@ fn map_rows<'py>(
 #[pyo3(signature = (x, axis, out, /))]
 pub(super) fn log_softmax<'py>(
     x: &Bound<'py, PyAny>,
-    axis: isize,
+    axis: Axis,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    map_rows(x, axis, out, LogSoftmax(axis))
+    map_rows(x, axis.0, out, LogSoftmax(axis.0))
 }
 
 /// exp(x) / sum(exp(x)).
@@ -120,10 +120,10 @@ pub(super) fn log_softmax<'py>(
 #[pyo3(signature = (x, axis, out, /))]
 pub(super) fn softmax<'py>(
     x: &Bound<'py, PyAny>,
-    axis: isize,
+    axis: Axis,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    map_rows(x, axis, out, Softmax(axis))
+    map_rows(x, axis.0, out, Softmax(axis.0))
 }
 
 /// log(1 / (1 + exp(-x))).
@@ -187,19 +187,12 @@ unsafe fn reduce<E: Element>(
 /// The axes to reduce, counted from the front, sorted.
 fn axes(axis: Option<&Bound<'_, PyAny>>, ndim: usize) -> PyResult<Vec<usize>> {
     let Some(axis) = axis else { return Ok((0..ndim).collect()) };
-    let given: Vec<isize> = match axis.extract::<isize>() {
-        Ok(axis) => vec![axis],
-        Err(error) if error.is_instance_of::<PyOverflowError>(axis.py()) => {
-            return Err(PyIndexError::new_err(format!("axis is out of range: got {axis}")));
-        }
-        Err(_) => axis.extract().map_err(|_| {
-            PyTypeError::new_err(format!(
-                "axis must be an int, a tuple of ints or None: got {}",
-                axis.get_type()
-            ))
-        })?,
+    let given: Vec<Axis> = match axis.cast::<PyTuple>() {
+        Ok(several) => several.iter().map(|axis| axis.extract()).collect::<PyResult<_>>()?,
+        Err(_) => vec![axis.extract()?],
     };
-    let mut axes = given.into_iter().map(|axis| resolve_axis(axis, ndim)).collect::<Result<Vec<_>, _>>()?;
+    let mut axes =
+        given.into_iter().map(|Axis(axis)| resolve_axis(axis, ndim)).collect::<Result<Vec<_>, _>>()?;
     axes.sort_unstable();
     if axes.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(PyValueError::new_err(format!("axis names a dimension twice: got {axis}")));
@@ -234,14 +227,14 @@ fn over_trailing_axes<E: Element, O: Element>(
     }
     // Merging leaves an axis of length 1 behind.
     while view.ndim() > kept + 1 {
-        let (before, last) = (Axis(view.ndim() - 2), Axis(view.ndim() - 1));
+        let (before, last) = (ndarray::Axis(view.ndim() - 2), ndarray::Axis(view.ndim() - 1));
         if !view.merge_axes(before, last) {
             break;
         }
         view = view.index_axis_move(before, 0);
     }
     if view.ndim() == kept {
-        view = view.insert_axis(Axis(kept));
+        view = view.insert_axis(ndarray::Axis(kept));
     }
     if view.ndim() == kept + 1 {
         return crate::logsumexp(view, -1, out, context);

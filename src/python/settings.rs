@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
 use crate::kernel::isa;
+use crate::parallel::MAX_THREADS;
 
 /// Sets the number of threads of every later call.
 #[pyfunction]
@@ -20,21 +21,17 @@ pub(super) fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
     let count: i64 = n.extract().map_err(|error: PyErr| {
         if error.is_instance_of::<PyTypeError>(n.py()) { not_an_integer() } else { error }
     })?;
-    let threads = usize::try_from(count).ok().and_then(NonZero::new).filter(|n| n.get() <= MOST_THREADS);
+    let threads = usize::try_from(count).ok().and_then(NonZero::new).filter(|n| n.get() <= MAX_THREADS);
     let threads = threads.ok_or_else(|| {
-        PyValueError::new_err(format!("n is out of range: got {count}, expected 1 to {MOST_THREADS}"))
+        PyValueError::new_err(format!("n is out of range: got {count}, expected 1 to {MAX_THREADS}"))
     })?;
-    crate::set_num_threads(threads);
-    Ok(())
+    Ok(crate::set_num_threads(threads)?)
 }
-
-/// More threads than any machine has; a typing error should not start a million.
-const MOST_THREADS: usize = 4096;
 
 /// The number of threads of a call.
 #[pyfunction]
-pub(super) fn get_num_threads() -> usize {
-    crate::num_threads()
+pub(super) fn get_num_threads() -> PyResult<usize> {
+    Ok(crate::num_threads()?)
 }
 
 /// What was built, and what it runs on here.
@@ -45,6 +42,6 @@ pub(super) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
     info.set_item("isa", isa::name(isa::selected()?))?;
     info.set_item("available_isas", isa::available().iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
-    info.set_item("threads", crate::num_threads())?;
+    info.set_item("threads", crate::num_threads()?)?;
     Ok(info)
 }
