@@ -160,6 +160,42 @@ def test_cross_entropy(dtype: DType, key: str) -> None:
         _check(crossent.cross_entropy(columns, at, reduction="none"), values, dtype)
 
 
+@pytest.mark.parametrize("width", [2, 3, 7, 30, 100])
+@full_precision
+def test_many_ordinary_rows(dtype: DType, width: int) -> None:
+    """Rows like those of a classifier: no extreme, but many of them, so that roundings add up somewhere."""
+    rng = np.random.default_rng(width)
+    count = 6_000 // width
+    x = (rng.standard_normal((count, width)) * rng.choice([0.1, 1.0, 4.0], (count, 1))).astype(dtype)
+    x += rng.choice(np.array([0.0, 3.0, -100.0], dtype), (count, 1))
+    target = rng.integers(0, width, count)
+    values = [exact.log_softmax(row, [t])[0] for row, t in zip(x, target, strict=True)]
+    _check(crossent.cross_entropy(x, target, reduction="none"), [-value for value in values], dtype)
+    _check(crossent.log_softmax(x)[np.arange(count), target], values, dtype)
+    values = [exact.softmax(row, [t])[0] for row, t in zip(x, target, strict=True)]
+    _check(crossent.softmax(x)[np.arange(count), target], values, dtype)
+
+
+@pytest.mark.parametrize("width", [3, 30, 100])
+@full_precision
+def test_many_ordinary_rows_with_probabilities_and_smoothing(dtype: DType, width: int) -> None:
+    rng = np.random.default_rng(width)
+    count = 3_000 // width
+    x = (rng.standard_normal((count, width)) * 3).astype(dtype)
+    q = rng.dirichlet(np.ones(width), count).astype(dtype)
+    target = rng.integers(0, width, count)
+    probabilities, smoothed = [], []
+    with mpmath.workdps(exact.DIGITS):
+        share = mpmath.mpf(0.1)
+        for row, weights, t in zip(x, q, target, strict=True):
+            log_p = exact.log_softmax(row, range(width))
+            probabilities.append(-sum(mpmath.mpf(float(w)) * v for w, v in zip(weights, log_p, strict=True)))
+            smoothed.append(-(1 - share) * log_p[t] - share / width * sum(log_p))
+    _check(crossent.cross_entropy(x, q, reduction="none"), probabilities, dtype)
+    losses = crossent.cross_entropy(x, target, reduction="none", label_smoothing=0.1)
+    _check(losses, smoothed, dtype)
+
+
 @every_row
 def test_a_float64_loss_of_float32_logits_has_float64_sums(key: str) -> None:
     """dtype= widens the result; the terms of float32 rows may carry float32 exponentials."""
@@ -315,6 +351,18 @@ def test_half_precision_rows_are_rounded_once(dtype: DType) -> None:
             ):
                 with np.errstate(over="ignore", under="ignore"):
                     assert ulp_distance(actual, expected.astype(dtype)).max() <= MAX_ULP_HALF
+
+
+@pytest.mark.parametrize("width", [3, 100])
+def test_nearly_all_of_log_softmax_of_float16_is_the_nearest_number(width: int) -> None:
+    """All but those that lie within the float32 exponentials' error of the middle between two float16."""
+    rng = np.random.default_rng(width)
+    x = (rng.standard_normal((900_000 // width, width)) * 4).astype(np.float16)
+    expected = reference.log_softmax(x, 1).astype(np.float16)
+    for view in (x, np.asfortranarray(x)):
+        actual = crossent.log_softmax(view, 1)
+        assert ulp_distance(actual, expected).max() <= 1
+        assert (actual != expected).mean() < 2e-5
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=name)

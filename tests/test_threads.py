@@ -120,6 +120,33 @@ def test_the_variable_sets_the_number_at_the_start() -> None:
     assert _told(CROSSENT_NUM_THREADS="1") == "1"
 
 
+def test_a_variable_that_is_no_number_of_threads_is_named() -> None:
+    code = "import crossent, numpy; crossent.cross_entropy(numpy.zeros((2, 3)), [0, 1])"
+    for text in ("many", "0", "-1", "1.5", "4097", "1e3", "9" * 30):
+        env = {**os.environ, "CROSSENT_NUM_THREADS": text}
+        run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert run.returncode == 1
+        last = run.stderr.splitlines()[-1]
+        assert last.startswith("ValueError: CROSSENT_NUM_THREADS") and f'"{text}"' in last, last
+    assert _told(CROSSENT_NUM_THREADS="") == _told()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit on threads is Linux's")
+def test_where_no_thread_can_be_started_the_caller_works_alone() -> None:
+    code = """
+import resource, numpy, crossent
+x, t = numpy.ones((4096, 256), numpy.float32), numpy.zeros(4096, int)
+one = crossent.cross_entropy(x, t)
+crossent.set_num_threads(64)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (40 << 20), used + (40 << 20)))
+assert crossent.cross_entropy(x, t) == one
+print("same")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (0, "same\n"), run.stderr
+
+
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity"), reason="the system cannot tell the usable processors"
 )

@@ -165,7 +165,7 @@ def logsumexp(
     Parameters
     ----------
     x : array-like
-        Values of any shape, float16, bfloat16, float32 or float64.
+        Values of any shape, float16, bfloat16, float32 or float64. Integers and booleans are summed as float64.
     axis : int, tuple of int or None, default None
         The axes to sum over; None for all, as in NumPy's reductions.
     keepdims : bool, default False
@@ -181,7 +181,7 @@ def logsumexp(
     Raises
     ------
     TypeError
-        If `x` cannot be read as an array or has no floating dtype, or if `out` has another dtype.
+        If `x` cannot be read as an array of real numbers, or if `out` has another dtype.
     ValueError
         If an axis is given twice, or if `out` has another shape or cannot be written to.
     IndexError
