@@ -102,7 +102,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         if self.is_narrow() {
             self.pack(simd, range);
             let sums = &mut self.sums;
-            row_sums(simd, &self.packed, self.len, &sums.max, &mut sums.rest, &mut sums.ties);
+            row_sums(simd, &self.packed, self.len, &sums.max, &mut sums.others, &mut sums.ties);
         } else {
             let mut row = RowSum::EMPTY;
             let mut group = [RowSum::EMPTY; TILE];
@@ -131,7 +131,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             );
             for i in bits(counted) {
                 self.sums.max[i] = group[i].max;
-                self.sums.rest[i] = group[i].total();
+                self.sums.others[i] = group[i].total();
                 self.sums.ties[i] = group[i].ties;
             }
         }

@@ -85,18 +85,13 @@ pub(crate) fn term<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> R::V
     s.mul_add(q, s)
 }
 
-/// exp(`t_max`) 2^SCALE: the maximum's own term, in f64 whatever the row's type.
+/// exp(`t_max`): the maximum's own term, without the factor 2^SCALE and in f64 whatever the row's type.
 #[inline(always)]
 pub(crate) fn own_term<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [R64<S>; 2] {
-    let simd = m.token();
-    let scale = power_of_two(R::SCALE);
     let (m, n) = (R::widen::<S>(m - pivot.base), R::widen::<S>(pivot.n));
     halves(
         #[inline(always)]
-        |half| {
-            let q = f64::expm1(f64::reduce(m[half], n[half]));
-            (q + 1.0) * R64::splat(simd, scale)
-        },
+        |half| f64::expm1(f64::reduce(m[half], n[half])) + 1.0,
     )
 }
 
@@ -137,7 +132,7 @@ mod tests {
     #[inline(always)]
     fn terms<S: Simd, R: Real>(simd: S, m: R, xs: &[R]) -> Vec<f64> {
         let p = pivot::<S, R>(R::V::<S>::splat(simd, m));
-        let own = own_term::<S, R>(R::V::<S>::splat(simd, m), &p)[0].as_slice()[0];
+        let own = own_term::<S, R>(R::V::<S>::splat(simd, m), &p)[0].as_slice()[0] * power_of_two(R::SCALE);
         xs.iter().map(|&x| term::<S, R>(R::V::<S>::splat(simd, x), &p).as_slice()[0].to_f64() / own).collect()
     }
 

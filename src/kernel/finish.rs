@@ -1,8 +1,8 @@
 //! From the maximum and the sum of terms to what losses are made of, lanes across the rows.
 //!
 //! ```text
-//! rest = sum over all classes but one maximum of exp(x - max)
-//! log sum exp(x) = max + log1p(rest)
+//! own = exp(max) / 2^p,   others = sum over all classes but one maximum of exp(x) / 2^p
+//! log sum exp(x) = max + log((own + others) / own)
 //! ```
 
 use fearless_simd::f64x8;
@@ -10,8 +10,8 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::exp::{own_term, pivot};
-use super::log::log1p;
+use super::exp::{own_term, pivot, power_of_two};
+use super::log::log1p_ratio;
 use super::real::Real;
 
 /// What a tile's rows have come to.
@@ -19,23 +19,28 @@ use super::real::Real;
 pub(crate) struct TileSums<R> {
     /// The largest element.
     pub max: [R; TILE],
-    /// Before [`finish`] the sum of the terms of smaller elements, after it `rest`.
-    pub rest: [f64; TILE],
     /// How many other elements equal the largest.
     pub ties: [f64; TILE],
-    /// log1p(rest). For a row with a nan, with +inf or of nothing but -inf both are nan.
+    /// exp(max) / 2^p, from sqrt(1/2) to sqrt(2).
+    pub own: [f64; TILE],
+    /// Before [`finish`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
+    /// units of `own`.
+    pub others: [f64; TILE],
+    /// log1p(rest) with rest = others / own. For a row with a nan, with +inf or of nothing but -inf both are nan.
     pub log1p_rest: [f64; TILE],
 }
 
 impl<R: Real> TileSums<R> {
     pub(crate) fn new() -> Self {
-        TileSums { max: [R::ZERO; TILE], rest: [0.0; TILE], ties: [0.0; TILE], log1p_rest: [0.0; TILE] }
+        let zero = [0.0; TILE];
+        TileSums { max: [R::ZERO; TILE], ties: zero, own: zero, others: zero, log1p_rest: zero }
     }
 }
 
-/// Turns the sums of the first `rows` rows into `rest` and `log1p_rest`.
+/// Turns the sums of the first `rows` rows into `own`, `others` and `log1p_rest`.
 #[simd]
 pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize) {
+    let unit = f64x8::splat(simd, power_of_two(-R::SCALE));
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
         let own = own_term::<S, R>(m, &pivot::<S, R>(m));
@@ -43,10 +48,13 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
         let finite = R::widen(m * R::ZERO);
         for half in 0..R::HALVES {
             let at = lane + 8 * half..lane + 8 * half + 8;
-            let sum = f64x8::from_slice(simd, &sums.rest[at.clone()]);
-            let rest = sum / own[half] + (f64x8::from_slice(simd, &sums.ties[at.clone()]) + finite[half]);
-            rest.store_slice(&mut sums.rest[at.clone()]);
-            log1p(rest).store_slice(&mut sums.log1p_rest[at]);
+            let (own, finite) = (own[half], finite[half]);
+            let smaller = f64x8::from_slice(simd, &sums.others[at.clone()]);
+            let ties = f64x8::from_slice(simd, &sums.ties[at.clone()]);
+            let others = smaller.mul_add(unit, ties.mul_add(own, finite));
+            own.store_slice(&mut sums.own[at.clone()]);
+            others.store_slice(&mut sums.others[at.clone()]);
+            log1p_ratio(others, own, R::HALVES == 1).store_slice(&mut sums.log1p_rest[at]);
         }
     }
 }

@@ -8,11 +8,11 @@
 //! | `element` | the stored number (f16, bf16, f32, f64), loaded as and stored from a vector |
 //! | `real` | the number computed with (f32 or f64) and its vector of 512 bits |
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
-//! | `log` | `log1p` |
+//! | `log` | `log1p` of a quotient |
 //! | `sum` | running sums of terms, compensated in f64 |
 //! | `wide` | max and sum of exponentials of a long row, lanes across the classes |
 //! | `narrow` | the same for a tile of short rows, lanes across the rows |
-//! | `finish` | from max and sum to `log1p(rest)`, lanes across the rows |
+//! | `finish` | from max and sum to log sum exp, lanes across the rows |
 //! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
 //! | `output` | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
 //!

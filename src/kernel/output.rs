@@ -5,9 +5,9 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, own_term, parts, pivot, power_of_two, term};
+use super::exp::{Pivot, parts, pivot, power_of_two, term};
 use super::finish::TileSums;
-use super::log::log1p;
+use super::log::log1p_ratio;
 use super::real::Real;
 use super::{TILE, halves};
 
@@ -19,10 +19,17 @@ pub(crate) trait RowFunction: Copy + Send + Sync {
     type Row<S: Simd, R: Real>: Copy;
 
     /// From the maxima and the finished sums of as many rows as there are lanes.
-    fn row<S: Simd, R: Real>(max: R::V<S>, rest: [f64x8<S>; 2], log1p_rest: [f64x8<S>; 2])
-    -> Self::Row<S, R>;
+    fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R>;
     /// The function's value at x, to be stored as an `E`.
     fn apply<S: Simd, E: Element>(x: Vector<E, S>, row: &Self::Row<S, RealOf<E>>) -> Vector<E, S>;
+}
+
+/// [`TileSums`] in vectors.
+#[derive(Clone, Copy)]
+pub(crate) struct Sums<S: Simd> {
+    own: [f64x8<S>; 2],
+    others: [f64x8<S>; 2],
+    log1p_rest: [f64x8<S>; 2],
 }
 
 /// x - log sum exp(x), in f64, rounded once.
@@ -33,8 +40,8 @@ impl RowFunction for LogSoftmax {
     type Row<S: Simd, R: Real> = ([f64x8<S>; 2], [f64x8<S>; 2]);
 
     #[inline(always)]
-    fn row<S: Simd, R: Real>(max: R::V<S>, _: [f64x8<S>; 2], log1p_rest: [f64x8<S>; 2]) -> Self::Row<S, R> {
-        (R::widen(max), log1p_rest)
+    fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R> {
+        (R::widen(max), sums.log1p_rest)
     }
 
     #[inline(always)]
@@ -47,7 +54,7 @@ impl RowFunction for LogSoftmax {
     }
 }
 
-/// exp(x - log sum exp(x)) = 2^(n - p) (1 + q) c with c = 1 / (exp(`t_max`) (1 + rest)).
+/// exp(x - log sum exp(x)) = 2^(n - p) (1 + q) c with c = 1 / (own + others).
 ///
 /// c is kept in two parts, so that the only roundings of size are those of q and of the result.
 #[derive(Clone, Copy)]
@@ -57,17 +64,15 @@ impl RowFunction for Softmax {
     type Row<S: Simd, R: Real> = (Pivot<R::V<S>>, R::V<S>, R::V<S>);
 
     #[inline(always)]
-    fn row<S: Simd, R: Real>(max: R::V<S>, rest: [f64x8<S>; 2], _: [f64x8<S>; 2]) -> Self::Row<S, R> {
-        let p = pivot::<S, R>(max);
-        let own = own_term::<S, R>(max, &p);
-        let one = f64x8::splat(max.token(), power_of_two(R::SCALE));
+    fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R> {
+        let one = f64x8::splat(max.token(), 1.0);
         let c = halves(
             #[inline(always)]
-            |half| one / (own[half] * (rest[half] + 1.0)),
+            |half| one / (sums.own[half] + sums.others[half]),
         );
         let high = R::narrow(c);
         let rounded = R::widen(high);
-        (p, high, R::narrow([c[0] - rounded[0], c[1] - rounded[1]]))
+        (pivot::<S, R>(max), high, R::narrow([c[0] - rounded[0], c[1] - rounded[1]]))
     }
 
     #[inline(always)]
@@ -91,8 +96,7 @@ pub(crate) fn apply_to_row<S: Simd, E: Element, F: RowFunction>(
     let both = |value| [f64x8::splat(simd, value); 2];
     let row = F::row::<S, RealOf<E>>(
         Vector::<E, S>::splat(simd, sums.max[i]),
-        both(sums.rest[i]),
-        both(sums.log1p_rest[i]),
+        Sums { own: both(sums.own[i]), others: both(sums.others[i]), log1p_rest: both(sums.log1p_rest[i]) },
     );
     map(
         x,
@@ -123,7 +127,10 @@ pub(crate) fn apply_to_tile<S: Simd, E: Element, F: RowFunction>(
             )
         };
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
-        let row = F::row::<S, RealOf<E>>(max, load(&sums.rest), load(&sums.log1p_rest));
+        let row = F::row::<S, RealOf<E>>(
+            max,
+            Sums { own: load(&sums.own), others: load(&sums.others), log1p_rest: load(&sums.log1p_rest) },
+        );
         for class in packed.chunks_exact_mut(TILE) {
             let at = &mut class[lane..lane + lanes];
             F::apply::<S, E>(Vector::<E, S>::from_slice(simd, at), &row).store_slice(at);
@@ -134,7 +141,7 @@ pub(crate) fn apply_to_tile<S: Simd, E: Element, F: RowFunction>(
 /// log(1 / (1 + exp(-x))) = min(x, 0) - log1p(exp(-|x|)), in f64, rounded once.
 #[simd]
 pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) {
-    let zero = f64x8::splat(simd, 0.0);
+    let (zero, one) = (f64x8::splat(simd, 0.0), f64x8::splat(simd, 1.0));
     let p = pivot::<S, f64>(zero);
     let unit = power_of_two(-f64::SCALE);
     map(
@@ -149,7 +156,8 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
                 let x = wide[half];
                 let e = term::<S, f64>(-x.abs(), &p) * unit;
                 // A nan goes through the exponential, whatever the selection does with it.
-                result[half] = x.simd_lt(zero).select(x, zero) - log1p(e);
+                result[half] =
+                    x.simd_lt(zero).select(x, zero) - log1p_ratio(e, one, RealOf::<E>::HALVES == 1);
             }
             E::store(E::narrow(result), out);
         },

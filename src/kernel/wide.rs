@@ -13,7 +13,7 @@ use fearless_simd_macros::simd;
 
 use super::BLOCK;
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, exp_f64, own_term, pivot, scale_down, term};
+use super::exp::{Pivot, exp_f64, own_term, pivot, power_of_two, scale_down, term};
 use super::real::Real;
 use super::sum::Sum;
 
@@ -102,7 +102,7 @@ pub(crate) fn absorb<S: Simd, E: Element>(
 fn rescale<S: Simd, R: Real>(simd: S, row: RowSum<R>, new: R) -> f64 {
     let (old_v, new_v) = (R::V::<S>::splat(simd, row.max), R::V::<S>::splat(simd, new));
     let (old_p, new_p) = (pivot::<S, R>(old_v), pivot::<S, R>(new_v));
-    let own = |v, p: &Pivot<R::V<S>>| own_term::<S, R>(v, p)[0].as_slice()[0];
+    let own = |v, p: &Pivot<R::V<S>>| own_term::<S, R>(v, p)[0].as_slice()[0] * power_of_two(R::SCALE);
     let total = row.total() + (row.ties + 1.0) * own(old_v, &old_p);
     let (old_base, new_base) = (old_p.base.as_slice()[0], new_p.base.as_slice()[0]);
     if old_base == R::ZERO && new_base == R::ZERO {
