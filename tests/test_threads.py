@@ -127,7 +127,8 @@ def test_a_variable_that_is_no_number_of_threads_is_named() -> None:
         run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
         assert run.returncode == 1
         last = run.stderr.splitlines()[-1]
-        assert last.startswith("ValueError: CROSSENT_NUM_THREADS") and f'"{text}"' in last, last
+        assert last.startswith("ValueError: CROSSENT_NUM_THREADS")
+        assert f'"{text}"' in last
     assert _told(CROSSENT_NUM_THREADS="") == _told()
 
 
