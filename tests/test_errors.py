@@ -305,9 +305,9 @@ def test_an_axis_must_exist(function: str) -> None:
     for axis in (2, -3, 5, 2**70, -(2**70)):
         with pytest.raises(IndexError, match="axis"):
             call(X, axis)
-    for wrong in (True, 1.0, "1", b"\0"):
+    for no_integer in (True, 1.0, "1", b"\0"):
         with pytest.raises(TypeError, match="axis"):
-            call(X, wrong)
+            call(X, no_integer)
     with pytest.raises((IndexError, OverflowError)):
         call(X, 2**70)
     for wrong in (1.0, "0", [None]):
