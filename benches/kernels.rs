@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::num::NonZero;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use crossent::{Context, CrossEntropy, Reduction, Target, log_softmax, logsumexp, softmax};
+use crossent::{Call, ClassLoss, Context, CrossEntropy, Reduction, Target, log_softmax, logsumexp, softmax};
 use ndarray::{Array, ArrayD, IxDyn};
 
 /// Numbers like logits, from a linear congruential generator.
@@ -23,11 +23,12 @@ fn benches(c: &mut Criterion) {
         let rows: Vec<usize> = shape.iter().enumerate().filter(|(i, _)| *i != 1).map(|(_, n)| *n).collect();
         let target = Array::from_shape_fn(IxDyn(&rows), |i| i[0] as i64 % shape[1] as i64);
         let target = Target::I64(target.view());
-        let loss = CrossEntropy { context: one, ..CrossEntropy::default() };
+        let loss = CrossEntropy::default();
+        let call = Call { mask: None, context: one };
         let mut group = c.benchmark_group(format!("{shape:?}"));
         group.throughput(Throughput::Elements(x.len() as u64));
         group.bench_function("cross_entropy", |b| {
-            b.iter(|| loss.total(black_box(x.view()), &target).unwrap().reduce(Reduction::Mean));
+            b.iter(|| loss.total(black_box(&x.view()), &target, &call).unwrap().reduce(Reduction::Mean));
         });
         let mut per_row = ArrayD::<f32>::zeros(IxDyn(&rows));
         group.bench_function("logsumexp", |b| {

@@ -13,12 +13,12 @@
 //! ```
 //!
 //! ```
-//! use crossent::{CrossEntropy, Reduction, Target};
+//! use crossent::{Call, ClassLoss, CrossEntropy, Reduction, Target};
 //! use ndarray::array;
 //!
 //! let logits = array![[0.0500_f32, -0.6461, 0.9130, -0.0553], [-0.3201, 1.5033, 0.2070, 1.8456]].into_dyn();
 //! let classes = array![0_i64, 0].into_dyn();
-//! let loss = CrossEntropy::default().total(logits.view(), &Target::I64(classes.view()))?;
+//! let loss = CrossEntropy::default().total(&logits.view(), &Target::I64(classes.view()), &Call::default())?;
 //! assert_eq!(format!("{:.4}", loss.reduce(Reduction::Mean)), "2.2152");
 //! # Ok::<(), crossent::Error>(())
 //! ```
@@ -43,6 +43,7 @@ pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
 pub use kernel::element::Element;
 pub use loss::cross_entropy::CrossEntropy;
 pub use loss::nll_loss::NllLoss;
+pub use loss::{Call, ClassLoss, LossesMut};
 pub use options::Reduction;
 pub use parallel::{Context, num_threads, set_num_threads};
 pub use reduce::Total;

@@ -209,6 +209,18 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         unsafe { *self.start.offset(offset + class as isize * self.layout.class_stride) = value }
     }
 
+    /// Writes one number to all classes of a row.
+    ///
+    /// # Safety
+    /// No other thread may touch the row.
+    #[inline(always)]
+    pub(crate) unsafe fn fill(&self, offset: isize, value: E) {
+        for class in 0..self.layout.classes {
+            // SAFETY: see above.
+            unsafe { self.set(offset, class, value) };
+        }
+    }
+
     /// Writes one number to each row of `range`, of an array that has one class; `value(i)` is that of the i-th.
     ///
     /// # Safety

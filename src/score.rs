@@ -5,7 +5,7 @@ use fearless_simd::dispatch;
 use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
-use crate::loss::input_rows;
+use crate::loss::{Input, input_rows};
 use crate::parallel::{Context, for_each_range};
 use crate::rows::View;
 use crate::targets::{OutOfRange, Target, Targets};
@@ -33,11 +33,11 @@ pub fn score_rows<E: Element>(
     axis: isize,
     context: Context<'_>,
 ) -> Result<RowScores, Error> {
-    let (rows, axis) = input_rows(&logits, Some(axis))?;
+    let Input { rows, shape, axis } = input_rows(&logits, Some(axis))?;
     if target.is_floating() {
         return Err(Error::ProbabilitiesNotSupported);
     }
-    let Targets::Indices(labels) = Targets::new(target, logits.shape(), axis, ignore_index, None)? else {
+    let Targets::Indices(labels) = Targets::new(target, &shape, axis, ignore_index, None)? else {
         return Err(Error::ProbabilitiesNotSupported);
     };
     let level = isa::selected()?;

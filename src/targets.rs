@@ -7,8 +7,12 @@ use half::{bf16, f16};
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
+use crate::loss::TileLosses;
+use crate::options::ClassWeights;
 use crate::parallel::{Context, for_each_range};
+use crate::reduce::{GrainSum, Total};
 use crate::rows::{Rows, View, row_shape, unravel};
+use crate::tiles::bits;
 
 /// Class indices or class probabilities, as the caller holds them.
 #[derive(Clone, Debug)]
@@ -167,10 +171,6 @@ impl Labels<'_> {
         self.tile(0..rows.min(self.shape.iter().product())).map_or(0, |tile| tile.counted)
     }
 
-    pub(crate) fn classes(&self) -> usize {
-        self.classes
-    }
-
     /// The class indices of the rows of `range`. What int64 cannot hold becomes a number that is neither a class
     /// nor ignored.
     #[inline(always)]
@@ -233,6 +233,25 @@ impl Labels<'_> {
         if fits.into_iter().all(|fits| fits) { Ok(()) } else { Err(self.first_out_of_range()) }
     }
 
+    /// The sum of the weights of the rows that count.
+    pub(crate) fn divisor(&self, weight: ClassWeights<'_>, context: Context<'_>) -> Result<f64, Error> {
+        let weighted = weight.as_slice().is_some();
+        let sums = for_each_range(context, self.shape.iter().product(), 1, TileLosses::new, |tile, rows| {
+            let mut sum = GrainSum::default();
+            for first in rows.clone().step_by(TILE) {
+                let labels = self.tile(first..(first + TILE).min(rows.end))?;
+                tile.begin(labels.counted, weighted);
+                if weighted {
+                    bits(labels.counted).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));
+                }
+                sum.add(tile);
+            }
+            Ok(sum)
+        })?;
+        let sums: Result<Vec<_>, OutOfRange> = sums.into_iter().collect();
+        Ok(Total::of(&sums.map_err(|OutOfRange| self.first_out_of_range())?).weight)
+    }
+
     /// The error that names the first row whose target is out of range.
     pub(crate) fn first_out_of_range(&self) -> Error {
         let rows: usize = self.shape.iter().product();
@@ -284,6 +303,21 @@ impl Probabilities<'_> {
     /// A bit for each row of `range` that counts.
     pub(crate) fn counted(&self, range: Range<usize>) -> u64 {
         mask_bits(self.mask.as_ref(), range)
+    }
+
+    /// How many rows count.
+    pub(crate) fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
+        let counts = for_each_range(
+            context,
+            self.rows,
+            1,
+            || (),
+            |(), rows| {
+                let tiles = rows.clone().step_by(TILE).map(|first| first..(first + TILE).min(rows.end));
+                tiles.map(|tile| f64::from(self.counted(tile).count_ones())).sum::<f64>()
+            },
+        )?;
+        Ok(counts.into_iter().sum())
     }
 
     /// The probabilities of a stretch of one row's classes.

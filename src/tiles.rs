@@ -14,10 +14,12 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use crate::kernel::element::{Element, Lanes, RealOf, Vector};
-use crate::kernel::finish::{TileSums, finish};
+use crate::kernel::finish::{TileSums, finish, miss};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
 use crate::kernel::narrow::{Maxima, pack_class, prefetch_tile, row_maxima, row_sums};
-use crate::kernel::output::{RowFunction, apply_to_row, apply_to_tile};
+use crate::kernel::output::{
+    RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
+};
 use crate::kernel::real::Real;
 use crate::kernel::wide::{RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
@@ -51,6 +53,30 @@ pub(crate) struct Tiles<'r, E: Element> {
 pub(crate) struct WeightedGaps {
     pub gaps: [f64; TILE],
     pub totals: [f64; TILE],
+}
+
+/// The gradient of a tile's rows: scale softmax(x) - factor q, but `value` at a class.
+pub(crate) struct TileGradient<'t, Fill> {
+    /// For each row what its softmax is multiplied by.
+    pub scale: &'t [f64; TILE],
+    /// The target's entry, better known than the difference would be.
+    pub entry: Option<(&'t [usize; TILE], &'t [f64; TILE])>,
+    /// The factor, and what gives the q of a stretch of a row's classes.
+    pub q: Option<(&'t [f64; TILE], Fill)>,
+}
+
+/// The q of the counted rows, packed as the logits are.
+fn packed_q(classes: usize, counted: u64, mut fill: impl FnMut(usize, Range<usize>, &mut [f64])) -> Vec<f64> {
+    let mut packed = vec![0.0; classes * TILE];
+    let mut q = [0.0; NARROW];
+    for i in bits(counted) {
+        let q = &mut q[..classes];
+        fill(i, 0..classes, q);
+        for (c, q) in q.iter().enumerate() {
+            packed[c * TILE + i] = *q;
+        }
+    }
+    packed
 }
 
 /// The rows whose bits are set.
@@ -237,14 +263,10 @@ impl<'r, E: Element> Tiles<'r, E> {
         let (mut gaps, mut totals) = ([0.0; TILE], [0.0; TILE]);
         let mut q = [0.0; BLOCK];
         if self.is_narrow() {
-            let classes = self.rows.layout.classes;
-            let mut packed = vec![0.0; classes * TILE];
-            for i in bits(counted) {
-                let q = &mut q[..classes];
-                fill(i, 0..classes, q);
-                for (c, q) in q.iter().enumerate() {
-                    packed[c * TILE + i] = *q;
-                    totals[i] += *q;
+            let packed = packed_q(self.rows.layout.classes, counted, fill);
+            for q in packed.chunks_exact(TILE) {
+                for (total, q) in totals.iter_mut().zip(q) {
+                    *total += q;
                 }
             }
             tile_gap(simd, &self.packed, TileWeights::Entry(&packed), self.len, &self.sums.max, &mut gaps);
@@ -267,6 +289,12 @@ impl<'r, E: Element> Tiles<'r, E> {
         WeightedGaps { gaps, totals }
     }
 
+    /// 1 - p of the target of each row, from the -log p that [`Self::nll`] gave.
+    #[inline(always)]
+    pub(crate) fn miss<S: Simd>(&self, simd: S, nll: &[f64; TILE]) -> [f64; TILE] {
+        miss(simd, &self.sums, nll, self.len)
+    }
+
     /// Writes a function of every element of the tile to `out`, which may be the input itself.
     #[inline(always)]
     pub(crate) fn write<S: Simd, F: RowFunction>(
@@ -280,6 +308,106 @@ impl<'r, E: Element> Tiles<'r, E> {
             self.unpack(simd, range, out);
             return;
         }
+        self.write_blocks(
+            range,
+            all(self.len),
+            out,
+            #[inline(always)]
+            |sums, i, _, block, result| apply_to_row::<S, E, F>(simd, block, sums, i, result),
+        );
+    }
+
+    /// Writes the gradient of every counted row to `out`, which may be the input itself; 0 to the other rows, which are not
+    /// read but for those packed with counted neighbours.
+    #[inline(always)]
+    pub(crate) fn write_gradient<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        counted: u64,
+        gradient: TileGradient<'_, impl FnMut(usize, Range<usize>, &mut [f64])>,
+        out: &RowsMut<'_, E>,
+    ) {
+        let TileGradient { scale, entry, q } = gradient;
+        let classes = self.rows.layout.classes;
+        self.sums.scale = *scale;
+        if self.is_narrow() {
+            match q {
+                None => apply_to_tile::<S, E, Softmax>(simd, &mut self.packed, &self.sums, self.len),
+                Some((factor, fill)) => {
+                    let packed = packed_q(classes, counted, fill);
+                    gradient_of_tile::<S, E>(simd, &mut self.packed, &packed, factor, &self.sums, self.len);
+                }
+            }
+            for i in 0..self.len {
+                if counted >> i & 1 == 0 {
+                    for class in self.packed.chunks_exact_mut(TILE) {
+                        class[i] = RealOf::<E>::ZERO;
+                    }
+                } else if let Some((class, value)) = entry {
+                    self.packed[class[i] * TILE + i] = E::near(value[i]);
+                }
+            }
+            self.unpack(simd, range, out);
+            return;
+        }
+        match q {
+            None => self.write_blocks(
+                range.clone(),
+                counted,
+                out,
+                #[inline(always)]
+                |sums, i, _, block, result| apply_to_row::<S, E, Softmax>(simd, block, sums, i, result),
+            ),
+            Some((factor, mut fill)) => {
+                let mut q = [0.0; BLOCK];
+                self.write_blocks(
+                    range.clone(),
+                    counted,
+                    out,
+                    #[inline(always)]
+                    |sums, i, start, block, result| {
+                        let q = &mut q[..block.len()];
+                        fill(i, start..start + block.len(), q);
+                        gradient_of_row(simd, block, q, factor[i], sums, i, result);
+                    },
+                );
+            }
+        }
+        let mut to = [0; TILE];
+        locate(&out.layout, range, &mut to);
+        for i in 0..self.len {
+            // SAFETY: the rows of a tile belong to one thread.
+            unsafe {
+                if counted >> i & 1 == 0 {
+                    out.fill(to[i], E::from_f64(0.0));
+                } else if let Some((class, value)) = entry {
+                    out.set(to[i], class[i], E::from_f64(value[i]));
+                }
+            }
+        }
+    }
+
+    /// Writes a gradient of 0 to the rows of `range`.
+    #[inline(always)]
+    pub(crate) fn write_zeros(range: Range<usize>, out: &RowsMut<'_, E>) {
+        let mut to = [0; TILE];
+        locate(&out.layout, range.clone(), &mut to);
+        for offset in &to[..range.len()] {
+            // SAFETY: the rows of a tile belong to one thread.
+            unsafe { out.fill(*offset, E::from_f64(0.0)) };
+        }
+    }
+
+    /// Hands every block of the counted rows to `f`, and writes what comes back to `out`.
+    #[inline(always)]
+    fn write_blocks(
+        &mut self,
+        range: Range<usize>,
+        counted: u64,
+        out: &RowsMut<'_, E>,
+        mut f: impl FnMut(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [E]),
+    ) {
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
         let sums = &self.sums;
@@ -299,11 +427,11 @@ impl<'r, E: Element> Tiles<'r, E> {
         };
         if self.rows.layout.contiguous() {
             let classes = self.rows.layout.classes;
-            for i in 0..self.len {
+            for i in bits(counted) {
                 for start in (0..classes).step_by(BLOCK) {
                     let block = self.rows.classes_of(self.offsets[i], start..(start + BLOCK).min(classes));
                     let result = &mut result[..block.len()];
-                    apply_to_row::<S, E, F>(simd, block, sums, i, result);
+                    f(sums, i, start, block, result);
                     put(i, start, result);
                 }
             }
@@ -313,11 +441,11 @@ impl<'r, E: Element> Tiles<'r, E> {
             &self.rows,
             &self.offsets,
             &mut self.gathered,
-            all(self.len),
+            counted,
             #[inline(always)]
             |i, start, block, _| {
                 let result = &mut result[..block.len()];
-                apply_to_row::<S, E, F>(simd, block, sums, i, result);
+                f(sums, i, start, block, result);
                 put(i, start, result);
             },
         );

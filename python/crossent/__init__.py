@@ -2,6 +2,7 @@
 
 from crossent._core import __version__
 from crossent.exceptions import LikelyMistakeWarning
+from crossent.gradients import cross_entropy_and_grad, nll_loss_and_grad
 from crossent.losses import cross_entropy, nll_loss
 from crossent.rows import log_sigmoid, log_softmax, logsumexp, softmax
 from crossent.settings import get_num_threads, set_num_threads, show_versions
@@ -10,11 +11,13 @@ __all__ = [
     "LikelyMistakeWarning",
     "__version__",
     "cross_entropy",
+    "cross_entropy_and_grad",
     "get_num_threads",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "nll_loss",
+    "nll_loss_and_grad",
     "set_num_threads",
     "show_versions",
     "softmax",

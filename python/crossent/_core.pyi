@@ -11,11 +11,13 @@ __all__ = [
     "__version__",
     "build_info",
     "cross_entropy",
+    "cross_entropy_and_grad",
     "get_num_threads",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "nll_loss",
+    "nll_loss_and_grad",
     "score_rows",
     "set_num_threads",
     "softmax",
@@ -44,6 +46,21 @@ def cross_entropy(
     out: NDArray[Any] | None,
     /,
 ) -> Any: ...
+def cross_entropy_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+    axis: int | None,
+    where: ArrayInput | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
 def nll_loss(
     input: ArrayInput,
     target: ArrayInput,
@@ -56,6 +73,20 @@ def nll_loss(
     out: NDArray[Any] | None,
     /,
 ) -> Any: ...
+def nll_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    ignore_index: int,
+    reduction: str,
+    axis: int | None,
+    where: ArrayInput | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
 def log_softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def log_sigmoid(x: ArrayInput, out: NDArray[Any] | None, /) -> NDArray[Any]: ...

@@ -41,6 +41,11 @@ pub(crate) trait Lanes: Sized {
     fn to_real(self) -> Self::Real;
     /// One element, rounded to nearest even.
     fn from_real(x: Self::Real) -> Self;
+    /// A number that [`Self::from_real`] makes the element nearest to x.
+    #[inline(always)]
+    fn near(x: f64) -> Self::Real {
+        Self::Real::from_f64(x)
+    }
 }
 
 /// The kernels' number of an element type.
@@ -176,6 +181,11 @@ impl Lanes for bf16 {
     fn from_real(x: f32) -> bf16 {
         bf16::from_f32(x)
     }
+
+    #[inline(always)]
+    fn near(x: f64) -> f32 {
+        to_odd(x)
+    }
 }
 
 impl Element for f16 {
@@ -256,6 +266,11 @@ impl Lanes for f16 {
     #[inline(always)]
     fn from_real(x: f32) -> f16 {
         f16::from_f32_const(x)
+    }
+
+    #[inline(always)]
+    fn near(x: f64) -> f32 {
+        to_odd(x)
     }
 }
 

@@ -10,7 +10,7 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::exp::{own_term, pivot, power_of_two};
+use super::exp::{exp_f64, own_term, pivot, power_of_two};
 use super::log::log1p_ratio;
 use super::real::Real;
 
@@ -26,6 +26,8 @@ pub(crate) struct TileSums<R> {
     /// Before [`finish`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
     /// units of `own`.
     pub others: [f64; TILE],
+    /// What softmax is multiplied by: 1, or a gradient's factor.
+    pub scale: [f64; TILE],
     /// log1p(rest) with rest = others / own. For a row with a nan, with +inf or of nothing but -inf both are nan.
     pub log1p_rest: [f64; TILE],
 }
@@ -33,7 +35,14 @@ pub(crate) struct TileSums<R> {
 impl<R: Real> TileSums<R> {
     pub(crate) fn new() -> Self {
         let zero = [0.0; TILE];
-        TileSums { max: [R::ZERO; TILE], ties: zero, own: zero, others: zero, log1p_rest: zero }
+        TileSums {
+            max: [R::ZERO; TILE],
+            ties: zero,
+            own: zero,
+            others: zero,
+            scale: [1.0; TILE],
+            log1p_rest: zero,
+        }
     }
 }
 
@@ -57,4 +66,27 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
             log1p_ratio(others, own, R::HALVES == 1).store_slice(&mut sums.log1p_rest[at]);
         }
     }
+}
+
+/// 1 - p of the target for each of the first `rows` rows, from the target's -log p, without cancellation: where the target
+/// is a largest class, it is the others' share.
+#[simd]
+pub(crate) fn miss<S: Simd, R: Real>(
+    simd: S,
+    sums: &TileSums<R>,
+    nll: &[f64; TILE],
+    rows: usize,
+) -> [f64; TILE] {
+    let c = |value| f64x8::splat(simd, value);
+    let mut miss = [0.0; TILE];
+    for lane in (0..rows).step_by(8) {
+        let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
+        let (nll, own, others) = (load(nll), load(&sums.own), load(&sums.others));
+        let share = others / (own + others);
+        // Beyond 700, p is 0 beside 1.
+        let p = exp_f64(c(0.0) - nll.simd_gt(c(700.0)).select(c(700.0), nll));
+        let is_max = nll.simd_le(load(&sums.log1p_rest));
+        is_max.select(share, c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
+    }
+    miss
 }

@@ -29,7 +29,42 @@ pub(crate) trait RowFunction: Copy + Send + Sync {
 pub(crate) struct Sums<S: Simd> {
     own: [f64x8<S>; 2],
     others: [f64x8<S>; 2],
+    scale: [f64x8<S>; 2],
     log1p_rest: [f64x8<S>; 2],
+}
+
+impl<S: Simd> Sums<S> {
+    /// Those of row i, in all lanes.
+    #[inline(always)]
+    fn of_row<R>(simd: S, sums: &TileSums<R>, i: usize) -> Self {
+        let both = |from: &[f64; TILE]| [f64x8::splat(simd, from[i]); 2];
+        Sums {
+            own: both(&sums.own),
+            others: both(&sums.others),
+            scale: both(&sums.scale),
+            log1p_rest: both(&sums.log1p_rest),
+        }
+    }
+
+    /// Those of the rows from `lane` on, one in each lane.
+    #[inline(always)]
+    fn of_lanes<R: Real>(simd: S, sums: &TileSums<R>, lane: usize) -> Self {
+        let load = |from: &[f64; TILE]| {
+            halves(
+                #[inline(always)]
+                |half| {
+                    let at = lane + 8 * (half % R::HALVES);
+                    f64x8::from_slice(simd, &from[at..at + 8])
+                },
+            )
+        };
+        Sums {
+            own: load(&sums.own),
+            others: load(&sums.others),
+            scale: load(&sums.scale),
+            log1p_rest: load(&sums.log1p_rest),
+        }
+    }
 }
 
 /// x - log sum exp(x), in f64, rounded once.
@@ -54,7 +89,7 @@ impl RowFunction for LogSoftmax {
     }
 }
 
-/// exp(x - log sum exp(x)) = 2^(n - p) (1 + q) c with c = 1 / (own + others).
+/// exp(x - log sum exp(x)) times the row's scale: 2^(n - p) (1 + q) c with c = scale / (own + others).
 ///
 /// c is kept in two parts, so that the only roundings of size are those of q and of the result.
 #[derive(Clone, Copy)]
@@ -65,10 +100,9 @@ impl RowFunction for Softmax {
 
     #[inline(always)]
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R> {
-        let one = f64x8::splat(max.token(), 1.0);
         let c = halves(
             #[inline(always)]
-            |half| one / (sums.own[half] + sums.others[half]),
+            |half| sums.scale[half] / (sums.own[half] + sums.others[half]),
         );
         let high = R::narrow(c);
         let rounded = R::widen(high);
@@ -93,11 +127,8 @@ pub(crate) fn apply_to_row<S: Simd, E: Element, F: RowFunction>(
     out: &mut [E],
 ) {
     let lanes = RealOf::<E>::LANES;
-    let both = |value| [f64x8::splat(simd, value); 2];
-    let row = F::row::<S, RealOf<E>>(
-        Vector::<E, S>::splat(simd, sums.max[i]),
-        Sums { own: both(sums.own[i]), others: both(sums.others[i]), log1p_rest: both(sums.log1p_rest[i]) },
-    );
+    let max = Vector::<E, S>::splat(simd, sums.max[i]);
+    let row = F::row::<S, RealOf<E>>(max, Sums::of_row(simd, sums, i));
     map(
         x,
         out,
@@ -117,25 +148,81 @@ pub(crate) fn apply_to_tile<S: Simd, E: Element, F: RowFunction>(
 ) {
     let lanes = RealOf::<E>::LANES;
     for lane in (0..rows).step_by(lanes) {
-        let load = |from: &[f64; TILE]| {
-            halves(
-                #[inline(always)]
-                |half| {
-                    let at = lane + 8 * (half % RealOf::<E>::HALVES);
-                    f64x8::from_slice(simd, &from[at..at + 8])
-                },
-            )
-        };
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
-        let row = F::row::<S, RealOf<E>>(
-            max,
-            Sums { own: load(&sums.own), others: load(&sums.others), log1p_rest: load(&sums.log1p_rest) },
-        );
+        let row = F::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
         for class in packed.chunks_exact_mut(TILE) {
             let at = &mut class[lane..lane + lanes];
             F::apply::<S, E>(Vector::<E, S>::from_slice(simd, at), &row).store_slice(at);
         }
     }
+}
+
+/// scale softmax(x) - factor q for a stretch of one row.
+#[simd]
+pub(crate) fn gradient_of_row<S: Simd, E: Element>(
+    simd: S,
+    x: &[E],
+    q: &[f64],
+    factor: f64,
+    sums: &TileSums<RealOf<E>>,
+    i: usize,
+    out: &mut [E],
+) {
+    let lanes = RealOf::<E>::LANES;
+    let max = Vector::<E, S>::splat(simd, sums.max[i]);
+    let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_row(simd, sums, i));
+    let factor = f64x8::splat(simd, factor);
+    let mut at = 0;
+    map(
+        x,
+        out,
+        lanes,
+        #[inline(always)]
+        |x, out| {
+            let p = RealOf::<E>::widen(Softmax::apply::<S, E>(E::load(simd, x), &row));
+            let mut padded = [0.0; 16];
+            let left = &q[at..(at + lanes).min(q.len())];
+            padded[..left.len()].copy_from_slice(left);
+            at += lanes;
+            E::store(E::narrow(less(p, factor, &padded, RealOf::<E>::HALVES)), out);
+        },
+    );
+}
+
+/// scale softmax(x) - factor q for a packed tile, in place; `q` is packed as the logits are.
+#[simd]
+pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
+    simd: S,
+    packed: &mut [RealOf<E>],
+    q: &[f64],
+    factor: &[f64; TILE],
+    sums: &TileSums<RealOf<E>>,
+    rows: usize,
+) {
+    let lanes = RealOf::<E>::LANES;
+    for lane in (0..rows).step_by(lanes) {
+        let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
+        let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
+        for (x, q) in packed.chunks_exact_mut(TILE).zip(q.chunks_exact(TILE)) {
+            let x = &mut x[lane..lane + lanes];
+            let mut p = RealOf::<E>::widen(Softmax::apply::<S, E>(Vector::<E, S>::from_slice(simd, x), &row));
+            for half in 0..RealOf::<E>::HALVES {
+                let at = lane + 8 * half..lane + 8 * half + 8;
+                let factor = f64x8::from_slice(simd, &factor[at.clone()]);
+                p[half] -= factor * f64x8::from_slice(simd, &q[at]);
+            }
+            E::narrow(p).store_slice(x);
+        }
+    }
+}
+
+/// p - factor q.
+#[inline(always)]
+fn less<S: Simd>(mut p: [f64x8<S>; 2], factor: f64x8<S>, q: &[f64; 16], halves: usize) -> [f64x8<S>; 2] {
+    for half in 0..halves {
+        p[half] -= factor * f64x8::from_slice(factor.token(), &q[8 * half..8 * half + 8]);
+    }
+    p
 }
 
 /// log(1 / (1 + exp(-x))) = min(x, 0) - log1p(exp(-|x|)), in f64, rounded once.

@@ -19,20 +19,21 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
+use super::gradient::Gradient;
 use super::mistakes::{self, Mistake};
-use super::{RowLoss, TileLosses, each_row, input_rows, total};
+use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
 use crate::error::{Error, filled};
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::options::{ClassWeights, LabelSmoothing, weighted};
 use crate::parallel::Context;
 use crate::reduce::Total;
-use crate::rows::{Rows, View, ViewMut, row_shape};
-use crate::targets::{OutOfRange, Target, Targets};
-use crate::tiles::{Tiles, WeightedGaps, bits};
+use crate::rows::Rows;
+use crate::targets::{OutOfRange, Probabilities, Target, Targets, TileLabels};
+use crate::tiles::{TileGradient, Tiles, WeightedGaps, bits};
 
 /// Cross-entropy and its options; the defaults are torch's.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub struct CrossEntropy<'a> {
     /// One weight for each class.
     pub weight: Option<&'a [f64]>,
@@ -42,75 +43,29 @@ pub struct CrossEntropy<'a> {
     pub label_smoothing: f64,
     /// The class axis; 1 by default, 0 for a one-dimensional input.
     pub axis: Option<isize>,
-    /// A mask of the target's rows: 0 leaves a row out.
-    pub mask: Option<View<'a, u8>>,
-    /// Threads and interrupts.
-    pub context: Context<'a>,
 }
 
 impl Default for CrossEntropy<'_> {
     fn default() -> Self {
-        CrossEntropy {
-            weight: None,
-            ignore_index: -100,
-            label_smoothing: 0.0,
-            axis: None,
-            mask: None,
-            context: Context::default(),
-        }
+        CrossEntropy { weight: None, ignore_index: -100, label_smoothing: 0.0, axis: None }
     }
 }
 
-impl CrossEntropy<'_> {
-    /// What the input seems to be instead of logits, by a look at its first rows.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn likely_mistake<E: Element>(
-        &self,
-        input: &View<'_, E>,
-        target: &Target<'_>,
-    ) -> Result<Option<Mistake>, Error> {
-        let work = self.work(input, target)?;
-        Ok(mistakes::in_logits(&work.rows, work.targets.first_counted(mistakes::FIRST)))
-    }
+impl ClassLoss for CrossEntropy<'_> {}
 
-    /// The sum of the losses of all rows, and what a mean divides by.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn total<E: Element>(&self, input: View<'_, E>, target: &Target<'_>) -> Result<Total, Error> {
-        let mut total = total(&self.work(&input, target)?, self.context)?;
-        // torch divides the two terms of a smoothed loss one by one, and 0 / 0 in the first decides.
-        if self.label_smoothing > 0.0 && total.weight == 0.0 {
-            total.weight = f64::NAN;
-        }
-        Ok(total)
-    }
-
-    /// The loss of each row, in nats; ignored rows get 0. `out` has the shape of class indices.
-    ///
-    /// # Errors
-    /// See [`Error`]; `out` is untouched then, unless the call was interrupted.
-    pub fn each_row<E: Element, O: Element>(
-        &self,
-        input: View<'_, E>,
-        target: &Target<'_>,
-        out: ViewMut<'_, O>,
-    ) -> Result<(), Error> {
-        let work = self.work(&input, target)?;
-        each_row(&work, &row_shape(input.shape(), work.axis), self.context, out)
+impl Prepare for CrossEntropy<'_> {
+    fn axis(&self) -> Option<isize> {
+        self.axis
     }
 
     fn work<'w, E: Element>(
         &'w self,
-        input: &'w View<'_, E>,
+        input: Input<'w, E>,
         target: &'w Target<'_>,
-    ) -> Result<Work<'w, E>, Error> {
-        let (rows, axis) = input_rows(input, self.axis)?;
-        let classes = rows.layout.classes;
+        call: &'w Call<'_>,
+    ) -> Result<impl RowLoss<'w, E>, Error> {
+        let classes = input.rows.layout.classes;
         Ok(Work {
-            axis,
             weight: ClassWeights::new(self.weight, classes)?,
             smoothing: LabelSmoothing::new(self.label_smoothing)?.get(),
             ones: if self.label_smoothing > 0.0 && self.weight.is_none() {
@@ -118,8 +73,9 @@ impl CrossEntropy<'_> {
             } else {
                 Vec::new()
             },
-            targets: Targets::new(target, input.shape(), axis, self.ignore_index, self.mask.as_ref())?,
-            rows,
+            targets: Targets::new(target, &input.shape, input.axis, self.ignore_index, call.mask.as_ref())?,
+            rows: input.rows,
+            gradient: None,
         })
     }
 }
@@ -127,12 +83,12 @@ impl CrossEntropy<'_> {
 /// A checked call.
 struct Work<'a, E> {
     rows: Rows<'a, E>,
-    axis: usize,
     targets: Targets<'a>,
     weight: ClassWeights<'a>,
     smoothing: f64,
     /// The weights of a smoothed loss that has none.
     ones: Vec<f64>,
+    gradient: Option<Gradient<'a, E>>,
 }
 
 impl<E: Element> Work<'_, E> {
@@ -144,70 +100,139 @@ impl<E: Element> Work<'_, E> {
         rows: Range<usize>,
         losses: &mut TileLosses,
     ) -> Result<(), OutOfRange> {
-        let smoothing = self.smoothing;
         match &self.targets {
             Targets::Indices(labels) => {
                 let tile = labels.tile(rows.clone())?;
-                losses.begin(tile.counted, self.weight.as_slice().is_some());
-                tiles.sum(simd, rows, tile.counted);
-                let nll = tiles.nll(&tile.class, tile.counted);
-                if smoothing == 0.0 && !losses.weighted {
-                    for i in 0..TILE {
-                        losses.loss[i] = if tile.counted >> i & 1 == 1 { nll[i] } else { 0.0 };
-                    }
-                    return Ok(());
-                }
-                for i in bits(tile.counted) {
-                    losses.weight[i] = self.weight.of(tile.class[i]);
-                    losses.loss[i] = weighted((1.0 - smoothing) * losses.weight[i], nll[i]);
-                }
-                if smoothing > 0.0 {
-                    let q = self.weight.as_slice().unwrap_or(&self.ones);
-                    let spread: f64 = q.iter().sum();
-                    let gaps = tiles.gaps(simd, tile.counted, q);
-                    let share = smoothing / labels.classes() as f64;
-                    for i in bits(tile.counted) {
-                        losses.loss[i] += share * (gaps[i] + weighted(spread, tiles.log1p_rest(i)));
-                    }
-                }
-                Ok(())
+                self.indices(simd, tiles, rows, &tile, losses);
             }
             Targets::Probabilities(probabilities) => {
-                losses.begin(probabilities.counted(rows.clone()), false);
-                let first = rows.start;
-                tiles.sum(simd, rows, losses.counted);
-                let uniform = smoothing / self.rows.layout.classes as f64;
-                let WeightedGaps { gaps, totals } = tiles.gaps_of(
-                    simd,
-                    losses.counted,
-                    #[inline(always)]
-                    |i, classes, q: &mut [f64]| {
-                        probabilities.read(first + i, classes.clone(), q);
-                        if smoothing > 0.0 {
-                            for q in &mut *q {
-                                *q = *q * (1.0 - smoothing) + uniform;
-                            }
-                        }
-                        if let Some(weight) = self.weight.as_slice() {
-                            for (q, w) in q.iter_mut().zip(&weight[classes]) {
-                                *q *= w;
-                            }
-                        }
-                    },
-                );
-                for i in bits(losses.counted) {
-                    // Without classes there is nothing to sum.
-                    if self.rows.layout.classes > 0 {
-                        losses.loss[i] = gaps[i] + weighted(totals[i], tiles.log1p_rest(i));
-                    }
-                }
-                Ok(())
+                self.probabilities(simd, tiles, rows, probabilities, losses);
             }
         }
+        Ok(())
+    }
+
+    /// Losses against class indices.
+    #[inline(always)]
+    fn indices<S: Simd>(
+        &self,
+        simd: S,
+        tiles: &mut Tiles<'_, E>,
+        rows: Range<usize>,
+        tile: &TileLabels,
+        losses: &mut TileLosses,
+    ) {
+        let smoothing = self.smoothing;
+        losses.begin(tile.counted, self.weight.as_slice().is_some());
+        tiles.sum(simd, rows.clone(), tile.counted);
+        let nll = tiles.nll(&tile.class, tile.counted);
+        if smoothing == 0.0 && !losses.weighted {
+            for i in 0..TILE {
+                losses.loss[i] = if tile.counted >> i & 1 == 1 { nll[i] } else { 0.0 };
+            }
+        } else {
+            for i in bits(tile.counted) {
+                losses.weight[i] = self.weight.of(tile.class[i]);
+                losses.loss[i] = weighted((1.0 - smoothing) * losses.weight[i], nll[i]);
+            }
+        }
+        let q = self.weight.as_slice().unwrap_or(&self.ones);
+        let share = smoothing / self.rows.layout.classes as f64;
+        let mut spread = 0.0;
+        if smoothing > 0.0 {
+            spread = q.iter().sum();
+            let gaps = tiles.gaps(simd, tile.counted, q);
+            for i in bits(tile.counted) {
+                losses.loss[i] += share * (gaps[i] + weighted(spread, tiles.log1p_rest(i)));
+            }
+        }
+        let Some(gradient) = &self.gradient else { return };
+        if tile.counted == 0 {
+            Tiles::write_zeros(rows, &gradient.out);
+            return;
+        }
+        // scale softmax(x) - factor q, with the target's entry from 1 - p: (1 - e) w_t of q is the target's alone.
+        let factor = gradient.factors(rows.clone());
+        let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
+        let miss = tiles.miss(simd, &nll);
+        for i in bits(tile.counted) {
+            let weight = self.weight.of(tile.class[i]);
+            let own = (1.0 - smoothing) * weight;
+            scale[i] = factor[i] * (own + share * spread);
+            value[i] = -scale[i] * miss[i];
+            if smoothing > 0.0 {
+                value[i] += factor[i] * share * (spread - weight);
+            }
+        }
+        let fill = |_: usize, classes: Range<usize>, to: &mut [f64]| {
+            for (to, q) in to.iter_mut().zip(&q[classes]) {
+                *to = share * q;
+            }
+        };
+        let gradient_of = TileGradient {
+            scale: &scale,
+            entry: Some((&tile.class, &value)),
+            q: (smoothing > 0.0).then_some((&factor, fill)),
+        };
+        tiles.write_gradient(simd, rows, tile.counted, gradient_of, &gradient.out);
+    }
+
+    /// Losses against class probabilities.
+    #[inline(always)]
+    fn probabilities<S: Simd>(
+        &self,
+        simd: S,
+        tiles: &mut Tiles<'_, E>,
+        rows: Range<usize>,
+        probabilities: &Probabilities<'_>,
+        losses: &mut TileLosses,
+    ) {
+        let smoothing = self.smoothing;
+        losses.begin(probabilities.counted(rows.clone()), false);
+        let first = rows.start;
+        tiles.sum(simd, rows.clone(), losses.counted);
+        let uniform = smoothing / self.rows.layout.classes as f64;
+        let fill = |i: usize, classes: Range<usize>, q: &mut [f64]| {
+            probabilities.read(first + i, classes.clone(), q);
+            if smoothing > 0.0 {
+                for q in &mut *q {
+                    *q = *q * (1.0 - smoothing) + uniform;
+                }
+            }
+            if let Some(weight) = self.weight.as_slice() {
+                for (q, w) in q.iter_mut().zip(&weight[classes]) {
+                    *q *= w;
+                }
+            }
+        };
+        let WeightedGaps { gaps, totals } = tiles.gaps_of(
+            simd,
+            losses.counted,
+            #[inline(always)]
+            |i, classes, q: &mut [f64]| fill(i, classes, q),
+        );
+        for i in bits(losses.counted) {
+            // Without classes there is nothing to sum.
+            if self.rows.layout.classes > 0 {
+                losses.loss[i] = gaps[i] + weighted(totals[i], tiles.log1p_rest(i));
+            }
+        }
+        let Some(gradient) = &self.gradient else { return };
+        if losses.counted == 0 {
+            Tiles::write_zeros(rows, &gradient.out);
+            return;
+        }
+        let factor = gradient.factors(rows.clone());
+        let mut scale = totals;
+        for i in 0..TILE {
+            scale[i] *= factor[i];
+        }
+        let gradient_of = TileGradient { scale: &scale, entry: None, q: Some((&factor, fill)) };
+        tiles.write_gradient(simd, rows, losses.counted, gradient_of, &gradient.out);
     }
 }
 
-impl<'a, E: Element> RowLoss for Work<'a, E> {
+impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     type State = (Tiles<'a, E>, TileLosses);
 
     fn state(&self) -> Self::State {
@@ -250,5 +275,28 @@ impl<'a, E: Element> RowLoss for Work<'a, E> {
             Targets::Indices(labels) => labels.first_out_of_range(),
             Targets::Probabilities(_) => unreachable!("only class indices can be out of range"),
         }
+    }
+
+    fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
+        match &self.targets {
+            Targets::Indices(labels) => labels.divisor(self.weight, context),
+            Targets::Probabilities(probabilities) => probabilities.divisor(context),
+        }
+    }
+
+    fn likely_mistake(&self) -> Option<Mistake> {
+        mistakes::in_logits(&self.rows, self.targets.first_counted(mistakes::FIRST))
+    }
+
+    fn set_gradient(&mut self, gradient: Gradient<'a, E>) {
+        self.gradient = Some(gradient);
+    }
+
+    fn adjusted(&self, mut total: Total) -> Total {
+        // torch divides the two terms of a smoothed loss one by one, and 0 / 0 in the first decides.
+        if self.smoothing > 0.0 && total.weight == 0.0 {
+            total.weight = f64::NAN;
+        }
+        total
     }
 }

@@ -1,20 +1,25 @@
 //! The losses, one file each, and the walk over the rows that they share.
 
 pub mod cross_entropy;
+pub(crate) mod gradient;
 pub mod mistakes;
 pub mod nll_loss;
 
 use std::ops::Range;
 
 use fearless_simd::{Simd, dispatch};
+use half::{bf16, f16};
 
+use self::gradient::{Gradient, Upstream};
+use self::mistakes::Mistake;
 use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
+use crate::options::Reduction;
 use crate::parallel::{Context, for_each_range};
 use crate::reduce::{GrainSum, Total};
-use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape};
-use crate::targets::OutOfRange;
+use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
+use crate::targets::{OutOfRange, Target};
 
 /// The losses of a tile's rows: those that count, with their weights in the mean. The others have 0.
 pub(crate) struct TileLosses {
@@ -42,14 +47,190 @@ impl TileLosses {
     }
 }
 
+/// Which rows count besides those that are not ignored, and what a call runs under.
+#[derive(Clone, Default)]
+pub struct Call<'a> {
+    /// A mask of the target's rows: 0 leaves a row out.
+    pub mask: Option<View<'a, u8>>,
+    /// Threads and interrupts.
+    pub context: Context<'a>,
+}
+
+/// Where the losses of rows go, in the dtype that the caller wants.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "one variant for each dtype, named after it")]
+pub enum LossesMut<'a> {
+    F16(ViewMut<'a, f16>),
+    Bf16(ViewMut<'a, bf16>),
+    F32(ViewMut<'a, f32>),
+    F64(ViewMut<'a, f64>),
+}
+
+impl LossesMut<'_> {
+    fn shape(&self) -> &[usize] {
+        match self {
+            LossesMut::F16(out) => out.shape(),
+            LossesMut::Bf16(out) => out.shape(),
+            LossesMut::F32(out) => out.shape(),
+            LossesMut::F64(out) => out.shape(),
+        }
+    }
+
+    fn rows(&mut self) -> LossRows<'_> {
+        match self {
+            LossesMut::F16(out) => LossRows::F16(RowsMut::new(out, None)),
+            LossesMut::Bf16(out) => LossRows::Bf16(RowsMut::new(out, None)),
+            LossesMut::F32(out) => LossRows::F32(RowsMut::new(out, None)),
+            LossesMut::F64(out) => LossRows::F64(RowsMut::new(out, None)),
+        }
+    }
+}
+
+/// [`LossesMut`], shared out to threads.
+enum LossRows<'a> {
+    F16(RowsMut<'a, f16>),
+    Bf16(RowsMut<'a, bf16>),
+    F32(RowsMut<'a, f32>),
+    F64(RowsMut<'a, f64>),
+}
+
+impl LossRows<'_> {
+    /// Writes a tile's losses, each rounded once.
+    ///
+    /// # Safety
+    /// No other thread may touch these rows.
+    #[inline(always)]
+    unsafe fn write(&self, rows: Range<usize>, losses: &[f64; TILE]) {
+        // SAFETY: see above.
+        unsafe {
+            match self {
+                LossRows::F16(out) => out.write(rows, |i| Element::from_f64(losses[i])),
+                LossRows::Bf16(out) => out.write(rows, |i| Element::from_f64(losses[i])),
+                LossRows::F32(out) => out.write(rows, |i| Element::from_f64(losses[i])),
+                LossRows::F64(out) => out.write(rows, |i| losses[i]),
+            }
+        }
+    }
+}
+
+/// A loss of rows against classes: [`CrossEntropy`](cross_entropy::CrossEntropy) and [`NllLoss`](nll_loss::NllLoss).
+#[expect(private_bounds, reason = "how rows are walked is nobody else's business")]
+pub trait ClassLoss: Prepare + Sync {
+    /// What the input seems to be instead of what the loss takes, by a look at its first rows.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    fn likely_mistake<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<Option<Mistake>, Error> {
+        Ok(self.work(input_rows(input, self.axis())?, target, call)?.likely_mistake())
+    }
+
+    /// The sum of the losses of all rows, and what a mean divides by.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    fn total<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<Total, Error> {
+        total(&self.work(input_rows(input, self.axis())?, target, call)?, call.context)
+    }
+
+    /// The loss of each row, in nats; ignored rows get 0. `out` has the shape of the input without its class axis.
+    ///
+    /// # Errors
+    /// See [`Error`]; `out` is untouched then, unless the call was interrupted.
+    fn each_row<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        out: LossesMut<'_>,
+    ) -> Result<(), Error> {
+        let input = input_rows(input, self.axis())?;
+        let rows = input.row_shape();
+        each_row(&self.work(input, target, call)?, &rows, call.context, out)
+    }
+
+    /// [`Self::total`], and the gradient of its reduction with respect to the input times `upstream`. Without an `input`,
+    /// `gradient` holds it and is overwritten.
+    ///
+    /// # Errors
+    /// See [`Error`]; `gradient` is untouched then, unless the call was interrupted.
+    fn total_and_gradient<E: Element>(
+        &self,
+        input: Option<&View<'_, E>>,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        reduction: Reduction,
+        upstream: f64,
+        mut gradient: ViewMut<'_, E>,
+    ) -> Result<Total, Error> {
+        let shape = gradient.shape().to_vec();
+        let (input, out) = input_and_gradient(input, &mut gradient, &shape, self.axis())?;
+        let mut work = self.work(input, target, call)?;
+        work.check(call.context)?;
+        let divisor = match reduction {
+            Reduction::Sum => 1.0,
+            Reduction::Mean => work.divisor(call.context)?,
+        };
+        work.set_gradient(Gradient { out, upstream: Upstream::Same(upstream), divisor });
+        total(&work, call.context)
+    }
+
+    /// [`Self::each_row`], and the gradient of the losses' sum weighted with `upstream`, which has their shape, with respect
+    /// to the input. Without an `input`, `gradient` holds it and is overwritten.
+    ///
+    /// # Errors
+    /// See [`Error`]; `out` and `gradient` are untouched then, unless the call was interrupted.
+    fn each_row_and_gradient<E: Element>(
+        &self,
+        input: Option<&View<'_, E>>,
+        target: &Target<'_>,
+        call: &Call<'_>,
+        upstream: &View<'_, f64>,
+        mut gradient: ViewMut<'_, E>,
+        out: LossesMut<'_>,
+    ) -> Result<(), Error> {
+        let shape = gradient.shape().to_vec();
+        let (input, to) = input_and_gradient(input, &mut gradient, &shape, self.axis())?;
+        let rows = input.row_shape();
+        let mut work = self.work(input, target, call)?;
+        check_shape("grad_output", upstream.shape(), &rows)?;
+        let upstream = Upstream::Each(Rows::new(upstream, None));
+        work.set_gradient(Gradient { out: to, upstream, divisor: 1.0 });
+        each_row(&work, &rows, call.context, out)
+    }
+}
+
+/// How a loss turns its arguments into checked work.
+pub(crate) trait Prepare {
+    /// The class axis; 1 by default, 0 for a one-dimensional input.
+    fn axis(&self) -> Option<isize>;
+    /// The arguments, checked.
+    fn work<'w, E: Element>(
+        &'w self,
+        input: Input<'w, E>,
+        target: &'w Target<'_>,
+        call: &'w Call<'_>,
+    ) -> Result<impl RowLoss<'w, E>, Error>;
+}
+
 /// A loss over rows. `grain` runs on one thread; it hands every tile of its rows to `sink`. It and what it calls are
 /// inlined into the function that carries the instruction set, so that labels and sums are compiled with it too.
-pub(crate) trait RowLoss: Sync {
+pub(crate) trait RowLoss<'a, E: Element>: Sync {
     /// What a thread reuses from grain to grain.
     type State;
 
     fn state(&self) -> Self::State;
     fn rows(&self) -> usize;
+    /// Elements of a row that are read or written.
     fn classes(&self) -> usize;
     fn grain<S: Simd>(
         &self,
@@ -62,33 +243,89 @@ pub(crate) trait RowLoss: Sync {
     fn check(&self, context: Context<'_>) -> Result<(), Error>;
     /// The error behind an [`OutOfRange`].
     fn out_of_range(&self) -> Error;
+    /// What a mean will divide by, from the targets alone.
+    fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
+    /// What the input seems to be instead of what the loss takes.
+    fn likely_mistake(&self) -> Option<Mistake>;
+    /// Has the gradient written from now on.
+    fn set_gradient(&mut self, gradient: Gradient<'a, E>);
+    /// The sums as a mean of this loss takes them.
+    fn adjusted(&self, total: Total) -> Total {
+        total
+    }
+}
+
+/// The rows of a loss's input.
+pub(crate) struct Input<'a, E> {
+    pub rows: Rows<'a, E>,
+    pub shape: Vec<usize>,
+    pub axis: usize,
+}
+
+impl<E> Input<'_, E> {
+    pub(crate) fn row_shape(&self) -> Vec<usize> {
+        row_shape(&self.shape, self.axis)
+    }
+}
+
+/// The rows of a loss's input: its class axis resolved, 1 by default and 0 for a single row.
+pub(crate) fn input_rows<'a, E: Element>(
+    input: &'a View<'_, E>,
+    axis: Option<isize>,
+) -> Result<Input<'a, E>, Error> {
+    let axis = class_axis(input.ndim(), axis)?;
+    Ok(Input { rows: Rows::new(input, Some(axis)), shape: input.shape().to_vec(), axis })
+}
+
+/// The rows of the input, which are those of the gradient where there is no input, and the gradient's.
+fn input_and_gradient<'a, E: Element>(
+    input: Option<&'a View<'_, E>>,
+    gradient: &'a mut ViewMut<'_, E>,
+    shape: &[usize],
+    axis: Option<isize>,
+) -> Result<(Input<'a, E>, RowsMut<'a, E>), Error> {
+    if let Some(input) = input {
+        check_shape("grad_out", shape, input.shape())?;
+    }
+    let axis = class_axis(shape.len(), axis)?;
+    let out = RowsMut::new(gradient, Some(axis));
+    let rows = input.map_or_else(|| Rows::of_output(&out), |input| Rows::new(input, Some(axis)));
+    Ok((Input { rows, shape: shape.to_vec(), axis }, out))
+}
+
+/// The class axis of an array, counted from the front.
+pub(crate) fn class_axis(ndim: usize, axis: Option<isize>) -> Result<usize, Error> {
+    if ndim == 0 {
+        return Err(Error::TooFewDimensions);
+    }
+    resolve_axis(axis.unwrap_or(isize::from(ndim > 1)), ndim)
 }
 
 /// The sums over all rows.
-pub(crate) fn total<L: RowLoss>(loss: &L, context: Context<'_>) -> Result<Total, Error> {
+fn total<'a, E: Element, L: RowLoss<'a, E>>(loss: &L, context: Context<'_>) -> Result<Total, Error> {
     let grains = run(loss, context, |_, losses, sum: &mut GrainSum| sum.add(losses))?;
-    Ok(Total::of(&grains))
+    Ok(loss.adjusted(Total::of(&grains)))
 }
 
 /// One loss for each row, to an array of shape `rows`; ignored rows get 0. All targets are checked before the first is
 /// written.
-pub(crate) fn each_row<L: RowLoss, O: Element>(
+fn each_row<'a, E: Element, L: RowLoss<'a, E>>(
     loss: &L,
     rows: &[usize],
     context: Context<'_>,
-    mut out: ViewMut<'_, O>,
+    mut out: LossesMut<'_>,
 ) -> Result<(), Error> {
     check_shape("out", out.shape(), rows)?;
     loss.check(context)?;
-    let out = RowsMut::new(&mut out, None);
+    let out = out.rows();
     run(loss, context, |rows, losses, (): &mut ()| {
         // SAFETY: the rows of a grain belong to one thread.
-        unsafe { out.write(rows, |i| O::from_f64(losses.loss[i])) };
+        unsafe { out.write(rows, &losses.loss) };
     })?;
     Ok(())
 }
 
-fn run<L: RowLoss, T: Default + Send>(
+fn run<'a, E: Element, L: RowLoss<'a, E>, T: Default + Send>(
     loss: &L,
     context: Context<'_>,
     sink: impl Fn(Range<usize>, &TileLosses, &mut T) + Sync,
@@ -106,17 +343,4 @@ fn run<L: RowLoss, T: Default + Send>(
         },
     )?;
     results.into_iter().collect::<Result<_, _>>().map_err(|OutOfRange| loss.out_of_range())
-}
-
-/// The rows of a loss's input: its class axis resolved, 1 by default and 0 for a single row.
-pub(crate) fn input_rows<'a, E: Element>(
-    input: &'a View<'_, E>,
-    axis: Option<isize>,
-) -> Result<(Rows<'a, E>, usize), Error> {
-    let ndim = input.ndim();
-    if ndim == 0 {
-        return Err(Error::TooFewDimensions);
-    }
-    let axis = crate::rows::resolve_axis(axis.unwrap_or(isize::from(ndim > 1)), ndim)?;
-    Ok((Rows::new(input, Some(axis)), axis))
 }

@@ -4,20 +4,20 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
+use super::gradient::Gradient;
 use super::mistakes::{self, Mistake};
-use super::{RowLoss, TileLosses, each_row, input_rows, total};
+use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::options::{ClassWeights, weighted};
 use crate::parallel::Context;
-use crate::reduce::Total;
-use crate::rows::{Rows, View, ViewMut, row_shape};
+use crate::rows::Rows;
 use crate::targets::{Labels, OutOfRange, Target, Targets};
-use crate::tiles::bits;
+use crate::tiles::{Tiles, bits, locate};
 
 /// Negative log-likelihood and its options; the defaults are torch's.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub struct NllLoss<'a> {
     /// One weight for each class.
     pub weight: Option<&'a [f64]>,
@@ -25,67 +25,33 @@ pub struct NllLoss<'a> {
     pub ignore_index: i64,
     /// The class axis; 1 by default, 0 for a one-dimensional input.
     pub axis: Option<isize>,
-    /// A mask of the target's rows: 0 leaves a row out.
-    pub mask: Option<View<'a, u8>>,
-    /// Threads and interrupts.
-    pub context: Context<'a>,
 }
 
 impl Default for NllLoss<'_> {
     fn default() -> Self {
-        NllLoss { weight: None, ignore_index: -100, axis: None, mask: None, context: Context::default() }
+        NllLoss { weight: None, ignore_index: -100, axis: None }
     }
 }
 
-impl NllLoss<'_> {
-    /// What the input seems to be instead of log-probabilities, by a look at its first rows.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn likely_mistake<E: Element>(
-        &self,
-        input: &View<'_, E>,
-        target: &Target<'_>,
-    ) -> Result<Option<Mistake>, Error> {
-        let work = self.work(input, target)?;
-        Ok(mistakes::in_log_probabilities(&work.rows, work.labels.first_counted(mistakes::FIRST)))
-    }
+impl ClassLoss for NllLoss<'_> {}
 
-    /// The sum of the losses of all rows, and what a mean divides by.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn total<E: Element>(&self, input: View<'_, E>, target: &Target<'_>) -> Result<Total, Error> {
-        total(&self.work(&input, target)?, self.context)
-    }
-
-    /// The loss of each row; ignored rows get 0. `out` has the target's shape.
-    ///
-    /// # Errors
-    /// See [`Error`]; `out` is untouched then, unless the call was interrupted.
-    pub fn each_row<E: Element, O: Element>(
-        &self,
-        input: View<'_, E>,
-        target: &Target<'_>,
-        out: ViewMut<'_, O>,
-    ) -> Result<(), Error> {
-        let work = self.work(&input, target)?;
-        each_row(&work, &row_shape(input.shape(), work.axis), self.context, out)
+impl Prepare for NllLoss<'_> {
+    fn axis(&self) -> Option<isize> {
+        self.axis
     }
 
     fn work<'w, E: Element>(
         &'w self,
-        input: &'w View<'_, E>,
+        input: Input<'w, E>,
         target: &'w Target<'_>,
-    ) -> Result<Work<'w, E>, Error> {
-        let (rows, axis) = input_rows(input, self.axis)?;
-        let classes = rows.layout.classes;
-        let weight = ClassWeights::new(self.weight, classes)?;
+        call: &'w Call<'_>,
+    ) -> Result<impl RowLoss<'w, E>, Error> {
+        let weight = ClassWeights::new(self.weight, input.rows.layout.classes)?;
         if target.is_floating() {
             return Err(Error::ProbabilitiesNotSupported);
         }
-        match Targets::new(target, input.shape(), axis, self.ignore_index, self.mask.as_ref())? {
-            Targets::Indices(labels) => Ok(Work { rows, axis, labels, weight }),
+        match Targets::new(target, &input.shape, input.axis, self.ignore_index, call.mask.as_ref())? {
+            Targets::Indices(labels) => Ok(Work { rows: input.rows, labels, weight, gradient: None }),
             Targets::Probabilities(_) => Err(Error::ProbabilitiesNotSupported),
         }
     }
@@ -94,12 +60,12 @@ impl NllLoss<'_> {
 /// A checked call.
 struct Work<'a, E> {
     rows: Rows<'a, E>,
-    axis: usize,
     labels: Labels<'a>,
     weight: ClassWeights<'a>,
+    gradient: Option<Gradient<'a, E>>,
 }
 
-impl<E: Element> RowLoss for Work<'_, E> {
+impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     type State = TileLosses;
 
     fn state(&self) -> TileLosses {
@@ -110,9 +76,9 @@ impl<E: Element> RowLoss for Work<'_, E> {
         self.rows.layout.line.len()
     }
 
-    /// One logit of each row is read, whatever the number of classes.
+    /// One number of each row is read, whatever the number of classes; a gradient is written to all.
     fn classes(&self) -> usize {
-        1
+        if self.gradient.is_some() { self.rows.layout.classes } else { 1 }
     }
 
     #[inline(always)]
@@ -128,11 +94,21 @@ impl<E: Element> RowLoss for Work<'_, E> {
             let tile = self.labels.tile(range.clone())?;
             losses.begin(tile.counted, self.weight.as_slice().is_some());
             let mut offsets = [0; TILE];
-            crate::tiles::locate(&self.rows.layout, range.clone(), &mut offsets);
+            locate(&self.rows.layout, range.clone(), &mut offsets);
             for i in bits(tile.counted) {
                 let t = tile.class[i];
                 losses.weight[i] = self.weight.of(t);
                 losses.loss[i] = weighted(losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
+            }
+            if let Some(gradient) = &self.gradient {
+                let factor = gradient.factors(range.clone());
+                locate(&gradient.out.layout, range.clone(), &mut offsets);
+                Tiles::write_zeros(range.clone(), &gradient.out);
+                for i in bits(tile.counted) {
+                    let value = E::from_f64(-factor[i] * self.weight.of(tile.class[i]));
+                    // SAFETY: the rows of a grain belong to one thread.
+                    unsafe { gradient.out.set(offsets[i], tile.class[i], value) };
+                }
             }
             sink(range, losses);
         }
@@ -145,5 +121,17 @@ impl<E: Element> RowLoss for Work<'_, E> {
 
     fn out_of_range(&self) -> Error {
         self.labels.first_out_of_range()
+    }
+
+    fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
+        self.labels.divisor(self.weight, context)
+    }
+
+    fn likely_mistake(&self) -> Option<Mistake> {
+        mistakes::in_log_probabilities(&self.rows, self.labels.first_counted(mistakes::FIRST))
+    }
+
+    fn set_gradient(&mut self, gradient: Gradient<'a, E>) {
+        self.gradient = Some(gradient);
     }
 }

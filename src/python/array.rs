@@ -15,6 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyType};
 
+use crate::loss::LossesMut;
 use crate::rows::{View, ViewMut};
 use crate::targets::Target;
 
@@ -258,6 +259,22 @@ pub(super) unsafe fn view_mut<'a, T>(array: &'a Array<'_>) -> ViewMut<'a, T> {
         view.invert_axis(ndarray::Axis(axis));
     }
     view
+}
+
+/// The array's memory as a place for losses.
+///
+/// # Safety
+/// As for [`view_mut`]; the dtype is the array's.
+pub(super) unsafe fn losses_mut<'a>(array: &'a Array<'_>, dtype: Float) -> LossesMut<'a> {
+    // SAFETY: see above.
+    unsafe {
+        match dtype {
+            Float::F16 => LossesMut::F16(view_mut(array)),
+            Float::Bf16 => LossesMut::Bf16(view_mut(array)),
+            Float::F32 => LossesMut::F32(view_mut(array)),
+            Float::F64 => LossesMut::F64(view_mut(array)),
+        }
+    }
 }
 
 /// The lowest address, strides in elements made positive, and the axes whose strides were negative.

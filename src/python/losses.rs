@@ -1,17 +1,16 @@
 //! Losses and scores.
 
-use numpy::{IntoPyArray, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArrayDescrMethods, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
 use super::array::{self, Array, Axis, Float, Floats, with_floats};
 use super::{call, result};
 use crate::kernel::element::Element;
-use crate::loss::mistakes::Mistake;
 use crate::options::Reduction;
-use crate::rows::{View, ViewMut};
-use crate::targets::Target;
-use crate::{Context, CrossEntropy, Error, NllLoss, Total};
+use crate::rows::View;
+use crate::{Call, ClassLoss, Context, CrossEntropy, NllLoss, Total};
 
 /// `reduction=`: one number, or (`None`) one for each row.
 pub(super) struct Reduce(Option<Reduction>);
@@ -42,43 +41,45 @@ struct LossCall<'a, 'py> {
     input: &'a Bound<'py, PyAny>,
     target: &'a Bound<'py, PyAny>,
     mask: Option<&'a Bound<'py, PyAny>>,
-    axis: Option<isize>,
     reduction: Option<Reduction>,
     dtype: Option<&'a Bound<'py, PyAny>>,
     out: Option<&'a Bound<'py, PyAny>>,
 }
 
-/// A loss of rows, with its options but for the mask.
-trait Loss: Send + Sync {
-    /// What the input seems to be instead of what this loss takes.
-    fn likely_mistake<E: Element>(
-        &self,
-        input: &View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-    ) -> Result<Option<Mistake>, Error>;
+/// The arrays of a call, read where they lie.
+struct Arrays<'py> {
+    input: Array<'py>,
+    target: Array<'py>,
+    mask: Option<Array<'py>>,
+    /// The loss's dtype.
+    dtype: Float,
+}
 
-    fn total<E: Element>(
-        &self,
-        input: View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-        context: Context<'_>,
-    ) -> Result<Total, Error>;
+impl<'py> Arrays<'py> {
+    fn call<'a>(&'a self, context: Context<'a>) -> Call<'a> {
+        Call { mask: self.mask.as_ref().map(array::mask_view), context }
+    }
 
-    fn each_row<E: Element, O: Element>(
-        &self,
-        input: View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-        context: Context<'_>,
-        out: ViewMut<'_, O>,
-    ) -> Result<(), Error>;
+    /// The shape of the losses.
+    fn rows(&self, axis: Option<isize>) -> PyResult<Vec<usize>> {
+        let axis = crate::loss::class_axis(self.input.ndim(), axis)?;
+        Ok(crate::rows::row_shape(self.input.shape(), axis))
+    }
+
+    /// The same, with copies of what `out` would overwrite.
+    fn apart(self, out: Option<&Array<'py>>) -> PyResult<Self> {
+        Ok(Arrays {
+            input: array::apart(self.input, out)?,
+            target: array::apart(self.target, out)?,
+            mask: self.mask.map(|mask| array::apart(mask, out)).transpose()?,
+            dtype: self.dtype,
+        })
+    }
 }
 
 impl<'py> LossCall<'_, 'py> {
-    fn run(&self, loss: &impl Loss) -> PyResult<Bound<'py, PyAny>> {
-        let py = self.input.py();
+    /// The arguments as arrays. Warns of what they seem to be instead.
+    fn arrays(&self, loss: &impl ClassLoss) -> PyResult<Arrays<'py>> {
         if self.reduction.is_some() && self.out.is_some() {
             return Err(PyValueError::new_err(
                 "out receives per-row losses only: got reduction 'mean' or 'sum', expected reduction='none'",
@@ -87,66 +88,185 @@ impl<'py> LossCall<'_, 'py> {
         let input = array::array(self.input, "input")?;
         let target = array::array(self.target, "target")?;
         let mask = array::mask(self.mask)?;
-        // What runs Python code comes before the views: that code might give the memory away.
         let dtype = result::loss_dtype(self.dtype, array::float_dtype(&input).unwrap_or(Float::F32))?;
-        let logits = array::floats(&input, "input")?;
-        let classes = array::target(&target)?;
-        let counts = || mask.as_ref().map(array::mask_view);
-        let mistake = with_floats!(&logits, view => loss.likely_mistake(view, &classes, counts()))?;
+        let arrays = Arrays { input, target, mask, dtype };
+        let mistake = {
+            let classes = array::target(&arrays.target)?;
+            let call = arrays.call(Context::default());
+            with_floats!(&array::floats(&arrays.input, "input")?, view => loss.likely_mistake(view, &classes, &call))?
+        };
+        // What runs Python code comes before the views that are read: that code might give the memory away.
+        call::warn_mistake(self.input.py(), mistake)?;
+        Ok(arrays)
+    }
+
+    fn run(&self, loss: &impl ClassLoss) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.input.py();
+        let arrays = self.arrays(loss)?;
         if let Some(reduction) = self.reduction {
-            let mask = counts();
-            let total = with_floats!(logits, view => {
-                call::run(py, input.len(), |context| loss.total(view, &classes, mask, context))
-            })?;
-            call::warn_mistake(py, mistake)?;
-            if reduction == Reduction::Mean && total.counted == 0 {
-                call::warn_nothing_counted(py, target.len())?;
-            }
-            return result::scalar(py, total.reduce(reduction), dtype);
+            let (logits, classes) = (array::floats(&arrays.input, "input")?, array::target(&arrays.target)?);
+            let mask = arrays.mask.as_ref().map(array::mask_view);
+            let total = with_floats!(&logits, view => call::run(py, arrays.input.len(), |context| {
+                loss.total(view, &classes, &Call { mask, context })
+            }))?;
+            return self.reduced(total, reduction, &arrays);
         }
-        call::warn_mistake(py, mistake)?;
-        let out = result::receiver(py, self.out, &self.row_shape(&input)?, dtype)?;
-        let theirs = self.out.map(|_| &out);
-        let (input, target) = (array::apart(input, theirs)?, array::apart(target, theirs)?);
-        let mask = mask.map(|mask| array::apart(mask, theirs)).transpose()?;
-        let (logits, classes) = (array::floats(&input, "input")?, array::target(&target)?);
-        let mask = mask.as_ref().map(array::mask_view);
-        with_floats!(logits, view => {
-            // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument.
-            unsafe {
-                match dtype {
-                    Float::F16 => Self::each_row::<_, half::f16>(py, loss, view, &classes, mask, &out),
-                    Float::Bf16 => Self::each_row::<_, half::bf16>(py, loss, view, &classes, mask, &out),
-                    Float::F32 => Self::each_row::<_, f32>(py, loss, view, &classes, mask, &out),
-                    Float::F64 => Self::each_row::<_, f64>(py, loss, view, &classes, mask, &out),
-                }
-            }
-        })?;
+        let out = result::receiver(py, self.out, "out", &arrays.rows(loss.axis())?, arrays.dtype)?;
+        let arrays = arrays.apart(self.out.map(|_| &out))?;
+        let (logits, classes) = (array::floats(&arrays.input, "input")?, array::target(&arrays.target)?);
+        let mask = arrays.mask.as_ref().map(array::mask_view);
+        // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument, and has this dtype.
+        let losses = unsafe { array::losses_mut(&out, arrays.dtype) };
+        with_floats!(&logits, view => call::run(py, arrays.input.len(), |context| {
+            loss.each_row(view, &classes, &Call { mask, context }, losses)
+        }))?;
         result::unwrapped(out, self.out)
     }
 
-    /// # Safety
-    /// As for [`array::view_mut`].
-    unsafe fn each_row<E: Element, O: Element>(
-        py: Python<'_>,
-        loss: &impl Loss,
-        view: View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-        out: &Array<'_>,
-    ) -> PyResult<()> {
-        // SAFETY: see above.
-        let out = unsafe { array::view_mut::<O>(out) };
-        call::run(py, view.len(), |context| loss.each_row(view, target, mask, context, out))
+    /// The loss and its gradient.
+    fn run_with_gradient(
+        &self,
+        loss: &impl ClassLoss,
+        upstream: Option<&Bound<'py, PyAny>>,
+        grad_out: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let py = self.input.py();
+        let arrays = self.arrays(loss)?;
+        let rows = arrays.rows(loss.axis())?;
+        let float = array::float_dtype(&arrays.input).unwrap_or(Float::F32);
+        let upstream = self.upstream(upstream, &rows)?;
+        let gradient = result::receiver(py, grad_out, "grad_out", arrays.input.shape(), float)?;
+        let out = match self.reduction {
+            None => Some(result::receiver(py, self.out, "out", &rows, arrays.dtype)?),
+            Some(_) => None,
+        };
+        let in_place = array::is_same(&arrays.input, &gradient);
+        let (grad_theirs, out_theirs) =
+            (grad_out.map(|_| &gradient), out.as_ref().filter(|_| self.out.is_some()));
+        if let (Some(out), Some(gradient)) = (out_theirs, grad_theirs)
+            && array::may_overlap(out, gradient)
+        {
+            return Err(PyValueError::new_err("out and grad_out share memory; use two arrays"));
+        }
+        let upstream = array::apart(array::apart(upstream, grad_theirs)?, out_theirs)?;
+        let input = arrays.input.clone();
+        let mut arrays = arrays.apart(grad_theirs)?.apart(out_theirs)?;
+        if in_place {
+            arrays.input = input;
+        }
+        let work =
+            GradientCall { reduction: self.reduction, in_place, upstream: &upstream, gradient: &gradient };
+        let losses = out.as_ref();
+        let total = with_floats!(array::floats(&arrays.input, "input")?, view => {
+            // SAFETY: `gradient` and `out` were checked to be plain, writeable and not to overlap themselves or each other;
+            // they have these dtypes, and the arguments are apart from them, but for an input in the gradient's place, which
+            // is not read as itself.
+            unsafe { work.run(loss, view, &arrays, losses) }
+        })?;
+        let result = match (total, self.reduction, out) {
+            (Some(total), Some(reduction), _) => self.reduced(total, reduction, &arrays)?,
+            (_, _, Some(out)) => result::unwrapped(out, self.out)?,
+            _ => unreachable!("a loss is reduced or an array"),
+        };
+        Ok((result, grad_out.cloned().unwrap_or_else(|| gradient.into_any())))
     }
 
-    fn row_shape(&self, input: &Array<'_>) -> PyResult<Vec<usize>> {
-        if input.ndim() == 0 {
-            return Err(Error::TooFewDimensions.into());
+    /// A sum or a mean as a NumPy scalar.
+    fn reduced(
+        &self,
+        total: Total,
+        reduction: Reduction,
+        arrays: &Arrays<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = self.input.py();
+        if reduction == Reduction::Mean && total.counted == 0 {
+            call::warn_nothing_counted(py, arrays.target.len())?;
         }
-        let axis = self.axis.unwrap_or(isize::from(input.ndim() > 1));
-        Ok(crate::rows::row_shape(input.shape(), crate::rows::resolve_axis(axis, input.ndim())?))
+        result::scalar(py, total.reduce(reduction), arrays.dtype)
     }
+
+    /// `grad_output` as float64: one number, or one for each loss.
+    fn upstream(&self, given: Option<&Bound<'py, PyAny>>, rows: &[usize]) -> PyResult<Array<'py>> {
+        let py = self.input.py();
+        let double = Float::F64.scalar_type(py)?;
+        let upstream = match given {
+            None => double.call1((1.0,))?.call_method0("__array__")?.cast_into()?,
+            Some(given) => {
+                let upstream = array::array(given, "grad_output")?;
+                if !matches!(upstream.dtype().kind(), b'i' | b'u') {
+                    array::floats(&upstream, "grad_output")?;
+                }
+                upstream.call_method1("astype", (double,))?.cast_into::<numpy::PyUntypedArray>()?
+            }
+        };
+        let expected: &[usize] = if self.reduction.is_none() { rows } else { &[] };
+        if upstream.ndim() == 0 && !expected.is_empty() {
+            let shape = PyTuple::new(py, expected)?;
+            return Ok(py.import("numpy")?.call_method1("broadcast_to", (upstream, shape))?.cast_into()?);
+        }
+        crate::rows::check_shape("grad_output", upstream.shape(), expected)?;
+        Ok(upstream)
+    }
+}
+
+/// What a gradient needs besides the loss's arrays.
+struct GradientCall<'a, 'py> {
+    reduction: Option<Reduction>,
+    /// Whether the gradient overwrites the input.
+    in_place: bool,
+    upstream: &'a Array<'py>,
+    gradient: &'a Array<'py>,
+}
+
+impl GradientCall<'_, '_> {
+    /// # Safety
+    /// As for [`array::view_mut`], for the gradient and `losses`; `upstream` holds float64.
+    unsafe fn run<'py, E: Element>(
+        &self,
+        loss: &impl ClassLoss,
+        input: View<'_, E>,
+        arrays: &Arrays<'py>,
+        losses: Option<&Array<'py>>,
+    ) -> PyResult<Option<Total>> {
+        // SAFETY: see above.
+        let (gradient, upstream, losses) = unsafe {
+            (
+                array::view_mut::<E>(self.gradient),
+                array::view::<f64>(self.upstream),
+                losses.map(|losses| array::losses_mut(losses, arrays.dtype)),
+            )
+        };
+        let py = arrays.input.py();
+        let classes = array::target(&arrays.target)?;
+        let mask = arrays.mask.as_ref().map(array::mask_view);
+        let elements = input.len();
+        let input = (!self.in_place).then_some(input);
+        let reduction = self.reduction;
+        call::run(py, elements, move |context| {
+            let call = Call { mask, context };
+            match (reduction, losses) {
+                (None, Some(losses)) => loss
+                    .each_row_and_gradient(input.as_ref(), &classes, &call, &upstream, gradient, losses)
+                    .map(|()| None),
+                (reduction, _) => {
+                    let upstream = upstream.first().copied().unwrap_or(1.0);
+                    let reduction = reduction.unwrap_or(Reduction::Sum);
+                    loss.total_and_gradient(input.as_ref(), &classes, &call, reduction, upstream, gradient)
+                        .map(Some)
+                }
+            }
+        })
+    }
+}
+
+/// The options of `cross_entropy`.
+fn cross_entropy_options(
+    weight: Option<&[f64]>,
+    ignore_index: i64,
+    label_smoothing: f64,
+    axis: Option<Axis>,
+) -> CrossEntropy<'_> {
+    CrossEntropy { weight, ignore_index, label_smoothing, axis: axis.map(|axis| axis.0) }
 }
 
 /// Cross-entropy of logits.
@@ -165,61 +285,33 @@ pub(super) fn cross_entropy<'py>(
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (weight, axis) = (array::class_weights(weight)?, axis.map(|axis| axis.0));
-    let loss = CrossEntropyOptions { weight: weight.as_deref(), ignore_index, label_smoothing, axis };
-    LossCall { input, target, mask: r#where, axis, reduction: reduction.0, dtype, out }.run(&loss)
+    let weight = array::class_weights(weight)?;
+    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis);
+    LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
 }
 
-struct CrossEntropyOptions<'a> {
-    weight: Option<&'a [f64]>,
+/// Cross-entropy of logits, and its gradient.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, ignore_index, reduction, label_smoothing, axis, r#where, dtype, out, grad_output, grad_out, /))]
+#[expect(clippy::too_many_arguments, reason = "torch's")]
+pub(super) fn cross_entropy_and_grad<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
     ignore_index: i64,
+    reduction: Reduce,
     label_smoothing: f64,
-    axis: Option<isize>,
-}
-
-impl CrossEntropyOptions<'_> {
-    fn with<'s>(&'s self, mask: Option<View<'s, u8>>, context: Context<'s>) -> CrossEntropy<'s> {
-        CrossEntropy {
-            weight: self.weight,
-            ignore_index: self.ignore_index,
-            label_smoothing: self.label_smoothing,
-            axis: self.axis,
-            mask,
-            context,
-        }
-    }
-}
-
-impl Loss for CrossEntropyOptions<'_> {
-    fn likely_mistake<E: Element>(
-        &self,
-        input: &View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-    ) -> Result<Option<Mistake>, Error> {
-        self.with(mask, Context::default()).likely_mistake(input, target)
-    }
-
-    fn total<E: Element>(
-        &self,
-        input: View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-        context: Context<'_>,
-    ) -> Result<Total, Error> {
-        self.with(mask, context).total(input, target)
-    }
-
-    fn each_row<E: Element, O: Element>(
-        &self,
-        input: View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-        context: Context<'_>,
-        out: ViewMut<'_, O>,
-    ) -> Result<(), Error> {
-        self.with(mask, context).each_row(input, target, out)
-    }
+    axis: Option<Axis>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    grad_output: Option<&Bound<'py, PyAny>>,
+    grad_out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let weight = array::class_weights(weight)?;
+    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis);
+    let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
+    call.run_with_gradient(&loss, grad_output, grad_out)
 }
 
 /// Negative log-likelihood of log-probabilities.
@@ -237,53 +329,32 @@ pub(super) fn nll_loss<'py>(
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (weight, axis) = (array::class_weights(weight)?, axis.map(|axis| axis.0));
-    let loss = NllLossOptions { weight: weight.as_deref(), ignore_index, axis };
-    LossCall { input, target, mask: r#where, axis, reduction: reduction.0, dtype, out }.run(&loss)
+    let weight = array::class_weights(weight)?;
+    let loss = NllLoss { weight: weight.as_deref(), ignore_index, axis: axis.map(|axis| axis.0) };
+    LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
 }
 
-struct NllLossOptions<'a> {
-    weight: Option<&'a [f64]>,
+/// Negative log-likelihood of log-probabilities, and its gradient.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, ignore_index, reduction, axis, r#where, dtype, out, grad_output, grad_out, /))]
+#[expect(clippy::too_many_arguments, reason = "torch's")]
+pub(super) fn nll_loss_and_grad<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
     ignore_index: i64,
-    axis: Option<isize>,
-}
-
-impl NllLossOptions<'_> {
-    fn with<'s>(&'s self, mask: Option<View<'s, u8>>, context: Context<'s>) -> NllLoss<'s> {
-        NllLoss { weight: self.weight, ignore_index: self.ignore_index, axis: self.axis, mask, context }
-    }
-}
-
-impl Loss for NllLossOptions<'_> {
-    fn likely_mistake<E: Element>(
-        &self,
-        input: &View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-    ) -> Result<Option<Mistake>, Error> {
-        self.with(mask, Context::default()).likely_mistake(input, target)
-    }
-
-    fn total<E: Element>(
-        &self,
-        input: View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-        context: Context<'_>,
-    ) -> Result<Total, Error> {
-        self.with(mask, context).total(input, target)
-    }
-
-    fn each_row<E: Element, O: Element>(
-        &self,
-        input: View<'_, E>,
-        target: &Target<'_>,
-        mask: Option<View<'_, u8>>,
-        context: Context<'_>,
-        out: ViewMut<'_, O>,
-    ) -> Result<(), Error> {
-        self.with(mask, context).each_row(input, target, out)
-    }
+    reduction: Reduce,
+    axis: Option<Axis>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    grad_output: Option<&Bound<'py, PyAny>>,
+    grad_out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let weight = array::class_weights(weight)?;
+    let loss = NllLoss { weight: weight.as_deref(), ignore_index, axis: axis.map(|axis| axis.0) };
+    let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
+    call.run_with_gradient(&loss, grad_output, grad_out)
 }
 
 /// The loss, the prediction and whether it counts, of each row.

@@ -26,7 +26,7 @@ mod _core {
     }
 
     #[pymodule_export]
-    use super::losses::{cross_entropy, nll_loss, score_rows};
+    use super::losses::{cross_entropy, cross_entropy_and_grad, nll_loss, nll_loss_and_grad, score_rows};
     #[pymodule_export]
     use super::rows::{log_sigmoid, log_softmax, logsumexp, softmax};
     #[pymodule_export]

@@ -21,38 +21,44 @@ pub(super) fn loss_dtype(dtype: Option<&Bound<'_, PyAny>>, input: Float) -> PyRe
     })
 }
 
-/// `out`, as an array that a result of this shape and dtype can be written to.
-pub(super) fn checked<'py>(out: &Bound<'py, PyAny>, shape: &[usize], dtype: Float) -> PyResult<Array<'py>> {
+/// `out`, as an array that a result of this shape and dtype can be written to; `name` is the argument's.
+fn checked<'py>(out: &Bound<'py, PyAny>, name: &str, shape: &[usize], dtype: Float) -> PyResult<Array<'py>> {
     let py = out.py();
     let Ok(array) = out.cast::<PyUntypedArray>() else {
-        return Err(PyTypeError::new_err(format!("out must be a numpy.ndarray: got {}", out.get_type())));
+        return Err(PyTypeError::new_err(format!("{name} must be a numpy.ndarray: got {}", out.get_type())));
     };
     static MASKED: PyOnceLock<Py<pyo3::types::PyType>> = PyOnceLock::new();
     if out.is_instance(MASKED.import(py, "numpy.ma", "MaskedArray")?)? {
-        return Err(PyTypeError::new_err("out must be a plain numpy.ndarray: got a masked array"));
+        return Err(PyTypeError::new_err(format!(
+            "{name} must be a plain numpy.ndarray: got a masked array"
+        )));
     }
     if array.shape() != shape {
         return Err(PyValueError::new_err(format!(
-            "out has the wrong shape: got {}, expected {}",
+            "{name} has the wrong shape: got {}, expected {}",
             array::shape_text(array),
             PyTuple::new(py, shape)?
         )));
     }
     if array::float_dtype(array) != Some(dtype) || array.dtype().is_native_byteorder() == Some(false) {
         return Err(PyTypeError::new_err(format!(
-            "out has the wrong dtype: got {}, expected {}, the dtype of the result",
+            "{name} has the wrong dtype: got {}, expected {}, the dtype of the result",
             array.dtype(),
             dtype.name()
         )));
     }
     if !array::is_writeable(array) {
-        return Err(PyValueError::new_err("out is read-only; use an array that can be written to"));
+        return Err(PyValueError::new_err(format!(
+            "{name} is read-only; use an array that can be written to"
+        )));
     }
     if !array::is_plain(array) {
-        return Err(PyValueError::new_err("out is unaligned; use an ordinary array"));
+        return Err(PyValueError::new_err(format!("{name} is unaligned; use an ordinary array")));
     }
     if array::overlaps_itself(array) {
-        return Err(PyValueError::new_err("out overlaps itself in memory; use an ordinary array"));
+        return Err(PyValueError::new_err(format!(
+            "{name} overlaps itself in memory; use an ordinary array"
+        )));
     }
     Ok(array.clone())
 }
@@ -68,11 +74,12 @@ pub(super) fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyRe
 pub(super) fn receiver<'py>(
     py: Python<'py>,
     out: Option<&Bound<'py, PyAny>>,
+    name: &str,
     shape: &[usize],
     dtype: Float,
 ) -> PyResult<Array<'py>> {
     match out {
-        Some(out) => checked(out, shape, dtype),
+        Some(out) => checked(out, name, shape, dtype),
         None => empty(py, shape, dtype),
     }
 }

@@ -69,7 +69,7 @@ fn map<'py>(
     let input = array::array(x, "x")?;
     array::floats(&input, "x")?;
     let dtype = array::float_dtype(&input).unwrap_or(Float::F32);
-    let to = result::receiver(py, out, input.shape(), dtype)?;
+    let to = result::receiver(py, out, "out", input.shape(), dtype)?;
     let in_place = array::is_same(&input, &to);
     // A partial overlap is read from a copy.
     let input = if in_place { input } else { array::apart(input, out.map(|_| &to))? };
@@ -99,7 +99,7 @@ fn map_rows<'py>(
     }
     let row = |array: &Bound<'py, PyAny>| array.call_method1("reshape", (1,));
     array::floats(&input, "x")?;
-    let to = result::receiver(x.py(), out, &[], array::float_dtype(&input).unwrap_or(Float::F32))?;
+    let to = result::receiver(x.py(), out, "out", &[], array::float_dtype(&input).unwrap_or(Float::F32))?;
     map(&row(input.as_any())?, Some(&row(to.as_any())?), function)?;
     result::unwrapped(to, out)
 }
@@ -158,7 +158,7 @@ pub(super) fn logsumexp<'py>(
         .filter(|i| keepdims || !axes.contains(i))
         .map(|i| if axes.contains(&i) { 1 } else { input.shape()[i] })
         .collect();
-    let to = result::receiver(py, out, &shape, dtype)?;
+    let to = result::receiver(py, out, "out", &shape, dtype)?;
     let input = array::apart(input, out.map(|_| &to))?;
     // The same memory without the axes of length 1.
     let flat: Array<'_> = if keepdims {

@@ -1,0 +1,34 @@
+//! Where a loss's gradient goes, and what comes from above it.
+
+use std::ops::Range;
+
+use crate::kernel::TILE;
+use crate::rows::{Rows, RowsMut};
+use crate::targets::read;
+
+/// The gradient of the losses that follow, with respect to the input.
+pub(crate) struct Gradient<'a, E> {
+    pub out: RowsMut<'a, E>,
+    pub upstream: Upstream<'a>,
+    /// What the reduction divides by.
+    pub divisor: f64,
+}
+
+/// The gradient of a result with respect to the losses: `grad_output`.
+pub(crate) enum Upstream<'a> {
+    Same(f64),
+    Each(Rows<'a, f64>),
+}
+
+impl<E> Gradient<'_, E> {
+    /// What the gradient of each row's loss is multiplied by.
+    #[inline(always)]
+    pub(crate) fn factors(&self, rows: Range<usize>) -> [f64; TILE] {
+        let mut factors = [0.0; TILE];
+        match &self.upstream {
+            Upstream::Same(factor) => factors.fill(*factor),
+            Upstream::Each(each) => read(each, rows, &mut factors, |factor| factor),
+        }
+        factors.map(|factor| factor / self.divisor)
+    }
+}
