@@ -41,6 +41,10 @@ impl<'a> ClassWeights<'a> {
         }
     }
 
+    pub(crate) fn none() -> Self {
+        ClassWeights(None)
+    }
+
     pub(crate) fn as_slice(self) -> Option<&'a [f64]> {
         self.0
     }

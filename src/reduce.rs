@@ -1,5 +1,8 @@
 //! From the losses of rows to one number, in an order that depends on nothing but their count.
 
+use fearless_simd::Simd;
+use fearless_simd_macros::simd;
+
 use crate::kernel::TILE;
 use crate::loss::TileLosses;
 use crate::options::Reduction;
@@ -41,8 +44,8 @@ pub(crate) struct GrainSum {
 
 impl GrainSum {
     /// Adds a tile; rows that do not count have loss and weight 0.
-    #[inline(always)]
-    pub(crate) fn add(&mut self, tile: &TileLosses) {
+    #[simd]
+    pub(crate) fn add<S: Simd>(&mut self, simd: S, tile: &TileLosses) {
         let counted = tile.counted.count_ones();
         self.loss.add(pairwise(&tile.loss));
         self.weight.add(if tile.weighted { pairwise(&tile.weight) } else { f64::from(counted) });
@@ -128,7 +131,7 @@ mod tests {
         tile.begin(0b11, true);
         (tile.loss[0], tile.weight[0]) = (2.0, 0.5);
         (tile.loss[1], tile.weight[1]) = (4.0, 1.5);
-        grain.add(&tile);
+        fearless_simd::dispatch!(fearless_simd::Level::new(), simd => grain.add(simd, &tile));
         let total = Total::of(&[grain]);
         assert_eq!(total, Total { sum: 6.0, weight: 2.0, counted: 2 });
         assert_eq!(total.reduce(Reduction::Mean), 3.0);

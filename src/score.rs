@@ -50,7 +50,7 @@ pub fn score_rows<E: Element>(
             let mut part = RowScores::default();
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
-                let tile = labels.tile(range.clone())?;
+                let tile = dispatch!(level, simd => labels.tile(simd, range.clone()))?;
                 dispatch!(level, simd => tiles.sum(simd, range.clone(), tile.counted));
                 let all = tiles.nll(&tile.class, tile.counted);
                 let (mut nll, mut prediction) = ([0.0; TILE], [0; TILE]);

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
+use fearless_simd::{Simd, dispatch};
+use fearless_simd_macros::simd;
 use half::{bf16, f16};
 
 use crate::error::Error;
-use crate::kernel::TILE;
 use crate::kernel::element::Element;
+use crate::kernel::{TILE, isa};
 use crate::loss::TileLosses;
 use crate::options::ClassWeights;
 use crate::parallel::{Context, for_each_range};
@@ -168,7 +170,7 @@ impl Targets<'_> {
 impl Labels<'_> {
     /// A bit for each of the first `rows` rows that counts; none where one is out of range.
     pub(crate) fn first_counted(&self, rows: usize) -> u64 {
-        self.tile(0..rows.min(self.shape.iter().product())).map_or(0, |tile| tile.counted)
+        self.any_tile(0..rows.min(self.shape.iter().product())).map_or(0, |tile| tile.counted)
     }
 
     /// The class indices of the rows of `range`. What int64 cannot hold becomes a number that is neither a class
@@ -187,8 +189,13 @@ impl Labels<'_> {
     }
 
     /// The labels of the rows of `range`, at most a tile.
+    #[simd]
+    pub(crate) fn tile<S: Simd>(&self, simd: S, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
+        self.any_tile(range)
+    }
+
     #[inline(always)]
-    pub(crate) fn tile(&self, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
+    fn any_tile(&self, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
         let mut values = [0_i64; TILE];
         let len = range.len();
         self.read(range.clone(), &mut values);
@@ -220,31 +227,23 @@ impl Labels<'_> {
 
     /// Looks at all targets before anything is written.
     pub(crate) fn check(&self, context: Context<'_>) -> Result<(), Error> {
-        let fits = for_each_range(
-            context,
-            self.shape.iter().product(),
-            1,
-            || (),
-            |(), rows| {
-                let mut tiles = rows.clone().step_by(TILE).map(|first| first..(first + TILE).min(rows.end));
-                tiles.all(|tile| self.tile(tile).is_ok())
-            },
-        )?;
-        if fits.into_iter().all(|fits| fits) { Ok(()) } else { Err(self.first_out_of_range()) }
+        self.divisor(ClassWeights::none(), context).map(|_| ())
     }
 
     /// The sum of the weights of the rows that count.
     pub(crate) fn divisor(&self, weight: ClassWeights<'_>, context: Context<'_>) -> Result<f64, Error> {
         let weighted = weight.as_slice().is_some();
+        let level = isa::selected()?;
         let sums = for_each_range(context, self.shape.iter().product(), 1, TileLosses::new, |tile, rows| {
             let mut sum = GrainSum::default();
             for first in rows.clone().step_by(TILE) {
-                let labels = self.tile(first..(first + TILE).min(rows.end))?;
+                let range = first..(first + TILE).min(rows.end);
+                let labels = dispatch!(level, simd => self.tile(simd, range))?;
                 tile.begin(labels.counted, weighted);
                 if weighted {
                     bits(labels.counted).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));
                 }
-                sum.add(tile);
+                dispatch!(level, simd => sum.add(simd, tile));
             }
             Ok(sum)
         })?;
@@ -256,7 +255,7 @@ impl Labels<'_> {
     pub(crate) fn first_out_of_range(&self) -> Error {
         let rows: usize = self.shape.iter().product();
         for row in 0..rows {
-            if self.tile(row..row + 1).is_err() {
+            if self.any_tile(row..row + 1).is_err() {
                 return Error::TargetOutOfRange {
                     index: unravel(row, &self.shape),
                     value: self.value(row),
@@ -321,8 +320,8 @@ impl Probabilities<'_> {
     }
 
     /// The probabilities of a stretch of one row's classes.
-    #[inline(always)]
-    pub(crate) fn read(&self, row: usize, classes: Range<usize>, to: &mut [f64]) {
+    #[simd]
+    pub(crate) fn read<S: Simd>(&self, simd: S, row: usize, classes: Range<usize>, to: &mut [f64]) {
         each!(Floats, &self.values, [F16 Bf16 F32 F64], rows => {
             rows.layout.line.runs(row..row + 1, |run| {
                 if rows.layout.contiguous() {
@@ -386,7 +385,7 @@ mod tests {
         let rows = target.shape()[0];
         match Targets::new(target, &[rows, 5], 1, ignore_index, None)? {
             Targets::Indices(labels) => {
-                labels.tile(0..rows).map_err(|OutOfRange| labels.first_out_of_range())
+                labels.any_tile(0..rows).map_err(|OutOfRange| labels.first_out_of_range())
             }
             Targets::Probabilities(_) => unreachable!(),
         }

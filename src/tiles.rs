@@ -6,12 +6,13 @@
 //! gathered a group of rows at a time. Which way a row takes depends on its number of classes
 //! alone, and a gathered block meets the same kernel as a slice: layouts cannot change a bit.
 //!
-//! All of it runs on the instruction set that was chosen for the grain ([`crate::parallel`]): what is marked
-//! `#[inline(always)]` is compiled with it.
+//! All of it runs on the instruction set that was chosen for the grain: each `#[simd]` method is compiled once for each
+//! level and element type, and what is marked `#[inline(always)]` with it.
 
 use std::ops::Range;
 
 use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
 
 use crate::kernel::element::{Element, Lanes, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish, miss};
@@ -118,7 +119,7 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// Goes to the rows of `range` and finds their maxima and sums. Rows that are not `counted` are not
     /// read, but for those packed with counted neighbours.
-    #[inline(always)]
+    #[simd]
     pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64) {
         self.len = range.len();
         locate(&self.rows.layout, range.clone(), &mut self.offsets);
@@ -230,7 +231,7 @@ impl<'r, E: Element> Tiles<'r, E> {
     }
 
     /// For each counted row the sum over the classes of q (max - x), the same q for all rows.
-    #[inline(always)]
+    #[simd]
     pub(crate) fn gaps<S: Simd>(&mut self, simd: S, counted: u64, q: &[f64]) -> [f64; TILE] {
         let mut gaps = [0.0; TILE];
         if self.is_narrow() {
@@ -253,12 +254,12 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// For each counted row the sum over the classes of q (max - x) and that of q, with q from
     /// `fill(row of the tile, classes, to)`.
-    #[inline(always)]
-    pub(crate) fn gaps_of<S: Simd>(
+    #[simd]
+    pub(crate) fn gaps_of<S: Simd, Fill: FnMut(usize, Range<usize>, &mut [f64])>(
         &mut self,
         simd: S,
         counted: u64,
-        mut fill: impl FnMut(usize, Range<usize>, &mut [f64]),
+        mut fill: Fill,
     ) -> WeightedGaps {
         let (mut gaps, mut totals) = ([0.0; TILE], [0.0; TILE]);
         let mut q = [0.0; BLOCK];
@@ -296,7 +297,7 @@ impl<'r, E: Element> Tiles<'r, E> {
     }
 
     /// Writes a function of every element of the tile to `out`, which may be the input itself.
-    #[inline(always)]
+    #[simd]
     pub(crate) fn write<S: Simd, F: RowFunction>(
         &mut self,
         simd: S,
@@ -319,13 +320,13 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// Writes the gradient of every counted row to `out`, which may be the input itself; 0 to the other rows, which are not
     /// read but for those packed with counted neighbours.
-    #[inline(always)]
-    pub(crate) fn write_gradient<S: Simd>(
+    #[simd]
+    pub(crate) fn write_gradient<S: Simd, Fill: FnMut(usize, Range<usize>, &mut [f64])>(
         &mut self,
         simd: S,
         range: Range<usize>,
         counted: u64,
-        gradient: TileGradient<'_, impl FnMut(usize, Range<usize>, &mut [f64])>,
+        gradient: TileGradient<'_, Fill>,
         out: &RowsMut<'_, E>,
     ) {
         let TileGradient { scale, entry, q } = gradient;

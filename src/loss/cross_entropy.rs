@@ -92,26 +92,6 @@ struct Work<'a, E> {
 }
 
 impl<E: Element> Work<'_, E> {
-    #[inline(always)]
-    fn tile<S: Simd>(
-        &self,
-        simd: S,
-        tiles: &mut Tiles<'_, E>,
-        rows: Range<usize>,
-        losses: &mut TileLosses,
-    ) -> Result<(), OutOfRange> {
-        match &self.targets {
-            Targets::Indices(labels) => {
-                let tile = labels.tile(rows.clone())?;
-                self.indices(simd, tiles, rows, &tile, losses);
-            }
-            Targets::Probabilities(probabilities) => {
-                self.probabilities(simd, tiles, rows, probabilities, losses);
-            }
-        }
-        Ok(())
-    }
-
     /// Losses against class indices.
     #[inline(always)]
     fn indices<S: Simd>(
@@ -193,7 +173,7 @@ impl<E: Element> Work<'_, E> {
         tiles.sum(simd, rows.clone(), losses.counted);
         let uniform = smoothing / self.rows.layout.classes as f64;
         let fill = |i: usize, classes: Range<usize>, q: &mut [f64]| {
-            probabilities.read(first + i, classes.clone(), q);
+            probabilities.read(simd, first + i, classes.clone(), q);
             if smoothing > 0.0 {
                 for q in &mut *q {
                     *q = *q * (1.0 - smoothing) + uniform;
@@ -233,10 +213,10 @@ impl<E: Element> Work<'_, E> {
 }
 
 impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
-    type State = (Tiles<'a, E>, TileLosses);
+    type State = Tiles<'a, E>;
 
     fn state(&self) -> Self::State {
-        (Tiles::new(self.rows.clone()), TileLosses::new())
+        Tiles::new(self.rows.clone())
     }
 
     fn rows(&self) -> usize {
@@ -248,17 +228,21 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     }
 
     #[inline(always)]
-    fn grain<S: Simd>(
+    fn tile<S: Simd>(
         &self,
         simd: S,
-        (tiles, losses): &mut Self::State,
+        tiles: &mut Self::State,
         rows: Range<usize>,
-        mut sink: impl FnMut(Range<usize>, &TileLosses),
+        losses: &mut TileLosses,
     ) -> Result<(), OutOfRange> {
-        for first in rows.clone().step_by(TILE) {
-            let tile = first..(first + TILE).min(rows.end);
-            self.tile(simd, tiles, tile.clone(), losses)?;
-            sink(tile, losses);
+        match &self.targets {
+            Targets::Indices(labels) => {
+                let tile = labels.tile(simd, rows.clone())?;
+                self.indices(simd, tiles, rows, &tile, losses);
+            }
+            Targets::Probabilities(probabilities) => {
+                self.probabilities(simd, tiles, rows, probabilities, losses);
+            }
         }
         Ok(())
     }

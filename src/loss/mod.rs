@@ -99,7 +99,6 @@ impl LossRows<'_> {
     ///
     /// # Safety
     /// No other thread may touch these rows.
-    #[inline(always)]
     unsafe fn write(&self, rows: Range<usize>, losses: &[f64; TILE]) {
         // SAFETY: see above.
         unsafe {
@@ -222,8 +221,7 @@ pub(crate) trait Prepare {
     ) -> Result<impl RowLoss<'w, E>, Error>;
 }
 
-/// A loss over rows. `grain` runs on one thread; it hands every tile of its rows to `sink`. It and what it calls are
-/// inlined into the function that carries the instruction set, so that labels and sums are compiled with it too.
+/// A loss over rows, a tile at a time.
 pub(crate) trait RowLoss<'a, E: Element>: Sync {
     /// What a thread reuses from grain to grain.
     type State;
@@ -232,12 +230,13 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     fn rows(&self) -> usize;
     /// Elements of a row that are read or written.
     fn classes(&self) -> usize;
-    fn grain<S: Simd>(
+    /// The losses of at most a tile of rows. It is inlined into the function that carries the instruction set.
+    fn tile<S: Simd>(
         &self,
         simd: S,
         state: &mut Self::State,
         rows: Range<usize>,
-        sink: impl FnMut(Range<usize>, &TileLosses),
+        losses: &mut TileLosses,
     ) -> Result<(), OutOfRange>;
     /// Looks at all targets.
     fn check(&self, context: Context<'_>) -> Result<(), Error>;
@@ -303,8 +302,7 @@ pub(crate) fn class_axis(ndim: usize, axis: Option<isize>) -> Result<usize, Erro
 
 /// The sums over all rows.
 fn total<'a, E: Element, L: RowLoss<'a, E>>(loss: &L, context: Context<'_>) -> Result<Total, Error> {
-    let grains = run(loss, context, |_, losses, sum: &mut GrainSum| sum.add(losses))?;
-    Ok(loss.adjusted(Total::of(&grains)))
+    Ok(loss.adjusted(Total::of(&run(loss, context, None)?)))
 }
 
 /// One loss for each row, to an array of shape `rows`; ignored rows get 0. All targets are checked before the first is
@@ -317,30 +315,43 @@ fn each_row<'a, E: Element, L: RowLoss<'a, E>>(
 ) -> Result<(), Error> {
     check_shape("out", out.shape(), rows)?;
     loss.check(context)?;
-    let out = out.rows();
-    run(loss, context, |rows, losses, (): &mut ()| {
-        // SAFETY: the rows of a grain belong to one thread.
-        unsafe { out.write(rows, &losses.loss) };
-    })?;
-    Ok(())
+    run(loss, context, Some(&out.rows())).map(|_| ())
 }
 
-fn run<'a, E: Element, L: RowLoss<'a, E>, T: Default + Send>(
+/// Walks all rows: the sum of each grain, and where there is an `out`, the loss of each row.
+fn run<'a, E: Element, L: RowLoss<'a, E>>(
     loss: &L,
     context: Context<'_>,
-    sink: impl Fn(Range<usize>, &TileLosses, &mut T) + Sync,
-) -> Result<Vec<T>, Error> {
+    out: Option<&LossRows<'_>>,
+) -> Result<Vec<GrainSum>, Error> {
     let level = isa::selected()?;
-    let results = for_each_range(
+    let grains = for_each_range(
         context,
         loss.rows(),
         loss.classes(),
-        || loss.state(),
-        |state, rows| {
-            let mut result = T::default();
-            let add = |tile: Range<usize>, losses: &TileLosses| sink(tile, losses, &mut result);
-            dispatch!(level, simd => loss.grain(simd, state, rows, add)).map(|()| result)
-        },
+        || (loss.state(), TileLosses::new()),
+        |state, rows| dispatch!(level, simd => grain(simd, loss, state, rows, out)),
     )?;
-    results.into_iter().collect::<Result<_, _>>().map_err(|OutOfRange| loss.out_of_range())
+    grains.into_iter().collect::<Result<_, _>>().map_err(|OutOfRange| loss.out_of_range())
+}
+
+#[inline(always)]
+fn grain<'a, S: Simd, E: Element, L: RowLoss<'a, E>>(
+    simd: S,
+    loss: &L,
+    (state, losses): &mut (L::State, TileLosses),
+    rows: Range<usize>,
+    out: Option<&LossRows<'_>>,
+) -> Result<GrainSum, OutOfRange> {
+    let mut sum = GrainSum::default();
+    for first in rows.clone().step_by(TILE) {
+        let tile = first..(first + TILE).min(rows.end);
+        loss.tile(simd, state, tile.clone(), losses)?;
+        match out {
+            None => sum.add(simd, losses),
+            // SAFETY: the rows of a grain belong to one thread.
+            Some(out) => unsafe { out.write(tile, &losses.loss) },
+        }
+    }
+    Ok(sum)
 }

@@ -66,11 +66,9 @@ struct Work<'a, E> {
 }
 
 impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
-    type State = TileLosses;
+    type State = ();
 
-    fn state(&self) -> TileLosses {
-        TileLosses::new()
-    }
+    fn state(&self) {}
 
     fn rows(&self) -> usize {
         self.rows.layout.line.len()
@@ -82,35 +80,30 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     }
 
     #[inline(always)]
-    fn grain<S: Simd>(
+    fn tile<S: Simd>(
         &self,
-        _: S,
-        losses: &mut TileLosses,
+        simd: S,
+        (): &mut (),
         rows: Range<usize>,
-        mut sink: impl FnMut(Range<usize>, &TileLosses),
+        losses: &mut TileLosses,
     ) -> Result<(), OutOfRange> {
-        for first in rows.clone().step_by(TILE) {
-            let range = first..(first + TILE).min(rows.end);
-            let tile = self.labels.tile(range.clone())?;
-            losses.begin(tile.counted, self.weight.as_slice().is_some());
-            let mut offsets = [0; TILE];
-            locate(&self.rows.layout, range.clone(), &mut offsets);
-            for i in bits(tile.counted) {
-                let t = tile.class[i];
-                losses.weight[i] = self.weight.of(t);
-                losses.loss[i] = weighted(losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
-            }
-            if let Some(gradient) = &self.gradient {
-                let factor = gradient.factors(range.clone());
-                locate(&gradient.out.layout, range.clone(), &mut offsets);
-                Tiles::write_zeros(range.clone(), &gradient.out);
-                for i in bits(tile.counted) {
-                    let value = E::from_f64(-factor[i] * self.weight.of(tile.class[i]));
-                    // SAFETY: the rows of a grain belong to one thread.
-                    unsafe { gradient.out.set(offsets[i], tile.class[i], value) };
-                }
-            }
-            sink(range, losses);
+        let tile = self.labels.tile(simd, rows.clone())?;
+        losses.begin(tile.counted, self.weight.as_slice().is_some());
+        let mut offsets = [0; TILE];
+        locate(&self.rows.layout, rows.clone(), &mut offsets);
+        for i in bits(tile.counted) {
+            let t = tile.class[i];
+            losses.weight[i] = self.weight.of(t);
+            losses.loss[i] = weighted(losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
+        }
+        let Some(gradient) = &self.gradient else { return Ok(()) };
+        let factor = gradient.factors(rows.clone());
+        locate(&gradient.out.layout, rows.clone(), &mut offsets);
+        Tiles::write_zeros(rows, &gradient.out);
+        for i in bits(tile.counted) {
+            let value = E::from_f64(-factor[i] * self.weight.of(tile.class[i]));
+            // SAFETY: the rows of a grain belong to one thread.
+            unsafe { gradient.out.set(offsets[i], tile.class[i], value) };
         }
         Ok(())
     }
