@@ -76,7 +76,11 @@ pub fn log_sigmoid<E: Element>(
         check_shape("out", &shape, input.shape())?;
     }
     let out = RowsMut::new(&mut out, None);
-    let input = input.as_ref().map_or_else(|| Rows::of_output(&out), |input| Rows::new(input, None));
+    let input = match &input {
+        Some(input) => Rows::new(input, None),
+        // SAFETY: a thread copies its elements to a buffer of its own before it writes them.
+        None => unsafe { Rows::of_output(&out) },
+    };
     let level = isa::selected()?;
     for_each_range(
         context,
@@ -108,7 +112,11 @@ fn map_rows<E: Element, F: RowFunction>(
         check_shape("out", out.shape(), input.shape())?;
     }
     let out = RowsMut::new(&mut out, Some(axis));
-    let rows = input.map_or_else(|| Rows::of_output(&out), |input| Rows::new(input, Some(axis)));
+    let rows = match input {
+        Some(input) => Rows::new(input, Some(axis)),
+        // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.
+        None => unsafe { Rows::of_output(&out) },
+    };
     let level = isa::selected()?;
     for_each_tile(&rows, context, |tiles, range| {
         dispatch!(level, simd => {

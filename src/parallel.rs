@@ -40,12 +40,13 @@ pub const MAX_THREADS: usize = 4096;
 
 static THREADS: LazyLock<Result<AtomicUsize, String>> = LazyLock::new(|| {
     let all = || std::thread::available_parallelism().map_or(1, NonZero::get);
-    match std::env::var("CROSSENT_NUM_THREADS") {
-        Ok(text) if !text.trim().is_empty() => match text.trim().parse() {
+    let text = std::env::var_os("CROSSENT_NUM_THREADS").unwrap_or_default().to_string_lossy().into_owned();
+    match text.trim() {
+        "" => Ok(AtomicUsize::new(all())),
+        given => match given.parse() {
             Ok(n) if (1..=MAX_THREADS).contains(&n) => Ok(AtomicUsize::new(n)),
             _ => Err(text),
         },
-        _ => Ok(AtomicUsize::new(all())),
     }
 });
 

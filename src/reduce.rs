@@ -9,14 +9,14 @@ use crate::options::Reduction;
 
 /// A sum that keeps what its roundings lose (Neumaier 1974).
 #[derive(Clone, Copy, Debug, Default)]
-struct Compensated {
+pub(crate) struct Compensated {
     sum: f64,
     lost: f64,
 }
 
 impl Compensated {
     #[inline(always)]
-    fn add(&mut self, value: f64) {
+    pub(crate) fn add(&mut self, value: f64) {
         let new = self.sum + value;
         self.lost +=
             if self.sum.abs() >= value.abs() { (self.sum - new) + value } else { (value - new) + self.sum };
@@ -28,7 +28,7 @@ impl Compensated {
         self.lost += other.lost;
     }
 
-    fn get(self) -> f64 {
+    pub(crate) fn get(self) -> f64 {
         // Infinities leave a nan in what was lost.
         if self.lost.is_finite() { self.sum + self.lost } else { self.sum }
     }

@@ -116,8 +116,8 @@ pub(crate) struct Rows<'a, E> {
     _borrow: PhantomData<&'a [E]>,
 }
 
-// SAFETY: a `Rows` is a shared borrow of an array of `E`, taken from an `ArrayView`, which is `Send` and
-// `Sync` under the same condition.
+// SAFETY: a `Rows` is a shared borrow of an array of `E`, which is `Send` and `Sync` under the same condition; one that
+// comes from an output is used as `of_output` demands.
 unsafe impl<E: Sync> Send for Rows<'_, E> {}
 // SAFETY: as above.
 unsafe impl<E: Sync> Sync for Rows<'_, E> {}
@@ -132,7 +132,10 @@ impl<'a, E: Copy> Rows<'a, E> {
     }
 
     /// The rows of an array that is being overwritten: for results computed in place.
-    pub(crate) fn of_output(out: &RowsMut<'a, E>) -> Self {
+    ///
+    /// # Safety
+    /// Only the thread that owns a row reads it, and no slice of it is alive when it is written.
+    pub(crate) unsafe fn of_output(out: &RowsMut<'a, E>) -> Self {
         Rows { start: out.start, layout: out.layout.clone(), _borrow: PhantomData }
     }
 
@@ -186,7 +189,7 @@ pub(crate) struct RowsMut<'a, E> {
 
 // SAFETY: a `RowsMut` is an exclusive borrow of an array; threads write disjoint rows of it.
 unsafe impl<E: Send> Send for RowsMut<'_, E> {}
-// SAFETY: as above; nothing is read through a shared `RowsMut`.
+// SAFETY: as above; nothing is read through a shared `RowsMut`, and through `Rows::of_output` by a row's own thread only.
 unsafe impl<E: Send> Sync for RowsMut<'_, E> {}
 
 impl<'a, E: Copy> RowsMut<'a, E> {

@@ -14,7 +14,7 @@ use crate::options::ClassWeights;
 use crate::parallel::{Context, for_each_range};
 use crate::reduce::{GrainSum, Total};
 use crate::rows::{Rows, View, row_shape, unravel};
-use crate::tiles::bits;
+use crate::tiles::{all, bits};
 
 /// Class indices or class probabilities, as the caller holds them.
 #[derive(Clone, Debug)]
@@ -368,7 +368,7 @@ pub(crate) fn read<T: Copy, U>(
 
 fn mask_bits(mask: Option<&Rows<'_, u8>>, range: Range<usize>) -> u64 {
     let len = range.len();
-    let all = if len == TILE { u64::MAX } else { (1 << len) - 1 };
+    let all = all(len);
     let Some(mask) = mask else { return all };
     let mut counts = [false; TILE];
     read(mask, range, &mut counts, |x| x != 0);

@@ -24,6 +24,7 @@ use crate::kernel::output::{
 use crate::kernel::real::Real;
 use crate::kernel::wide::{RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
+use crate::reduce::Compensated;
 use crate::rows::{Layout, Rows, RowsMut};
 
 /// Rows that are gathered together: their elements of one class fill a cache line or two.
@@ -238,6 +239,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             tile_gap(simd, &self.packed, TileWeights::Class(q), self.len, &self.sums.max, &mut gaps);
         } else {
             let max = &self.sums.max;
+            let mut sums = [Compensated::default(); TILE];
             for_each_block(
                 &self.rows,
                 &self.offsets,
@@ -245,9 +247,12 @@ impl<'r, E: Element> Tiles<'r, E> {
                 counted,
                 #[inline(always)]
                 |i, start, block, _| {
-                    gaps[i] += row_gap(simd, block, &q[start..start + block.len()], max[i].to_f64());
+                    sums[i].add(row_gap(simd, block, &q[start..start + block.len()], max[i].to_f64()));
                 },
             );
+            for i in bits(counted) {
+                gaps[i] = sums[i].get();
+            }
         }
         gaps
     }
@@ -261,18 +266,20 @@ impl<'r, E: Element> Tiles<'r, E> {
         counted: u64,
         mut fill: Fill,
     ) -> WeightedGaps {
-        let (mut gaps, mut totals) = ([0.0; TILE], [0.0; TILE]);
+        let mut gaps = [0.0; TILE];
+        let mut totals = [Compensated::default(); TILE];
         let mut q = [0.0; BLOCK];
         if self.is_narrow() {
             let packed = packed_q(self.rows.layout.classes, counted, fill);
             for q in packed.chunks_exact(TILE) {
                 for (total, q) in totals.iter_mut().zip(q) {
-                    *total += q;
+                    total.add(*q);
                 }
             }
             tile_gap(simd, &self.packed, TileWeights::Entry(&packed), self.len, &self.sums.max, &mut gaps);
         } else {
             let max = &self.sums.max;
+            let mut sums = [Compensated::default(); TILE];
             for_each_block(
                 &self.rows,
                 &self.offsets,
@@ -282,11 +289,15 @@ impl<'r, E: Element> Tiles<'r, E> {
                 |i, start, block, _| {
                     let q = &mut q[..block.len()];
                     fill(i, start..start + block.len(), q);
-                    gaps[i] += row_gap(simd, block, q, max[i].to_f64());
-                    totals[i] += total(q);
+                    sums[i].add(row_gap(simd, block, q, max[i].to_f64()));
+                    totals[i].add(total(q));
                 },
             );
+            for i in bits(counted) {
+                gaps[i] = sums[i].get();
+            }
         }
+        let totals = totals.map(Compensated::get);
         WeightedGaps { gaps, totals }
     }
 
@@ -619,21 +630,32 @@ fn for_each_block<E: Element>(
     }
 }
 
-/// The sum of a block, in an order of its own.
+/// The sum of a block, in an order of its own, rounded once or nearly so.
 #[inline(always)]
 fn total(q: &[f64]) -> f64 {
-    let mut acc = [0.0; 8];
+    let (mut sums, mut lost) = ([0.0_f64; 8], [0.0_f64; 8]);
+    let mut add = |i: usize, q: f64| {
+        let new = sums[i] + q;
+        let part = new - sums[i];
+        lost[i] += (sums[i] - (new - part)) + (q - part);
+        sums[i] = new;
+    };
     let chunks = q.chunks_exact(8);
     let last = chunks.remainder();
     for chunk in chunks {
-        for (acc, q) in acc.iter_mut().zip(chunk) {
-            *acc += q;
+        for i in 0..8 {
+            add(i, chunk[i]);
         }
     }
-    for (acc, q) in acc.iter_mut().zip(last) {
-        *acc += q;
+    for (i, q) in last.iter().enumerate() {
+        add(i, *q);
     }
-    acc.iter().sum()
+    let mut total = Compensated::default();
+    for (sum, lost) in sums.into_iter().zip(lost) {
+        total.add(sum);
+        total.add(if lost.is_nan() { 0.0 } else { lost });
+    }
+    total.get()
 }
 
 #[cfg(test)]

@@ -196,6 +196,26 @@ def test_many_ordinary_rows_with_probabilities_and_smoothing(dtype: DType, width
     _check(losses, smoothed, dtype)
 
 
+def test_sums_over_a_million_classes_lose_nothing() -> None:
+    """Weights, probabilities and their products are summed with what each addition rounds away."""
+    width = 1_000_000
+    x = _distinct(np.random.default_rng(8), width)[np.newaxis]
+    weight = np.full(width, 0.1)
+    log_p = exact.log_softmax(x[0], range(997))
+    with mpmath.workdps(exact.DIGITS):
+        values, counts = np.unique(x[0], return_counts=True)
+        first = {v: i for i, v in reversed(list(enumerate(x[0])))}
+        at = exact.log_softmax(x[0], [first[v] for v in values])
+        total = sum(int(n) * v for n, v in zip(counts, at, strict=True))
+        tenth, e = mpmath.mpf(0.1), mpmath.mpf(0.1)
+        smoothed = -(1 - e) * tenth * log_p[3] - e / width * tenth * total
+        even = -mpmath.mpf(1 / width) * total
+    loss = crossent.cross_entropy(x, [3], weight, label_smoothing=0.1, reduction="sum")
+    assert ulp_error(loss, [smoothed])[0] <= MAX_ULP["float64"]
+    loss = crossent.cross_entropy(x, np.full((1, width), 1 / width), reduction="sum")
+    assert ulp_error(loss, [even])[0] <= MAX_ULP["float64"]
+
+
 @every_row
 def test_a_float64_loss_of_float32_logits_has_float64_sums(key: str) -> None:
     """dtype= widens the result; the terms of float32 rows may carry float32 exponentials."""

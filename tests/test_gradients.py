@@ -173,7 +173,7 @@ def test_a_row_that_is_sure_and_right_keeps_its_digits(width: int, dtype: DType)
     for row, t, entries in zip(x, target, grad, strict=True):
         with mpmath.workdps(exact.DIGITS):
             p = exact.softmax(row, range(width))
-            p[t] = -sum(p[:t] + p[t + 1 :])
+            p[t] = -mpmath.fsum(p[:t] + p[t + 1 :])
         normal = np.array([abs(v) >= float(np.finfo(dtype).smallest_normal) for v in p])
         assert ulp_error(entries, p)[normal].max() <= 4
 
@@ -242,7 +242,7 @@ def test_all_ignored_gives_zeros_and_no_weight_gives_nan() -> None:
 
 @pytest.mark.parametrize("width", [3, 70])
 def test_infinities_and_nans_are_those_of_autograd(width: int) -> None:
-    special = [
+    special: list[list[float]] = [
         [-np.inf, 0, 1], [np.inf, 0, 1], [-np.inf] * 3, [np.nan, 0, 1], [1e38, -1e38, 3e38], [0, -np.inf, 0],
         [np.inf, np.inf, 1], [0, 0, 0],
     ]  # fmt: skip

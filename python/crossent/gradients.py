@@ -124,8 +124,8 @@ def cross_entropy_and_grad(
 
     Notes
     -----
-    The torch equivalent is ``torch.nn.functional.cross_entropy`` followed by ``backward``. An ignored row is never
-    read, so that its gradient is 0 whatever it holds; torch gives nan where it holds nan or an infinity. If every row
+    The torch equivalent is ``torch.nn.functional.cross_entropy`` followed by ``backward``. What an ignored
+    row holds has no effect: its gradient is 0; torch gives nan where it holds nan or an infinity. If every row
     is ignored the gradient is 0; if the weights of the counted rows sum to 0 it is nan, as in torch.
 
     Examples

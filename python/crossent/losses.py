@@ -93,7 +93,7 @@ def cross_entropy(
     weight : array-like of shape (C,), optional
         A factor for each class.
     ignore_index : int, default -100
-        The target that marks a row as ignored: it is not read, its loss is 0, and it does not count in the
+        The target that marks a row as ignored: it has no effect, its loss is 0, and it does not count in the
         mean. Any integer that int64 holds. Not for targets of class probabilities; they have `where`.
     reduction : {"mean", "sum", "none"}, default "mean"
         What becomes of the losses of the rows: their weighted mean, their sum, or nothing.
@@ -250,7 +250,7 @@ def nll_loss(
     weight : array-like of shape (C,), optional
         A factor for each class.
     ignore_index : int, default -100
-        The target that marks a row as ignored: it is not read, its loss is 0, and it does not count in the
+        The target that marks a row as ignored: it has no effect, its loss is 0, and it does not count in the
         mean. Any integer that int64 holds.
     reduction : {"mean", "sum", "none"}, default "mean"
         What becomes of the losses of the rows: their weighted mean, their sum, or nothing.

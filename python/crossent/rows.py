@@ -59,7 +59,7 @@ def log_softmax(x: ArrayInput, axis: int = -1, *, out: NDArray[Any] | None = Non
     Notes
     -----
     The torch equivalent is ``torch.nn.functional.log_softmax(x, dim=axis)``; there `dim` has no default worth
-    relying on. float16 and bfloat16 are widened inside and rounded once, at the end. A row that holds nan or
+    relying on. float16 and bfloat16 are widened inside and rounded at the end. A row that holds nan or
     +inf, or nothing but -inf, gives a row of nan, as in torch.
 
     Examples
@@ -113,7 +113,7 @@ def softmax(x: ArrayInput, axis: int = -1, *, out: NDArray[Any] | None = None) -
     Notes
     -----
     The torch equivalent is ``torch.nn.functional.softmax(x, dim=axis)``; there `dim` has no default worth
-    relying on. float16 and bfloat16 are widened inside and rounded once, at the end. A row that holds nan or
+    relying on. float16 and bfloat16 are widened inside and rounded at the end. A row that holds nan or
     +inf, or nothing but -inf, gives a row of nan, as in torch.
 
     Examples

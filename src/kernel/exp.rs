@@ -10,8 +10,8 @@
 //!
 //! The subtraction n - p happens inside the constant that rounds x log2(e) to an integer, and the power of
 //! two is a shift of the same word: the whole costs less than the textbook form. Sums stay in units of
-//! 2^p, so a new maximum rescales them by an exact power of two; the division by exp(`t_max`) is done
-//! once for the row ([`super::finish`]).
+//! 2^p, so a new maximum rescales them by an exact power of two; exp(`t_max`) enters once for the row
+//! ([`super::finish`]).
 //!
 //! Terms carry a factor 2^SCALE, which keeps them normal numbers. What lies further below the maximum
 //! than any subnormal result is clamped to the x whose exponent field is zero, and gives exactly 0.

@@ -6,9 +6,12 @@ use fearless_simd::Level;
 
 use crate::error::Error;
 
-static SELECTED: LazyLock<Result<Level, String>> = LazyLock::new(|| match std::env::var("CROSSENT_ISA") {
-    Ok(name) if !name.is_empty() => by_name(&name).ok_or(name),
-    _ => Ok(Level::new()),
+static SELECTED: LazyLock<Result<Level, String>> = LazyLock::new(|| {
+    let text = std::env::var_os("CROSSENT_ISA").unwrap_or_default().to_string_lossy().into_owned();
+    match text.trim() {
+        "" => Ok(Level::new()),
+        name => by_name(name).ok_or(text),
+    }
 });
 
 /// The level all kernels of this process run on.

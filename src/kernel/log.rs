@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Where s is small, k = 0 and the numerator is s itself: nothing is lost that 1 + s / o would round away, and one
-//! division does. The series of artanh is that of fdlibm (Sun Microsystems, 1993). Below 2 ULP, refined
-//! (and with a fused multiply-add) below 1 (test below). The C
+//! division does. The series of artanh is that of fdlibm (Sun Microsystems, 1993). At most 2 ULP, refined
+//! (and with a fused multiply-add) 1.01 (test below). The C
 //! library is not asked: its answers differ between platforms.
 
 use fearless_simd::f64x8;

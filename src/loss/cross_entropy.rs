@@ -27,7 +27,7 @@ use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::options::{ClassWeights, LabelSmoothing, weighted};
 use crate::parallel::Context;
-use crate::reduce::Total;
+use crate::reduce::{Compensated, Total};
 use crate::rows::Rows;
 use crate::targets::{OutOfRange, Probabilities, Target, Targets, TileLabels};
 use crate::tiles::{TileGradient, Tiles, WeightedGaps, bits};
@@ -74,6 +74,16 @@ impl Prepare for CrossEntropy<'_> {
                 Vec::new()
             },
             targets: Targets::new(target, &input.shape, input.axis, self.ignore_index, call.mask.as_ref())?,
+            spread: match self.weight {
+                Some(weight) => {
+                    let mut sum = Compensated::default();
+                    for w in weight {
+                        sum.add(*w);
+                    }
+                    sum.get()
+                }
+                None => classes as f64,
+            },
             rows: input.rows,
             gradient: None,
         })
@@ -88,6 +98,8 @@ struct Work<'a, E> {
     smoothing: f64,
     /// The weights of a smoothed loss that has none.
     ones: Vec<f64>,
+    /// The sum of all weights.
+    spread: f64,
     gradient: Option<Gradient<'a, E>>,
 }
 
@@ -118,9 +130,8 @@ impl<E: Element> Work<'_, E> {
         }
         let q = self.weight.as_slice().unwrap_or(&self.ones);
         let share = smoothing / self.rows.layout.classes as f64;
-        let mut spread = 0.0;
+        let spread = if smoothing > 0.0 { self.spread } else { 0.0 };
         if smoothing > 0.0 {
-            spread = q.iter().sum();
             let gaps = tiles.gaps(simd, tile.counted, q);
             for i in bits(tile.counted) {
                 losses.loss[i] += share * (gaps[i] + weighted(spread, tiles.log1p_rest(i)));

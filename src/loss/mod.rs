@@ -288,7 +288,11 @@ fn input_and_gradient<'a, E: Element>(
     }
     let axis = class_axis(shape.len(), axis)?;
     let out = RowsMut::new(gradient, Some(axis));
-    let rows = input.map_or_else(|| Rows::of_output(&out), |input| Rows::new(input, Some(axis)));
+    let rows = match input {
+        Some(input) => Rows::new(input, Some(axis)),
+        // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.
+        None => unsafe { Rows::of_output(&out) },
+    };
     Ok((Input { rows, shape: shape.to_vec(), axis }, out))
 }
 

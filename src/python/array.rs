@@ -348,9 +348,10 @@ impl<'py> FromPyObject<'_, 'py> for Axis {
         match object.extract() {
             Ok(axis) => Ok(Axis(axis)),
             Err(error) if error.is_instance_of::<PyOverflowError>(object.py()) => {
-                Err(PyIndexError::new_err(format!("axis is out of range: got {}", &*object)))
+                Err(PyIndexError::new_err("axis is out of range: got a number beyond 64 bits"))
             }
-            Err(_) => Err(not_an_integer()),
+            Err(error) if error.is_instance_of::<PyTypeError>(object.py()) => Err(not_an_integer()),
+            Err(error) => Err(error),
         }
     }
 }

@@ -7,6 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::array::{self, Array, Float};
+use crate::Element;
 
 /// The dtype of a loss: `dtype=`, else float64 for a float64 input and float32 for the others.
 pub(super) fn loss_dtype(dtype: Option<&Bound<'_, PyAny>>, input: Float) -> PyResult<Float> {
@@ -86,6 +87,8 @@ pub(super) fn receiver<'py>(
 
 /// A NumPy scalar.
 pub(super) fn scalar(py: Python<'_>, value: f64, dtype: Float) -> PyResult<Bound<'_, PyAny>> {
+    // ml_dtypes would go through float32.
+    let value = if dtype == Float::Bf16 { <half::bf16 as Element>::from_f64(value).to_f64() } else { value };
     dtype.scalar_type(py)?.call1((value,))
 }
 

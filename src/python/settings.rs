@@ -2,7 +2,7 @@
 
 use std::num::NonZero;
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
@@ -19,7 +19,15 @@ pub(super) fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
         return Err(not_an_integer());
     }
     let count: i64 = n.extract().map_err(|error: PyErr| {
-        if error.is_instance_of::<PyTypeError>(n.py()) { not_an_integer() } else { error }
+        if error.is_instance_of::<PyTypeError>(n.py()) {
+            not_an_integer()
+        } else if error.is_instance_of::<PyOverflowError>(n.py()) {
+            PyValueError::new_err(format!(
+                "n is out of range: got more than 64 bits, expected 1 to {MAX_THREADS}"
+            ))
+        } else {
+            error
+        }
     })?;
     let threads = usize::try_from(count).ok().and_then(NonZero::new).filter(|n| n.get() <= MAX_THREADS);
     let threads = threads.ok_or_else(|| {
