@@ -4,11 +4,16 @@ from crossent._core import __version__
 from crossent.exceptions import LikelyMistakeWarning
 from crossent.gradients import cross_entropy_and_grad, nll_loss_and_grad
 from crossent.losses import cross_entropy, nll_loss
+from crossent.modules import CrossEntropyLoss, LogSoftmax, NLLLoss, Softmax
 from crossent.rows import log_sigmoid, log_softmax, logsumexp, softmax
 from crossent.settings import get_num_threads, set_num_threads, show_versions
 
 __all__ = [
+    "CrossEntropyLoss",
     "LikelyMistakeWarning",
+    "LogSoftmax",
+    "NLLLoss",
+    "Softmax",
     "__version__",
     "cross_entropy",
     "cross_entropy_and_grad",

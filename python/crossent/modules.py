@@ -1,0 +1,226 @@
+"""The losses and softmax as objects that hold their options, after ``torch.nn``."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from crossent.interop import ArrayInput, as_array
+from crossent.losses import cross_entropy, nll_loss
+from crossent.rows import log_softmax, softmax
+
+__all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
+
+
+class _Options:
+    """A repr of the options that are not the default, and class weights that nobody can change."""
+
+    def __post_init__(self) -> None:
+        weight = getattr(self, "weight", None)
+        if weight is not None:
+            own = np.array(as_array(weight, "weight"), copy=True)
+            own.flags.writeable = False
+            object.__setattr__(self, "weight", own)
+
+    def __repr__(self) -> str:
+        options = {
+            field.name: (getattr(self, field.name), field.default) for field in fields(cast(Any, self))
+        }
+        given = (f"{name}={value!r}" for name, (value, default) in options.items() if _differ(value, default))
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+def _differ(value: object, default: object) -> bool:
+    """Whether an option is worth naming; an array never equals a default."""
+    return isinstance(value, np.ndarray) or value != default
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossEntropyLoss(_Options):
+    """`cross_entropy` with its options, to be called with the logits and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `cross_entropy`.
+
+    Parameters
+    ----------
+    weight : array-like of shape (C,), optional
+        A factor for each class. It is copied, and cannot be changed afterwards.
+    ignore_index, reduction, label_smoothing, axis, dtype
+        As for `cross_entropy`, which checks them when the object is called.
+
+    See Also
+    --------
+    cross_entropy : The function.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.CrossEntropyLoss``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.CrossEntropyLoss(label_smoothing=0.1)
+    >>> loss
+    CrossEntropyLoss(label_smoothing=0.1)
+    >>> round(float(loss(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]]), np.array([2, 2]))), 4)
+    0.4162
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    ignore_index: int = -100
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
+    axis: int | None = None
+    dtype: DTypeLike | None = None
+
+    def __call__(
+        self,
+        input: ArrayInput,
+        target: ArrayInput,
+        *,
+        where: ArrayInput | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> Any:
+        """Compute the loss; `where` and `out` as for `cross_entropy`."""
+        return cross_entropy(
+            input,
+            target,
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+            axis=self.axis,
+            where=where,
+            dtype=self.dtype,
+            out=out,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NLLLoss(_Options):
+    """`nll_loss` with its options, to be called with log-probabilities and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `nll_loss`.
+
+    Parameters
+    ----------
+    weight : array-like of shape (C,), optional
+        A factor for each class. It is copied, and cannot be changed afterwards.
+    ignore_index, reduction, axis, dtype
+        As for `nll_loss`, which checks them when the object is called.
+
+    See Also
+    --------
+    nll_loss : The function.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.NLLLoss``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.NLLLoss(reduction="sum")
+    >>> loss
+    NLLLoss(reduction='sum')
+    >>> round(float(loss(np.log([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]))), 4)
+    0.9808
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    ignore_index: int = -100
+    reduction: str = "mean"
+    axis: int | None = None
+    dtype: DTypeLike | None = None
+
+    def __call__(
+        self,
+        input: ArrayInput,
+        target: ArrayInput,
+        *,
+        where: ArrayInput | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> Any:
+        """Compute the loss; `where` and `out` as for `nll_loss`."""
+        return nll_loss(
+            input,
+            target,
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            axis=self.axis,
+            where=where,
+            dtype=self.dtype,
+            out=out,
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Softmax(_Options):
+    """`softmax` along a fixed axis.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis of the classes.
+
+    See Also
+    --------
+    softmax : The function, with its equation, shapes, dtypes and errors.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.Softmax``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> crossent.Softmax(axis=0)(np.array([0.0, np.log(3.0)])).round(4).tolist()
+    [0.25, 0.75]
+    """
+
+    axis: int = -1
+
+    def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Compute ``softmax(x, axis)``."""
+        return softmax(x, self.axis, out=out)
+
+
+@dataclass(frozen=True, repr=False)
+class LogSoftmax(_Options):
+    """`log_softmax` along a fixed axis.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis of the classes.
+
+    See Also
+    --------
+    log_softmax : The function, with its equation, shapes, dtypes and errors.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.LogSoftmax``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> crossent.LogSoftmax(0)(np.array([0.0, 0.0])).round(4).tolist()
+    [-0.6931, -0.6931]
+    """
+
+    axis: int = -1
+
+    def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Compute ``log_softmax(x, axis)``."""
+        return log_softmax(x, self.axis, out=out)

@@ -1,0 +1,90 @@
+"""The objects that hold options: the same numbers as the functions, frozen, picklable."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import crossent
+
+X = np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0], [5.0, 5.0, 5.0]])
+T = np.array([2, 0, 1])
+W = np.array([1.0, 2.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"weight": W},
+        {"weight": [1.0, 2.0, 5.0], "reduction": "sum"},
+        {"ignore_index": 0},
+        {"reduction": "none", "dtype": np.float32},
+        {"label_smoothing": 0.1, "weight": W},
+        {"axis": 0},
+    ],
+    ids=str,
+)
+def test_an_object_gives_what_its_function_gives(options: dict[str, Any]) -> None:
+    pairs: list[tuple[Any, Any]] = [(crossent.CrossEntropyLoss, crossent.cross_entropy)]
+    if "label_smoothing" not in options:
+        pairs.append((crossent.NLLLoss, crossent.nll_loss))
+    for kind, function in pairs:
+        x = crossent.log_softmax(X)
+        loss = kind(**options)
+        expected = function(x, T, **options)
+        for same in (loss, pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
+            result = same(x, T)
+            assert result.dtype == expected.dtype
+            assert np.array_equal(result, expected)
+        where = np.array([True, False, True])
+        assert np.array_equal(loss(x, T, where=where), function(x, T, where=where, **options))
+
+
+def test_out_is_handed_on() -> None:
+    out = np.zeros(3)
+    assert crossent.CrossEntropyLoss(reduction="none")(X, T, out=out) is out
+    rows = np.zeros((3, 3))
+    assert crossent.Softmax()(X, out=rows) is rows
+    assert np.array_equal(rows, crossent.softmax(X))
+    assert np.array_equal(crossent.LogSoftmax(axis=0)(X), crossent.log_softmax(X, 0))
+
+
+def test_objects_are_frozen_and_keep_their_own_weights() -> None:
+    weight = W.copy()
+    loss = crossent.CrossEntropyLoss(weight)
+    before = loss(X, T)
+    weight[:] = 0
+    assert loss(X, T) == before
+    assert isinstance(loss.weight, np.ndarray)
+    with pytest.raises(ValueError, match="read-only"):
+        loss.weight[0] = 7
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loss.reduction = "sum"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        crossent.CrossEntropyLoss(W, -100)  # type: ignore[call-arg]
+    assert crossent.Softmax(1) == crossent.Softmax(axis=1)
+    assert hash(crossent.LogSoftmax(0)) == hash(crossent.LogSoftmax(axis=0))
+
+
+def test_a_repr_tells_the_options_that_were_given() -> None:
+    assert repr(crossent.CrossEntropyLoss()) == "CrossEntropyLoss()"
+    assert (
+        repr(crossent.NLLLoss(reduction="sum", ignore_index=0)) == "NLLLoss(ignore_index=0, reduction='sum')"
+    )
+    assert repr(crossent.Softmax(0)) == "Softmax(axis=0)"
+    assert repr(crossent.CrossEntropyLoss([1, 2.5])) == "CrossEntropyLoss(weight=array([1. , 2.5]))"
+
+
+def test_options_are_checked_by_the_call() -> None:
+    with pytest.raises(ValueError, match="reduction"):
+        crossent.CrossEntropyLoss(reduction="avg")(X, T)
+    with pytest.raises(ValueError, match="label_smoothing"):
+        crossent.CrossEntropyLoss(label_smoothing=2.0)(X, T)
+    with pytest.raises(TypeError, match="weight"):
+        crossent.NLLLoss("heavy")(X, T)
