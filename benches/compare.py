@@ -59,7 +59,7 @@ class Absent(Exception):
 
 @dataclass
 class Problem:
-    """One case's arrays. `kind` is the function: cross_entropy, log_softmax or logsumexp."""
+    """One case's arrays. `kind` is the function: cross_entropy, gradient (with the loss), log_softmax or logsumexp."""
 
     kind: str
     x: Array
@@ -134,6 +134,17 @@ def rowwise(kind: str, *, out: bool = False) -> Callable[[np.random.Generator], 
     return make
 
 
+def gradient(*shape: int) -> Callable[[np.random.Generator], Problem]:
+    """Cross entropy and its gradient, by class numbers."""
+
+    def make(rng: np.random.Generator) -> Problem:
+        problem = classes(*shape)(rng)
+        problem.kind = "gradient"
+        return problem
+
+    return make
+
+
 CASES = [
     Case("cross_entropy f32 (4096, 1000)", classes(4096, 1000), 8),
     Case("cross_entropy f32 (1024, 50257)", classes(1024, 50257), 12, None, 1.3),
@@ -146,6 +157,8 @@ CASES = [
     Case("cross_entropy f32 (8, 21, 512, 512)", classes(8, 21, 512, 512), 25, None, 1.5),
     Case("weights + smoothing f32 (4096, 1000)", weighted, 6),
     Case("probability targets f32 (4096, 1000)", probabilities, 5),
+    Case("loss and gradient f32 (1024, 50257)", gradient(1024, 50257), 4),
+    Case("loss and gradient f32 (8, 21, 512, 512)", gradient(8, 21, 512, 512), 4),
     Case("log_softmax f32 (1024, 50257)", rowwise("log_softmax"), 3),
     Case(
         "log_softmax, out=, f32 (1024, 50257)",
@@ -201,18 +214,32 @@ def reference(problem: Problem) -> Array:
             loss += ((rows - x) * weight).sum(axis=axis, keepdims=True) * (smoothing / x.shape[axis])
         total += float(loss.sum())
         divisor += float(weight[chosen].sum())
-    return lse if target is None else np.float64(total / divisor) + np.zeros(())
+    return lse if target is None or problem.kind == "gradient" else np.float64(total / divisor) + np.zeros(())
 
 
 def error_of(answer: Any, problem: Problem, expected: Array) -> float:
     """The largest error of an answer, relative to max(1, |answer|)."""
     found = np.asarray(answer)
+    if problem.kind == "gradient":
+        return error_of_gradient(found, problem, expected)
     if problem.kind != "log_softmax":
         return float(np.max(np.abs(found.astype(np.float64) - expected) / np.maximum(1, np.abs(expected))))
     worst = 0.0
     for here, x in float64_chunks(problem.x):
         right = x - expected[here, np.newaxis]
         worst = max(worst, float(np.max(np.abs(found[here] - right) / np.maximum(1, np.abs(right)))))
+    return worst
+
+
+def error_of_gradient(found: Array, problem: Problem, lse: Array) -> float:
+    """The largest error of the gradient of the rows' sum."""
+    assert problem.target is not None
+    worst = 0.0
+    for here, x in float64_chunks(problem.x):
+        right = np.exp(x - np.expand_dims(lse[here], 1))
+        chosen = np.expand_dims(problem.target[here], 1)
+        np.put_along_axis(right, chosen, np.take_along_axis(right, chosen, 1) - 1, 1)
+        worst = max(worst, float(np.max(np.abs(found[here] * float(problem.target.size) - right))))
     return worst
 
 
@@ -233,6 +260,8 @@ def by_crossent(problem: Problem) -> Call:
     if problem.kind == "logsumexp":
         return lambda: crossent.logsumexp(x, 1)
     assert target is not None
+    if problem.kind == "gradient":
+        return lambda: crossent.cross_entropy_and_grad(x, target)[1]
     if problem.plain or problem.soft:
         return lambda: crossent.cross_entropy(x, target)
     return lambda: crossent.cross_entropy(x, target, weight, label_smoothing=problem.smoothing)
@@ -259,6 +288,15 @@ def by_torch(problem: Problem) -> Call:
     target = tensor(problem.target)
     weight = None if problem.weight is None else tensor(problem.weight)
     loss, smoothing = torch.nn.functional.cross_entropy, problem.smoothing
+    if problem.kind == "gradient":
+        leaf = x.requires_grad_()
+
+        def backward() -> Any:
+            leaf.grad = None
+            loss(leaf, target).backward()
+            return leaf.grad
+
+        return backward
     if weight is None:
         return lambda: loss(x, target)
     return lambda: loss(x, target, weight, label_smoothing=smoothing)
@@ -268,7 +306,7 @@ def by_jax(problem: Problem) -> Call:
     jax, optax = load("jax"), load("optax")
     jax.config.update("jax_enable_x64", True)
     x = jax.numpy.asarray(problem.x)
-    if problem.kind != "cross_entropy":
+    if problem.kind not in ("cross_entropy", "gradient"):
         run = jax.jit(
             {"log_softmax": jax.nn.log_softmax, "logsumexp": jax.nn.logsumexp}[problem.kind], static_argnums=1
         )
@@ -288,6 +326,9 @@ def by_jax(problem: Problem) -> Call:
         smooth = (log_p * w).sum(1) / x.shape[1]
         return -((1 - smoothing) * chosen + smoothing * smooth).sum() / w[target].sum()
 
+    if problem.kind == "gradient":
+        both = jax.jit(jax.value_and_grad(loss))
+        return lambda: both(x, target)[1].block_until_ready()
     compiled = jax.jit(loss)
     return lambda: compiled(x, target).block_until_ready()
 
@@ -296,6 +337,8 @@ def by_onnxruntime(problem: Problem) -> Call:
     ort, onnx = load("onnxruntime"), load("onnx")
     if problem.x.dtype not in (np.float32, np.float64) or problem.soft or problem.smoothing:
         raise Absent("no operator for it")
+    if problem.kind == "gradient":
+        raise Absent("no gradients")
     float_type = onnx.helper.np_dtype_to_tensor_dtype(problem.x.dtype)
     operators: dict[str, tuple[str, dict[str, Any]]] = {
         "cross_entropy": ("SoftmaxCrossEntropyLoss", {"reduction": "mean"}),
@@ -355,6 +398,8 @@ def by_numpy(problem: Problem) -> Call:
     stored, target, weight, smoothing = problem.x, problem.target, problem.weight, problem.smoothing
     if problem.out is not None:
         raise Absent("no out=")
+    if problem.kind == "gradient":
+        raise Absent("no gradients")
 
     def log_softmax() -> Any:
         x = stored.astype(np.float32) if stored.dtype.itemsize == 2 else stored

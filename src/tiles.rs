@@ -16,7 +16,7 @@ use fearless_simd_macros::simd;
 
 use crate::kernel::element::{Element, Lanes, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish, miss};
-use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
+use crate::kernel::gap::{TileWeights, row_gap, row_total, tile_gap, tile_totals};
 use crate::kernel::narrow::{Maxima, pack_class, prefetch_tile, row_maxima, row_sums};
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
@@ -267,19 +267,15 @@ impl<'r, E: Element> Tiles<'r, E> {
         mut fill: Fill,
     ) -> WeightedGaps {
         let mut gaps = [0.0; TILE];
-        let mut totals = [Compensated::default(); TILE];
+        let mut totals = [0.0; TILE];
         let mut q = [0.0; BLOCK];
         if self.is_narrow() {
             let packed = packed_q(self.rows.layout.classes, counted, fill);
-            for q in packed.chunks_exact(TILE) {
-                for (total, q) in totals.iter_mut().zip(q) {
-                    total.add(*q);
-                }
-            }
             tile_gap(simd, &self.packed, TileWeights::Entry(&packed), self.len, &self.sums.max, &mut gaps);
+            totals = tile_totals::<S, RealOf<E>>(simd, &packed, self.len);
         } else {
             let max = &self.sums.max;
-            let mut sums = [Compensated::default(); TILE];
+            let mut sums = [(Compensated::default(), Compensated::default()); TILE];
             for_each_block(
                 &self.rows,
                 &self.offsets,
@@ -289,15 +285,14 @@ impl<'r, E: Element> Tiles<'r, E> {
                 |i, start, block, _| {
                     let q = &mut q[..block.len()];
                     fill(i, start..start + block.len(), q);
-                    sums[i].add(row_gap(simd, block, q, max[i].to_f64()));
-                    totals[i].add(total(q));
+                    sums[i].0.add(row_gap(simd, block, q, max[i].to_f64()));
+                    sums[i].1.add(row_total::<S, RealOf<E>>(simd, q));
                 },
             );
             for i in bits(counted) {
-                gaps[i] = sums[i].get();
+                (gaps[i], totals[i]) = (sums[i].0.get(), sums[i].1.get());
             }
         }
-        let totals = totals.map(Compensated::get);
         WeightedGaps { gaps, totals }
     }
 
@@ -628,34 +623,6 @@ fn for_each_block<E: Element>(
             }
         }
     }
-}
-
-/// The sum of a block, in an order of its own, rounded once or nearly so.
-#[inline(always)]
-fn total(q: &[f64]) -> f64 {
-    let (mut sums, mut lost) = ([0.0_f64; 8], [0.0_f64; 8]);
-    let mut add = |i: usize, q: f64| {
-        let new = sums[i] + q;
-        let part = new - sums[i];
-        lost[i] += (sums[i] - (new - part)) + (q - part);
-        sums[i] = new;
-    };
-    let chunks = q.chunks_exact(8);
-    let last = chunks.remainder();
-    for chunk in chunks {
-        for i in 0..8 {
-            add(i, chunk[i]);
-        }
-    }
-    for (i, q) in last.iter().enumerate() {
-        add(i, *q);
-    }
-    let mut total = Compensated::default();
-    for (sum, lost) in sums.into_iter().zip(lost) {
-        total.add(sum);
-        total.add(if lost.is_nan() { 0.0 } else { lost });
-    }
-    total.get()
 }
 
 #[cfg(test)]

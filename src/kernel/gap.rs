@@ -89,6 +89,41 @@ pub(crate) fn tile_gap<S: Simd, R: Real>(
     }
 }
 
+/// The sum of the q of a stretch of one row.
+#[simd]
+pub(crate) fn row_total<S: Simd, R: Real>(simd: S, q: &[f64]) -> f64 {
+    let one = f64x8::splat(simd, 1.0);
+    let mut acc = [Gap::<S, R>::new(simd); 2];
+    let pairs = q.chunks_exact(16);
+    let last = pairs.remainder();
+    for q in pairs {
+        acc[0].add(f64x8::from_slice(simd, &q[..8]), one);
+        acc[1].add(f64x8::from_slice(simd, &q[8..]), one);
+    }
+    for q in last.chunks(8) {
+        let mut filled = [0.0; 8];
+        filled[..q.len()].copy_from_slice(q);
+        acc[0].add(f64x8::from_slice(simd, &filled), one);
+    }
+    let [a, b] = acc;
+    a.reduce() + b.reduce()
+}
+
+/// The sum of the q of each of the first `rows` rows of a packed tile.
+#[simd]
+pub(crate) fn tile_totals<S: Simd, R: Real>(simd: S, q: &[f64], rows: usize) -> [f64; TILE] {
+    let one = f64x8::splat(simd, 1.0);
+    let mut totals = [0.0; TILE];
+    for lane in (0..rows).step_by(8) {
+        let mut acc = Gap::<S, R>::new(simd);
+        for q in q.chunks_exact(TILE) {
+            acc.add(f64x8::from_slice(simd, &q[lane..lane + 8]), one);
+        }
+        acc.lanes().store_slice(&mut totals[lane..lane + 8]);
+    }
+    totals
+}
+
 /// Sums of q d, lane by lane, where q = 0 adds nothing. For rows of `f64`, where nothing wider comes after, what each
 /// addition rounds away is kept.
 #[derive(Clone, Copy)]
