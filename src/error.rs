@@ -34,6 +34,44 @@ pub enum Error {
         /// As required.
         expected: Vec<usize>,
     },
+    /// An argument cannot be repeated to the input's shape.
+    Broadcast {
+        /// The argument.
+        name: &'static str,
+        /// As given.
+        got: Vec<usize>,
+        /// Of the input.
+        input: Vec<usize>,
+    },
+    /// The variances do not fit the input.
+    VarianceShape {
+        /// As given.
+        got: Vec<usize>,
+        /// Of the input.
+        input: Vec<usize>,
+    },
+    /// An element of an argument is out of range.
+    Element {
+        /// What is wrong.
+        problem: &'static str,
+        /// The argument.
+        name: &'static str,
+        /// Of the first such element.
+        index: Vec<usize>,
+        /// The element.
+        value: f64,
+        /// What was expected, and what may help.
+        expected: &'static str,
+    },
+    /// An option is out of range.
+    Option {
+        /// The option.
+        name: &'static str,
+        /// As given.
+        value: f64,
+        /// What was expected.
+        expected: &'static str,
+    },
     /// The class weights are not one for each class.
     WeightLength {
         /// As given.
@@ -79,6 +117,7 @@ pub enum Error {
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
+    #[expect(clippy::too_many_lines, reason = "one text for each error")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::AxisOutOfRange { axis, ndim } => write!(
@@ -121,6 +160,25 @@ impl fmt::Display for Error {
             Error::Shape { name, got, expected } => {
                 write!(f, "{name} has the wrong shape: got {}, expected {}", shape(got), shape(expected))
             }
+            Error::Broadcast { name, got, input } => write!(
+                f,
+                "{name} does not fit the input: got {}, expected {} or a shape that broadcasts to it",
+                shape(got),
+                shape(input)
+            ),
+            Error::VarianceShape { got, input } => write!(
+                f,
+                "var is of incorrect size: got {}, expected one number, or {} with or without the last dimension, or with 1 \
+                 there",
+                shape(got),
+                shape(input)
+            ),
+            Error::Element { problem, name, index, value, expected } => {
+                write!(f, "{problem}: got {name}[{}] = {value}, expected {expected}", position(index))
+            }
+            Error::Option { name, value, expected } => {
+                write!(f, "{name} is out of range: got {value}, expected {expected}")
+            }
             Error::WeightLength { got, classes } => write!(
                 f,
                 "weight must hold one number for each class: got {got}, expected {classes}; is the class axis right (axis=)?"
@@ -137,7 +195,6 @@ impl fmt::Display for Error {
                 "nll_loss takes class indices: got a floating target, expected an integer dtype; for class probabilities use cross_entropy"
             ),
             Error::TargetOutOfRange { index, value, classes, ignore_index } => {
-                let index: Vec<String> = index.iter().map(ToString::to_string).collect();
                 let fix = if i64::try_from(*value).is_ok() {
                     format!("pass ignore_index={value}")
                 } else {
@@ -147,7 +204,7 @@ impl fmt::Display for Error {
                     f,
                     "Target {value} is out of bounds: got target[{}] = {value}, expected 0 to {} ({classes} classes) or \
                      ignore_index = {ignore_index}; padding or a special id? {fix} to leave such rows out",
-                    if index.is_empty() { "()".to_owned() } else { index.join(", ") },
+                    position(index),
                     *classes as i128 - 1,
                 )
             }
@@ -178,6 +235,12 @@ pub(crate) fn filled(count: usize, value: f64) -> Result<Vec<f64>, Error> {
     numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { count })?;
     numbers.resize(count, value);
     Ok(numbers)
+}
+
+/// An index as Python takes it between brackets.
+fn position(index: &[usize]) -> String {
+    let index: Vec<String> = index.iter().map(ToString::to_string).collect();
+    if index.is_empty() { "()".to_owned() } else { index.join(", ") }
 }
 
 /// A shape as Python prints it.

@@ -8,6 +8,7 @@
 //!   rows, targets    the array as rows in the target's order; targets that fit it
 //!   parallel         rows in grains, grains on threads
 //!   tiles            64 rows: located, packed or gathered for their kernel
+//!   blocks           single elements of any dtype, in blocks of f64
 //!   kernel           one row or tile to numbers, generic over the SIMD level
 //!   reduce           losses of rows to a sum or a mean, in a fixed order
 //! ```
@@ -23,6 +24,7 @@
 //! # Ok::<(), crossent::Error>(())
 //! ```
 
+pub mod blocks;
 pub mod error;
 pub mod function;
 pub mod kernel;
@@ -38,12 +40,14 @@ mod tiles;
 #[cfg(feature = "python")]
 mod python;
 
+pub use blocks::{FloatsMut, Numbers};
 pub use error::Error;
 pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
 pub use kernel::element::Element;
 pub use loss::cross_entropy::CrossEntropy;
 pub use loss::nll_loss::NllLoss;
-pub use loss::{Call, ClassLoss, LossesMut};
+pub use loss::pointwise::{ElementLoss, Elementwise};
+pub use loss::{Call, ClassLoss};
 pub use options::Reduction;
 pub use parallel::{Context, num_threads, set_num_threads};
 pub use reduce::Total;

@@ -51,6 +51,13 @@ impl GrainSum {
         self.weight.add(if tile.weighted { pairwise(&tile.weight) } else { f64::from(counted) });
         self.counted += counted as usize;
     }
+
+    /// Adds the sum of `count` losses, each of weight 1.
+    pub(crate) fn add_counted(&mut self, sum: f64, count: usize) {
+        self.loss.add(sum);
+        self.weight.add(count as f64);
+        self.counted += count;
+    }
 }
 
 /// The sum of a tile as a tree of the fixed shape 64, 32, ..., 1.

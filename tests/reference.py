@@ -224,3 +224,95 @@ def _reduce(loss: Float64, divisor: Float64, reduction: str) -> Any:
     if reduction == "sum":
         return loss.sum()
     return np.float64(loss.sum()) / np.float64(divisor.sum())
+
+
+# ---- losses of single elements --------------------------------------------------------------------------
+
+
+def _times(a: Float64, b: Float64) -> Float64:
+    """The product, where 0 times infinity is 0 and a nan stays."""
+    return np.where((a == 0) & np.isinf(b), 0.0, a * b)
+
+
+def _reduce_elements(loss: Float64, reduction: str) -> Any:
+    if reduction == "none":
+        return loss
+    if reduction == "batchmean":
+        return loss.sum() / max(loss.shape[0], 1)
+    return loss.sum() if reduction == "sum" else np.float64(loss.sum()) / np.float64(loss.size)
+
+
+@_quiet
+def binary_cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    reduction: str = "mean",
+    clamp: float | None = -100.0,
+) -> Any:
+    """-w (t max(log p, clamp) + (1 - t) max(log(1 - p), clamp))."""
+    p, t, w = widen(input), widen(target), np.float64(1) if weight is None else widen(weight)
+    least = -np.inf if clamp is None else clamp
+    yes, no = np.maximum(np.log(p), least), np.maximum(np.log1p(-p), least)
+    return _reduce_elements(_times(w, -(_times(t, yes) + _times(1 - t, no))), reduction)
+
+
+@_quiet
+def binary_cross_entropy_with_logits(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    pos_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> Any:
+    """w (q t softplus(-x) + (1 - t) softplus(x))."""
+    x, t, w = widen(input), widen(target), np.float64(1) if weight is None else widen(weight)
+    q = np.float64(1) if pos_weight is None else widen(pos_weight)
+    loss = _times(q * t, -log_sigmoid(x)) + _times(1 - t, -log_sigmoid(-x))
+    return _reduce_elements(_times(w, loss), reduction)
+
+
+@_quiet
+def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_target: bool = False) -> Any:
+    """t (log t - x), with the logarithm of t or t itself given."""
+    x, t = np.broadcast_arrays(widen(input), widen(target))
+    p, log_p = (np.exp(t), t) if log_target else (t, np.log(t))
+    loss = np.where(p == 0, np.where(np.isnan(x), np.nan, 0.0), p * (log_p - x))
+    return _reduce_elements(loss, reduction)
+
+
+@_quiet
+def gaussian_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    var: ArrayLike,
+    *,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Any:
+    """(log v + (x - t)^2 / v) / 2 (+ log(2 pi) / 2), v = max(var, eps)."""
+    x, t, v = widen(input), widen(target), np.maximum(widen(var), eps)
+    v = v[..., np.newaxis] if v.ndim and v.shape == x.shape[:-1] else v
+    loss = (np.log(v) + (x - t) ** 2 / v) / 2 + (np.log(2 * np.pi) / 2 if full else 0.0)
+    return _reduce_elements(loss, reduction)
+
+
+@_quiet
+def poisson_nll_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: float = 1e-8,
+    reduction: str = "mean",
+) -> Any:
+    """exp(x) - t x, or x - t log(x + eps) (+ t log t - t + log(2 pi t) / 2 where t > 1)."""
+    x, t = np.broadcast_arrays(widen(input), widen(target))
+    loss = np.exp(x) - t * x if log_input else x - t * np.log(x + eps)
+    if full:
+        loss = loss + np.where(t <= 1, 0.0, t * np.log(t) - t + np.log(2 * np.pi * t) / 2)
+    return _reduce_elements(loss, reduction)

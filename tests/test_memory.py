@@ -139,6 +139,29 @@ def test_no_layout_is_copied_by_numpy(dtype: DType, layout: str) -> None:
         assert _traced(call) < 64 * 1024, key
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+def test_gradients_and_losses_of_elements_are_not_copied_by_numpy(dtype: DType, in_place: bool) -> None:
+    x = np.full(SHAPE, 0.5, dtype)
+    t = np.zeros(SHAPE[0], np.int64)
+    log_p, p = np.full(SHAPE, -0.5, dtype), np.full(SHAPE, 0.5, dtype)
+    losses = np.empty(SHAPE, np.float64)
+    grad = x if in_place else np.empty(SHAPE, dtype)
+    calls = {
+        "rows": lambda: crossent.cross_entropy_and_grad(x, t, grad_out=grad),
+        "nll": lambda: crossent.nll_loss_and_grad(log_p, t, grad_out=log_p if in_place else grad),
+        "probabilities": lambda: crossent.binary_cross_entropy_and_grad(p, p, reduction="sum", grad_out=grad),
+        "logits": lambda: crossent.binary_cross_entropy_with_logits_and_grad(
+            x, p, reduction="none", dtype="f8", out=losses, grad_out=grad
+        ),
+        "divergence": lambda: crossent.kl_div_and_grad(x, p, grad_out=grad),
+        "gaussian": lambda: crossent.gaussian_nll_loss(x, p, 0.5),
+        "poisson": lambda: crossent.poisson_nll_loss(x, p, reduction="none", dtype="f8", out=losses),
+    }
+    for key, call in calls.items():
+        assert _traced(call) < 64 * 1024, key
+
+
 def test_the_trace_sees_a_copy() -> None:
     x = np.ones(SHAPE, np.float32)
     assert _traced(lambda: x.copy()) >= x.nbytes

@@ -46,6 +46,30 @@ def test_an_object_gives_what_its_function_gives(options: dict[str, Any]) -> Non
         assert np.array_equal(loss(x, T, where=where), function(x, T, where=where, **options))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight": W}, {"reduction": "none", "dtype": np.float32}, {"pos_weight": W}, {"clamp": None}],
+    ids=str,
+)
+def test_binary_objects_give_what_their_functions_give(options: dict[str, Any]) -> None:
+    p, t = crossent.softmax(X), X > 1
+    pairs: list[tuple[Any, Any]] = []
+    if "pos_weight" not in options:
+        pairs.append((crossent.BCELoss, crossent.binary_cross_entropy))
+    if "clamp" not in options:
+        pairs.append((crossent.BCEWithLogitsLoss, crossent.binary_cross_entropy_with_logits))
+    for kind, function in pairs:
+        loss = kind(**options)
+        expected = function(p, t, **options)
+        for same in (loss, pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
+            result = same(p, t)
+            assert result.dtype == expected.dtype
+            assert np.array_equal(result, expected)
+        out = np.zeros(X.shape)
+        each = dataclasses.replace(loss, reduction="none", dtype=np.float64)
+        assert each(p, t, out=out) is out
+
+
 def test_out_is_handed_on() -> None:
     out = np.zeros(3)
     assert crossent.CrossEntropyLoss(reduction="none")(X, T, out=out) is out
@@ -61,9 +85,13 @@ def test_objects_are_frozen_and_keep_their_own_weights() -> None:
     before = loss(X, T)
     weight[:] = 0
     assert loss(X, T) == before
-    assert isinstance(loss.weight, np.ndarray)
-    with pytest.raises(ValueError, match="read-only"):
-        loss.weight[0] = 7
+    for same in (loss, pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss)):
+        assert isinstance(same.weight, np.ndarray)
+        with pytest.raises(ValueError, match="read-only"):
+            same.weight[0] = 7
+    pos = crossent.BCEWithLogitsLoss(pos_weight=weight).pos_weight
+    assert isinstance(pos, np.ndarray)
+    assert not pos.flags.writeable
     with pytest.raises(dataclasses.FrozenInstanceError):
         loss.reduction = "sum"  # type: ignore[misc]
     with pytest.raises(TypeError):

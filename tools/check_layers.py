@@ -36,7 +36,7 @@ CONFINED = [
 ]
 
 # The path of the data runs one way: a kernel knows nothing of what calls it, and nothing calls the binding.
-ABOVE_KERNEL = "function|loss|parallel|python|reduce|rows|score|targets|tiles"
+ABOVE_KERNEL = "blocks|function|loss|parallel|python|reduce|rows|score|targets|tiles"
 KERNEL_CALLS_UP = re.compile(rf"\bcrate\s*::\s*(?:\{{.*\b)?(?:{ABOVE_KERNEL})\b|\bsuper\s*::\s*super\b")
 USES_BINDING = re.compile(r"\bcrate\s*::\s*python\b")
 BINDING_MODULE = re.compile(r'#\[cfg\(feature\s*=\s*"python"\)\]\s*(?:pub(?:\(crate\))?\s+)?mod\s+python\s*;')

@@ -4,25 +4,45 @@ from crossent._core import __version__
 from crossent.exceptions import LikelyMistakeWarning
 from crossent.gradients import cross_entropy_and_grad, nll_loss_and_grad
 from crossent.losses import cross_entropy, nll_loss
-from crossent.modules import CrossEntropyLoss, LogSoftmax, NLLLoss, Softmax
+from crossent.modules import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, LogSoftmax, NLLLoss, Softmax
+from crossent.pointwise import (
+    binary_cross_entropy,
+    binary_cross_entropy_and_grad,
+    binary_cross_entropy_with_logits,
+    binary_cross_entropy_with_logits_and_grad,
+    gaussian_nll_loss,
+    kl_div,
+    kl_div_and_grad,
+    poisson_nll_loss,
+)
 from crossent.rows import log_sigmoid, log_softmax, logsumexp, softmax
 from crossent.settings import get_num_threads, set_num_threads, show_versions
 
 __all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
     "CrossEntropyLoss",
     "LikelyMistakeWarning",
     "LogSoftmax",
     "NLLLoss",
     "Softmax",
     "__version__",
+    "binary_cross_entropy",
+    "binary_cross_entropy_and_grad",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "gaussian_nll_loss",
     "get_num_threads",
+    "kl_div",
+    "kl_div_and_grad",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "nll_loss",
     "nll_loss_and_grad",
+    "poisson_nll_loss",
     "set_num_threads",
     "show_versions",
     "softmax",

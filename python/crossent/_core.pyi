@@ -9,15 +9,23 @@ from crossent.interop import ArrayInput
 
 __all__ = [
     "__version__",
+    "binary_cross_entropy",
+    "binary_cross_entropy_and_grad",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_and_grad",
     "build_info",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "gaussian_nll_loss",
     "get_num_threads",
+    "kl_div",
+    "kl_div_and_grad",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "nll_loss",
     "nll_loss_and_grad",
+    "poisson_nll_loss",
     "score_rows",
     "set_num_threads",
     "softmax",
@@ -87,6 +95,92 @@ def nll_loss_and_grad(
     grad_out: NDArray[Any] | None,
     /,
 ) -> tuple[Any, NDArray[Any]]: ...
+def binary_cross_entropy(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    reduction: str,
+    clamp: float | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def binary_cross_entropy_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    reduction: str,
+    clamp: float | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
+def binary_cross_entropy_with_logits(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    pos_weight: ArrayInput | None,
+    reduction: str,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def binary_cross_entropy_with_logits_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    pos_weight: ArrayInput | None,
+    reduction: str,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
+def kl_div(
+    input: ArrayInput,
+    target: ArrayInput,
+    reduction: str,
+    log_target: bool,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def kl_div_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    reduction: str,
+    log_target: bool,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
+def gaussian_nll_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    var: ArrayInput,
+    full: bool,
+    eps: float,
+    reduction: str,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def poisson_nll_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    log_input: bool,
+    full: bool,
+    eps: float,
+    reduction: str,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
 def log_softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def log_sigmoid(x: ArrayInput, out: NDArray[Any] | None, /) -> NDArray[Any]: ...

@@ -10,20 +10,26 @@ from numpy.typing import DTypeLike, NDArray
 
 from crossent.interop import ArrayInput, as_array
 from crossent.losses import cross_entropy, nll_loss
+from crossent.pointwise import binary_cross_entropy, binary_cross_entropy_with_logits
 from crossent.rows import log_softmax, softmax
 
-__all__ = ["CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
+__all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
 
 
 class _Options:
-    """A repr of the options that are not the default, and class weights that nobody can change."""
+    """A repr of the options that are not the default, and weights that nobody can change."""
 
     def __post_init__(self) -> None:
-        weight = getattr(self, "weight", None)
-        if weight is not None:
-            own = np.array(as_array(weight, "weight"), copy=True)
-            own.flags.writeable = False
-            object.__setattr__(self, "weight", own)
+        for name in ("weight", "pos_weight"):
+            weight = getattr(self, name, None)
+            if weight is not None:
+                own = np.array(as_array(weight, name), copy=True)
+                own.flags.writeable = False
+                object.__setattr__(self, name, own)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     def __repr__(self) -> str:
         options = {
@@ -157,6 +163,111 @@ class NLLLoss(_Options):
             reduction=self.reduction,
             axis=self.axis,
             where=where,
+            dtype=self.dtype,
+            out=out,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BCELoss(_Options):
+    """`binary_cross_entropy` with its options, to be called with probabilities and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `binary_cross_entropy`.
+
+    Parameters
+    ----------
+    weight : array-like, optional
+        A factor for each element. It is copied, and cannot be changed afterwards.
+    reduction, clamp, dtype
+        As for `binary_cross_entropy`, which checks them when the object is called.
+
+    See Also
+    --------
+    binary_cross_entropy : The function.
+    BCEWithLogitsLoss : The same from logits.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.BCELoss``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.BCELoss(reduction="sum")
+    >>> loss
+    BCELoss(reduction='sum')
+    >>> round(float(loss(np.array([0.9, 0.2]), np.array([1, 0]))), 4)
+    0.3285
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    reduction: str = "mean"
+    clamp: float | None = -100.0
+    dtype: DTypeLike | None = None
+
+    def __call__(self, input: ArrayInput, target: ArrayInput, *, out: NDArray[Any] | None = None) -> Any:
+        """Compute the loss; `out` as for `binary_cross_entropy`."""
+        return binary_cross_entropy(
+            input,
+            target,
+            self.weight,
+            reduction=self.reduction,
+            clamp=self.clamp,
+            dtype=self.dtype,
+            out=out,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BCEWithLogitsLoss(_Options):
+    """`binary_cross_entropy_with_logits` with its options, to be called with logits and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `binary_cross_entropy_with_logits`.
+
+    Parameters
+    ----------
+    weight : array-like, optional
+        A factor for each element. It is copied, and cannot be changed afterwards.
+    pos_weight : array-like, optional
+        A factor for the term of the target. It is copied, and cannot be changed afterwards.
+    reduction, dtype
+        As for `binary_cross_entropy_with_logits`, which checks them when the object is called.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : The function.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.BCEWithLogitsLoss``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.BCEWithLogitsLoss(pos_weight=[3.0])
+    >>> loss
+    BCEWithLogitsLoss(pos_weight=array([3.]))
+    >>> round(float(loss(np.array([2.0, -1.0]), np.array([1, 0]))), 4)
+    0.347
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    pos_weight: ArrayInput | None = None
+    reduction: str = "mean"
+    dtype: DTypeLike | None = None
+
+    def __call__(self, input: ArrayInput, target: ArrayInput, *, out: NDArray[Any] | None = None) -> Any:
+        """Compute the loss; `out` as for `binary_cross_entropy_with_logits`."""
+        return binary_cross_entropy_with_logits(
+            input,
+            target,
+            self.weight,
+            pos_weight=self.pos_weight,
+            reduction=self.reduction,
             dtype=self.dtype,
             out=out,
         )

@@ -122,6 +122,25 @@ pub(crate) fn exp_f64<S: Simd>(x: R64<S>) -> R64<S> {
     s.mul_add(q, s)
 }
 
+/// exp(x) of every lane, for any x: it overflows to +inf, and ends in subnormal numbers and 0.
+#[inline(always)]
+pub(crate) fn exp_any<S: Simd>(x: R64<S>) -> R64<S> {
+    let simd = x.token();
+    let c = |value| R64::<S>::splat(simd, value);
+    // A nan passes both selections. Beyond these ends the result is 0 or +inf.
+    let x = x.simd_lt(c(-750.0)).select(c(-750.0), x);
+    let x = x.simd_gt(c(720.0)).select(c(720.0), x);
+    let magic = c(f64::MAGIC);
+    let n = x.mul_add(c(f64::LOG2_E), magic) - magic;
+    let q = f64::expm1(f64::reduce(x, n));
+    // 2^n as a product of two numbers that exist.
+    let biased = c(f64::MAGIC + 1023.0);
+    let half = n.mul_add(c(0.5), biased);
+    let rest = (n - (half - biased)) + biased;
+    let first = R64::<S>::from_bits(half.to_bits() << f64::MANTISSA);
+    first.mul_add(q, first) * R64::<S>::from_bits(rest.to_bits() << f64::MANTISSA)
+}
+
 #[cfg(test)]
 mod tests {
     use fearless_simd::dispatch;
@@ -206,5 +225,26 @@ mod tests {
             }).fold(0.0, f64::max)
         });
         assert!(worst <= 1.0, "{worst}");
+    }
+
+    #[test]
+    fn exp_of_anything_is_within_a_ulp_and_has_its_limits_on_every_level() {
+        for (name, level) in isa::available() {
+            let at = |x: f64| dispatch!(level, simd => exp_any(R64::splat(simd, x)).as_slice()[0]);
+            for i in -7080..7097 {
+                let x = f64::from(i) * 0.1;
+                let error = (at(x) - x.exp()).abs() / x.exp() / f64::EPSILON;
+                assert!(error <= 1.5, "{name} {x}: {error}");
+            }
+            for x in [-708.5, -720.3, -740.0, -745.1, -746.0] {
+                assert!((at(x) - x.exp()).abs() <= 5e-324, "{name} {x}");
+            }
+            assert_eq!((at(0.0), at(-0.0)), (1.0, 1.0));
+            assert_eq!(at(709.79), f64::INFINITY);
+            assert!(at(709.78).is_finite());
+            assert_eq!((at(f64::INFINITY), at(f64::MAX)), (f64::INFINITY, f64::INFINITY));
+            assert_eq!((at(f64::NEG_INFINITY), at(f64::MIN)), (0.0, 0.0));
+            assert!(at(f64::NAN).is_nan());
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The logarithm of a sum, relative to its largest term, in f64, a vector of rows at a time.
+//! Logarithms, a vector at a time: of a sum relative to its largest term (in f64), of a number, and of 1 + y.
 //!
 //! log((o + s) / o) = log1p(s / o) without the quotient: (o + s) / o = 2^k (1 + f) with 1 + f in about
 //! [sqrt(1/2), sqrt(2)), and log(1 + f) = 2 artanh(q) with
@@ -12,8 +12,11 @@
 //! (and with a fused multiply-add) 1.01 (test below). The C
 //! library is not asked: its answers differ between platforms.
 
-use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
+use fearless_simd::{f32x16, f64x8};
+
+use super::exp::power_of_two;
+use super::real::Real;
 
 // ln 2 in two parts, the first with 21 trailing zeros.
 const LN2_HI: f64 = 6.931_471_803_691_238_165e-1;
@@ -46,16 +49,12 @@ const INVERSE: [f64; 3] = [2.999_85, -2.909_04, 0.914_19];
 /// to `f32`.
 #[inline(always)]
 pub(crate) fn log1p_ratio<S: Simd>(s: f64x8<S>, o: f64x8<S>, refined: bool) -> f64x8<S> {
-    // Mantissas from sqrt(2) on go to the next power of two: adding this carries into the exponent.
-    const CARRY: u64 = ONE - 0x3fe6_a09e_0000_0000;
-    // 2^52 + 1023: the bits of 2^52 + (biased exponent) less this is the exponent as a float.
-    const TWO_52: u64 = 0x4330_0000_0000_0000;
     let simd = s.token();
     let c = |value| f64x8::splat(simd, value);
 
     let inverse = o.mul_add(o.mul_add(c(INVERSE[2]), c(INVERSE[1])), c(INVERSE[0]));
     let carried = ((o + s) * inverse).to_bits() + CARRY;
-    let k = f64x8::from_bits((carried >> 52) | TWO_52) - (4_503_599_627_370_496.0 + 1023.0);
+    let k = f64x8::from_bits((carried >> 52) | TWO_52) - EXPONENT_ZERO;
     // 2^-k, so that all that follows is near 1.
     let scale = f64x8::from_bits((c(1.0).to_bits() + ONE) - (carried & EXPONENT));
     let twice = scale + scale;
@@ -81,6 +80,169 @@ pub(crate) fn log1p_ratio<S: Simd>(s: f64x8<S>, o: f64x8<S>, refined: bool) -> f
     let low = (q * z).mul_add(r, k * LN2_LO);
     k.mul_add(c(LN2_HI), q + low)
 }
+
+/// Mantissas from sqrt(2) on go to the next power of two: adding this carries into the exponent.
+const CARRY: u64 = ONE - 0x3fe6_a09e_0000_0000;
+/// 2^52 + 1023: the bits of 2^52 + (biased exponent) less this is the exponent as a float.
+const TWO_52: u64 = 0x4330_0000_0000_0000;
+
+/// What the logarithms of `f32` and of `f64` do differently.
+pub(crate) trait Logarithm: Real {
+    /// The smallest normal number.
+    const MIN_POSITIVE: Self;
+    /// Smaller numbers are multiplied by 2^`SHIFT` first.
+    const SHIFT: i32;
+
+    /// k, m and 2^-k of x = 2^k m, m from sqrt(1/2) to sqrt(2), for a normal x > 0. (2^-127 and 2^-1023 become 0.)
+    fn split<S: Simd>(x: Self::V<S>) -> (Self::V<S>, Self::V<S>, Self::V<S>);
+    /// log(2^k (1 + f)) for 1 + f from sqrt(1/2) to sqrt(2): f itself is the leading term.
+    fn log_of_parts<S: Simd>(k: Self::V<S>, f: Self::V<S>) -> Self::V<S>;
+    /// log(1 + y) for y from 0 to 1, however small y is.
+    fn log1p_unit<S: Simd>(y: Self::V<S>) -> Self::V<S>;
+}
+
+impl Logarithm for f64 {
+    const MIN_POSITIVE: f64 = f64::MIN_POSITIVE;
+    const SHIFT: i32 = 54;
+
+    #[inline(always)]
+    fn split<S: Simd>(x: f64x8<S>) -> (f64x8<S>, f64x8<S>, f64x8<S>) {
+        let bits = x.to_bits();
+        let carried = bits + CARRY;
+        let k = f64x8::from_bits((carried >> 52) | TWO_52) - EXPONENT_ZERO;
+        let exponent = carried & EXPONENT;
+        let scale = f64x8::from_bits((f64x8::splat(x.token(), 1.0).to_bits() + ONE) - exponent);
+        (k, f64x8::from_bits((bits + ONE) - exponent), scale)
+    }
+
+    // As fdlibm's `log` has it: the rounding of the quotient does not count.
+    #[inline(always)]
+    fn log_of_parts<S: Simd>(k: f64x8<S>, f: f64x8<S>) -> f64x8<S> {
+        let c = |value| f64x8::splat(f.token(), value);
+        let half_square = f * f * 0.5;
+        let q = f / (f + 2.0);
+        let z = q * q;
+        let mut r = c(LG[6]);
+        for i in (0..6).rev() {
+            r = z.mul_add(r, c(LG[i]));
+        }
+        let low = q.mul_add(z.mul_add(r, half_square), k * LN2_LO);
+        k.mul_add(c(LN2_HI), f - (half_square - low))
+    }
+
+    #[inline(always)]
+    fn log1p_unit<S: Simd>(y: f64x8<S>) -> f64x8<S> {
+        log1p_by_parts::<S, f64>(y).0
+    }
+}
+
+impl Logarithm for f32 {
+    const MIN_POSITIVE: f32 = f32::MIN_POSITIVE;
+    const SHIFT: i32 = 25;
+
+    #[inline(always)]
+    fn split<S: Simd>(x: f32x16<S>) -> (f32x16<S>, f32x16<S>, f32x16<S>) {
+        // As for f64, with 2^23.
+        const ONE: u32 = 0x3f80_0000;
+        const CARRY: u32 = ONE - 0x3f35_04f3;
+        const EXPONENT: u32 = 0x7f80_0000;
+        const TWO_23: u32 = 0x4b00_0000;
+        const EXPONENT_ZERO: f32 = 8_388_608.0 + 127.0;
+        let bits = x.to_bits();
+        let carried = bits + CARRY;
+        let k = f32x16::from_bits((carried >> 23) | TWO_23) - EXPONENT_ZERO;
+        let exponent = carried & EXPONENT;
+        let scale = f32x16::from_bits((f32x16::splat(x.token(), 1.0).to_bits() + ONE) - exponent);
+        (k, f32x16::from_bits((bits + ONE) - exponent), scale)
+    }
+
+    // (log(1 + f) - f + f^2 / 2) / f^3 as a polynomial, without a division: that of Cephes' `logf` (Moshier 1989).
+    #[inline(always)]
+    fn log_of_parts<S: Simd>(k: f32x16<S>, f: f32x16<S>) -> f32x16<S> {
+        const LN2_HI: f32 = 0.693_359_375;
+        const LN2_LO: f32 = -2.121_944_4e-4;
+        const P: [f32; 9] = [
+            3.333_333_117_4e-1,
+            -2.499_999_399_3e-1,
+            2.000_071_476_5e-1,
+            -1.666_805_766_5e-1,
+            1.424_932_278_7e-1,
+            -1.242_014_084_6e-1,
+            1.167_699_874_0e-1,
+            -1.151_461_031_0e-1,
+            7.037_683_629_2e-2,
+        ];
+        let c = |value| f32x16::splat(f.token(), value);
+        let z = f * f;
+        let mut r = c(P[8]);
+        for i in (0..8).rev() {
+            r = f.mul_add(r, c(P[i]));
+        }
+        let low = (f * z).mul_add(r, k * LN2_LO);
+        k.mul_add(c(LN2_HI), f + z.mul_add(c(-0.5), low))
+    }
+
+    // y (1 + y P(y)) without splitting 1 + y; P interpolates at Chebyshev nodes, approximation error 2^-24.9 relative.
+    #[inline(always)]
+    fn log1p_unit<S: Simd>(y: f32x16<S>) -> f32x16<S> {
+        const P: [f32; 9] = [
+            -0.499_999_97,
+            0.333_328_43,
+            -0.249_865_26,
+            0.198_541_06,
+            -0.158_475_65,
+            0.115_618_45,
+            -0.066_757_724,
+            0.025_224_054,
+            -0.004_466_211_4,
+        ];
+        let c = |value| f32x16::splat(y.token(), value);
+        // The even and the odd powers side by side.
+        let z = y * y;
+        let (mut even, mut odd) = (z.mul_add(c(P[8]), c(P[6])), c(P[7]));
+        for i in [2, 1, 0] {
+            even = z.mul_add(even, c(P[2 * i]));
+            odd = z.mul_add(odd, c(P[2 * i + 1]));
+        }
+        (y * z).mul_add(odd, z.mul_add(even, y))
+    }
+}
+
+/// log(x) for any x: -inf at 0, nan below.
+#[inline(always)]
+pub(crate) fn log<S: Simd, R: Logarithm>(x: R::V<S>) -> R::V<S> {
+    let c = |value| R::V::<S>::splat(x.token(), value);
+    let (zero, infinity) = (c(R::ZERO), c(R::from_f64(f64::INFINITY)));
+    let subnormal = x.simd_lt(c(R::MIN_POSITIVE));
+    let shift = f64::from(R::SHIFT);
+    let (k, m, _) = R::split(subnormal.select(x * c(R::from_f64(power_of_two(R::SHIFT))), x));
+    let k = k - subnormal.select(c(R::from_f64(shift)), zero);
+    let finite = x.simd_lt(infinity).select(R::log_of_parts(k, m - c(R::ONE)), x);
+    let ends = x.simd_eq(zero).select(c(R::NEG_INFINITY), c(R::from_f64(f64::NAN)));
+    x.simd_gt(zero).select(finite, ends)
+}
+
+/// log(1 + y) for y from -1 to 1, however small y is.
+#[inline(always)]
+pub(crate) fn log1p<S: Simd, R: Logarithm>(y: R::V<S>) -> R::V<S> {
+    let c = |value| R::V::<S>::splat(y.token(), value);
+    let (log, sum) = log1p_by_parts::<S, R>(y);
+    sum.simd_eq(c(R::ZERO)).select(c(R::NEG_INFINITY), log)
+}
+
+/// log(1 + y) for y above -1, and 1 + y.
+#[inline(always)]
+fn log1p_by_parts<S: Simd, R: Logarithm>(y: R::V<S>) -> (R::V<S>, R::V<S>) {
+    let one = R::V::<S>::splat(y.token(), R::ONE);
+    let sum = y + one;
+    // What the sum rounded away (Dekker): with it, f is y itself where k = 0.
+    let lost = y - (sum - one);
+    let (k, m, scale) = R::split(sum);
+    (R::log_of_parts(k, lost.mul_add(scale, m - one)), sum)
+}
+
+/// The number whose bits [`TWO_52`] gives for a biased exponent of 1023.
+const EXPONENT_ZERO: f64 = 4_503_599_627_370_496.0 + 1023.0;
 
 /// Bits of the exponent field, and of 1.0.
 const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
@@ -136,6 +298,100 @@ mod tests {
             assert_eq!(at(5e-324, 1.0), 5e-324);
             assert_eq!(at(1e-300, 1.0), 1e-300);
             assert!(at(f64::NAN, 1.0).is_nan());
+        }
+    }
+
+    /// The distance from the C library's answer in `f64`, in units in the last place of R; the answer is off by up to half
+    /// a unit of its own.
+    fn ulps<R: Real>(got: R, want: f64) -> f64 {
+        let (got, bits) = (got.to_f64(), if R::HALVES == 1 { 52 } else { 23 });
+        if got == want {
+            return 0.0;
+        }
+        (got - want).abs() / (want.abs().log2().floor() - f64::from(bits)).exp2()
+    }
+
+    fn log_at<R: Logarithm>(level: Level, x: f64) -> R {
+        dispatch!(level, simd => log::<_, R>(R::V::splat(simd, R::from_f64(x))).as_slice()[0])
+    }
+
+    fn log1p_at<R: Logarithm>(level: Level, y: f64) -> R {
+        dispatch!(level, simd => log1p::<_, R>(R::V::splat(simd, R::from_f64(y))).as_slice()[0])
+    }
+
+    fn log_is_within<R: Logarithm>(bound: f64) {
+        let mut xs: Vec<f64> =
+            (0..6000).map(|i| 1.27_f64.powi(i % 5900 - 2950) * (1.0 + f64::from(i) * 1e-4)).collect();
+        xs.extend((1..4000).map(|i| f64::from(i) * 5e-4));
+        xs.extend((0..60).flat_map(|i| [1.0 + 0.5_f64.powi(i), 1.0 - 0.5_f64.powi(i + 1)]));
+        xs.extend([5e-324, 1e-310, 1e-45, 1e-40, f64::MIN_POSITIVE, f64::MAX, 1.5e308]);
+        let xs: Vec<f64> = xs.iter().map(|x| R::from_f64(*x).to_f64()).collect();
+        for (name, level) in isa::available() {
+            for x in xs.iter().filter(|x| x.is_finite() && **x > 0.0) {
+                let error = ulps(log_at::<R>(level, *x), x.ln());
+                assert!(error <= bound, "{name} {x}: {error}");
+            }
+            let at = |x| log_at::<R>(level, x).to_f64();
+            assert_eq!((at(0.0), at(-0.0), at(1.0)), (f64::NEG_INFINITY, f64::NEG_INFINITY, 0.0));
+            assert_eq!(at(f64::INFINITY), f64::INFINITY);
+            assert!(at(-1.0).is_nan() && at(f64::NAN).is_nan() && at(f64::NEG_INFINITY).is_nan());
+        }
+    }
+
+    #[test]
+    fn log_is_within_its_bound_on_every_level() {
+        log_is_within::<f32>(1.6);
+        log_is_within::<f64>(1.5);
+    }
+
+    fn log1p_is_within<R: Logarithm>(bound: f64) {
+        let mut ys: Vec<f64> = (0..8000).map(|i| f64::from(i - 4000) / 4000.0).collect();
+        ys.extend(
+            (0..1100).flat_map(|i| {
+                [0.5_f64.powi(i), -0.5_f64.powi(i), 0.7 * 0.5_f64.powi(i), 0.5_f64.powi(i) - 1.0]
+            }),
+        );
+        let ys: Vec<f64> = ys.iter().map(|y| R::from_f64(*y).to_f64()).collect();
+        for (name, level) in isa::available() {
+            for y in ys.iter().filter(|y| **y > -1.0) {
+                // A subnormal result has no more digits than y.
+                let error = ulps(log1p_at::<R>(level, *y), y.ln_1p());
+                assert!(error <= bound || log1p_at::<R>(level, *y).to_f64() == *y, "{name} {y}: {error}");
+            }
+            let at = |y| log1p_at::<R>(level, y).to_f64();
+            assert_eq!((at(-1.0), at(0.0)), (f64::NEG_INFINITY, 0.0));
+            assert!(at(f64::NAN).is_nan());
+        }
+    }
+
+    fn log1p_unit_is_within<R: Logarithm>(bound: f64) {
+        let mut ys: Vec<f64> = (0..=8000).map(|i| f64::from(i) / 8000.0).collect();
+        ys.extend((0..1100).flat_map(|i| [0.5_f64.powi(i), 0.7 * 0.5_f64.powi(i)]));
+        let ys: Vec<f64> = ys.iter().map(|y| R::from_f64(*y).to_f64()).collect();
+        for (name, level) in isa::available() {
+            let at =
+                |y| dispatch!(level, simd => R::log1p_unit(R::V::splat(simd, R::from_f64(y))).as_slice()[0]);
+            for y in &ys {
+                let error = ulps(at(*y), y.ln_1p());
+                assert!(error <= bound || at(*y).to_f64() == *y, "{name} {y}: {error}");
+            }
+            assert!(at(f64::NAN).to_f64().is_nan());
+        }
+    }
+
+    #[test]
+    fn log1p_from_0_to_1_is_within_its_bound_on_every_level() {
+        log1p_unit_is_within::<f32>(1.6);
+        log1p_unit_is_within::<f64>(1.5);
+    }
+
+    #[test]
+    fn log1p_keeps_its_digits_at_both_ends_on_every_level() {
+        log1p_is_within::<f32>(1.8);
+        log1p_is_within::<f64>(1.5);
+        for (_, level) in isa::available() {
+            assert_eq!(log1p_at::<f64>(level, 5e-324), 5e-324);
+            assert_eq!(log1p_at::<f32>(level, 1e-45), 1e-45);
         }
     }
 }

@@ -8,13 +8,14 @@
 //! | `element` | the stored number (f16, bf16, f32, f64), loaded as and stored from a vector |
 //! | `real` | the number computed with (f32 or f64) and its vector of 512 bits |
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
-//! | `log` | `log1p` of a quotient |
+//! | `log` | `log1p` of a quotient, `log` and `log1p` |
 //! | `sum` | running sums of terms, compensated in f64 |
 //! | `wide` | max and sum of exponentials of a long row, lanes across the classes |
 //! | `narrow` | the same for a tile of short rows, lanes across the rows |
 //! | `finish` | from max and sum to log sum exp, lanes across the rows |
 //! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
 //! | `output` | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
+//! | `pointwise` | the losses of single elements, a block at a time |
 //!
 //! All vectors have the fixed width of 512 bits, whatever the registers are, and every operation is
 //! written once: each level with a fused multiply-add therefore gives the same bits.
@@ -34,6 +35,7 @@ pub mod isa;
 pub(crate) mod log;
 pub(crate) mod narrow;
 pub(crate) mod output;
+pub(crate) mod pointwise;
 pub(crate) mod real;
 pub(crate) mod sum;
 pub(crate) mod wide;

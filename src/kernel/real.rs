@@ -16,6 +16,8 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     const NEG_INFINITY: Self;
     /// Zero.
     const ZERO: Self;
+    /// One.
+    const ONE: Self;
     /// log2(e).
     const LOG2_E: Self;
     /// 1.5 * 2^(mantissa bits): adding it rounds to an integer, which then stands in the low bits.
@@ -40,6 +42,10 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     fn widen<S: Simd>(v: Self::V<S>) -> [f64x8<S>; 2];
     /// The inverse of [`Self::widen`], rounded once.
     fn narrow<S: Simd>(halves: [f64x8<S>; 2]) -> Self::V<S>;
+    /// Stores the lanes, as `f32`.
+    fn store_f32<S: Simd>(v: Self::V<S>, to: &mut [f32]);
+    /// Stores the lanes of another number's vector.
+    fn store_from<S: Simd, Q: Real>(v: Q::V<S>, to: &mut [Self]);
     /// The sum of the lanes.
     fn sum<S: Simd>(v: Self::V<S>) -> f64;
     /// As `f64`.
@@ -54,6 +60,7 @@ impl Real for f32 {
     const HALVES: usize = 2;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;
     const ZERO: f32 = 0.0;
+    const ONE: f32 = 1.0;
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const MAGIC: f32 = 12_582_912.0;
     const MANTISSA: u32 = 23;
@@ -111,6 +118,16 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn store_f32<S: Simd>(v: f32x16<S>, to: &mut [f32]) {
+        v.store_slice(to);
+    }
+
+    #[inline(always)]
+    fn store_from<S: Simd, Q: Real>(v: Q::V<S>, to: &mut [f32]) {
+        Q::store_f32(v, to);
+    }
+
+    #[inline(always)]
     fn sum<S: Simd>(v: f32x16<S>) -> f64 {
         let (low, high) = v.widen();
         (low + high).reduce_sum()
@@ -133,6 +150,7 @@ impl Real for f64 {
     const HALVES: usize = 1;
     const NEG_INFINITY: f64 = f64::NEG_INFINITY;
     const ZERO: f64 = 0.0;
+    const ONE: f64 = 1.0;
     const LOG2_E: f64 = std::f64::consts::LOG2_E;
     const MAGIC: f64 = 6_755_399_441_055_744.0;
     const MANTISSA: u32 = 52;
@@ -183,6 +201,18 @@ impl Real for f64 {
     #[inline(always)]
     fn narrow<S: Simd>(halves: [f64x8<S>; 2]) -> f64x8<S> {
         halves[0]
+    }
+
+    #[inline(always)]
+    fn store_f32<S: Simd>(v: f64x8<S>, to: &mut [f32]) {
+        to.copy_from_slice(&v.narrow(v).as_slice()[..8]);
+    }
+
+    #[inline(always)]
+    fn store_from<S: Simd, Q: Real>(v: Q::V<S>, to: &mut [f64]) {
+        for (half, to) in to.chunks_exact_mut(8).enumerate() {
+            Q::widen(v)[half].store_slice(to);
+        }
     }
 
     #[inline(always)]

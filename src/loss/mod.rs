@@ -4,6 +4,7 @@ pub mod cross_entropy;
 pub(crate) mod gradient;
 pub mod mistakes;
 pub mod nll_loss;
+pub mod pointwise;
 
 use std::ops::Range;
 
@@ -12,6 +13,7 @@ use half::{bf16, f16};
 
 use self::gradient::{Gradient, Upstream};
 use self::mistakes::Mistake;
+use crate::blocks::FloatsMut;
 use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
@@ -56,37 +58,7 @@ pub struct Call<'a> {
     pub context: Context<'a>,
 }
 
-/// Where the losses of rows go, in the dtype that the caller wants.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "one variant for each dtype, named after it")]
-pub enum LossesMut<'a> {
-    F16(ViewMut<'a, f16>),
-    Bf16(ViewMut<'a, bf16>),
-    F32(ViewMut<'a, f32>),
-    F64(ViewMut<'a, f64>),
-}
-
-impl LossesMut<'_> {
-    fn shape(&self) -> &[usize] {
-        match self {
-            LossesMut::F16(out) => out.shape(),
-            LossesMut::Bf16(out) => out.shape(),
-            LossesMut::F32(out) => out.shape(),
-            LossesMut::F64(out) => out.shape(),
-        }
-    }
-
-    fn rows(&mut self) -> LossRows<'_> {
-        match self {
-            LossesMut::F16(out) => LossRows::F16(RowsMut::new(out, None)),
-            LossesMut::Bf16(out) => LossRows::Bf16(RowsMut::new(out, None)),
-            LossesMut::F32(out) => LossRows::F32(RowsMut::new(out, None)),
-            LossesMut::F64(out) => LossRows::F64(RowsMut::new(out, None)),
-        }
-    }
-}
-
-/// [`LossesMut`], shared out to threads.
+/// [`FloatsMut`], as rows that are shared out to threads.
 enum LossRows<'a> {
     F16(RowsMut<'a, f16>),
     Bf16(RowsMut<'a, bf16>),
@@ -94,7 +66,16 @@ enum LossRows<'a> {
     F64(RowsMut<'a, f64>),
 }
 
-impl LossRows<'_> {
+impl<'a> LossRows<'a> {
+    fn new(losses: &'a mut FloatsMut<'_>) -> Self {
+        match losses {
+            FloatsMut::F16(out) => LossRows::F16(RowsMut::new(out, None)),
+            FloatsMut::Bf16(out) => LossRows::Bf16(RowsMut::new(out, None)),
+            FloatsMut::F32(out) => LossRows::F32(RowsMut::new(out, None)),
+            FloatsMut::F64(out) => LossRows::F64(RowsMut::new(out, None)),
+        }
+    }
+
     /// Writes a tile's losses, each rounded once.
     ///
     /// # Safety
@@ -150,7 +131,7 @@ pub trait ClassLoss: Prepare + Sync {
         input: &View<'_, E>,
         target: &Target<'_>,
         call: &Call<'_>,
-        out: LossesMut<'_>,
+        out: FloatsMut<'_>,
     ) -> Result<(), Error> {
         let input = input_rows(input, self.axis())?;
         let rows = input.row_shape();
@@ -195,7 +176,7 @@ pub trait ClassLoss: Prepare + Sync {
         call: &Call<'_>,
         upstream: &View<'_, f64>,
         mut gradient: ViewMut<'_, E>,
-        out: LossesMut<'_>,
+        out: FloatsMut<'_>,
     ) -> Result<(), Error> {
         let shape = gradient.shape().to_vec();
         let (input, to) = input_and_gradient(input, &mut gradient, &shape, self.axis())?;
@@ -315,11 +296,11 @@ fn each_row<'a, E: Element, L: RowLoss<'a, E>>(
     loss: &L,
     rows: &[usize],
     context: Context<'_>,
-    mut out: LossesMut<'_>,
+    mut out: FloatsMut<'_>,
 ) -> Result<(), Error> {
     check_shape("out", out.shape(), rows)?;
     loss.check(context)?;
-    run(loss, context, Some(&out.rows())).map(|_| ())
+    run(loss, context, Some(&LossRows::new(&mut out))).map(|_| ())
 }
 
 /// Walks all rows: the sum of each grain, and where there is an `out`, the loss of each row.

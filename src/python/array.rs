@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyType};
 
-use crate::loss::LossesMut;
+use crate::blocks::FloatsMut;
 use crate::rows::{View, ViewMut};
 use crate::targets::Target;
 
@@ -261,18 +261,18 @@ pub(super) unsafe fn view_mut<'a, T>(array: &'a Array<'_>) -> ViewMut<'a, T> {
     view
 }
 
-/// The array's memory as a place for losses.
+/// The array's memory to write to, of the dtype that it has.
 ///
 /// # Safety
 /// As for [`view_mut`]; the dtype is the array's.
-pub(super) unsafe fn losses_mut<'a>(array: &'a Array<'_>, dtype: Float) -> LossesMut<'a> {
+pub(super) unsafe fn floats_mut<'a>(array: &'a Array<'_>, dtype: Float) -> FloatsMut<'a> {
     // SAFETY: see above.
     unsafe {
         match dtype {
-            Float::F16 => LossesMut::F16(view_mut(array)),
-            Float::Bf16 => LossesMut::Bf16(view_mut(array)),
-            Float::F32 => LossesMut::F32(view_mut(array)),
-            Float::F64 => LossesMut::F64(view_mut(array)),
+            Float::F16 => FloatsMut::F16(view_mut(array)),
+            Float::Bf16 => FloatsMut::Bf16(view_mut(array)),
+            Float::F32 => FloatsMut::F32(view_mut(array)),
+            Float::F64 => FloatsMut::F64(view_mut(array)),
         }
     }
 }

@@ -57,6 +57,10 @@ impl From<Error> for PyErr {
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
             Error::TooFewDimensions
             | Error::Shape { .. }
+            | Error::Broadcast { .. }
+            | Error::VarianceShape { .. }
+            | Error::Element { .. }
+            | Error::Option { .. }
             | Error::WeightLength { .. }
             | Error::LabelSmoothing(_)
             | Error::IgnoreIndexWithProbabilities(_)

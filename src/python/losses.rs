@@ -66,10 +66,10 @@ impl<'py> Arrays<'py> {
         Ok(crate::rows::row_shape(self.input.shape(), axis))
     }
 
-    /// The same, with copies of what `out` would overwrite.
-    fn apart(self, out: Option<&Array<'py>>) -> PyResult<Self> {
+    /// The same, with copies of what `out` would overwrite, but for an input that is meant to be overwritten.
+    fn apart(self, out: Option<&Array<'py>>, in_place: bool) -> PyResult<Self> {
         Ok(Arrays {
-            input: array::apart(self.input, out)?,
+            input: if in_place { self.input } else { array::apart(self.input, out)? },
             target: array::apart(self.target, out)?,
             mask: self.mask.map(|mask| array::apart(mask, out)).transpose()?,
             dtype: self.dtype,
@@ -112,11 +112,11 @@ impl<'py> LossCall<'_, 'py> {
             return self.reduced(total, reduction, &arrays);
         }
         let out = result::receiver(py, self.out, "out", &arrays.rows(loss.axis())?, arrays.dtype)?;
-        let arrays = arrays.apart(self.out.map(|_| &out))?;
+        let arrays = arrays.apart(self.out.map(|_| &out), false)?;
         let (logits, classes) = (array::floats(&arrays.input, "input")?, array::target(&arrays.target)?);
         let mask = arrays.mask.as_ref().map(array::mask_view);
         // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument, and has this dtype.
-        let losses = unsafe { array::losses_mut(&out, arrays.dtype) };
+        let losses = unsafe { array::floats_mut(&out, arrays.dtype) };
         with_floats!(&logits, view => call::run(py, arrays.input.len(), |context| {
             loss.each_row(view, &classes, &Call { mask, context }, losses)
         }))?;
@@ -149,11 +149,7 @@ impl<'py> LossCall<'_, 'py> {
             return Err(PyValueError::new_err("out and grad_out share memory; use two arrays"));
         }
         let upstream = array::apart(array::apart(upstream, grad_theirs)?, out_theirs)?;
-        let input = arrays.input.clone();
-        let mut arrays = arrays.apart(grad_theirs)?.apart(out_theirs)?;
-        if in_place {
-            arrays.input = input;
-        }
+        let arrays = arrays.apart(grad_theirs, in_place)?.apart(out_theirs, in_place)?;
         let work =
             GradientCall { reduction: self.reduction, in_place, upstream: &upstream, gradient: &gradient };
         let losses = out.as_ref();
@@ -233,7 +229,7 @@ impl GradientCall<'_, '_> {
             (
                 array::view_mut::<E>(self.gradient),
                 array::view::<f64>(self.upstream),
-                losses.map(|losses| array::losses_mut(losses, arrays.dtype)),
+                losses.map(|losses| array::floats_mut(losses, arrays.dtype)),
             )
         };
         let py = arrays.input.py();

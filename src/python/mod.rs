@@ -5,11 +5,12 @@
 //! | `array` | an argument becomes a view of memory that NumPy owns |
 //! | `result` | memory for a result; checks of `out=` |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
-//! | `losses`, `rows`, `settings` | one wrapper for each function |
+//! | `losses`, `pointwise`, `rows`, `settings` | one wrapper for each function |
 
 mod array;
 mod call;
 mod losses;
+mod pointwise;
 mod result;
 mod rows;
 mod settings;
@@ -27,6 +28,12 @@ mod _core {
 
     #[pymodule_export]
     use super::losses::{cross_entropy, cross_entropy_and_grad, nll_loss, nll_loss_and_grad, score_rows};
+    #[pymodule_export]
+    use super::pointwise::{
+        binary_cross_entropy, binary_cross_entropy_and_grad, binary_cross_entropy_with_logits,
+        binary_cross_entropy_with_logits_and_grad, gaussian_nll_loss, kl_div, kl_div_and_grad,
+        poisson_nll_loss,
+    };
     #[pymodule_export]
     use super::rows::{log_sigmoid, log_softmax, logsumexp, softmax};
     #[pymodule_export]

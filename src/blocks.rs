@@ -1,0 +1,316 @@
+//! Arrays of any dtype and layout as blocks of numbers to compute with, read and written a stretch of elements at a time.
+//!
+//! Losses of single elements meet their arguments here: what is computed with is `f32` or `f64` whatever is stored, so the
+//! dtypes meet in a virtual call for each block and not in copies of the loss for each combination.
+
+use std::ops::Range;
+
+use fearless_simd::{Level, Simd, dispatch};
+use ndarray::IxDyn;
+
+use crate::kernel::element::{Element, RealOf};
+use crate::kernel::log::Logarithm;
+use crate::kernel::pointwise::{ELEMENTS, convert, narrow};
+use crate::kernel::real::Real;
+use crate::rows::{Rows, RowsMut, ViewMut};
+use crate::targets::{Target, read};
+
+/// Numbers that are read.
+pub(crate) trait Source: Sync {
+    fn len(&self) -> usize;
+
+    /// Whether they are `f64`, which `f32` does not hold.
+    fn is_wide(&self) -> bool;
+
+    /// The elements of `range`, at most a block of them, to the front of `to`. The vector that the last one is part of is
+    /// filled up with it. Integers beyond 2^53 are rounded.
+    fn load_f64(&self, level: Level, range: Range<usize>, to: &mut [f64; ELEMENTS]);
+
+    /// The same; integers beyond 2^24 and all `f64` are rounded.
+    fn load_f32(&self, level: Level, range: Range<usize>, to: &mut [f32; ELEMENTS]);
+
+    /// The first element for which `wrong` holds, and its position.
+    fn first(&self, level: Level, wrong: &dyn Fn(f64) -> bool) -> Option<(usize, f64)> {
+        let mut block = [0.0; ELEMENTS];
+        (0..self.len()).step_by(ELEMENTS).find_map(|start| {
+            let end = (start + ELEMENTS).min(self.len());
+            self.load_f64(level, start..end, &mut block);
+            let at = block[..end - start].iter().position(|x| wrong(*x))?;
+            Some((start + at, block[at]))
+        })
+    }
+}
+
+/// The number that a loss computes with.
+pub(crate) trait Computed: Logarithm {
+    fn load(source: &dyn Source, level: Level, range: Range<usize>, to: &mut [Self; ELEMENTS]);
+}
+
+impl Computed for f32 {
+    fn load(source: &dyn Source, level: Level, range: Range<usize>, to: &mut [f32; ELEMENTS]) {
+        source.load_f32(level, range, to);
+    }
+}
+
+impl Computed for f64 {
+    fn load(source: &dyn Source, level: Level, range: Range<usize>, to: &mut [f64; ELEMENTS]) {
+        source.load_f64(level, range, to);
+    }
+}
+
+/// Numbers that are written.
+pub(crate) trait Sink: Sync {
+    /// Rounds the numbers at the front of `from`, and writes them to the elements of `range`.
+    ///
+    /// # Safety
+    /// No other thread may touch these elements, and the caller holds no reference to them.
+    unsafe fn store(&self, level: Level, range: Range<usize>, from: &[f64; ELEMENTS]);
+}
+
+fn fill_up<R: Copy>(to: &mut [R; ELEMENTS], len: usize) {
+    if len > 0 {
+        let last = to[len - 1];
+        to[len..len.next_multiple_of(16)].fill(last);
+    }
+}
+
+impl<E: Element> Source for Rows<'_, E> {
+    fn len(&self) -> usize {
+        self.layout.line.len()
+    }
+
+    fn is_wide(&self) -> bool {
+        RealOf::<E>::HALVES == 1
+    }
+
+    fn load_f64(&self, level: Level, range: Range<usize>, to: &mut [f64; ELEMENTS]) {
+        let len = range.len();
+        dispatch!(level, simd => load(simd, self, range, &mut to[..len]));
+        fill_up(to, len);
+    }
+
+    fn load_f32(&self, level: Level, range: Range<usize>, to: &mut [f32; ELEMENTS]) {
+        let len = range.len();
+        dispatch!(level, simd => load(simd, self, range, &mut to[..len]));
+        fill_up(to, len);
+    }
+}
+
+#[inline(always)]
+fn load<S: Simd, E: Element, R: Real>(simd: S, rows: &Rows<'_, E>, range: Range<usize>, to: &mut [R]) {
+    let one = |offset| R::from_f64(rows.get(offset, 0).to_f64());
+    let mut at = 0;
+    rows.layout.line.runs(
+        range,
+        #[inline(always)]
+        |run| {
+            let to = &mut to[at..at + run.len];
+            at += run.len;
+            match run.stride {
+                0 => to.fill(one(run.offset)),
+                1 => convert(simd, rows.rows_of(run, 0), to),
+                stride => {
+                    for (i, to) in to.iter_mut().enumerate() {
+                        *to = one(run.offset + i as isize * stride);
+                    }
+                }
+            }
+        },
+    );
+}
+
+macro_rules! integer_source {
+    ($($t:ty)+) => {$(
+        impl Source for Rows<'_, $t> {
+            fn len(&self) -> usize {
+                self.layout.line.len()
+            }
+
+            fn is_wide(&self) -> bool {
+                false
+            }
+
+            fn load_f64(&self, level: Level, range: Range<usize>, to: &mut [f64; ELEMENTS]) {
+                let len = range.len();
+                dispatch!(level, _ => read(self, range, &mut to[..len], #[inline(always)] |x| x as f64));
+                fill_up(to, len);
+            }
+
+            fn load_f32(&self, level: Level, range: Range<usize>, to: &mut [f32; ELEMENTS]) {
+                let len = range.len();
+                dispatch!(level, _ => read(self, range, &mut to[..len], #[inline(always)] |x| x as f32));
+                fill_up(to, len);
+            }
+        }
+    )+};
+}
+integer_source!(i8 i16 i32 i64 u8 u16 u32 u64);
+
+impl<E: Element> Sink for RowsMut<'_, E> {
+    /// # Safety
+    /// As for [`Sink::store`].
+    unsafe fn store(&self, level: Level, range: Range<usize>, from: &[f64; ELEMENTS]) {
+        let mut rounded = [E::PADDING; ELEMENTS];
+        let mut at = 0;
+        dispatch!(level, simd => self.layout.line.runs(
+            range,
+            #[inline(always)]
+            |run| {
+                let numbers = &from[at..];
+                at += run.len;
+                if run.stride == 1 && run.len > 0 {
+                    // SAFETY: the caller owns these elements.
+                    narrow(simd, numbers, unsafe { self.rows_of(run, 0) });
+                    return;
+                }
+                let rounded = &mut rounded[..run.len];
+                narrow(simd, numbers, rounded);
+                for (i, value) in rounded.iter().enumerate() {
+                    // SAFETY: as above.
+                    unsafe { self.set(run.offset + i as isize * run.stride, 0, *value) };
+                }
+            },
+        ));
+    }
+}
+
+/// Runs an expression on the view of any dtype.
+macro_rules! with_numbers {
+    ($kind:ident, [$($variant:ident)+], $value:expr, $view:pat => $result:expr) => {
+        match $value { $($kind::$variant($view) => $result,)+ }
+    };
+}
+
+/// Numbers of any dtype: a target, weights, variances.
+pub type Numbers<'a> = Target<'a>;
+
+impl<'a> Numbers<'a> {
+    /// The numbers repeated to a larger shape, as a view; none if they do not fit it.
+    pub(crate) fn broadcast<'s>(&'s self, shape: &[usize]) -> Option<Numbers<'s>>
+    where
+        'a: 's,
+    {
+        macro_rules! each {
+            ($($variant:ident)+) => {
+                match self { $(Target::$variant(view) => view.broadcast(shape).map(Target::$variant),)+ }
+            };
+        }
+        each!(I8 I16 I32 I64 U8 U16 U32 U64 F16 Bf16 F32 F64)
+    }
+
+    /// The numbers of all dimensions but the last, repeated along it, as a view; none if they do not fit the shape.
+    pub(crate) fn along_last_axis<'s>(&'s self, shape: &[usize]) -> Option<Numbers<'s>>
+    where
+        'a: 's,
+    {
+        // A new first axis moved to the end.
+        let (last, others) = shape.split_last()?;
+        let turned: Vec<usize> = [*last].iter().chain(others).copied().collect();
+        let order: Vec<usize> = (1..shape.len()).chain([0]).collect();
+        macro_rules! each {
+            ($($variant:ident)+) => {
+                match self { $(Target::$variant(view) => {
+                    view.broadcast(turned).map(|view| Target::$variant(view.permuted_axes(IxDyn(&order))))
+                })+ }
+            };
+        }
+        each!(I8 I16 I32 I64 U8 U16 U32 U64 F16 Bf16 F32 F64)
+    }
+
+    pub(crate) fn source<'s>(&'s self) -> Box<dyn Source + 's>
+    where
+        'a: 's,
+    {
+        with_numbers!(Target, [I8 I16 I32 I64 U8 U16 U32 U64 F16 Bf16 F32 F64], self, view => {
+            Box::new(Rows::new(view, None))
+        })
+    }
+}
+
+/// An array of floating-point numbers that is written.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "one variant for each dtype, named after it")]
+pub enum FloatsMut<'a> {
+    F16(ViewMut<'a, half::f16>),
+    Bf16(ViewMut<'a, half::bf16>),
+    F32(ViewMut<'a, f32>),
+    F64(ViewMut<'a, f64>),
+}
+
+impl FloatsMut<'_> {
+    pub(crate) fn shape(&self) -> &[usize] {
+        with_numbers!(FloatsMut, [F16 Bf16 F32 F64], self, view => view.shape())
+    }
+
+    pub(crate) fn sink(&mut self) -> Box<dyn Sink + '_> {
+        with_numbers!(FloatsMut, [F16 Bf16 F32 F64], self, view => Box::new(RowsMut::new(view, None)))
+    }
+
+    /// To read and to write the same memory: a block is copied before it is overwritten.
+    pub(crate) fn source_and_sink(&mut self) -> (Box<dyn Source + '_>, Box<dyn Sink + '_>) {
+        with_numbers!(FloatsMut, [F16 Bf16 F32 F64], self, view => {
+            let to = RowsMut::new(view, None);
+            // SAFETY: a block's elements belong to one thread, which copies them before it writes them.
+            (Box::new(unsafe { Rows::of_output(&to) }), Box::new(to))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array, s};
+
+    use super::*;
+    use crate::kernel::isa;
+
+    fn all(numbers: &Numbers<'_>, level: Level) -> Vec<f64> {
+        let source = numbers.source();
+        let mut block = [f64::NAN; ELEMENTS];
+        source.load_f64(level, 0..source.len(), &mut block);
+        assert_eq!(block[source.len() - 1], block[source.len().next_multiple_of(16) - 1]);
+        let mut narrow = [f32::NAN; ELEMENTS];
+        source.load_f32(level, 0..source.len(), &mut narrow);
+        assert!(block.iter().zip(narrow).all(|(wide, narrow)| *wide as f32 == narrow || narrow.is_nan()));
+        block[..source.len()].to_vec()
+    }
+
+    #[test]
+    fn every_layout_is_read_in_the_order_of_its_elements() {
+        let a = Array::from_shape_fn((6, 7), |(n, c)| (n * 10 + c) as f32).into_dyn();
+        let expected: Vec<f64> = a.iter().map(|x| f64::from(*x)).collect();
+        for (_, level) in isa::available() {
+            assert_eq!(all(&Numbers::F32(a.view()), level), expected);
+            let columns = a.t().as_standard_layout().into_owned();
+            assert_eq!(all(&Numbers::F32(columns.t()), level), expected);
+            let i = a.mapv(|x| x as i16);
+            assert_eq!(all(&Numbers::I16(i.view()), level), expected);
+            let row = a.slice(s![2, ..]).into_dyn();
+            let wide = Numbers::F32(row);
+            let wide = wide.broadcast(&[2, 7]).unwrap();
+            assert_eq!(all(&wide, level), [&expected[14..21], &expected[14..21]].concat());
+        }
+        let numbers = Numbers::F32(a.view());
+        assert!(numbers.broadcast(&[7]).is_none() && numbers.broadcast(&[6, 8]).is_none());
+        assert_eq!(numbers.source().first(Level::new(), &|x| x > 30.0), Some((22, 31.0)));
+        assert_eq!(numbers.source().first(Level::new(), &|x| x > 99.0), None);
+    }
+
+    #[test]
+    fn every_layout_is_written_in_the_order_of_its_elements() {
+        let mut block = [0.0; ELEMENTS];
+        for (i, x) in block.iter_mut().enumerate() {
+            *x = i as f64;
+        }
+        for (_, level) in isa::available() {
+            let mut large = Array::<f32, _>::zeros((90, 33)).into_dyn();
+            let part = large.slice_mut(s![1..;3, ..;-2]).into_dyn();
+            let shape = part.shape().to_vec();
+            let mut out = FloatsMut::F32(part);
+            let len: usize = shape.iter().product();
+            // SAFETY: this thread alone has the array.
+            unsafe { out.sink().store(level, 0..len, &block) };
+            let FloatsMut::F32(out) = out else { unreachable!() };
+            assert!(out.iter().enumerate().all(|(i, x)| *x == i as f32));
+        }
+    }
+}

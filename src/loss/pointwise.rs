@@ -1,0 +1,536 @@
+//! Losses of single elements: binary cross-entropy, Kullback-Leibler divergence, Gaussian and Poisson likelihoods.
+//!
+//! One walk for all of them: a block of each argument is widened to `f64`, the kernel takes losses and gradients from it,
+//! and they are rounded as they are stored.
+
+use std::ops::Range;
+
+use fearless_simd::{Level, dispatch};
+
+use crate::blocks::{Computed, FloatsMut, Numbers, Sink, Source};
+use crate::error::Error;
+use crate::kernel::isa;
+use crate::kernel::pointwise::{self as kernel, Block, ELEMENTS, LOG_2_PI, all_allowed, evaluate, multiply};
+use crate::parallel::{Context, for_each_range};
+use crate::reduce::{GrainSum, Total};
+use crate::rows::{check_shape, unravel};
+
+/// A loss of one element x with its target t, and its options.
+#[derive(Clone, Debug)]
+pub enum ElementLoss<'a> {
+    /// -(t log x + (1 - t) log(1 - x)) for x and t from 0 to 1.
+    BinaryCrossEntropy {
+        /// The least that a logarithm counts; `None` for no bound.
+        clamp: Option<f64>,
+    },
+    /// The same for the logit x of the probability.
+    BinaryCrossEntropyWithLogits {
+        /// What the term of t is multiplied with.
+        pos_weight: Option<Numbers<'a>>,
+    },
+    /// t (log t - x), for the log-probability x.
+    KlDivergence {
+        /// Whether t is a log-probability too.
+        log_target: bool,
+    },
+    /// (log v + (x - t)^2 / v) / 2.
+    GaussianNll {
+        /// The variance v: of the input's shape, without its last dimension or with 1 there, or one number.
+        var: Numbers<'a>,
+        /// Whether log(2 pi) / 2 is added.
+        full: bool,
+        /// The least variance.
+        eps: f64,
+    },
+    /// exp(x) - t x for the logarithm x of a rate, or x - t log(x + eps) for the rate.
+    PoissonNll {
+        /// Whether x is a logarithm.
+        log_input: bool,
+        /// Whether Stirling's approximation of log(t!) is added, for t > 1.
+        full: bool,
+        /// Added to a rate before its logarithm is taken.
+        eps: f64,
+    },
+}
+
+/// What the derivative of the reduced loss by the loss of an element is.
+#[derive(Clone, Debug)]
+pub enum Upstream<'a> {
+    /// The same for all elements.
+    Constant(f64),
+    /// One number for each.
+    Each(Numbers<'a>),
+}
+
+/// The input, and where its gradient goes if one is wanted.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// No gradient.
+    Alone(Numbers<'a>),
+    /// The gradient goes to an array of its own.
+    WithGradient(Numbers<'a>, FloatsMut<'a>, Upstream<'a>),
+    /// The gradient overwrites the input.
+    Overwritten(FloatsMut<'a>, Upstream<'a>),
+}
+
+/// An elementwise loss of a whole array.
+#[derive(Clone, Debug)]
+pub struct Elementwise<'a> {
+    /// Which one.
+    pub loss: ElementLoss<'a>,
+    /// A factor for each element, broadcast to the input's shape.
+    pub weight: Option<Numbers<'a>>,
+}
+
+impl Elementwise<'_> {
+    /// The losses' sum and number; the losses themselves to `losses`, of the shape that input and target broadcast
+    /// to (for the binary cross-entropies they have the same), if it is given; and the
+    /// gradient with respect to the input, which is not broadcast then, if one is asked for.
+    ///
+    /// # Errors
+    /// See [`Error`]; no output has been touched then, unless the call was interrupted.
+    pub fn run(
+        &self,
+        input: Input<'_>,
+        target: &Numbers<'_>,
+        mut losses: Option<FloatsMut<'_>>,
+        context: Context<'_>,
+    ) -> Result<Total, Error> {
+        let input_shape = match &input {
+            Input::Alone(x) | Input::WithGradient(x, ..) => x.shape().to_vec(),
+            Input::Overwritten(x, _) => x.shape().to_vec(),
+        };
+        let same = matches!(
+            self.loss,
+            ElementLoss::BinaryCrossEntropy { .. } | ElementLoss::BinaryCrossEntropyWithLogits { .. }
+        );
+        let mut shape = loss_shape(same, &input_shape, target.shape())?;
+        if !matches!(input, Input::Alone(_)) {
+            shape.clone_from(&input_shape);
+        }
+        let target = broadcast("target", target, &shape)?;
+        let third = self.third(&input_shape)?;
+        let third = third.as_ref().map(|third| broadcast("var", third, &shape)).transpose()?;
+        let weight = self.weight.as_ref().map(|weight| broadcast("weight", weight, &shape)).transpose()?;
+        if let Some(losses) = &losses {
+            check_shape("out", losses.shape(), &shape)?;
+        }
+        // What the sources and the sink borrow.
+        let (given, wide, mut place);
+        let (x, gradient, upstream) = match input {
+            Input::Alone(x) => {
+                given = x;
+                wide = broadcast("input", &given, &shape)?;
+                (wide.source(), None, None)
+            }
+            Input::WithGradient(x, to, upstream) => {
+                check_shape("grad_out", to.shape(), &shape)?;
+                (given, place) = (x, to);
+                (given.source(), Some(place.sink()), Some(upstream))
+            }
+            Input::Overwritten(to, upstream) => {
+                place = to;
+                let (x, gradient) = place.source_and_sink();
+                (x, Some(gradient), Some(upstream))
+            }
+        };
+        if let Some(Upstream::Each(upstream)) = &upstream {
+            check_shape("grad_output", upstream.shape(), &shape)?;
+        }
+        let (constant, each) = match &upstream {
+            Some(Upstream::Each(each)) => (1.0, Some(each.source())),
+            Some(Upstream::Constant(constant)) => (*constant, None),
+            None => (1.0, None),
+        };
+        let walk = Walk {
+            level: isa::selected()?,
+            elements: shape.iter().product(),
+            input: x,
+            target: target.source(),
+            third: third.as_ref().map(Numbers::source),
+            weight: weight.as_ref().map(Numbers::source),
+            upstream: each,
+            constant,
+            losses: losses.as_mut().map(FloatsMut::sink),
+            gradient,
+        };
+        match self.drive(&walk, context) {
+            Ok(Some(total)) => Ok(total),
+            Ok(None) => Err(self.refused(&walk, &shape)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The third number of each element of the input.
+    fn third(&self, shape: &[usize]) -> Result<Option<Numbers<'_>>, Error> {
+        match &self.loss {
+            ElementLoss::BinaryCrossEntropy { clamp: Some(clamp) } if clamp.is_nan() || *clamp > 0.0 => {
+                Err(Error::Option {
+                    name: "clamp",
+                    value: *clamp,
+                    expected: "a number of at most 0, or None",
+                })
+            }
+            ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: Some(pos_weight) } => {
+                broadcast("pos_weight", pos_weight, shape).map(Some)
+            }
+            ElementLoss::GaussianNll { var, .. } => variances(var, shape).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// None if an argument is refused.
+    fn drive(&self, walk: &Walk<'_>, context: Context<'_>) -> Result<Option<Total>, Error> {
+        match &self.loss {
+            ElementLoss::BinaryCrossEntropy { clamp } => {
+                let loss = kernel::BinaryCrossEntropy { clamp: clamp.unwrap_or(f64::NEG_INFINITY) };
+                if walk.is_wide() {
+                    walk.run::<f64, _>(context, &loss)
+                } else {
+                    walk.run::<f32, _>(context, &loss)
+                }
+            }
+            ElementLoss::BinaryCrossEntropyWithLogits { .. } => {
+                let loss = kernel::LogitsBinaryCrossEntropy;
+                if walk.is_wide() {
+                    walk.run::<f64, _>(context, &loss)
+                } else {
+                    walk.run::<f32, _>(context, &loss)
+                }
+            }
+            ElementLoss::KlDivergence { log_target: false } => walk.run(context, &kernel::KlDivergence),
+            ElementLoss::KlDivergence { log_target: true } => walk.run(context, &kernel::KlDivergenceOfLog),
+            ElementLoss::GaussianNll { full, eps, .. } => {
+                let constant = if *full { 0.5 * LOG_2_PI } else { 0.0 };
+                walk.run(context, &kernel::GaussianNll { eps: *eps, constant })
+            }
+            ElementLoss::PoissonNll { log_input: true, full, .. } => {
+                walk.run(context, &kernel::PoissonNllOfLog { full: *full })
+            }
+            ElementLoss::PoissonNll { log_input: false, full, eps } => {
+                walk.run(context, &kernel::PoissonNll { eps: *eps, full: *full })
+            }
+        }
+    }
+
+    /// The error that names the first element that is refused: of the input, else of the target, or of the variances.
+    fn refused(&self, walk: &Walk<'_>, shape: &[usize]) -> Error {
+        if let ElementLoss::GaussianNll { var, .. } = &self.loss {
+            let (at, value) = var.source().first(walk.level, &|v| v < 0.0).unwrap_or((0, f64::NAN));
+            return Error::Element {
+                problem: "var has negative entry/entries",
+                name: "var",
+                index: unravel(at, var.shape()),
+                value,
+                expected: "0 or more; is it the logarithm of a variance? use numpy.exp(var)",
+            };
+        }
+        let wrong = |p: f64| !(0.0..=1.0).contains(&p);
+        let (problem, name, expected, (at, value)) = match walk.input.first(walk.level, &wrong) {
+            Some(found) => (
+                "all elements of input should be between 0 and 1",
+                "input",
+                "a probability; are these logits? use binary_cross_entropy_with_logits",
+                found,
+            ),
+            None => (
+                "all elements of target should be between 0 and 1",
+                "target",
+                "0 to 1; are these class numbers? use cross_entropy",
+                // Nothing is found where another thread has changed the target since.
+                walk.target.first(walk.level, &wrong).unwrap_or((0, f64::NAN)),
+            ),
+        };
+        Error::Element { problem, name, index: unravel(at, shape), value, expected }
+    }
+}
+
+/// The shape of the losses: the one that input and target broadcast to, or, with `same`, have in common.
+pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Result<Vec<usize>, Error> {
+    if same {
+        check_shape("target", target, input)?;
+    }
+    let (long, short) = if input.len() < target.len() { (target, input) } else { (input, target) };
+    let mut shape = long.to_vec();
+    for (of_long, of_short) in shape.iter_mut().rev().zip(short.iter().rev()) {
+        match (*of_long, *of_short) {
+            (1, n) => *of_long = n,
+            (n, m) if m != n && m != 1 => {
+                return Err(Error::Broadcast { name: "target", got: target.to_vec(), input: input.to_vec() });
+            }
+            _ => {}
+        }
+    }
+    Ok(shape)
+}
+
+fn broadcast<'n>(
+    name: &'static str,
+    numbers: &'n Numbers<'_>,
+    shape: &[usize],
+) -> Result<Numbers<'n>, Error> {
+    numbers.broadcast(shape).ok_or_else(|| Error::Broadcast {
+        name,
+        got: numbers.shape().to_vec(),
+        input: shape.to_vec(),
+    })
+}
+
+/// Variances as torch takes them.
+fn variances<'n>(var: &'n Numbers<'_>, shape: &[usize]) -> Result<Numbers<'n>, Error> {
+    let wrong = || Error::VarianceShape { got: var.shape().to_vec(), input: shape.to_vec() };
+    let got = var.shape();
+    let but_last = shape.split_last().map(|(_, others)| others);
+    if got.is_empty() || got == shape || but_last.is_some_and(|others| got.split_last() == Some((&1, others)))
+    {
+        return var.broadcast(shape).ok_or_else(wrong);
+    }
+    if but_last == Some(got) {
+        return var.along_last_axis(shape).ok_or_else(wrong);
+    }
+    Err(wrong())
+}
+
+/// A checked call: arguments of as many elements each, and outputs.
+struct Walk<'w> {
+    level: Level,
+    elements: usize,
+    input: Box<dyn Source + 'w>,
+    target: Box<dyn Source + 'w>,
+    third: Option<Box<dyn Source + 'w>>,
+    weight: Option<Box<dyn Source + 'w>>,
+    upstream: Option<Box<dyn Source + 'w>>,
+    /// The upstream gradient where there is no array of them.
+    constant: f64,
+    losses: Option<Box<dyn Sink + 'w>>,
+    gradient: Option<Box<dyn Sink + 'w>>,
+}
+
+/// An argument is refused.
+struct Refused;
+
+impl Walk<'_> {
+    /// Whether something is given that `f32` does not hold.
+    fn is_wide(&self) -> bool {
+        self.input.is_wide()
+            || self.target.is_wide()
+            || self.third.as_ref().is_some_and(|third| third.is_wide())
+    }
+
+    /// None if an argument is refused: found before anything is written.
+    fn run<R: Computed, P: kernel::Pointwise<R>>(
+        &self,
+        context: Context<'_>,
+        loss: &P,
+    ) -> Result<Option<Total>, Error> {
+        if P::CHECKED && (self.losses.is_some() || self.gradient.is_some()) && !self.allowed(context, loss)? {
+            return Ok(None);
+        }
+        let sums = if self.gradient.is_some() {
+            self.each_block(context, |block, range, sum| self.step::<R, P, true>(loss, block, range, sum))
+        } else {
+            self.each_block(context, |block, range, sum| self.step::<R, P, false>(loss, block, range, sum))
+        }?;
+        let sums: Result<Vec<GrainSum>, Refused> = sums.into_iter().collect();
+        Ok(sums.ok().map(|sums| Total::of(&sums)))
+    }
+
+    fn allowed<R: Computed, P: kernel::Pointwise<R>>(
+        &self,
+        context: Context<'_>,
+        loss: &P,
+    ) -> Result<bool, Error> {
+        let grains = self.each_block(context, |block, range, _| {
+            self.read(block, range.clone());
+            let len = range.len();
+            if dispatch!(self.level, simd => all_allowed(simd, loss, block, len)) {
+                Ok(())
+            } else {
+                Err(Refused)
+            }
+        })?;
+        Ok(grains.iter().all(Result::is_ok))
+    }
+
+    fn each_block<R: Computed>(
+        &self,
+        context: Context<'_>,
+        step: impl Fn(&mut Block<R>, Range<usize>, &mut GrainSum) -> Result<(), Refused> + Sync,
+    ) -> Result<Vec<Result<GrainSum, Refused>>, Error> {
+        let state = || Box::new(Block::new(self.constant));
+        for_each_range(context, self.elements, 1, state, |block, elements| {
+            let mut sum = GrainSum::default();
+            for start in elements.clone().step_by(ELEMENTS) {
+                step(block, start..(start + ELEMENTS).min(elements.end), &mut sum)?;
+            }
+            Ok(sum)
+        })
+    }
+
+    fn read<R: Computed>(&self, block: &mut Block<R>, range: Range<usize>) {
+        R::load(&*self.input, self.level, range.clone(), &mut block.input);
+        R::load(&*self.target, self.level, range.clone(), &mut block.target);
+        if let Some(third) = &self.third {
+            R::load(&**third, self.level, range, &mut block.third);
+        }
+    }
+
+    fn step<R: Computed, P: kernel::Pointwise<R>, const GRADIENT: bool>(
+        &self,
+        loss: &P,
+        block: &mut Block<R>,
+        range: Range<usize>,
+        sum: &mut GrainSum,
+    ) -> Result<(), Refused> {
+        self.read(block, range.clone());
+        if let Some(weight) = &self.weight {
+            weight.load_f64(self.level, range.clone(), &mut block.weight);
+        }
+        if GRADIENT && let Some(upstream) = &self.upstream {
+            upstream.load_f64(self.level, range.clone(), &mut block.upstream);
+        }
+        let len = range.len();
+        let allowed = dispatch!(self.level, simd => {
+            let allowed = evaluate::<_, R, P, GRADIENT>(simd, loss, block, len);
+            if self.weight.is_some() {
+                multiply(simd, &mut block.loss, &block.weight, len);
+            }
+            if GRADIENT {
+                if self.weight.is_some() {
+                    multiply(simd, &mut block.gradient, &block.weight, len);
+                }
+                multiply(simd, &mut block.gradient, &block.upstream, len);
+            }
+            sum.add_counted(kernel::sum(simd, &mut block.loss, len), len);
+            allowed
+        });
+        if !allowed {
+            return Err(Refused);
+        }
+        // SAFETY: the elements of a grain belong to one thread, and those of this block were copied.
+        unsafe {
+            if let Some(losses) = &self.losses {
+                losses.store(self.level, range.clone(), &block.loss);
+            }
+            if let Some(gradient) = &self.gradient {
+                gradient.store(self.level, range, &block.gradient);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZero;
+
+    use ndarray::{Array, ArrayD, IxDyn};
+
+    use super::*;
+
+    fn numbers(shape: &[usize], f: impl Fn(usize) -> f32) -> ArrayD<f32> {
+        let len = shape.iter().product();
+        Array::from_shape_vec(IxDyn(shape), (0..len).map(f).collect()).unwrap()
+    }
+
+    fn with(loss: ElementLoss<'_>) -> Elementwise<'_> {
+        Elementwise { loss, weight: None }
+    }
+
+    #[test]
+    fn losses_gradients_and_sums_agree_in_place_and_on_any_number_of_threads() {
+        let shape = [700, 301];
+        let (x, t) =
+            (numbers(&shape, |i| (i % 91) as f32 * 0.2 - 9.0), numbers(&shape, |i| (i % 7) as f32 / 6.0));
+        let mut results = Vec::new();
+        for threads in [1, 2, 3] {
+            let context = Context { threads: NonZero::new(threads), interrupted: None };
+            let loss = ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: None };
+            let call = Elementwise { loss, weight: None };
+            let (mut losses, mut gradient, mut place) = (ArrayD::zeros(IxDyn(&shape)), x.clone(), x.clone());
+            let target = Numbers::F32(t.view());
+            let out = |to| FloatsMut::F32(to);
+            let upstream = || Upstream::Constant(0.5);
+            let input = Input::WithGradient(Numbers::F32(x.view()), out(gradient.view_mut()), upstream());
+            let apart = call.run(input, &target, Some(FloatsMut::F64(losses.view_mut())), context).unwrap();
+            let over = call
+                .run(Input::Overwritten(out(place.view_mut()), upstream()), &target, None, context)
+                .unwrap();
+            let alone = call.run(Input::Alone(Numbers::F32(x.view())), &target, None, context).unwrap();
+            assert_eq!((apart, gradient.clone()), (over, place));
+            assert_eq!((apart.sum, apart.counted), (alone.sum, x.len()));
+            assert!((losses.sum() - apart.sum).abs() < 1e-9 * apart.sum);
+            results.push((apart.sum.to_bits(), gradient));
+        }
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn the_first_element_that_is_refused_is_named_and_nothing_is_written() {
+        let mut x = numbers(&[3, 400], |_| 0.5);
+        x[[1, 399]] = 1.5;
+        x[[2, 0]] = f32::NAN;
+        let t = numbers(&[3, 400], |_| 1.0);
+        let call = with(ElementLoss::BinaryCrossEntropy { clamp: Some(-100.0) });
+        let mut out = numbers(&[3, 400], |_| 7.0);
+        for to in [None, Some(FloatsMut::F32(out.view_mut()))] {
+            match call.run(
+                Input::Alone(Numbers::F32(x.view())),
+                &Numbers::F32(t.view()),
+                to,
+                Context::default(),
+            ) {
+                Err(Error::Element { name, index, value, .. }) => {
+                    assert_eq!((name, index, value), ("input", vec![1, 399], 1.5));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(out.iter().all(|x| *x == 7.0));
+    }
+
+    #[test]
+    fn variances_have_the_shapes_that_torch_takes() {
+        let x = numbers(&[2, 3], |i| i as f32);
+        let zero = numbers(&[2, 3], |_| 0.0);
+        let sum = |var: &ArrayD<f32>| {
+            let var = Numbers::F32(var.view());
+            let call = with(ElementLoss::GaussianNll { var, full: false, eps: 1e-6 });
+            call.run(
+                Input::Alone(Numbers::F32(x.view())),
+                &Numbers::F32(zero.view()),
+                None,
+                Context::default(),
+            )
+        };
+        let rows = sum(&numbers(&[2, 1], |i| i as f32 + 1.0)).unwrap();
+        assert_eq!(sum(&numbers(&[2], |i| i as f32 + 1.0)).unwrap(), rows);
+        assert_eq!(sum(&numbers(&[2, 3], |i| (i / 3) as f32 + 1.0)).unwrap(), rows);
+        assert!(sum(&numbers(&[], |_| 2.0)).is_ok());
+        for shape in [&[3][..], &[1, 3], &[2, 3, 1], &[1]] {
+            assert!(matches!(sum(&numbers(shape, |_| 1.0)), Err(Error::VarianceShape { .. })), "{shape:?}");
+        }
+        let negative = sum(&numbers(&[2], |i| 1.0 - 2.0 * i as f32)).unwrap_err();
+        assert!(
+            negative.to_string().starts_with("var has negative entry/entries: got var[1] = -1"),
+            "{negative}"
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_the_input_is_refused() {
+        let (x, large) = (numbers(&[2, 3], |_| 0.5), numbers(&[5, 2, 3], |_| 0.5));
+        let mut call = with(ElementLoss::KlDivergence { log_target: false });
+        let run = |call: &Elementwise<'_>, t: &ArrayD<f32>| {
+            call.run(Input::Alone(Numbers::F32(x.view())), &Numbers::F32(t.view()), None, Context::default())
+        };
+        assert_eq!(run(&call, &large).unwrap().counted, 30);
+        assert!(matches!(run(&call, &numbers(&[2], |_| 0.5)), Err(Error::Broadcast { name: "target", .. })));
+        let mut place = x.clone();
+        let place = Input::Overwritten(FloatsMut::F32(place.view_mut()), Upstream::Constant(1.0));
+        let refused = call.run(place, &Numbers::F32(large.view()), None, Context::default());
+        assert!(matches!(refused, Err(Error::Broadcast { name: "target", .. })));
+        call.weight = Some(Numbers::F32(large.view()));
+        assert!(matches!(run(&call, &x), Err(Error::Broadcast { name: "weight", .. })));
+    }
+}

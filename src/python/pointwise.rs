@@ -1,0 +1,421 @@
+//! Losses of single elements, with or without their gradients.
+
+use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+
+use super::array::{self, Array, Float};
+use super::{call, result};
+use crate::blocks::Numbers;
+use crate::loss::pointwise::{ElementLoss, Elementwise, Input, Upstream, loss_shape};
+use crate::{Error, Total};
+
+/// `reduction=` of a loss of elements.
+#[derive(Clone, Copy, PartialEq)]
+enum Reduce {
+    None,
+    Mean,
+    Sum,
+    /// The sum divided by the length of the first dimension.
+    BatchMean,
+}
+
+impl Reduce {
+    fn new(object: &Bound<'_, PyAny>, batch_mean: bool) -> PyResult<Self> {
+        let expected =
+            if batch_mean { "'none', 'mean', 'sum' or 'batchmean'" } else { "'none', 'mean' or 'sum'" };
+        let Ok(name) = object.extract::<std::borrow::Cow<'_, str>>() else {
+            return Err(PyTypeError::new_err(format!(
+                "reduction must be a string: got {}, expected {expected}",
+                object.get_type()
+            )));
+        };
+        match &*name {
+            "none" => Ok(Reduce::None),
+            "mean" => Ok(Reduce::Mean),
+            "sum" => Ok(Reduce::Sum),
+            "batchmean" if batch_mean => Ok(Reduce::BatchMean),
+            other => Err(PyValueError::new_err(format!(
+                "{other} is not a valid value for reduction: got '{other}', expected {expected}"
+            ))),
+        }
+    }
+
+    /// What the sum of `count` losses of an input is divided by.
+    fn divisor(self, count: usize, input: &[usize]) -> f64 {
+        match self {
+            Reduce::None | Reduce::Sum => 1.0,
+            Reduce::Mean => count as f64,
+            Reduce::BatchMean => input.first().map_or(1.0, |n| *n as f64),
+        }
+    }
+}
+
+/// A number of any real dtype: what integers and booleans are is beyond doubt.
+fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Array<'py>> {
+    let array = array::array(object, name)?;
+    let dtype = array.dtype();
+    match dtype.kind() {
+        // As bytes of 0 and 1.
+        b'b' => Ok(array.call_method1("view", ("uint8",))?.cast_into()?),
+        b'i' | b'u' => Ok(array),
+        _ if array::float_of(&dtype).is_some() => Ok(array),
+        _ => Err(PyTypeError::new_err(format!(
+            "{name} must hold real numbers: got dtype {dtype}, expected float16, bfloat16, float32, float64, an integer dtype or \
+             bool"
+        ))),
+    }
+}
+
+/// What all losses of elements have in common.
+struct ElementCall<'a, 'py> {
+    input: &'a Bound<'py, PyAny>,
+    target: &'a Bound<'py, PyAny>,
+    weight: Option<&'a Bound<'py, PyAny>>,
+    /// Whether the target has the input's shape; else they are broadcast to each other.
+    same_shapes: bool,
+    /// Weight of positives or variances, with its name.
+    third: Option<(&'static str, &'a Bound<'py, PyAny>)>,
+    reduction: Reduce,
+    dtype: Option<&'a Bound<'py, PyAny>>,
+    out: Option<&'a Bound<'py, PyAny>>,
+}
+
+/// `grad_output` and `grad_out`.
+#[derive(Clone, Copy)]
+struct GradientCall<'a, 'py> {
+    upstream: Option<&'a Bound<'py, PyAny>>,
+    out: Option<&'a Bound<'py, PyAny>>,
+}
+
+impl<'py> ElementCall<'_, 'py> {
+    /// The loss, reduced or not; `loss` gets the third argument.
+    fn run(
+        &self,
+        loss: impl for<'n> Fn(Option<Numbers<'n>>) -> ElementLoss<'n>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.run_both(loss, None).map(|(loss, _)| loss)
+    }
+
+    /// The same, and its gradient.
+    fn run_with_gradient(
+        &self,
+        loss: impl for<'n> Fn(Option<Numbers<'n>>) -> ElementLoss<'n>,
+        upstream: Option<&Bound<'py, PyAny>>,
+        out: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let (loss, gradient) = self.run_both(loss, Some(GradientCall { upstream, out }))?;
+        Ok((loss, gradient.expect("a gradient was asked for")))
+    }
+
+    fn run_both(
+        &self,
+        loss: impl for<'n> Fn(Option<Numbers<'n>>) -> ElementLoss<'n>,
+        asked: Option<GradientCall<'_, 'py>>,
+    ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
+        let py = self.input.py();
+        let scalar = self.reduction != Reduce::None;
+        if scalar && self.out.is_some() {
+            return Err(PyValueError::new_err(
+                "out receives the losses of the elements only: got a reduction to one number, expected reduction='none'",
+            ));
+        }
+        let input = array::array(self.input, "input")?;
+        array::floats(&input, "input")?;
+        let target = numbers(self.target, "target")?;
+        let weight = self.weight.map(|weight| numbers(weight, "weight")).transpose()?;
+        let third = self.third.map(|(name, third)| numbers(third, name)).transpose()?;
+        let upstream = asked.and_then(|gradient| gradient.upstream);
+        let upstream = upstream.map(|upstream| numbers(upstream, "grad_output")).transpose()?;
+        let input_dtype = array::float_dtype(&input).unwrap_or(Float::F32);
+        let dtype = result::loss_dtype(self.dtype, input_dtype)?;
+        let mut shape = loss_shape(self.same_shapes, input.shape(), target.shape())?;
+        if asked.is_some() {
+            // The input is not repeated then, and a larger target is refused.
+            shape = input.shape().to_vec();
+        }
+        let divisor = self.reduction.divisor(shape.iter().product(), input.shape());
+        if let Some(upstream) = &upstream
+            && upstream.ndim() > 0
+            && (scalar || upstream.shape() != shape)
+        {
+            return Err(PyValueError::new_err(format!(
+                "grad_output has the wrong shape: got {}, expected a number{}",
+                array::shape_text(upstream),
+                if scalar { "" } else { ", or the shape of the losses" }
+            )));
+        }
+        let losses = if scalar { None } else { Some(result::receiver(py, self.out, "out", &shape, dtype)?) };
+        let gradient = asked
+            .map(|gradient| result::receiver(py, gradient.out, "grad_out", &shape, input_dtype))
+            .transpose()?;
+        if let (Some(losses), Some(gradient)) = (&losses, &gradient)
+            && array::may_overlap(losses, gradient)
+        {
+            return Err(PyValueError::new_err(
+                "out and grad_out share memory: got arrays that overlap, expected two of their own",
+            ));
+        }
+        // The caller's arrays: what would be overwritten while it is read is copied first.
+        let theirs = losses.as_ref().filter(|_| self.out.is_some());
+        let grad_out = asked.and_then(|gradient| gradient.out);
+        let their_gradient = gradient.as_ref().filter(|_| grad_out.is_some());
+        let overwritten = their_gradient.is_some_and(|gradient| array::is_same(&input, gradient));
+        let apart = |array: Array<'py>| array::apart(array::apart(array, theirs)?, their_gradient);
+        let input = if overwritten { input } else { apart(input)? };
+        let target = apart(target)?;
+        let (weight, third) = (weight.map(apart).transpose()?, third.map(apart).transpose()?);
+        let upstream = upstream.map(apart).transpose()?;
+
+        let upstream = match &upstream {
+            None => Upstream::Constant(1.0 / divisor),
+            Some(number) if number.ndim() == 0 => {
+                Upstream::Constant(number.call_method0("item")?.extract::<f64>()? / divisor)
+            }
+            Some(each) => Upstream::Each(array::target(each)?),
+        };
+        // SAFETY: these arrays were checked to be plain, writeable, of these dtypes and not to overlap themselves, each other
+        // or, but for an input that is overwritten, an argument that is read.
+        let (to, losses_view) = unsafe {
+            (
+                gradient.as_ref().map(|gradient| array::floats_mut(gradient, input_dtype)),
+                losses.as_ref().map(|losses| array::floats_mut(losses, dtype)),
+            )
+        };
+        let input_view = match to {
+            None => Input::Alone(array::target(&input)?),
+            Some(to) if overwritten => Input::Overwritten(to, upstream),
+            Some(to) => Input::WithGradient(array::target(&input)?, to, upstream),
+        };
+        let target_view = array::target(&target)?;
+        let weight = weight.as_ref().map(array::target).transpose()?;
+        let loss = loss(third.as_ref().map(array::target).transpose()?);
+        let total: Total = call::run(py, input.len(), |context| -> Result<Total, Error> {
+            Elementwise { loss, weight }.run(input_view, &target_view, losses_view, context)
+        })?;
+        if divisor == 0.0 {
+            call::warn_nothing_counted(py, 0)?;
+        }
+        let loss = match losses {
+            Some(losses) => result::unwrapped(losses, self.out)?,
+            None => result::scalar(py, total.sum / divisor, dtype)?,
+        };
+        let gradient = gradient.map(|gradient| result::unwrapped(gradient, grad_out)).transpose()?;
+        Ok((loss, gradient))
+    }
+}
+
+/// Binary cross-entropy of probabilities.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, reduction, clamp, dtype, out, /))]
+pub(super) fn binary_cross_entropy<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
+    reduction: &Bound<'py, PyAny>,
+    clamp: Option<f64>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    ElementCall {
+        input,
+        target,
+        weight,
+        same_shapes: true,
+        third: None,
+        reduction: Reduce::new(reduction, false)?,
+        dtype,
+        out,
+    }
+    .run(|_| ElementLoss::BinaryCrossEntropy { clamp })
+}
+
+/// Binary cross-entropy of probabilities, and its gradient.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, reduction, clamp, dtype, out, grad_output, grad_out, /))]
+#[expect(clippy::too_many_arguments, reason = "torch's")]
+pub(super) fn binary_cross_entropy_and_grad<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
+    reduction: &Bound<'py, PyAny>,
+    clamp: Option<f64>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    grad_output: Option<&Bound<'py, PyAny>>,
+    grad_out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    ElementCall {
+        input,
+        target,
+        weight,
+        same_shapes: true,
+        third: None,
+        reduction: Reduce::new(reduction, false)?,
+        dtype,
+        out,
+    }
+    .run_with_gradient(|_| ElementLoss::BinaryCrossEntropy { clamp }, grad_output, grad_out)
+}
+
+/// Binary cross-entropy of logits.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, pos_weight, reduction, dtype, out, /))]
+pub(super) fn binary_cross_entropy_with_logits<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
+    pos_weight: Option<&Bound<'py, PyAny>>,
+    reduction: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    ElementCall {
+        input,
+        target,
+        weight,
+        same_shapes: true,
+        third: pos_weight.map(|pos| ("pos_weight", pos)),
+        reduction: Reduce::new(reduction, false)?,
+        dtype,
+        out,
+    }
+    .run(|pos_weight| ElementLoss::BinaryCrossEntropyWithLogits { pos_weight })
+}
+
+/// Binary cross-entropy of logits, and its gradient.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, pos_weight, reduction, dtype, out, grad_output, grad_out, /))]
+#[expect(clippy::too_many_arguments, reason = "torch's")]
+pub(super) fn binary_cross_entropy_with_logits_and_grad<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
+    pos_weight: Option<&Bound<'py, PyAny>>,
+    reduction: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    grad_output: Option<&Bound<'py, PyAny>>,
+    grad_out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    ElementCall {
+        input,
+        target,
+        weight,
+        same_shapes: true,
+        third: pos_weight.map(|pos| ("pos_weight", pos)),
+        reduction: Reduce::new(reduction, false)?,
+        dtype,
+        out,
+    }
+    .run_with_gradient(
+        |pos_weight| ElementLoss::BinaryCrossEntropyWithLogits { pos_weight },
+        grad_output,
+        grad_out,
+    )
+}
+
+/// Kullback-Leibler divergence of log-probabilities.
+#[pyfunction]
+#[pyo3(signature = (input, target, reduction, log_target, dtype, out, /))]
+pub(super) fn kl_div<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    reduction: &Bound<'py, PyAny>,
+    log_target: bool,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    ElementCall {
+        input,
+        target,
+        weight: None,
+        same_shapes: false,
+        third: None,
+        reduction: Reduce::new(reduction, true)?,
+        dtype,
+        out,
+    }
+    .run(|_| ElementLoss::KlDivergence { log_target })
+}
+
+/// Kullback-Leibler divergence of log-probabilities, and its gradient.
+#[pyfunction]
+#[pyo3(signature = (input, target, reduction, log_target, dtype, out, grad_output, grad_out, /))]
+#[expect(clippy::too_many_arguments, reason = "torch's")]
+pub(super) fn kl_div_and_grad<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    reduction: &Bound<'py, PyAny>,
+    log_target: bool,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    grad_output: Option<&Bound<'py, PyAny>>,
+    grad_out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    ElementCall {
+        input,
+        target,
+        weight: None,
+        same_shapes: false,
+        third: None,
+        reduction: Reduce::new(reduction, true)?,
+        dtype,
+        out,
+    }
+    .run_with_gradient(|_| ElementLoss::KlDivergence { log_target }, grad_output, grad_out)
+}
+
+/// Gaussian negative log-likelihood.
+#[pyfunction]
+#[pyo3(signature = (input, target, var, full, eps, reduction, dtype, out, /))]
+#[expect(clippy::too_many_arguments, reason = "torch's")]
+pub(super) fn gaussian_nll_loss<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    var: &Bound<'py, PyAny>,
+    full: bool,
+    eps: f64,
+    reduction: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    ElementCall {
+        input,
+        target,
+        weight: None,
+        same_shapes: false,
+        third: Some(("var", var)),
+        reduction: Reduce::new(reduction, false)?,
+        dtype,
+        out,
+    }
+    .run(|var: Option<_>| ElementLoss::GaussianNll { var: var.expect("it is given"), full, eps })
+}
+
+/// Poisson negative log-likelihood.
+#[pyfunction]
+#[pyo3(signature = (input, target, log_input, full, eps, reduction, dtype, out, /))]
+#[expect(clippy::too_many_arguments, reason = "torch's")]
+pub(super) fn poisson_nll_loss<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    log_input: bool,
+    full: bool,
+    eps: f64,
+    reduction: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    ElementCall {
+        input,
+        target,
+        weight: None,
+        same_shapes: false,
+        third: None,
+        reduction: Reduce::new(reduction, false)?,
+        dtype,
+        out,
+    }
+    .run(|_| ElementLoss::PoissonNll { log_input, full, eps })
+}
