@@ -196,3 +196,46 @@ def test_softmax_regression_ends_where_scikit_learn_does(deviation: float) -> No
     assert minus_log_posterior(weights, biases) == pytest.approx(least, rel=1e-7)
     peer_loss = mean_nll(test_x @ peer.coef_.T + peer.intercept_, test_y)
     assert mean_nll(test_x @ weights + biases, test_y) == pytest.approx(peer_loss, rel=1e-3)
+
+
+def test_temperature_scaling() -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    printed = run("temperature_scaling.py")
+    assert run("temperature_scaling.py") == printed
+    module = load("temperature_scaling.py")
+    logits = np.load(EXAMPLES / "data" / "digits_logits.npy").astype(np.float64)
+    targets = np.load(EXAMPLES / "data" / "digits_targets.npy")
+    logits, targets, test_logits, test_targets = module.halves(logits, targets)
+    assert len(targets) == len(test_targets) == 225
+
+    def loss(temperature: float) -> float:
+        return mean_nll(logits / temperature, targets)
+
+    best = optimize.minimize_scalar(loss, bounds=(0.01, 100), method="bounded", options={"xatol": 1e-9}).x
+    assert module.fit(logits, targets) == pytest.approx(best, rel=1e-5)
+    assert best < 0.9  # the weight decay that the logits were made with left them unsure
+    before, after = mean_nll(test_logits, test_targets), mean_nll(test_logits / best, test_targets)
+    assert after < before
+    assert number(printed, "temperature") == pytest.approx(best, abs=1e-4)
+    assert f"loss {before:.4f} nats before, {after:.4f} nats after" in printed
+
+
+def test_the_gradient_of_temperature_scaling() -> None:
+    pytest.importorskip("scipy")
+    module = load("temperature_scaling.py")
+    rng = np.random.default_rng(2)
+    logits, targets = 3 * rng.standard_normal((40, 6)), rng.integers(0, 6, 40)
+    for log_temperature in (-0.7, 0.0, 1.2):
+        assert_gradient(module.objective, np.array([log_temperature]), logits, targets)
+    value, _ = module.objective(np.array([1.2]), logits, targets)
+    assert value == pytest.approx(mean_nll(logits / np.exp(1.2), targets), rel=1e-12)
+
+
+def test_a_fit_with_a_wide_prior_needs_a_high_temperature(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("sklearn")
+    run("softmax_regression.py", "--deviation", "100", "--out", tmp_path)
+    printed = run("temperature_scaling.py", "--data", tmp_path)
+    assert number(printed, "temperature") > 2
+    before, after = re.findall(r"([\d.]+) nats", printed)
+    assert float(after) < 0.7 * float(before)
