@@ -239,3 +239,47 @@ def test_a_fit_with_a_wide_prior_needs_a_high_temperature(tmp_path: Path) -> Non
     assert number(printed, "temperature") > 2
     before, after = re.findall(r"([\d.]+) nats", printed)
     assert float(after) < 0.7 * float(before)
+
+
+def test_torch_autograd() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    header, *steps, last = run("torch_autograd.py", "--steps", "20").splitlines()
+    assert header.split() == ["step", "crossent", "torch"]
+    losses = np.array([line.split() for line in steps], dtype=np.float64)
+    np.testing.assert_array_equal(losses[:, 0], [0, 4, 8, 12, 16])
+    np.testing.assert_allclose(losses[:, 1], losses[:, 2], rtol=1e-5)
+    assert (np.diff(losses[:, 1]) < 0).all()
+    assert number(last, "largest difference between two parameters:") < 1e-5
+
+
+def test_training_with_the_autograd_function_is_training_with_torchs_loss() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    module = load("torch_autograd.py")
+    ours, our_parameters = module.train(module.CrossEntropy.apply, 30)
+    theirs, their_parameters = module.train(torch.nn.functional.cross_entropy, 30)
+    assert ours[-1] < 0.5 * ours[0]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    torch.testing.assert_close(our_parameters, their_parameters, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_the_autograd_function() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    apply = load("torch_autograd.py").CrossEntropy.apply
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(6, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    target = torch.tensor([0, 3, 1, 2, 2, -100])
+    assert torch.autograd.gradcheck(lambda x: apply(x, target), (logits,))
+    # What the loss is a part of gives a gradient from above that is not 1.
+    assert torch.autograd.gradcheck(lambda x: 3 * apply(x, target) ** 2, (logits,))
+    assert not apply(logits.detach(), target).requires_grad
+    for dtype in (torch.float32, torch.float64):
+        x = logits.detach().to(dtype).requires_grad_()
+        loss = apply(x, target)
+        torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(x, target))
+        (gradient,) = torch.autograd.grad(loss**2, x, create_graph=True)
+        assert gradient.dtype == dtype
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            gradient.sum().backward()
