@@ -523,6 +523,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                     if whole > 0 {
                         // SAFETY: the rows of a tile belong to one thread.
                         let to = unsafe { out.rows_of(run, c) };
+                        prefetch_tile(to.as_ptr().wrapping_add(AHEAD * TILE));
                         for (to, from) in to.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
                             E::store(Vector::<E, S>::from_slice(simd, from), to);
                         }
