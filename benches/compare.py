@@ -59,7 +59,9 @@ class Absent(Exception):
 
 @dataclass
 class Problem:
-    """One case's arrays. `kind` is the function: cross_entropy, gradient (with the loss), log_softmax or logsumexp."""
+    """One case's arrays. `kind` is the function: cross_entropy, gradient (with the loss), log_softmax, logsumexp, or one of
+    the binary cross-entropies.
+    """
 
     kind: str
     x: Array
@@ -145,6 +147,21 @@ def gradient(*shape: int) -> Callable[[np.random.Generator], Problem]:
     return make
 
 
+BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
+
+
+def binary(kind: str) -> Callable[[np.random.Generator], Problem]:
+    """Ten million elements, each with a target of 0 or 1."""
+
+    def make(rng: np.random.Generator) -> Problem:
+        shape = (10_000_000, 1)
+        x = normal(rng, shape) if kind == BINARY[1] else rng.random(shape, dtype=np.float32)
+        target = (rng.random(shape) < 0.3).astype(np.float32)
+        return Problem(kind, x.clip(1e-6, 1 - 1e-6) if kind == BINARY[0] else x, target)
+
+    return make
+
+
 CASES = [
     Case("cross_entropy f32 (4096, 1000)", classes(4096, 1000), 8),
     Case("cross_entropy f32 (1024, 50257)", classes(1024, 50257), 12, None, 1.3),
@@ -159,6 +176,8 @@ CASES = [
     Case("probability targets f32 (4096, 1000)", probabilities, 5),
     Case("loss and gradient f32 (1024, 50257)", gradient(1024, 50257), 4),
     Case("loss and gradient f32 (8, 21, 512, 512)", gradient(8, 21, 512, 512), 4),
+    Case("binary_cross_entropy_with_logits f32 1e7", binary(BINARY[1]), 12, None, 2),
+    Case("binary_cross_entropy f32 1e7", binary(BINARY[0]), 15, None, 2),
     Case("log_softmax f32 (1024, 50257)", rowwise("log_softmax"), 3),
     Case(
         "log_softmax, out=, f32 (1024, 50257)",
@@ -194,6 +213,12 @@ def float64_chunks(x: Array) -> Iterator[tuple[slice, NDArray[np.float64]]]:
 def reference(problem: Problem) -> Array:
     """The loss, or every row's logsumexp, in float64."""
     axis, target = problem.axis, problem.target
+    if problem.kind in BINARY:
+        assert target is not None
+        x, t = problem.x.astype(np.float64), target.astype(np.float64)
+        if problem.kind == BINARY[0]:
+            return -np.mean(t * np.log(x) + (1 - t) * np.log1p(-x), keepdims=True)
+        return np.mean(np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))), keepdims=True)
     lse = np.empty(problem.x.shape[:1] + problem.x.shape[2:])
     total = divisor = 0.0
     weight = np.ones(problem.x.shape[axis]) if problem.weight is None else problem.weight.astype(np.float64)
@@ -260,6 +285,9 @@ def by_crossent(problem: Problem) -> Call:
     if problem.kind == "logsumexp":
         return lambda: crossent.logsumexp(x, 1)
     assert target is not None
+    if problem.kind in BINARY:
+        binary_loss = getattr(crossent, problem.kind)
+        return lambda: binary_loss(x, target)
     if problem.kind == "gradient":
         return lambda: crossent.cross_entropy_and_grad(x, target)[1]
     if problem.plain or problem.soft:
@@ -287,6 +315,9 @@ def by_torch(problem: Problem) -> Call:
     assert problem.target is not None
     target = tensor(problem.target)
     weight = None if problem.weight is None else tensor(problem.weight)
+    if problem.kind in BINARY:
+        binary_loss = getattr(torch.nn.functional, problem.kind)
+        return lambda: binary_loss(x, target)
     loss, smoothing = torch.nn.functional.cross_entropy, problem.smoothing
     if problem.kind == "gradient":
         leaf = x.requires_grad_()
@@ -306,6 +337,16 @@ def by_jax(problem: Problem) -> Call:
     jax, optax = load("jax"), load("optax")
     jax.config.update("jax_enable_x64", True)
     x = jax.numpy.asarray(problem.x)
+    if problem.kind in BINARY:
+        numpy, labels = jax.numpy, jax.numpy.asarray(problem.target)
+
+        def binary_loss(x: Any, t: Any) -> Any:
+            if problem.kind == BINARY[1]:
+                return optax.losses.sigmoid_binary_cross_entropy(x, t).mean()
+            return -(t * numpy.log(x) + (1 - t) * numpy.log1p(-x)).mean()
+
+        compiled_loss = jax.jit(binary_loss)
+        return lambda: compiled_loss(x, labels).block_until_ready()
     if problem.kind not in ("cross_entropy", "gradient"):
         run = jax.jit(
             {"log_softmax": jax.nn.log_softmax, "logsumexp": jax.nn.logsumexp}[problem.kind], static_argnums=1
@@ -339,6 +380,8 @@ def by_onnxruntime(problem: Problem) -> Call:
         raise Absent("no operator for it")
     if problem.kind == "gradient":
         raise Absent("no gradients")
+    if problem.kind in BINARY:
+        raise Absent("no operator for it")
     float_type = onnx.helper.np_dtype_to_tensor_dtype(problem.x.dtype)
     operators: dict[str, tuple[str, dict[str, Any]]] = {
         "cross_entropy": ("SoftmaxCrossEntropyLoss", {"reduction": "mean"}),
@@ -388,6 +431,11 @@ def by_scipy(problem: Problem) -> Call:
         raise Absent("no out=")
     if problem.kind == "log_softmax":
         return lambda: special.log_softmax(x, axis=1)
+    if problem.kind in BINARY:
+        assert target is not None
+        if problem.kind == BINARY[1]:
+            return lambda: -(special.log_expit(x) - x * (1 - target)).mean(dtype=np.float64)
+        return lambda: -(special.xlogy(target, x) + special.xlog1py(1 - target, -x)).mean(dtype=np.float64)
     if not problem.plain or target is None or x.dtype.itemsize == 2:
         raise Absent("left to NumPy")
     chosen = np.expand_dims(target, 1)
@@ -400,6 +448,15 @@ def by_numpy(problem: Problem) -> Call:
         raise Absent("no out=")
     if problem.kind == "gradient":
         raise Absent("no gradients")
+
+    if problem.kind in BINARY:
+        assert target is not None
+        t = target
+        if problem.kind == BINARY[1]:
+            return lambda: np.mean(
+                np.maximum(stored, 0) - stored * t + np.log1p(np.exp(-np.abs(stored))), dtype=np.float64
+            )
+        return lambda: -np.mean(t * np.log(stored) + (1 - t) * np.log1p(-stored), dtype=np.float64)
 
     def log_softmax() -> Any:
         x = stored.astype(np.float32) if stored.dtype.itemsize == 2 else stored
@@ -473,8 +530,14 @@ PACKAGES = ("numpy", "torch", "jax", "optax", "onnxruntime", "onnx", "numba", "s
 
 
 def limit_calls(problem: Problem, limit: str, pool: ThreadPoolExecutor) -> dict[str, Call]:
-    """Several ways to read, or to copy, the bytes of `x` with all threads; the fastest one is the limit."""
+    """Several ways to read, or to copy, the bytes of `x` with all threads; the fastest one is the limit.
+
+    Targets as long as `x` are read too.
+    """
     flat = problem.x.reshape(-1)
+    if problem.kind in BINARY:
+        assert problem.target is not None
+        flat = np.concatenate([flat, problem.target.reshape(-1)])
 
     def in_threads(work: Callable[..., Any], *arrays: Array) -> Call:
         pieces = [np.array_split(array, THREADS) for array in arrays]
