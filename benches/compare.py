@@ -59,8 +59,9 @@ class Absent(Exception):
 
 @dataclass
 class Problem:
-    """One case's arrays. `kind` is the function: cross_entropy, gradient (with the loss), log_softmax, logsumexp, or one of
-    the binary cross-entropies.
+    """One case's arrays.
+
+    `kind` is the function: cross_entropy, gradient (with the loss), log_softmax, logsumexp, or a binary cross-entropy.
     """
 
     kind: str
