@@ -17,7 +17,7 @@ use fearless_simd_macros::simd;
 use crate::kernel::element::{Element, Lanes, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish, miss};
 use crate::kernel::gap::{TileWeights, row_gap, row_total, tile_gap, tile_totals};
-use crate::kernel::narrow::{Maxima, pack_class, prefetch_tile, row_maxima, row_sums};
+use crate::kernel::narrow::{Maxima, pack_class, prefetch_tile, row_maxima, row_sums, transpose_square};
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
@@ -25,17 +25,23 @@ use crate::kernel::real::Real;
 use crate::kernel::wide::{RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
 use crate::reduce::Compensated;
-use crate::rows::{Layout, Rows, RowsMut};
-
-/// Rows that are gathered together: their elements of one class fill a cache line or two.
-const GROUP: usize = 16;
+use crate::rows::{Layout, Rows, RowsMut, Run};
 
 /// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
 /// processor follows by itself.
 const AHEAD: usize = 2;
 
+/// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
+/// lines, which are then read once whatever else falls into the same cache set.
+const fn group<E>() -> usize {
+    let rows = 256 / size_of::<E>();
+    if rows < TILE { rows } else { TILE }
+}
+
 /// Distance of gathered rows: not a power of two, so that they do not compete for the same cache sets.
-const PITCH: usize = BLOCK + 16;
+fn pitch(classes: usize) -> usize {
+    classes.min(BLOCK).next_multiple_of(16) + 16
+}
 
 /// The rows of an array, a tile at a time. Holds what one thread reuses from tile to tile.
 pub(crate) struct Tiles<'r, E: Element> {
@@ -103,7 +109,8 @@ impl<'r, E: Element> Tiles<'r, E> {
     pub(crate) fn new(rows: Rows<'r, E>) -> Self {
         let classes = rows.layout.classes;
         let packed = if classes <= NARROW { classes * TILE } else { 0 };
-        let gathered = if classes <= NARROW || rows.layout.contiguous() { 0 } else { GROUP * PITCH };
+        let gathered =
+            if classes <= NARROW || rows.layout.contiguous() { 0 } else { group::<E>() * pitch(classes) };
         Tiles {
             rows,
             len: 0,
@@ -137,8 +144,9 @@ impl<'r, E: Element> Tiles<'r, E> {
             let mut next_max = RealOf::<E>::NEG_INFINITY;
             let contiguous = self.rows.layout.contiguous();
             for_each_block(
+                simd,
                 &self.rows,
-                &self.offsets,
+                &self.offsets[..self.len],
                 &mut self.gathered,
                 counted,
                 #[inline(always)]
@@ -241,8 +249,9 @@ impl<'r, E: Element> Tiles<'r, E> {
             let max = &self.sums.max;
             let mut sums = [Compensated::default(); TILE];
             for_each_block(
+                simd,
                 &self.rows,
-                &self.offsets,
+                &self.offsets[..self.len],
                 &mut self.gathered,
                 counted,
                 #[inline(always)]
@@ -277,8 +286,9 @@ impl<'r, E: Element> Tiles<'r, E> {
             let max = &self.sums.max;
             let mut sums = [(Compensated::default(), Compensated::default()); TILE];
             for_each_block(
+                simd,
                 &self.rows,
-                &self.offsets,
+                &self.offsets[..self.len],
                 &mut self.gathered,
                 counted,
                 #[inline(always)]
@@ -316,6 +326,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             return;
         }
         self.write_blocks(
+            simd,
             range,
             all(self.len),
             out,
@@ -360,6 +371,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
         match q {
             None => self.write_blocks(
+                simd,
                 range.clone(),
                 counted,
                 out,
@@ -369,6 +381,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             Some((factor, mut fill)) => {
                 let mut q = [0.0; BLOCK];
                 self.write_blocks(
+                    simd,
                     range.clone(),
                     counted,
                     out,
@@ -408,8 +421,9 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// Hands every block of the counted rows to `f`, and writes what comes back to `out`.
     #[inline(always)]
-    fn write_blocks(
+    fn write_blocks<S: Simd>(
         &mut self,
+        simd: S,
         range: Range<usize>,
         counted: u64,
         out: &RowsMut<'_, E>,
@@ -417,43 +431,35 @@ impl<'r, E: Element> Tiles<'r, E> {
     ) {
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
-        let sums = &self.sums;
+        let (rows, sums, classes) = (&self.rows, &self.sums, self.rows.layout.classes);
         let mut result = [E::PADDING; BLOCK];
         // `out` may be the input itself, so no slice of the input is alive when a block is written.
-        let put = |i: usize, start: usize, result: &[E]| {
-            if out.layout.contiguous() {
-                // SAFETY: the rows of a tile belong to one thread.
-                let out = unsafe { out.classes_of(to[i], start..start + result.len()) };
-                out.copy_from_slice(result);
-            } else {
-                for (c, value) in result.iter().enumerate() {
-                    // SAFETY: the rows of a tile belong to one thread.
-                    unsafe { out.set(to[i], start + c, *value) }
-                }
-            }
-        };
-        if self.rows.layout.contiguous() {
-            let classes = self.rows.layout.classes;
+        if rows.layout.contiguous() {
             for i in bits(counted) {
                 for start in (0..classes).step_by(BLOCK) {
-                    let block = self.rows.classes_of(self.offsets[i], start..(start + BLOCK).min(classes));
+                    let block = rows.classes_of(self.offsets[i], start..(start + BLOCK).min(classes));
                     let result = &mut result[..block.len()];
                     f(sums, i, start, block, result);
-                    put(i, start, result);
+                    put(out, to[i], start, result);
                 }
             }
             return;
         }
-        for_each_block(
-            &self.rows,
-            &self.offsets,
-            &mut self.gathered,
+        for_each_group::<E>(
+            classes,
+            self.len,
             counted,
             #[inline(always)]
-            |i, start, block, _| {
-                let result = &mut result[..block.len()];
-                f(sums, i, start, block, result);
-                put(i, start, result);
+            |group: Range<usize>, counted, block: Range<usize>| {
+                gather(simd, rows, &self.offsets[group.clone()], block.clone(), &mut self.gathered);
+                for k in bits(counted) {
+                    let at = k * pitch(classes);
+                    let gathered = &mut self.gathered[at..at + block.len()];
+                    let result = &mut result[..block.len()];
+                    f(sums, group.start + k, block.start, gathered, result);
+                    gathered.copy_from_slice(result);
+                }
+                scatter(simd, &self.gathered, block, out, &to[group], counted);
             },
         );
     }
@@ -580,12 +586,13 @@ pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize;
     );
 }
 
-/// Calls `f(row, first class, block, next block)` for the blocks of all counted rows: row after row where
-/// rows are slices; else block after block for a group of rows, and no next.
+/// Calls `f(row, first class, block, next block)` for the blocks of all counted rows: row after row where rows are slices;
+/// else block after block for a group of rows, and no next.
 #[inline(always)]
-fn for_each_block<E: Element>(
+fn for_each_block<S: Simd, E: Element>(
+    simd: S,
     rows: &Rows<'_, E>,
-    offsets: &[isize; TILE],
+    offsets: &[isize],
     gathered: &mut [E],
     counted: u64,
     mut f: impl FnMut(usize, usize, &[E], &[E]),
@@ -601,28 +608,133 @@ fn for_each_block<E: Element>(
         }
         return;
     }
-    let mut group = [0; GROUP];
-    let mut counted = bits(counted);
-    loop {
-        let mut len = 0;
-        for (to, i) in group.iter_mut().zip(&mut counted) {
-            *to = i;
-            len += 1;
-        }
-        if len == 0 {
-            return;
-        }
-        for start in (0..classes).step_by(BLOCK) {
-            let end = (start + BLOCK).min(classes);
-            for class in start..end {
-                for (k, i) in group[..len].iter().enumerate() {
-                    gathered[k * PITCH + class - start] = rows.get(offsets[*i], class);
-                }
+    for_each_group::<E>(
+        classes,
+        offsets.len(),
+        counted,
+        #[inline(always)]
+        |group: Range<usize>, counted, block: Range<usize>| {
+            gather(simd, rows, &offsets[group.clone()], block.clone(), gathered);
+            for k in bits(counted) {
+                let at = k * pitch(classes);
+                f(group.start + k, block.start, &gathered[at..at + block.len()], &[]);
             }
-            for (k, i) in group[..len].iter().enumerate() {
-                f(*i, start, &gathered[k * PITCH..k * PITCH + end - start], &[]);
+        },
+    );
+}
+
+/// Calls `f(rows of the tile, which of them count, classes)` for each group with a row that counts, block after block.
+#[inline(always)]
+fn for_each_group<E>(
+    classes: usize,
+    rows: usize,
+    counted: u64,
+    mut f: impl FnMut(Range<usize>, u64, Range<usize>),
+) {
+    for start in (0..classes).step_by(BLOCK) {
+        for first in (0..rows).step_by(group::<E>()) {
+            let group = first..(first + group::<E>()).min(rows);
+            let counted = counted >> first & all(group.len());
+            if counted != 0 {
+                f(group, counted, start..(start + BLOCK).min(classes));
             }
         }
+    }
+}
+
+/// Writes a stretch of one row's classes.
+#[inline(always)]
+fn put<E: Element>(out: &RowsMut<'_, E>, offset: isize, start: usize, classes: &[E]) {
+    if out.layout.contiguous() {
+        // SAFETY: the rows of a tile belong to one thread.
+        let out = unsafe { out.classes_of(offset, start..start + classes.len()) };
+        out.copy_from_slice(classes);
+    } else {
+        for (c, value) in classes.iter().enumerate() {
+            // SAFETY: the rows of a tile belong to one thread.
+            unsafe { out.set(offset, start + c, *value) }
+        }
+    }
+}
+
+/// Whether rows follow each other in memory, class by class.
+#[inline(always)]
+fn adjacent(offsets: &[isize]) -> bool {
+    offsets.windows(2).all(|pair| pair[1] == pair[0] + 1)
+}
+
+/// Brings a block of classes of a group of rows into rows of their own.
+#[inline(always)]
+fn gather<S: Simd, E: Element>(
+    simd: S,
+    rows: &Rows<'_, E>,
+    offsets: &[isize],
+    block: Range<usize>,
+    gathered: &mut [E],
+) {
+    let (lanes, pitch) = (RealOf::<E>::LANES, pitch(rows.layout.classes));
+    let mut done = block.start;
+    // Squares of as many rows as classes.
+    let squares = if adjacent(offsets) { offsets.len() / lanes } else { 0 };
+    while squares > 0 && done + lanes <= block.end {
+        for first in (0..squares * lanes).step_by(lanes) {
+            let mut square = [Vector::<E, S>::splat(simd, RealOf::<E>::ZERO); 16];
+            for (c, to) in square[..lanes].iter_mut().enumerate() {
+                let run = Run { offset: offsets[first], stride: 1, len: lanes };
+                *to = E::load(simd, rows.rows_of(run, done + c));
+            }
+            transpose_square::<S, RealOf<E>>(&mut square);
+            for (k, row) in square[..lanes].iter().enumerate() {
+                let at = (first + k) * pitch + done - block.start;
+                E::store(*row, &mut gathered[at..at + lanes]);
+            }
+        }
+        done += lanes;
+    }
+    for (k, offset) in offsets.iter().enumerate() {
+        let from = if k < squares * lanes { done } else { block.start };
+        let to = &mut gathered[k * pitch + from - block.start..];
+        for (to, class) in to.iter_mut().zip(from..block.end) {
+            *to = rows.get(*offset, class);
+        }
+    }
+}
+
+/// The way back: writes the gathered rows that count.
+#[inline(always)]
+fn scatter<S: Simd, E: Element>(
+    simd: S,
+    gathered: &[E],
+    block: Range<usize>,
+    out: &RowsMut<'_, E>,
+    offsets: &[isize],
+    counted: u64,
+) {
+    let (lanes, pitch) = (RealOf::<E>::LANES, pitch(out.layout.classes));
+    let (mut done, mut squares) = (block.start, 0);
+    if !out.layout.contiguous() && counted == all(offsets.len()) && adjacent(offsets) {
+        squares = offsets.len() / lanes;
+    }
+    while squares > 0 && done + lanes <= block.end {
+        for first in (0..squares * lanes).step_by(lanes) {
+            let mut square = [Vector::<E, S>::splat(simd, RealOf::<E>::ZERO); 16];
+            for (k, to) in square[..lanes].iter_mut().enumerate() {
+                let at = (first + k) * pitch + done - block.start;
+                *to = E::load(simd, &gathered[at..at + lanes]);
+            }
+            transpose_square::<S, RealOf<E>>(&mut square);
+            for (c, column) in square[..lanes].iter().enumerate() {
+                let run = Run { offset: offsets[first], stride: 1, len: lanes };
+                // SAFETY: the rows of a tile belong to one thread.
+                E::store(*column, unsafe { out.rows_of(run, done + c) });
+            }
+        }
+        done += lanes;
+    }
+    for k in bits(counted) {
+        let from = if k < squares * lanes { done } else { block.start };
+        let at = k * pitch;
+        put(out, offsets[k], from, &gathered[at + from - block.start..at + block.len()]);
     }
 }
 

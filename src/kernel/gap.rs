@@ -13,7 +13,7 @@ use super::TILE;
 use super::element::{Element, RealOf};
 use super::real::Real;
 use super::sum::Sum;
-use super::wide::padded;
+use super::wide::last_vector;
 
 /// The sum of q (max - x) over a stretch of one row.
 #[simd]
@@ -27,10 +27,16 @@ pub(crate) fn row_gap<S: Simd, E: Element>(simd: S, x: &[E], q: &[f64], max: f64
         add::<S, RealOf<E>>(&mut acc[0], E::load(simd, &x[..lanes]), &q[..lanes], max);
         add::<S, RealOf<E>>(&mut acc[1], E::load(simd, &x[lanes..]), &q[lanes..], max);
     }
-    for (x, q) in x_last.chunks(lanes).zip(q_last.chunks(lanes)) {
-        let mut filled = [0.0; 16];
-        filled[..q.len()].copy_from_slice(q);
-        add::<S, RealOf<E>>(&mut acc[0], padded(simd, x), &filled[..lanes], max);
+    let (xs, qs) = (x_last.chunks_exact(lanes), q_last.chunks_exact(lanes));
+    let len = xs.remainder().len();
+    for (x, q) in xs.zip(qs) {
+        add::<S, RealOf<E>>(&mut acc[0], E::load(simd, x), q, max);
+    }
+    if len > 0 {
+        let x = RealOf::<E>::widen(last_vector(simd, x, len));
+        for half in 0..RealOf::<E>::HALVES {
+            acc[0][half].add(last_of::<S, RealOf<E>>(simd, q, len, half), max - x[half]);
+        }
     }
     let [[a, b], [c, d]] = acc;
     let mut sum = a.reduce() + c.reduce();
@@ -38,6 +44,20 @@ pub(crate) fn row_gap<S: Simd, E: Element>(simd: S, x: &[E], q: &[f64], max: f64
         sum += b.reduce() + d.reduce();
     }
     sum
+}
+
+/// Half of what [`last_vector`] gives, for the q and with 0.
+#[inline(always)]
+fn last_of<S: Simd, R: Real>(simd: S, q: &[f64], len: usize, half: usize) -> f64x8<S> {
+    if q.len() < R::LANES {
+        let mut filled = [0.0; 16];
+        filled[..q.len()].copy_from_slice(q);
+        return f64x8::from_slice(simd, &filled[8 * half..8 * half + 8]);
+    }
+    let at = q.len() - R::LANES + 8 * half;
+    let position = f64x8::from_slice(simd, &f64::POSITIONS[8 * half..8 * half + 8]);
+    let counts = position.simd_ge(f64x8::splat(simd, (R::LANES - len) as f64));
+    counts.select(f64x8::from_slice(simd, &q[at..at + 8]), f64x8::splat(simd, 0.0))
 }
 
 /// Adds the lanes' q (max - x).
@@ -100,10 +120,13 @@ pub(crate) fn row_total<S: Simd, R: Real>(simd: S, q: &[f64]) -> f64 {
         acc[0].add(f64x8::from_slice(simd, &q[..8]), one);
         acc[1].add(f64x8::from_slice(simd, &q[8..]), one);
     }
-    for q in last.chunks(8) {
-        let mut filled = [0.0; 8];
-        filled[..q.len()].copy_from_slice(q);
-        acc[0].add(f64x8::from_slice(simd, &filled), one);
+    let vectors = last.chunks_exact(8);
+    let len = vectors.remainder().len();
+    for q in vectors {
+        acc[0].add(f64x8::from_slice(simd, q), one);
+    }
+    if len > 0 {
+        acc[0].add(last_of::<S, f64>(simd, q, len, 0), one);
     }
     let [a, b] = acc;
     a.reduce() + b.reduce()

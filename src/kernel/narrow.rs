@@ -43,6 +43,19 @@ pub(crate) fn prefetch_tile<E>(start: *const E) {
     let _ = start;
 }
 
+/// Turns the rows of a square into its columns: as many vectors as a vector has lanes, of 16. Each perfect shuffle of the
+/// whole square moves one bit of an element's position from the column to the row.
+#[inline(always)]
+pub(crate) fn transpose_square<S: Simd, R: Real>(square: &mut [R::V<S>; 16]) {
+    for _ in 0..R::LANES.ilog2() {
+        let before = *square;
+        for i in 0..R::LANES / 2 {
+            let (a, b) = (before[i], before[i + R::LANES / 2]);
+            (square[2 * i], square[2 * i + 1]) = (a.zip_low(b), a.zip_high(b));
+        }
+    }
+}
+
 /// The maxima of a tile's rows while its classes are packed.
 pub(crate) struct Maxima<S: Simd, R: Real>([R::V<S>; 8]);
 

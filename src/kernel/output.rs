@@ -134,7 +134,7 @@ pub(crate) fn apply_to_row<S: Simd, E: Element, F: RowFunction>(
         out,
         lanes,
         #[inline(always)]
-        |x, out| E::store(F::apply::<S, E>(E::load(simd, x), &row), out),
+        |_, x, out| E::store(F::apply::<S, E>(E::load(simd, x), &row), out),
     );
 }
 
@@ -172,19 +172,21 @@ pub(crate) fn gradient_of_row<S: Simd, E: Element>(
     let max = Vector::<E, S>::splat(simd, sums.max[i]);
     let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_row(simd, sums, i));
     let factor = f64x8::splat(simd, factor);
-    let mut at = 0;
     map(
         x,
         out,
         lanes,
         #[inline(always)]
-        |x, out| {
+        |at, x, out| {
             let p = RealOf::<E>::widen(Softmax::apply::<S, E>(E::load(simd, x), &row));
-            let mut padded = [0.0; 16];
-            let left = &q[at..(at + lanes).min(q.len())];
-            padded[..left.len()].copy_from_slice(left);
-            at += lanes;
-            E::store(E::narrow(less(p, factor, &padded, RealOf::<E>::HALVES)), out);
+            let q = if let Some(q) = q.get(at..at + lanes) {
+                less(p, factor, q, RealOf::<E>::HALVES)
+            } else {
+                let mut padded = [0.0; 16];
+                padded[..q.len()].copy_from_slice(q);
+                less(p, factor, &padded, RealOf::<E>::HALVES)
+            };
+            E::store(E::narrow(q), out);
         },
     );
 }
@@ -218,7 +220,7 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
 
 /// p - factor q.
 #[inline(always)]
-fn less<S: Simd>(mut p: [f64x8<S>; 2], factor: f64x8<S>, q: &[f64; 16], halves: usize) -> [f64x8<S>; 2] {
+fn less<S: Simd>(mut p: [f64x8<S>; 2], factor: f64x8<S>, q: &[f64], halves: usize) -> [f64x8<S>; 2] {
     for half in 0..halves {
         p[half] -= factor * f64x8::from_slice(factor.token(), &q[8 * half..8 * half + 8]);
     }
@@ -236,7 +238,7 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
         out,
         RealOf::<E>::LANES,
         #[inline(always)]
-        |x, out| {
+        |_, x, out| {
             let wide = RealOf::<E>::widen(E::load(simd, x));
             let mut result = wide;
             for half in 0..RealOf::<E>::HALVES {
@@ -251,18 +253,23 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
     );
 }
 
-/// Whole vectors, then a last one that is filled up.
+/// Hands every vector of `x` and `out` to `f`, with its position. The last one may overlap the one before, or be filled up
+/// where there is none.
 #[inline(always)]
-fn map<E: Element>(x: &[E], out: &mut [E], lanes: usize, mut f: impl FnMut(&[E], &mut [E])) {
-    let (xs, mut outs) = (x.chunks_exact(lanes), out.chunks_exact_mut(lanes));
-    let last = xs.remainder();
-    for (x, out) in xs.zip(&mut outs) {
-        f(x, out);
-    }
-    if !last.is_empty() {
+fn map<E: Element>(x: &[E], out: &mut [E], lanes: usize, mut f: impl FnMut(usize, &[E], &mut [E])) {
+    let len = x.len();
+    if len < lanes {
         let (mut from, mut to) = ([E::PADDING; 16], [E::PADDING; 16]);
-        from[..last.len()].copy_from_slice(last);
-        f(&from[..lanes], &mut to[..lanes]);
-        outs.into_remainder().copy_from_slice(&to[..last.len()]);
+        from[..len].copy_from_slice(x);
+        f(0, &from[..lanes], &mut to[..lanes]);
+        out.copy_from_slice(&to[..len]);
+        return;
+    }
+    let whole = len / lanes * lanes;
+    for at in (0..whole).step_by(lanes) {
+        f(at, &x[at..at + lanes], &mut out[at..at + lanes]);
+    }
+    if whole < len {
+        f(len - lanes, &x[len - lanes..], &mut out[len - lanes..]);
     }
 }

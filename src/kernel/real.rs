@@ -33,6 +33,8 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     const PIVOT_LIMIT: Self;
     /// ln 2.
     const LN_2: Self;
+    /// 0, 1, 2, ...
+    const POSITIONS: [Self; 16];
 
     /// x - n ln 2, exact to about 2^-26 (`f32`) or 2^-55 (`f64`) for |n| below 2^16.
     fn reduce<S: Simd>(x: Self::V<S>, n: Self::V<S>) -> Self::V<S>;
@@ -68,6 +70,8 @@ impl Real for f32 {
     const SCALE: i32 = 60;
     const PIVOT_LIMIT: f32 = 32768.0;
     const LN_2: f32 = std::f32::consts::LN_2;
+    const POSITIONS: [f32; 16] =
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
 
     // Cody and Waite. With a fused multiply-add the first product needs no spare bits: x and n HI are both
     // multiples of 2^-24 (or n = 0), so their difference is exact. Without one, HI is split into two
@@ -158,6 +162,8 @@ impl Real for f64 {
     const SCALE: i32 = 900;
     const PIVOT_LIMIT: f64 = 32768.0;
     const LN_2: f64 = std::f64::consts::LN_2;
+    const POSITIONS: [f64; 16] =
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
 
     // HI has 33 bits: its product with a 16-bit n is exact with and without a fused multiply-add.
     #[inline(always)]

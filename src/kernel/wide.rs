@@ -55,7 +55,7 @@ impl<R: Real> RowSum<R> {
 #[simd]
 pub(crate) fn block_max<S: Simd, E: Element>(simd: S, block: &[E]) -> RealOf<E> {
     let mut lanes = Maximum::<S, E>::new(simd);
-    lanes.absorb(block);
+    lanes.absorb(block, 0);
     lanes.reduce()
 }
 
@@ -137,12 +137,11 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
 
     let together = block.len().min(next.len()) / step * step;
     let (block_head, block_tail) = block.split_at(together);
-    let (next_head, next_tail) = next.split_at(together);
-    for (x, ahead) in block_head.chunks_exact(step).zip(next_head.chunks_exact(step)) {
+    for (x, ahead) in block_head.chunks_exact(step).zip(next.chunks_exact(step)) {
         next_max.absorb_step(ahead);
         terms.absorb_step(simd, x, max, p);
     }
-    next_max.absorb(next_tail);
+    next_max.absorb(next, together);
 
     let steps = block_tail.chunks_exact(step);
     let rest = steps.remainder();
@@ -157,11 +156,25 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
         terms.acc.add(e);
     }
     if !last.is_empty() {
-        let x = padded(simd, last);
+        let x = last_vector(simd, block, last.len());
         let e = terms.others(x, max, p);
         terms.acc.add(e);
     }
     (terms.acc.reduce(), terms.equal, next_max.reduce())
+}
+
+/// The last `len` elements of a block, at the end of a vector of minus infinity: loaded together with those before them,
+/// where there are any.
+#[inline(always)]
+pub(crate) fn last_vector<S: Simd, E: Element>(simd: S, block: &[E], len: usize) -> Vector<E, S> {
+    let lanes = RealOf::<E>::LANES;
+    if block.len() < lanes {
+        return padded(simd, block);
+    }
+    let first = Vector::<E, S>::splat(simd, RealOf::<E>::from_f64((lanes - len) as f64));
+    let nothing = Vector::<E, S>::splat(simd, RealOf::<E>::NEG_INFINITY);
+    let position = Vector::<E, S>::from_slice(simd, &RealOf::<E>::POSITIONS[..lanes]);
+    position.simd_ge(first).select(E::load(simd, &block[block.len() - lanes..]), nothing)
 }
 
 /// A stretch shorter than a vector, filled up with minus infinity.
@@ -220,10 +233,11 @@ impl<S: Simd, E: Element> Maximum<S, E> {
         }
     }
 
+    /// The elements of a block from `start` on.
     #[inline(always)]
-    fn absorb(&mut self, x: &[E]) {
+    fn absorb(&mut self, block: &[E], start: usize) {
         let lanes = RealOf::<E>::LANES;
-        let steps = x.chunks_exact(CHAINS * lanes);
+        let steps = block[start..].chunks_exact(CHAINS * lanes);
         let rest = steps.remainder();
         for step in steps {
             self.absorb_step(step);
@@ -234,7 +248,13 @@ impl<S: Simd, E: Element> Maximum<S, E> {
             self.lanes[0] = self.lanes[0].max(E::load(self.simd, x));
         }
         if !last.is_empty() {
-            self.lanes[0] = self.lanes[0].max(padded(self.simd, last));
+            // Elements that are met twice do not matter.
+            let x = if block.len() < lanes {
+                padded(self.simd, block)
+            } else {
+                E::load(self.simd, &block[block.len() - lanes..])
+            };
+            self.lanes[0] = self.lanes[0].max(x);
         }
     }
 
