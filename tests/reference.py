@@ -238,7 +238,7 @@ def _reduce_elements(loss: Float64, reduction: str) -> Any:
     if reduction == "none":
         return loss
     if reduction == "batchmean":
-        return loss.sum() / max(loss.shape[0], 1)
+        return np.float64(loss.sum()) / np.float64(loss.shape[0])
     return loss.sum() if reduction == "sum" else np.float64(loss.sum()) / np.float64(loss.size)
 
 

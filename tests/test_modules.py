@@ -107,6 +107,9 @@ def test_a_repr_tells_the_options_that_were_given() -> None:
     )
     assert repr(crossent.Softmax(0)) == "Softmax(axis=0)"
     assert repr(crossent.CrossEntropyLoss([1, 2.5])) == "CrossEntropyLoss(weight=array([1. , 2.5]))"
+    # Options are checked by the call, so they may be what does not compare with a default.
+    assert repr(crossent.NLLLoss(ignore_index=np.zeros(2, int))) == "NLLLoss(ignore_index=array([0, 0]))"
+    assert repr(crossent.BCELoss(reduction=np.void(b"a"))).startswith("BCELoss(reduction=")
 
 
 def test_options_are_checked_by_the_call() -> None:

@@ -40,8 +40,8 @@ class _Options:
 
 
 def _differ(value: object, default: object) -> bool:
-    """Whether an option is worth naming; an array never equals a default."""
-    return isinstance(value, np.ndarray) or value != default
+    """Whether an option is worth naming. What is of another type than the default may not compare with it."""
+    return type(value) is not type(default) or value != default
 
 
 @dataclass(frozen=True, eq=False, repr=False)
