@@ -165,12 +165,31 @@ impl Targets<'_> {
             Targets::Probabilities(p) => p.counted(0..rows.min(p.rows)),
         }
     }
+
+    /// Whether every row is left out.
+    pub(crate) fn nothing_counted(&self) -> bool {
+        match self {
+            Targets::Indices(labels) => labels.nothing_counted(),
+            Targets::Probabilities(p) => tiles_of(p.rows).all(|tile| p.counted(tile) == 0),
+        }
+    }
+}
+
+/// The rows, tile by tile.
+fn tiles_of(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(TILE).map(move |first| first..(first + TILE).min(rows))
 }
 
 impl Labels<'_> {
     /// A bit for each of the first `rows` rows that counts; none where one is out of range.
     pub(crate) fn first_counted(&self, rows: usize) -> u64 {
         self.any_tile(0..rows.min(self.shape.iter().product())).map_or(0, |tile| tile.counted)
+    }
+
+    /// Whether every row is left out. A row whose target is out of range is not.
+    pub(crate) fn nothing_counted(&self) -> bool {
+        let rows = self.shape.iter().product();
+        tiles_of(rows).all(|tile| self.any_tile(tile).is_ok_and(|tile| tile.counted == 0))
     }
 
     /// The class indices of the rows of `range`. What int64 cannot hold becomes a number that is neither a class

@@ -283,6 +283,10 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         mistakes::in_logits(&self.rows, self.targets.first_counted(mistakes::FIRST))
     }
 
+    fn nothing_counted(&self) -> bool {
+        self.targets.nothing_counted()
+    }
+
     fn set_gradient(&mut self, gradient: Gradient<'a, E>) {
         self.gradient = Some(gradient);
     }

@@ -23,6 +23,9 @@ pub enum Mistake {
 /// nothing to read.
 pub(crate) const FIRST: usize = 3;
 
+/// Rows of more classes are not looked at: that would no longer be cheap.
+const MOST_CLASSES: usize = 1 << 20;
+
 /// Whether the logits given to `cross_entropy` look like something else. `counted` has a bit for each of the first
 /// rows that is not ignored.
 pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<Mistake> {
@@ -32,15 +35,20 @@ pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<
     if rows.layout.classes == 1 {
         return Some(Mistake::OneClass);
     }
-    all_rows(rows, counted, are_probabilities::<E>).then_some(Mistake::Probabilities)
+    let probabilities = is_brief(rows) && all_rows(rows, counted, are_probabilities::<E>);
+    probabilities.then_some(Mistake::Probabilities)
 }
 
 /// Whether the log-probabilities given to `nll_loss` look like something else.
 pub(crate) fn in_log_probabilities<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<Mistake> {
     in_logits(rows, counted).or_else(|| {
-        let none_positive = all_rows(rows, counted, none_is_positive);
+        let none_positive = !is_brief(rows) || all_rows(rows, counted, none_is_positive);
         (!none_positive).then_some(Mistake::PositiveLogProbability)
     })
+}
+
+fn is_brief<E: Element>(rows: &Rows<'_, E>) -> bool {
+    rows.layout.classes <= MOST_CLASSES
 }
 
 /// Whether something holds for every counted row.

@@ -109,6 +109,19 @@ pub trait ClassLoss: Prepare + Sync {
         Ok(self.work(input_rows(input, self.axis())?, target, call)?.likely_mistake())
     }
 
+    /// Whether no row counts, so that a mean is nan.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    fn nothing_counted<E: Element>(
+        &self,
+        input: &View<'_, E>,
+        target: &Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<bool, Error> {
+        Ok(self.work(input_rows(input, self.axis())?, target, call)?.nothing_counted())
+    }
+
     /// The sum of the losses of all rows, and what a mean divides by.
     ///
     /// # Errors
@@ -227,6 +240,8 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
     /// What the input seems to be instead of what the loss takes.
     fn likely_mistake(&self) -> Option<Mistake>;
+    /// Whether no row counts.
+    fn nothing_counted(&self) -> bool;
     /// Has the gradient written from now on.
     fn set_gradient(&mut self, gradient: Gradient<'a, E>);
     /// The sums as a mean of this loss takes them.

@@ -124,6 +124,10 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         mistakes::in_log_probabilities(&self.rows, self.labels.first_counted(mistakes::FIRST))
     }
 
+    fn nothing_counted(&self) -> bool {
+        self.labels.nothing_counted()
+    }
+
     fn set_gradient(&mut self, gradient: Gradient<'a, E>) {
         self.gradient = Some(gradient);
     }

@@ -261,6 +261,9 @@ pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Resul
             _ => {}
         }
     }
+    if shape.iter().try_fold(1, |count: isize, n| count.checked_mul(isize::try_from(*n).ok()?)).is_none() {
+        return Err(Error::OutOfMemory { count: usize::MAX });
+    }
     Ok(shape)
 }
 

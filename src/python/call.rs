@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
 
 use crate::error::Error;
 use crate::loss::mistakes::Mistake;
@@ -68,6 +69,24 @@ impl From<Error> for PyErr {
             | Error::UnknownIsa { .. } => PyValueError::new_err(text),
         }
     }
+}
+
+/// `reduction=`, as text.
+pub(super) fn reduction_name(given: &Bound<'_, PyAny>, expected: &str) -> PyResult<String> {
+    let Ok(name) = given.cast::<PyString>() else {
+        return Err(PyTypeError::new_err(format!(
+            "reduction must be a string: got {}, expected {expected}",
+            given.get_type()
+        )));
+    };
+    Ok(name.to_string_lossy().into_owned())
+}
+
+/// The error for a `reduction=` that is none.
+pub(super) fn unknown_reduction(given: &str, expected: &str) -> PyErr {
+    PyValueError::new_err(format!(
+        "{given} is not a valid value for reduction: got '{given}', expected {expected}"
+    ))
 }
 
 /// Names a likely mistake, if there is one, at the line that called the public function.

@@ -1,7 +1,7 @@
 //! Losses and scores.
 
 use numpy::{IntoPyArray, PyArrayDescrMethods, PyArrayMethods, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -19,19 +19,12 @@ impl<'py> FromPyObject<'_, 'py> for Reduce {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        let Ok(name) = object.extract::<std::borrow::Cow<'_, str>>() else {
-            return Err(PyTypeError::new_err(format!(
-                "reduction must be a string: got {}, expected 'none', 'mean' or 'sum'",
-                object.get_type()
-            )));
-        };
-        match &*name {
+        let expected = "'none', 'mean' or 'sum'";
+        match &*call::reduction_name(&object, expected)? {
             "mean" => Ok(Reduce(Some(Reduction::Mean))),
             "sum" => Ok(Reduce(Some(Reduction::Sum))),
             "none" => Ok(Reduce(None)),
-            other => Err(PyValueError::new_err(format!(
-                "{other} is not a valid value for reduction: got '{other}', expected 'none', 'mean' or 'sum'"
-            ))),
+            other => Err(call::unknown_reduction(other, expected)),
         }
     }
 }
@@ -132,6 +125,17 @@ impl<'py> LossCall<'_, 'py> {
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let py = self.input.py();
         let arrays = self.arrays(loss)?;
+        if self.reduction == Some(Reduction::Mean) {
+            // Before anything is written: the warning may be an error.
+            let classes = array::target(&arrays.target)?;
+            let call = arrays.call(Context::default());
+            let none = with_floats!(&array::floats(&arrays.input, "input")?, view => {
+                loss.nothing_counted(view, &classes, &call)
+            })?;
+            if none {
+                call::warn_nothing_counted(py, arrays.target.len())?;
+            }
+        }
         let rows = arrays.rows(loss.axis())?;
         let float = array::float_dtype(&arrays.input).unwrap_or(Float::F32);
         let upstream = self.upstream(upstream, &rows)?;
@@ -160,7 +164,7 @@ impl<'py> LossCall<'_, 'py> {
             unsafe { work.run(loss, view, &arrays, losses) }
         })?;
         let result = match (total, self.reduction, out) {
-            (Some(total), Some(reduction), _) => self.reduced(total, reduction, &arrays)?,
+            (Some(total), Some(reduction), _) => result::scalar(py, total.reduce(reduction), arrays.dtype)?,
             (_, _, Some(out)) => result::unwrapped(out, self.out)?,
             _ => unreachable!("a loss is reduced or an array"),
         };

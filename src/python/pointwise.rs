@@ -24,20 +24,12 @@ impl Reduce {
     fn new(object: &Bound<'_, PyAny>, batch_mean: bool) -> PyResult<Self> {
         let expected =
             if batch_mean { "'none', 'mean', 'sum' or 'batchmean'" } else { "'none', 'mean' or 'sum'" };
-        let Ok(name) = object.extract::<std::borrow::Cow<'_, str>>() else {
-            return Err(PyTypeError::new_err(format!(
-                "reduction must be a string: got {}, expected {expected}",
-                object.get_type()
-            )));
-        };
-        match &*name {
+        match &*call::reduction_name(object, expected)? {
             "none" => Ok(Reduce::None),
             "mean" => Ok(Reduce::Mean),
             "sum" => Ok(Reduce::Sum),
             "batchmean" if batch_mean => Ok(Reduce::BatchMean),
-            other => Err(PyValueError::new_err(format!(
-                "{other} is not a valid value for reduction: got '{other}', expected {expected}"
-            ))),
+            other => Err(call::unknown_reduction(other, expected)),
         }
     }
 

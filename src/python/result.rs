@@ -1,7 +1,7 @@
 //! Results: NumPy scalars, new arrays, and arrays the caller brought.
 
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
@@ -14,7 +14,17 @@ pub(super) fn loss_dtype(dtype: Option<&Bound<'_, PyAny>>, input: Float) -> PyRe
     let Some(dtype) = dtype else {
         return Ok(if input == Float::F64 { Float::F64 } else { Float::F32 });
     };
-    let descriptor = PyArrayDescr::new(dtype.py(), dtype)?;
+    let descriptor = PyArrayDescr::new(dtype.py(), dtype).map_err(|error| {
+        if !error.is_instance_of::<PyException>(dtype.py()) {
+            return error;
+        }
+        PyTypeError::new_err(format!(
+            "dtype is not understood: got {}, expected float16, bfloat16, float32 or float64",
+            dtype
+                .repr()
+                .map_or_else(|_| dtype.get_type().to_string(), |text| text.to_string_lossy().into_owned())
+        ))
+    })?;
     array::float_of(&descriptor).ok_or_else(|| {
         PyTypeError::new_err(format!(
             "dtype must be floating: got {descriptor}, expected float16, bfloat16, float32 or float64"
@@ -87,8 +97,13 @@ pub(super) fn receiver<'py>(
 
 /// A NumPy scalar.
 pub(super) fn scalar(py: Python<'_>, value: f64, dtype: Float) -> PyResult<Bound<'_, PyAny>> {
-    // ml_dtypes would go through float32.
-    let value = if dtype == Float::Bf16 { <half::bf16 as Element>::from_f64(value).to_f64() } else { value };
+    // Rounded here: ml_dtypes would go through float32, and NumPy warns where a number becomes infinite.
+    let value = match dtype {
+        Float::F16 => <half::f16 as Element>::from_f64(value).to_f64(),
+        Float::Bf16 => <half::bf16 as Element>::from_f64(value).to_f64(),
+        Float::F32 => f64::from(value as f32),
+        Float::F64 => value,
+    };
     dtype.scalar_type(py)?.call1((value,))
 }
 

@@ -1,6 +1,6 @@
 //! Row functions.
 
-use ndarray::IxDyn;
+use ndarray::{Axis as Axis0, IxDyn};
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -74,16 +74,21 @@ fn map<'py>(
     // A partial overlap is read from a copy.
     let input = if in_place { input } else { array::apart(input, out.map(|_| &to))? };
     with_floats!(array::floats(&input, "x")?, view => {
-        let input = (!in_place).then_some(view);
         // SAFETY: `to` was checked to be plain, writeable and not to overlap itself; it has the input's dtype; and
         // the input is apart from it or not read as itself.
-        let to = unsafe { array::view_mut(&to) };
+        let mut to = unsafe { array::view_mut(&to) };
+        let mut view = view;
+        // An array without dimensions counts as one row of one class.
+        if view.ndim() == 0 {
+            (view, to) = (view.insert_axis(Axis0(0)), to.insert_axis(Axis0(0)));
+        }
+        let input = (!in_place).then_some(view);
         call::run(py, to.len(), |context| function.apply(input, to, context))
     })?;
     result::unwrapped(to, out)
 }
 
-/// The axis of a function along rows. An array without dimensions counts as one row of one class.
+/// A function along the rows of an axis.
 fn map_rows<'py>(
     x: &Bound<'py, PyAny>,
     axis: isize,
@@ -91,17 +96,10 @@ fn map_rows<'py>(
     function: impl Map,
 ) -> PyResult<Bound<'py, PyAny>> {
     let input = array::array(x, "x")?;
-    if input.ndim() > 0 {
-        return map(&input, out, function);
-    }
-    if !(-1..=0).contains(&axis) {
+    if input.ndim() == 0 && !(-1..=0).contains(&axis) {
         return Err(Error::AxisOutOfRange { axis, ndim: 0 }.into());
     }
-    let row = |array: &Bound<'py, PyAny>| array.call_method1("reshape", (1,));
-    array::floats(&input, "x")?;
-    let to = result::receiver(x.py(), out, "out", &[], array::float_dtype(&input).unwrap_or(Float::F32))?;
-    map(&row(input.as_any())?, Some(&row(to.as_any())?), function)?;
-    result::unwrapped(to, out)
+    map(&input, out, function)
 }
 
 /// log(softmax(x)).
@@ -160,14 +158,8 @@ pub(super) fn logsumexp<'py>(
         .collect();
     let to = result::receiver(py, out, "out", &shape, dtype)?;
     let input = array::apart(input, out.map(|_| &to))?;
-    // The same memory without the axes of length 1.
-    let flat: Array<'_> = if keepdims {
-        to.call_method1("squeeze", (PyTuple::new(py, &axes)?,))?.cast_into()?
-    } else {
-        to.clone()
-    };
     // SAFETY: `to` was checked to be plain, writeable and not to overlap itself or the input, and has its dtype.
-    with_floats!(array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &flat) })?;
+    with_floats!(array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &to) })?;
     result::unwrapped(to, out)
 }
 
@@ -180,7 +172,13 @@ unsafe fn reduce<E: Element>(
     out: &Array<'_>,
 ) -> PyResult<()> {
     // SAFETY: see above.
-    let out = unsafe { array::view_mut::<E>(out) };
+    let mut out = unsafe { array::view_mut::<E>(out) };
+    // With `keepdims` it has the axes that are reduced, with a length of 1.
+    if out.ndim() == view.ndim() {
+        for axis in axes.iter().rev() {
+            out = out.index_axis_move(Axis0(*axis), 0);
+        }
+    }
     call::run(py, view.len(), |context| over_axes(view, axes, out, context))
 }
 
