@@ -10,6 +10,7 @@ import pytest
 from arrays import Array
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # the arrays are small, and idle threads of torch spin
 
 
 def tensor(x: Any, dtype: Any = torch.float64) -> Any:
@@ -19,7 +20,7 @@ def tensor(x: Any, dtype: Any = torch.float64) -> Any:
     x = np.asarray(x)
     if x.dtype.kind in "iub":
         return torch.tensor(x.astype(np.int64))
-    return torch.tensor(x.astype(np.float64)).to(dtype)
+    return torch.tensor(x.astype(np.float64)).to(dtype).contiguous()
 
 
 def loss_and_gradient(
