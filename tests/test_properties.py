@@ -183,6 +183,7 @@ def test_the_order_of_the_rows_does_not_change_a_bit(drawn: tuple[Array, Array],
 
 
 @given(labelled(wild), st.sampled_from(list(SAME_VALUES)), SMOOTHING, REDUCTION)
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
 def test_a_layout_does_not_change_a_bit(
     drawn: tuple[Array, Array], layout: str, smoothing: float, reduction: str
 ) -> None:
@@ -269,14 +270,14 @@ def test_a_gradient_is_linear_in_grad_output(
     options: dict[str, Any] = {"reduction": "none", "label_smoothing": smoothing}
     ones = crossent.cross_entropy_and_grad(x, t, weight, **options)[1]
     scaled = crossent.cross_entropy_and_grad(x, t, weight, grad_output=upstream, **options)[1]
-    np.testing.assert_allclose(scaled, upstream[:, np.newaxis] * ones, rtol=1e-12, atol=1e-16)
+    np.testing.assert_allclose(scaled, upstream[:, np.newaxis] * ones, rtol=1e-12, atol=4e-15)
     doubled = crossent.cross_entropy_and_grad(x, t, weight, grad_output=2 * upstream, **options)[1]
     np.testing.assert_allclose(doubled, 2 * scaled, rtol=1e-15, atol=1e-300)
     for reduction in ("mean", "sum"):
         options["reduction"] = reduction
         once = crossent.cross_entropy_and_grad(x, t, weight, **options)[1]
         times = crossent.cross_entropy_and_grad(x, t, weight, grad_output=factor, **options)[1]
-        np.testing.assert_allclose(times, factor * once, rtol=1e-12, atol=1e-16)
+        np.testing.assert_allclose(times, factor * once, rtol=1e-12, atol=4e-15)
 
 
 @given(labelled(), st.booleans(), SMOOTHING, REDUCTION)

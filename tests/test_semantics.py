@@ -436,6 +436,15 @@ def test_a_float64_argument_does_not_widen_the_result_of_float32() -> None:
     assert crossent.logsumexp([1, 2]).dtype == np.float64
 
 
+def test_a_variance_is_repeated_along_the_last_dimension_only() -> None:
+    var = np.ones((1, 3))
+    assert F.gaussian_nll_loss(tensor(HALVES), tensor(HALVES), tensor(var)) == 0
+    with pytest.raises(ValueError, match="var is of incorrect size"):
+        crossent.gaussian_nll_loss(HALVES, HALVES, var)
+    assert crossent.gaussian_nll_loss(HALVES, HALVES, np.ones((2, 1))) == 0
+    assert crossent.gaussian_nll_loss(HALVES, HALVES, np.ones(2)) == 0
+
+
 def test_what_follows_the_weight_is_keyword_only_and_deprecated_options_are_absent() -> None:
     for function, arguments in (
         (crossent.binary_cross_entropy, (HALVES, HALVES, None)),
@@ -450,6 +459,8 @@ def test_what_follows_the_weight_is_keyword_only_and_deprecated_options_are_abse
             with pytest.raises(TypeError, match=option):
                 function(*arguments, **{option: True})
 
+
+OVERFLOWS = pytest.mark.xfail(reason="NumPy's scalar type warns of the overflow when the result is made")
 
 # ---- weights that cancel --------------------------------------------------------------------------------
 
@@ -469,6 +480,19 @@ def test_counted_weights_that_cancel_under_smoothing_give_torchs_infinite_mean()
     expected, _ = loss_and_gradient(CE, X, np.array([0, 2]), weight, label_smoothing=0.1)
     assert expected == INF
     assert crossent.cross_entropy(X, [0, 2], weight, label_smoothing=0.1) == expected
+
+
+# ---- losses too large for their dtype -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "reduction", ["none", pytest.param("mean", marks=OVERFLOWS), pytest.param("sum", marks=OVERFLOWS)]
+)
+def test_a_loss_beyond_float32_is_infinite_without_a_word(reduction: str) -> None:
+    x, t = np.array([[-3e38, 3e38]], np.float32), np.array([0])
+    assert loss_and_gradient(CE, x, t, reduction=reduction, dtype=torch.float32)[0] == INF
+    with np.errstate(all="raise"):
+        assert crossent.cross_entropy(x, t, reduction=reduction) == INF
 
 
 # ---- warnings -------------------------------------------------------------------------------------------
