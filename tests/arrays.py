@@ -31,6 +31,11 @@ def loss_dtype(dtype: DType) -> DType:
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
 
 
+def row_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the targets of logits of this shape, whose classes lie along the default axis."""
+    return shape[:1] + shape[2:] if len(shape) > 1 else ()
+
+
 def logits(rng: np.random.Generator, shape: tuple[int, ...], dtype: DType, scale: float = 3.0) -> Array:
     return (rng.standard_normal(shape) * scale).astype(dtype)
 

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 import crossent
 import exact
-from arrays import BFLOAT16, DTYPES, Array, DType, name
+from arrays import BFLOAT16, DTYPES, Array, DType, name, row_shape
+from oracle import loss_and_gradient, torch
 from ulp import ulp_error
-
-torch = pytest.importorskip("torch")
 
 SHAPES = [(5,), (7, 3), (130, 10), (9, 64), (9, 65), (3, 1500), (2, 5, 3, 70), (3, 70, 4), (4, 1025)]
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -25,13 +24,9 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 TOLERANCE = {"float32": 2e-6, "float64": 1e-12}
 
 
-def _rows(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[:1] + shape[2:] if len(shape) > 1 else ()
-
-
 def _targets(rng: np.random.Generator, shape: tuple[int, ...], kind: str, dtype: DType) -> Array:
     classes = shape[1] if len(shape) > 1 else shape[0]
-    rows = _rows(shape)
+    rows = row_shape(shape)
     if kind == "indices":
         target = rng.integers(0, classes, rows)
         return np.asarray(target)
@@ -49,13 +44,8 @@ def _by_torch(
     x: Array, target: Array, weight: Array | None, upstream: Any, log_p: bool = False, **options: Any
 ) -> NDArray[np.float64]:
     """The gradient by torch's autograd, in float64."""
-    leaf = torch.tensor(x.astype(np.float64), requires_grad=True)
-    given = torch.tensor(target if target.dtype.kind == "i" else target.astype(np.float64))
-    function = torch.nn.functional.nll_loss if log_p else torch.nn.functional.cross_entropy
-    w = None if weight is None else torch.tensor(weight.astype(np.float64))
-    loss = function(leaf, given, w, **options)
-    loss.backward(torch.tensor(upstream, dtype=torch.float64).expand(loss.shape))
-    return np.asarray(leaf.grad)
+    key = "nll_loss" if log_p else "cross_entropy"
+    return loss_and_gradient(key, x, target, weight, upstream=upstream, **options)[1]
 
 
 def _close(actual: Array, expected: NDArray[np.float64], dtype: DType) -> None:
@@ -84,7 +74,7 @@ def test_the_gradient_is_that_of_autograd(
             target.flat[0] = ignore
         elif kind == "indices" and ignore == 0:
             continue
-        upstream = rng.standard_normal(_rows(shape)) if reduction == "none" else -1.75
+        upstream = rng.standard_normal(row_shape(shape)) if reduction == "none" else -1.75
         options: dict[str, Any] = {
             "ignore_index": ignore,
             "label_smoothing": smoothing,
@@ -124,7 +114,7 @@ def test_the_gradient_of_nll_loss_is_that_of_autograd(
         target = _targets(rng, shape, "indices", dtype)
         if target.ndim:
             target.flat[0] = -100
-        upstream = rng.standard_normal(_rows(shape)) if reduction == "none" else 0.5
+        upstream = rng.standard_normal(row_shape(shape)) if reduction == "none" else 0.5
         expected = _by_torch(log_p, target, weight, upstream, log_p=True, reduction=reduction)
         plain = crossent.nll_loss(log_p, target, weight, reduction=reduction)
         for layout in _layouts(log_p):

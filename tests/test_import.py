@@ -21,6 +21,35 @@ FUNCTIONS = {
         "input, target, weight=None, *, ignore_index=-100, reduction='mean', axis=None, where=None, dtype=None, "
         "out=None"
     ),
+    "cross_entropy_and_grad": (
+        "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, axis=None, "
+        "where=None, dtype=None, out=None, grad_output=None, grad_out=None"
+    ),
+    "nll_loss_and_grad": (
+        "input, target, weight=None, *, ignore_index=-100, reduction='mean', axis=None, where=None, dtype=None, "
+        "out=None, grad_output=None, grad_out=None"
+    ),
+    "binary_cross_entropy": "input, target, weight=None, *, reduction='mean', clamp=-100.0, dtype=None, out=None",
+    "binary_cross_entropy_and_grad": (
+        "input, target, weight=None, *, reduction='mean', clamp=-100.0, dtype=None, out=None, grad_output=None, "
+        "grad_out=None"
+    ),
+    "binary_cross_entropy_with_logits": (
+        "input, target, weight=None, *, pos_weight=None, reduction='mean', dtype=None, out=None"
+    ),
+    "binary_cross_entropy_with_logits_and_grad": (
+        "input, target, weight=None, *, pos_weight=None, reduction='mean', dtype=None, out=None, "
+        "grad_output=None, grad_out=None"
+    ),
+    "kl_div": "input, target, *, reduction='mean', log_target=False, dtype=None, out=None",
+    "kl_div_and_grad": (
+        "input, target, *, reduction='mean', log_target=False, dtype=None, out=None, grad_output=None, "
+        "grad_out=None"
+    ),
+    "gaussian_nll_loss": "input, target, var, *, full=False, eps=1e-06, reduction='mean', dtype=None, out=None",
+    "poisson_nll_loss": (
+        "input, target, *, log_input=True, full=False, eps=1e-08, reduction='mean', dtype=None, out=None"
+    ),
     "log_softmax": "x, axis=-1, *, out=None",
     "softmax": "x, axis=-1, *, out=None",
     "log_sigmoid": "x, *, out=None",

@@ -70,6 +70,20 @@ def test_binary_objects_give_what_their_functions_give(options: dict[str, Any]) 
         assert each(p, t, out=out) is out
 
 
+def test_a_warning_names_the_line_that_called_the_object() -> None:
+    empty = np.zeros((0, 3))
+    calls: list[tuple[Any, ...]] = [
+        (crossent.CrossEntropyLoss(), crossent.softmax(X), T),
+        (crossent.NLLLoss(), crossent.softmax(X), T),
+        (crossent.BCELoss(), empty, empty),
+        (crossent.BCEWithLogitsLoss(), empty, empty),
+    ]
+    for loss, *arguments in calls:
+        with pytest.warns(crossent.LikelyMistakeWarning) as caught:
+            loss(*arguments)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_out_is_handed_on() -> None:
     out = np.zeros(3)
     assert crossent.CrossEntropyLoss(reduction="none")(X, T, out=out) is out

@@ -14,10 +14,22 @@ import numpy as np
 import pytest
 
 import crossent
-from arrays import DTYPES, HALVES, LAYOUTS, WIDTHS, Array, DType, logits, loss_dtype, name, probabilities
+from arrays import (
+    DTYPES,
+    HALVES,
+    LAYOUTS,
+    WIDTHS,
+    Array,
+    DType,
+    logits,
+    loss_dtype,
+    name,
+    probabilities,
+    row_shape,
+)
+from oracle import tensor, torch
 from ulp import ulp_distance
 
-torch = pytest.importorskip("torch")
 F = torch.nn.functional
 
 # One class only, or no row counted, is warned of; the crossing meets both.
@@ -59,14 +71,6 @@ def _cross(options: list[tuple[Any, ...]], per_option: int, seed: int) -> list[C
 def _shape(rank: int, classes: int) -> tuple[int, ...]:
     rows = 3 if classes >= 1000 else 7
     return ((classes,), (rows, classes), (2, classes, rows), (2, classes, 2, 3))[rank - 1]
-
-
-def _rows(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[:1] + shape[2:] if len(shape) > 1 else ()
-
-
-def _widened(x: Array | None) -> Any:
-    return None if x is None else torch.tensor(np.asarray(x).astype(np.float64))
 
 
 def _weight(kind: str, classes: int, dtype: DType, rng: np.random.Generator) -> Array | None:
@@ -130,10 +134,10 @@ def test_cross_entropy_of_class_indices_is_torchs(case: Case) -> None:
     rng = np.random.default_rng(case.classes)
     shape = _shape(case.rank, case.classes)
     x = LAYOUTS[case.layout](logits(rng, shape, case.dtype))
-    target, ignore_index = _indices(case, _rows(shape), rng)
+    target, ignore_index = _indices(case, row_shape(shape), rng)
     w = _weight(case.weight, case.classes, case.dtype, rng)
     args = {"ignore_index": ignore_index, "reduction": case.reduction, "label_smoothing": case.smoothing}
-    expected = F.cross_entropy(_widened(x), torch.tensor(target), _widened(w), **args)
+    expected = F.cross_entropy(tensor(x), torch.tensor(target), tensor(w), **args)
     _assert_loss(crossent.cross_entropy(x, target, w, **args), expected, case.dtype)
 
 
@@ -150,7 +154,7 @@ def test_cross_entropy_of_probabilities_is_torchs(case: Case) -> None:
         "reduction": case.reduction,
         "label_smoothing": case.smoothing,
     }
-    expected = F.cross_entropy(_widened(x), _widened(p), _widened(w), **args)
+    expected = F.cross_entropy(tensor(x), tensor(p), tensor(w), **args)
     _assert_loss(crossent.cross_entropy(x, p, w, **args), expected, case.dtype)
 
 
@@ -159,10 +163,10 @@ def test_nll_loss_is_torchs(case: Case) -> None:
     rng = np.random.default_rng(case.classes)
     shape = _shape(case.rank, case.classes)
     x = LAYOUTS[case.layout](logits(rng, shape, case.dtype))
-    target, ignore_index = _indices(case, _rows(shape), rng)
+    target, ignore_index = _indices(case, row_shape(shape), rng)
     w = _weight(case.weight, case.classes, case.dtype, rng)
     args = {"ignore_index": ignore_index, "reduction": case.reduction}
-    expected = F.nll_loss(_widened(x), torch.tensor(target), _widened(w), **args)
+    expected = F.nll_loss(tensor(x), torch.tensor(target), tensor(w), **args)
     _assert_loss(crossent.nll_loss(x, target, w, **args), expected, case.dtype)
 
 
@@ -176,12 +180,12 @@ def test_weights_and_probabilities_may_have_any_floating_dtype(
     x = logits(rng, (6, 21), logits_dtype)
     p = probabilities(rng, (6, 21), 1, target_dtype)
     w = _weight("given", 21, weight_dtype, rng)
-    expected = F.cross_entropy(_widened(x), _widened(p), _widened(w))
+    expected = F.cross_entropy(tensor(x), tensor(p), tensor(w))
     _assert_loss(crossent.cross_entropy(x, p, w), expected, logits_dtype)
     t = np.arange(6)
-    expected = F.cross_entropy(_widened(x), torch.tensor(t), _widened(w), label_smoothing=0.1)
+    expected = F.cross_entropy(tensor(x), torch.tensor(t), tensor(w), label_smoothing=0.1)
     _assert_loss(crossent.cross_entropy(x, t, w, label_smoothing=0.1), expected, logits_dtype)
-    expected = F.nll_loss(_widened(x), torch.tensor(t), _widened(w))
+    expected = F.nll_loss(tensor(x), torch.tensor(t), tensor(w))
     _assert_loss(crossent.nll_loss(x, t, w), expected, logits_dtype)
 
 
@@ -198,7 +202,7 @@ def test_a_masked_class_costs_what_it_costs_in_torch(
     x = LAYOUTS[layout](x)
     t = np.array([0, 1, 2, 3, 4, 6, 7, 12])  # 12 is masked
     args = {"reduction": reduction, "label_smoothing": smoothing}
-    expected = F.cross_entropy(_widened(x), torch.tensor(t), **args)
+    expected = F.cross_entropy(tensor(x), torch.tensor(t), **args)
     _assert_loss(crossent.cross_entropy(x, t, **args), expected, dtype)
 
 
@@ -211,7 +215,7 @@ def test_random_nonfinite_logits_give_torchs_pattern(dtype: DType) -> None:
             count = rng.integers(1, 4)
             row[rng.integers(0, classes, count)] = rng.choice([np.nan, np.inf, -np.inf, -np.inf], count)
         t = rng.integers(0, classes, 200)
-        expected = F.cross_entropy(_widened(x), torch.tensor(t), reduction="none")
+        expected = F.cross_entropy(tensor(x), torch.tensor(t), reduction="none")
         _assert_loss(crossent.cross_entropy(x, t, reduction="none"), expected, dtype)
         strided = np.asfortranarray(x)
         _assert_loss(crossent.cross_entropy(strided, t, reduction="none"), expected, dtype)
@@ -279,7 +283,7 @@ def _assert_sums(actual: Any, expected: Any, dtype: DType) -> None:
 def test_rows_over_any_axis_are_torchs(dtype: DType, shape: tuple[int, ...], axis: int, layout: str) -> None:
     rng = np.random.default_rng(shape)
     x = LAYOUTS[layout](logits(rng, shape, dtype))
-    wide = _widened(x)
+    wide = tensor(x)
     _assert_rows(crossent.log_softmax(x, axis), wide.log_softmax(axis), dtype)
     _assert_rows(crossent.softmax(x, axis), wide.softmax(axis), dtype)
     _assert_rows(crossent.log_sigmoid(x), F.logsigmoid(wide), dtype)
@@ -304,7 +308,7 @@ def test_logsumexp_over_any_axes_is_torchs(dtype: DType, layout: str, axes: Any)
         return
     dims = tuple(range(4)) if axes is None else axes
     for keepdims in (False, True):
-        expected = torch.logsumexp(_widened(x), dims, keepdim=keepdims)
+        expected = torch.logsumexp(tensor(x), dims, keepdim=keepdims)
         _assert_sums(crossent.logsumexp(x, axes, keepdims=keepdims), expected, dtype)
 
 
@@ -318,7 +322,7 @@ def test_random_nonfinite_rows_give_torchs_pattern(dtype: DType) -> None:
             row[rng.integers(0, classes, count)] = rng.choice([np.nan, np.inf, -np.inf, -np.inf], count)
         x[80] = -np.inf
         for view, axis in ((x, 1), (np.asfortranarray(x), 1), (x.T, 0)):
-            wide = _widened(view)
+            wide = tensor(view)
             _assert_rows(crossent.log_softmax(view, axis), wide.log_softmax(axis), dtype)
             _assert_rows(crossent.softmax(view, axis), wide.softmax(axis), dtype)
             _assert_sums(crossent.logsumexp(view, axis), torch.logsumexp(wide, axis), dtype)

@@ -8,12 +8,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from crossent import _core
 from crossent.interop import ArrayInput, as_array
-from crossent.losses import cross_entropy, nll_loss
-from crossent.pointwise import binary_cross_entropy, binary_cross_entropy_with_logits
 from crossent.rows import log_softmax, softmax
 
 __all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
+
+
+# A loss calls the compiled function itself, as its function does: a warning then names the line that called the object.
 
 
 class _Options:
@@ -93,17 +95,17 @@ class CrossEntropyLoss(_Options):
         out: NDArray[Any] | None = None,
     ) -> Any:
         """Compute the loss; `where` and `out` as for `cross_entropy`."""
-        return cross_entropy(
+        return _core.cross_entropy(
             input,
             target,
             self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-            axis=self.axis,
-            where=where,
-            dtype=self.dtype,
-            out=out,
+            self.ignore_index,
+            self.reduction,
+            self.label_smoothing,
+            self.axis,
+            where,
+            self.dtype,
+            out,
         )
 
 
@@ -155,16 +157,8 @@ class NLLLoss(_Options):
         out: NDArray[Any] | None = None,
     ) -> Any:
         """Compute the loss; `where` and `out` as for `nll_loss`."""
-        return nll_loss(
-            input,
-            target,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            axis=self.axis,
-            where=where,
-            dtype=self.dtype,
-            out=out,
+        return _core.nll_loss(
+            input, target, self.weight, self.ignore_index, self.reduction, self.axis, where, self.dtype, out
         )
 
 
@@ -209,14 +203,8 @@ class BCELoss(_Options):
 
     def __call__(self, input: ArrayInput, target: ArrayInput, *, out: NDArray[Any] | None = None) -> Any:
         """Compute the loss; `out` as for `binary_cross_entropy`."""
-        return binary_cross_entropy(
-            input,
-            target,
-            self.weight,
-            reduction=self.reduction,
-            clamp=self.clamp,
-            dtype=self.dtype,
-            out=out,
+        return _core.binary_cross_entropy(
+            input, target, self.weight, self.reduction, self.clamp, self.dtype, out
         )
 
 
@@ -262,14 +250,8 @@ class BCEWithLogitsLoss(_Options):
 
     def __call__(self, input: ArrayInput, target: ArrayInput, *, out: NDArray[Any] | None = None) -> Any:
         """Compute the loss; `out` as for `binary_cross_entropy_with_logits`."""
-        return binary_cross_entropy_with_logits(
-            input,
-            target,
-            self.weight,
-            pos_weight=self.pos_weight,
-            reduction=self.reduction,
-            dtype=self.dtype,
-            out=out,
+        return _core.binary_cross_entropy_with_logits(
+            input, target, self.weight, self.pos_weight, self.reduction, self.dtype, out
         )
 
 
