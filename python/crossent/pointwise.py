@@ -856,6 +856,8 @@ def gaussian_nll_loss(
     * Sums are taken in float64 for every dtype, and the losses of float16 and bfloat16 input come back as
       float32.
     * A negative variance is named with its position.
+    * `var` may have 1 in the place of the last dimension only, in torch of any one; one number goes with any `input`.
+    * `input` must be floating; torch takes integers.
     * `dtype` and `out` are additions; everything after `var` is keyword-only.
 
     Examples
@@ -975,6 +977,7 @@ def poisson_nll_loss(
 
     * Sums are taken in float64 for every dtype, and the losses of float16 and bfloat16 input come back as
       float32.
+    * `input` must be floating; torch takes integers.
     * `dtype` and `out` are additions; everything after `target` is keyword-only.
 
     Examples
