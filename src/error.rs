@@ -169,22 +169,31 @@ impl fmt::Display for Error {
             Error::VarianceShape { got, input } => write!(
                 f,
                 "var is of incorrect size: got {}, expected one number, or {} with or without the last dimension, or with 1 \
-                 there",
+                 in the place of one",
                 shape(got),
                 shape(input)
             ),
             Error::Element { problem, name, index, value, expected } => {
-                write!(f, "{problem}: got {name}[{}] = {value}, expected {expected}", position(index))
+                write!(
+                    f,
+                    "{problem}: got {name}[{}] = {}, expected {expected}",
+                    position(index),
+                    number(*value)
+                )
             }
             Error::Option { name, value, expected } => {
-                write!(f, "{name} is out of range: got {value}, expected {expected}")
+                write!(f, "{name} is out of range: got {}, expected {expected}", number(*value))
             }
             Error::WeightLength { got, classes } => write!(
                 f,
                 "weight must hold one number for each class: got {got}, expected {classes}; is the class axis right (axis=)?"
             ),
             Error::LabelSmoothing(got) => {
-                write!(f, "label_smoothing is out of range: got {got}, expected a number from 0.0 to 1.0")
+                write!(
+                    f,
+                    "label_smoothing is out of range: got {}, expected a number from 0.0 to 1.0",
+                    number(*got)
+                )
             }
             Error::IgnoreIndexWithProbabilities(got) => write!(
                 f,
@@ -200,12 +209,13 @@ impl fmt::Display for Error {
                 } else {
                     "use where=".to_owned()
                 };
+                let range =
+                    classes.checked_sub(1).map_or("no class".to_owned(), |last| format!("0 to {last}"));
                 write!(
                     f,
-                    "Target {value} is out of bounds: got target[{}] = {value}, expected 0 to {} ({classes} classes) or \
+                    "Target {value} is out of bounds: got target[{}] = {value}, expected {range} ({classes} classes) or \
                      ignore_index = {ignore_index}; padding or a special id? {fix} to leave such rows out",
                     position(index),
-                    *classes as i128 - 1,
                 )
             }
             Error::UnknownIsa { name, available } => write!(
@@ -224,6 +234,11 @@ impl fmt::Display for Error {
             Error::Interrupted => write!(f, "interrupted"),
         }
     }
+}
+
+/// A number as Python prints it.
+fn number(value: f64) -> String {
+    if value.is_nan() { "nan".to_owned() } else { value.to_string() }
 }
 
 /// A vector of `count` numbers, if there is memory for it.

@@ -192,6 +192,14 @@ impl Labels<'_> {
         tiles_of(rows).all(|tile| self.any_tile(tile).is_ok_and(|tile| tile.counted == 0))
     }
 
+    /// Whether something holds for the classes of all rows that count.
+    pub(crate) fn all_classes(&self, holds: impl Fn(usize) -> bool) -> bool {
+        let rows = self.shape.iter().product();
+        tiles_of(rows).all(|tile| {
+            self.any_tile(tile).is_ok_and(|tile| bits(tile.counted).all(|i| holds(tile.class[i])))
+        })
+    }
+
     /// The class indices of the rows of `range`. What int64 cannot hold becomes a number that is neither a class
     /// nor ignored.
     #[inline(always)]

@@ -664,7 +664,7 @@ fn adjacent(offsets: &[isize]) -> bool {
 }
 
 /// Brings a block of classes of a group of rows into rows of their own.
-#[inline(always)]
+#[simd]
 fn gather<S: Simd, E: Element>(
     simd: S,
     rows: &Rows<'_, E>,
@@ -701,7 +701,7 @@ fn gather<S: Simd, E: Element>(
 }
 
 /// The way back: writes the gathered rows that count.
-#[inline(always)]
+#[simd]
 fn scatter<S: Simd, E: Element>(
     simd: S,
     gathered: &[E],

@@ -91,7 +91,7 @@ def test_a_function_has_its_equation_shapes_units_errors_and_an_example(name: st
     assert f"crossent.{name}(" in parts["Examples"]
 
 
-@pytest.mark.parametrize("name", [*SETTINGS, *OBJECTS])
+@pytest.mark.parametrize("name", [*sorted(SETTINGS), *OBJECTS])
 def test_settings_and_objects_say_what_they_are_in_torch(name: str) -> None:
     parts = _parts(PUBLIC[name].__doc__ or "")
     assert f"crossent.{name}(" in parts["Examples"]

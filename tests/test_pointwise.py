@@ -458,7 +458,7 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
     with pytest.raises(ValueError, match="target does not fit"):
         crossent.kl_div_and_grad(ok, np.ones((4, 2, 3)))
     gaussian = crossent.gaussian_nll_loss
-    for shape in ((3,), (1, 3), (2, 3, 1), (1,)):
+    for shape in ((3,), (1, 1), (2, 3, 1), (1,)):
         _raises_untouched(ValueError, "var is of incorrect size", gaussian, ok, ok, np.ones(shape))
     _raises_untouched(
         ValueError, r"var has negative entry/entries: got var\[1\] = -1", gaussian, ok, ok, np.array([1, -1])
@@ -474,6 +474,11 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
     with pytest.raises(ValueError, match="out receives"):
         logits(ok, ok, out=np.ones(()))
     twin = crossent.binary_cross_entropy_with_logits_and_grad
+    with pytest.raises(TypeError, match="grad_output must hold real numbers"):
+        twin(ok, ok, grad_output=True)
+    with pytest.raises(ValueError, match="eps is out of range: got nan"):
+        gaussian(ok, ok, 1.0, eps=NAN)
+    assert isinstance(twin(np.float64(1), np.float64(1))[1], np.ndarray)
     for options in ({"grad_output": ok}, {"reduction": "none", "grad_output": row}):
         with pytest.raises(ValueError, match="grad_output has the wrong shape"):
             twin(ok, ok, **options)

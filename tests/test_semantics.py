@@ -436,13 +436,12 @@ def test_a_float64_argument_does_not_widen_the_result_of_float32() -> None:
     assert crossent.logsumexp([1, 2]).dtype == np.float64
 
 
-def test_a_variance_is_repeated_along_the_last_dimension_only() -> None:
-    var = np.ones((1, 3))
-    assert F.gaussian_nll_loss(tensor(HALVES), tensor(HALVES), tensor(var)) == 0
-    with pytest.raises(ValueError, match="var is of incorrect size"):
-        crossent.gaussian_nll_loss(HALVES, HALVES, var)
-    assert crossent.gaussian_nll_loss(HALVES, HALVES, np.ones((2, 1))) == 0
-    assert crossent.gaussian_nll_loss(HALVES, HALVES, np.ones(2)) == 0
+@pytest.mark.parametrize("shape", [(2, 3), (1, 3), (2, 1), (2,)])
+def test_a_variance_is_repeated_along_one_dimension_or_the_missing_last(shape: tuple[int, ...]) -> None:
+    var = np.random.default_rng(0).random(shape) + 0.5
+    x, t = HALVES, HALVES * np.arange(6).reshape(2, 3)
+    expected = F.gaussian_nll_loss(tensor(x), tensor(t), tensor(var))
+    assert crossent.gaussian_nll_loss(x, t, var) == pytest.approx(float(expected), rel=1e-14)
 
 
 def test_what_follows_the_weight_is_keyword_only_and_deprecated_options_are_absent() -> None:
@@ -460,8 +459,6 @@ def test_what_follows_the_weight_is_keyword_only_and_deprecated_options_are_abse
                 function(*arguments, **{option: True})
 
 
-OVERFLOWS = pytest.mark.xfail(reason="NumPy's scalar type warns of the overflow when the result is made")
-
 # ---- weights that cancel --------------------------------------------------------------------------------
 
 
@@ -472,9 +469,6 @@ def test_counted_weights_that_cancel_give_torchs_infinite_mean(weight: list[floa
     assert crossent.cross_entropy(X, [0, 2], weight) == expected
 
 
-@pytest.mark.xfail(
-    reason="a smoothed mean over weights that cancel is nan, where torch's quotient is infinite"
-)
 def test_counted_weights_that_cancel_under_smoothing_give_torchs_infinite_mean() -> None:
     weight = np.array([1.0, 1.0, -1.0])
     expected, _ = loss_and_gradient(CE, X, np.array([0, 2]), weight, label_smoothing=0.1)
@@ -485,9 +479,7 @@ def test_counted_weights_that_cancel_under_smoothing_give_torchs_infinite_mean()
 # ---- losses too large for their dtype -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "reduction", ["none", pytest.param("mean", marks=OVERFLOWS), pytest.param("sum", marks=OVERFLOWS)]
-)
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
 def test_a_loss_beyond_float32_is_infinite_without_a_word(reduction: str) -> None:
     x, t = np.array([[-3e38, 3e38]], np.float32), np.array([0])
     assert loss_and_gradient(CE, x, t, reduction=reduction, dtype=torch.float32)[0] == INF
@@ -582,7 +574,6 @@ def test_the_look_costs_no_measurable_time(classes: int) -> None:
     assert looked < 1.3 * not_looked
 
 
-@pytest.mark.xfail(reason="the look reads the first rows whole, however wide they are", strict=False)
 def test_the_look_at_wide_rows_costs_no_measurable_time() -> None:
     log_p = np.full((3, 3_000_000), -1.0, np.float32)
     t = np.zeros(3, np.int64)

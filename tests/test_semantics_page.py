@@ -86,7 +86,7 @@ def test_the_dtype_of_a_loss_is_promoted_in_torch_and_the_inputs_here() -> None:
         (lambda: F.gaussian_nll_loss(t(X), t(P), t(0.5)), ValueError,
          lambda: crossent.gaussian_nll_loss(X, P, np.array(0.5)), None),
         (lambda: F.gaussian_nll_loss(t(X), t(P), t([[0.5, 1.0, 2.0]])), None,
-         lambda: crossent.gaussian_nll_loss(X, P, [[0.5, 1.0, 2.0]]), ValueError),
+         lambda: crossent.gaussian_nll_loss(X, P, [[0.5, 1.0, 2.0]]), None),
         (lambda: F.gaussian_nll_loss(t(X), t(P > 0), 1.0), RuntimeError,
          lambda: crossent.gaussian_nll_loss(X, P > 0, 1.0), None),
         (lambda: F.softmax(t(X).int(), 1, dtype=torch.float32), None,

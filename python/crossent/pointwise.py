@@ -813,8 +813,8 @@ def gaussian_nll_loss(
         What was observed, of any floating, integer or boolean dtype, of a shape that broadcasts with that of
         `input`.
     var : array-like
-        Variances: one number, or of the shape of `input`, of that shape without its last dimension, or with 1
-        there.
+        Variances: one number, or of the shape of `input`, of that shape without its last dimension, or with 1 in
+        the place of one dimension.
     full : bool, default False
         Whether the constant log(2 pi) / 2 is added.
     eps : float, default 1e-6

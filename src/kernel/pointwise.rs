@@ -5,7 +5,8 @@
 //! cancel is written for `f64` alone. A loss and its gradient come from one walk over a block, in which what they share
 //! is computed once.
 //!
-//! Errors before the last rounding, relative to the largest term: below 4 ULP of the number computed with.
+//! Errors before the last rounding, relative to the largest term: below 4 ULP of the number computed with; but for the rate of
+//! a Poisson distribution, which is added to `eps` first.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{f64x8, mask64x8};

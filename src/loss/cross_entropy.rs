@@ -292,8 +292,13 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     }
 
     fn adjusted(&self, mut total: Total) -> Total {
-        // torch divides the two terms of a smoothed loss one by one, and 0 / 0 in the first decides.
-        if self.smoothing > 0.0 && total.weight == 0.0 {
+        // torch divides the two terms of a smoothed loss one by one, and 0 / 0 in the first decides. Weights that cancel give
+        // an infinite one.
+        if self.smoothing > 0.0
+            && total.weight == 0.0
+            && let Targets::Indices(labels) = &self.targets
+            && labels.all_classes(|class| self.weight.of(class) == 0.0)
+        {
             total.weight = f64::NAN;
         }
         total

@@ -24,7 +24,10 @@ pub enum Mistake {
 pub(crate) const FIRST: usize = 3;
 
 /// Rows of more classes are not looked at: that would no longer be cheap.
-const MOST_CLASSES: usize = 1 << 20;
+const MOST_CLASSES: usize = 1 << 18;
+
+/// Numbers of a row among which a positive one is looked for.
+const LOOKED_AT: usize = 1024;
 
 /// Whether the logits given to `cross_entropy` look like something else. `counted` has a bit for each of the first
 /// rows that is not ignored.
@@ -35,20 +38,17 @@ pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<
     if rows.layout.classes == 1 {
         return Some(Mistake::OneClass);
     }
-    let probabilities = is_brief(rows) && all_rows(rows, counted, are_probabilities::<E>);
+    let brief = rows.layout.classes <= MOST_CLASSES;
+    let probabilities = brief && all_rows(rows, counted, are_probabilities::<E>);
     probabilities.then_some(Mistake::Probabilities)
 }
 
 /// Whether the log-probabilities given to `nll_loss` look like something else.
 pub(crate) fn in_log_probabilities<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<Mistake> {
     in_logits(rows, counted).or_else(|| {
-        let none_positive = !is_brief(rows) || all_rows(rows, counted, none_is_positive);
+        let none_positive = all_rows(rows, counted, none_is_positive);
         (!none_positive).then_some(Mistake::PositiveLogProbability)
     })
-}
-
-fn is_brief<E: Element>(rows: &Rows<'_, E>) -> bool {
-    rows.layout.classes <= MOST_CLASSES
 }
 
 /// Whether something holds for every counted row.
@@ -63,7 +63,7 @@ fn all_rows<E: Element>(
 }
 
 fn none_is_positive(row: &mut dyn Iterator<Item = f64>) -> bool {
-    for x in row {
+    for x in row.take(LOOKED_AT) {
         if x > POSITIVE {
             return false;
         }

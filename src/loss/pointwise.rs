@@ -35,7 +35,8 @@ pub enum ElementLoss<'a> {
     },
     /// (log v + (x - t)^2 / v) / 2.
     GaussianNll {
-        /// The variance v: of the input's shape, without its last dimension or with 1 there, or one number.
+        /// The variance v: of the input's shape, with 1 in the place of one dimension, without the last one, or one
+        /// number.
         var: Numbers<'a>,
         /// Whether log(2 pi) / 2 is added.
         full: bool,
@@ -174,6 +175,9 @@ impl Elementwise<'_> {
             ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: Some(pos_weight) } => {
                 broadcast("pos_weight", pos_weight, shape).map(Some)
             }
+            ElementLoss::GaussianNll { eps, .. } if eps.is_nan() => {
+                Err(Error::Option { name: "eps", value: *eps, expected: "a number, the least variance" })
+            }
             ElementLoss::GaussianNll { var, .. } => variances(var, shape).map(Some),
             _ => Ok(None),
         }
@@ -279,19 +283,23 @@ fn broadcast<'n>(
     })
 }
 
-/// Variances as torch takes them.
+/// Variances as torch takes them: of the input's shape, with 1 in the place of one dimension, or without the last one. And
+/// one number for input of any shape.
 fn variances<'n>(var: &'n Numbers<'_>, shape: &[usize]) -> Result<Numbers<'n>, Error> {
-    let wrong = || Error::VarianceShape { got: var.shape().to_vec(), input: shape.to_vec() };
     let got = var.shape();
-    let but_last = shape.split_last().map(|(_, others)| others);
-    if got.is_empty() || got == shape || but_last.is_some_and(|others| got.split_last() == Some((&1, others)))
-    {
-        return var.broadcast(shape).ok_or_else(wrong);
-    }
-    if but_last == Some(got) {
-        return var.along_last_axis(shape).ok_or_else(wrong);
-    }
-    Err(wrong())
+    let without_last = shape.split_last().is_some_and(|(_, others)| others == got);
+    let differing = || got.iter().zip(shape).filter(|(n, m)| n != m);
+    let fits = got.is_empty()
+        || got == shape
+        || got.len() == shape.len() && differing().count() == 1 && differing().all(|(n, _)| *n == 1);
+    let repeated = if fits {
+        var.broadcast(shape)
+    } else if without_last {
+        var.along_last_axis(shape)
+    } else {
+        None
+    };
+    repeated.ok_or_else(|| Error::VarianceShape { got: got.to_vec(), input: shape.to_vec() })
 }
 
 /// A checked call: arguments of as many elements each, and outputs.
@@ -510,7 +518,9 @@ mod tests {
         assert_eq!(sum(&numbers(&[2], |i| i as f32 + 1.0)).unwrap(), rows);
         assert_eq!(sum(&numbers(&[2, 3], |i| (i / 3) as f32 + 1.0)).unwrap(), rows);
         assert!(sum(&numbers(&[], |_| 2.0)).is_ok());
-        for shape in [&[3][..], &[1, 3], &[2, 3, 1], &[1]] {
+        let columns = sum(&numbers(&[1, 3], |i| i as f32 + 1.0)).unwrap();
+        assert_eq!(sum(&numbers(&[2, 3], |i| (i % 3) as f32 + 1.0)).unwrap(), columns);
+        for shape in [&[3][..], &[1, 1], &[2, 3, 1], &[1]] {
             assert!(matches!(sum(&numbers(shape, |_| 1.0)), Err(Error::VarianceShape { .. })), "{shape:?}");
         }
         let negative = sum(&numbers(&[2], |i| 1.0 - 2.0 * i as f32)).unwrap_err();

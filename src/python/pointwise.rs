@@ -43,18 +43,18 @@ impl Reduce {
     }
 }
 
-/// A number of any real dtype: what integers and booleans are is beyond doubt.
-fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Array<'py>> {
+/// Numbers of any real dtype, with or without booleans: what integers are is beyond doubt.
+fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str, bools: bool) -> PyResult<Array<'py>> {
     let array = array::array(object, name)?;
     let dtype = array.dtype();
     match dtype.kind() {
         // As bytes of 0 and 1.
-        b'b' => Ok(array.call_method1("view", ("uint8",))?.cast_into()?),
+        b'b' if bools => Ok(array.call_method1("view", ("uint8",))?.cast_into()?),
         b'i' | b'u' => Ok(array),
         _ if array::float_of(&dtype).is_some() => Ok(array),
         _ => Err(PyTypeError::new_err(format!(
-            "{name} must hold real numbers: got dtype {dtype}, expected float16, bfloat16, float32, float64, an integer dtype or \
-             bool"
+            "{name} must hold real numbers: got dtype {dtype}, expected float16, bfloat16, float32, float64{}",
+            if bools { ", an integer dtype or bool" } else { " or an integer dtype" }
         ))),
     }
 }
@@ -114,11 +114,11 @@ impl<'py> ElementCall<'_, 'py> {
         }
         let input = array::array(self.input, "input")?;
         array::floats(&input, "input")?;
-        let target = numbers(self.target, "target")?;
-        let weight = self.weight.map(|weight| numbers(weight, "weight")).transpose()?;
-        let third = self.third.map(|(name, third)| numbers(third, name)).transpose()?;
+        let target = numbers(self.target, "target", true)?;
+        let weight = self.weight.map(|weight| numbers(weight, "weight", true)).transpose()?;
+        let third = self.third.map(|(name, third)| numbers(third, name, true)).transpose()?;
         let upstream = asked.and_then(|gradient| gradient.upstream);
-        let upstream = upstream.map(|upstream| numbers(upstream, "grad_output")).transpose()?;
+        let upstream = upstream.map(|upstream| numbers(upstream, "grad_output", false)).transpose()?;
         let input_dtype = array::float_dtype(&input).unwrap_or(Float::F32);
         let dtype = result::loss_dtype(self.dtype, input_dtype)?;
         let mut shape = loss_shape(self.same_shapes, input.shape(), target.shape())?;
@@ -192,7 +192,7 @@ impl<'py> ElementCall<'_, 'py> {
             Some(losses) => result::unwrapped(losses, self.out)?,
             None => result::scalar(py, total.sum / divisor, dtype)?,
         };
-        let gradient = gradient.map(|gradient| result::unwrapped(gradient, grad_out)).transpose()?;
+        let gradient = gradient.map(|gradient| grad_out.cloned().unwrap_or_else(|| gradient.into_any()));
         Ok((loss, gradient))
     }
 }
