@@ -173,6 +173,7 @@ CASES = [
     Case("cross_entropy f16 (1024, 50258)", classes(1024, 50258, dtype="float16"), 12, None, 2),
     Case("cross_entropy f64 (512, 50257)", classes(512, 50257, dtype="float64"), 8, None, 2),
     Case("cross_entropy f32 (8, 21, 512, 512)", classes(8, 21, 512, 512), 25, None, 1.5),
+    Case("cross_entropy f32 (2, 150, 256, 512)", classes(2, 150, 256, 512)),
     Case("weights + smoothing f32 (4096, 1000)", weighted, 6),
     Case("probability targets f32 (4096, 1000)", probabilities, 5),
     Case("loss and gradient f32 (1024, 50257)", gradient(1024, 50257), 4),

@@ -129,11 +129,10 @@ fn for_each_grain<W, T: Send>(
         }
     };
     let caller = || {
+        let Some(interrupted) = context.interrupted else { return take(&|| false) };
         let asked = std::cell::Cell::new(Instant::now());
         take(&|| {
-            if let Some(interrupted) = context.interrupted
-                && asked.get().elapsed() >= INTERRUPT_PERIOD
-            {
+            if asked.get().elapsed() >= INTERRUPT_PERIOD {
                 asked.set(Instant::now());
                 if interrupted() {
                     stop.store(true, Ordering::Relaxed);
@@ -145,8 +144,7 @@ fn for_each_grain<W, T: Send>(
 
     // A pool that another call is using is not waited for: that call may be long. This one then stays on
     // its own thread, which changes no result.
-    let owned = owned();
-    let mut claim = if threads == 1 { None } else { owned.claim() };
+    let mut claim = if threads == 1 { None } else { owned().claim() };
     let mut done = match claim.as_mut().and_then(|claimed| pool(claimed, threads - 1)) {
         None => caller(),
         Some(pool) => {
