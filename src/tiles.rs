@@ -16,7 +16,7 @@ use fearless_simd_macros::simd;
 
 use crate::kernel::element::{Element, Lanes, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish, miss};
-use crate::kernel::gap::{TileWeights, row_gap, row_total, tile_gap, tile_totals};
+use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
 use crate::kernel::narrow::{Maxima, pack_class, prefetch_tile, row_maxima, row_sums, transpose_square};
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
@@ -244,7 +244,9 @@ impl<'r, E: Element> Tiles<'r, E> {
     pub(crate) fn gaps<S: Simd>(&mut self, simd: S, counted: u64, q: &[f64]) -> [f64; TILE] {
         let mut gaps = [0.0; TILE];
         if self.is_narrow() {
-            tile_gap(simd, &self.packed, TileWeights::Class(q), self.len, &self.sums.max, &mut gaps);
+            let (q, max) = (TileWeights::Class(q), &self.sums.max);
+            let mut totals = [0.0; TILE];
+            tile_gap::<_, _, false>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
             let max = &self.sums.max;
             let mut sums = [Compensated::default(); TILE];
@@ -256,7 +258,8 @@ impl<'r, E: Element> Tiles<'r, E> {
                 counted,
                 #[inline(always)]
                 |i, start, block, _| {
-                    sums[i].add(row_gap(simd, block, &q[start..start + block.len()], max[i].to_f64()));
+                    let q = &q[start..start + block.len()];
+                    sums[i].add(row_gap::<_, _, false>(simd, block, q, max[i].to_f64()).0);
                 },
             );
             for i in bits(counted) {
@@ -280,8 +283,8 @@ impl<'r, E: Element> Tiles<'r, E> {
         let mut q = [0.0; BLOCK];
         if self.is_narrow() {
             let packed = packed_q(self.rows.layout.classes, counted, fill);
-            tile_gap(simd, &self.packed, TileWeights::Entry(&packed), self.len, &self.sums.max, &mut gaps);
-            totals = tile_totals::<S, RealOf<E>>(simd, &packed, self.len);
+            let (q, max) = (TileWeights::Entry(&packed), &self.sums.max);
+            tile_gap::<_, _, true>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
             let max = &self.sums.max;
             let mut sums = [(Compensated::default(), Compensated::default()); TILE];
@@ -295,8 +298,9 @@ impl<'r, E: Element> Tiles<'r, E> {
                 |i, start, block, _| {
                     let q = &mut q[..block.len()];
                     fill(i, start..start + block.len(), q);
-                    sums[i].0.add(row_gap(simd, block, q, max[i].to_f64()));
-                    sums[i].1.add(row_total::<S, RealOf<E>>(simd, q));
+                    let (gap, total) = row_gap::<_, _, true>(simd, block, q, max[i].to_f64());
+                    sums[i].0.add(gap);
+                    sums[i].1.add(total);
                 },
             );
             for i in bits(counted) {

@@ -15,35 +15,42 @@ use super::real::Real;
 use super::sum::Sum;
 use super::wide::last_vector;
 
-/// The sum of q (max - x) over a stretch of one row.
+/// The sum of q (max - x) over a stretch of one row; with `TOTAL` that of q too, else 0.
 #[simd]
-pub(crate) fn row_gap<S: Simd, E: Element>(simd: S, x: &[E], q: &[f64], max: f64) -> f64 {
+pub(crate) fn row_gap<S: Simd, E: Element, const TOTAL: bool>(
+    simd: S,
+    x: &[E],
+    q: &[f64],
+    max: f64,
+) -> (f64, f64) {
     let lanes = RealOf::<E>::LANES;
     let max = f64x8::splat(simd, max);
-    let mut acc = [[Gap::<S, RealOf<E>>::new(simd); 2]; 2];
+    let mut sums = [[Gap::<S, RealOf<E>, TOTAL>::new(simd); 2]; 2];
     let (xs, qs) = (x.chunks_exact(2 * lanes), q.chunks_exact(2 * lanes));
     let (x_last, q_last) = (xs.remainder(), qs.remainder());
     for (x, q) in xs.zip(qs) {
-        add::<S, RealOf<E>>(&mut acc[0], E::load(simd, &x[..lanes]), &q[..lanes], max);
-        add::<S, RealOf<E>>(&mut acc[1], E::load(simd, &x[lanes..]), &q[lanes..], max);
+        add(&mut sums[0], E::load(simd, &x[..lanes]), &q[..lanes], max);
+        add(&mut sums[1], E::load(simd, &x[lanes..]), &q[lanes..], max);
     }
     let (xs, qs) = (x_last.chunks_exact(lanes), q_last.chunks_exact(lanes));
     let len = xs.remainder().len();
     for (x, q) in xs.zip(qs) {
-        add::<S, RealOf<E>>(&mut acc[0], E::load(simd, x), q, max);
+        add(&mut sums[0], E::load(simd, x), q, max);
     }
     if len > 0 {
         let x = RealOf::<E>::widen(last_vector(simd, x, len));
         for half in 0..RealOf::<E>::HALVES {
-            acc[0][half].add(last_of::<S, RealOf<E>>(simd, q, len, half), max - x[half]);
+            sums[0][half].add(last_of::<S, RealOf<E>>(simd, q, len, half), max - x[half]);
         }
     }
-    let [[a, b], [c, d]] = acc;
-    let mut sum = a.reduce() + c.reduce();
-    if RealOf::<E>::HALVES == 2 {
-        sum += b.reduce() + d.reduce();
+    let (mut gap, mut total) = (0.0, 0.0);
+    for half in 0..RealOf::<E>::HALVES {
+        for sum in [sums[0][half], sums[1][half]] {
+            gap += sum.gap.reduce();
+            total += sum.total.reduce();
+        }
     }
-    sum
+    (gap, total)
 }
 
 /// Half of what [`last_vector`] gives, for the q and with 0.
@@ -62,11 +69,16 @@ fn last_of<S: Simd, R: Real>(simd: S, q: &[f64], len: usize, half: usize) -> f64
 
 /// Adds the lanes' q (max - x).
 #[inline(always)]
-fn add<S: Simd, R: Real>(acc: &mut [Gap<S, R>; 2], x: R::V<S>, q: &[f64], max: f64x8<S>) {
+fn add<S: Simd, R: Real, const TOTAL: bool>(
+    sums: &mut [Gap<S, R, TOTAL>; 2],
+    x: R::V<S>,
+    q: &[f64],
+    max: f64x8<S>,
+) {
     let x = R::widen(x);
     for half in 0..R::HALVES {
         let q = f64x8::from_slice(x[half].token(), &q[8 * half..8 * half + 8]);
-        acc[half].add(q, max - x[half]);
+        sums[half].add(q, max - x[half]);
     }
 }
 
@@ -79,19 +91,20 @@ pub(crate) enum TileWeights<'a> {
     Entry(&'a [f64]),
 }
 
-/// The sum of q (max - x) over all classes, for each of the first `rows` rows of a packed tile.
+/// The sum of q (max - x) over all classes, for each of the first `rows` rows of a packed tile; and with `TOTAL` that of q.
 #[simd]
-pub(crate) fn tile_gap<S: Simd, R: Real>(
+pub(crate) fn tile_gap<S: Simd, R: Real, const TOTAL: bool>(
     simd: S,
     packed: &[R],
     q: TileWeights<'_>,
     rows: usize,
     max: &[R; TILE],
     gap: &mut [f64; TILE],
+    total: &mut [f64; TILE],
 ) {
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::widen(R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]));
-        let mut acc = [Gap::<S, R>::new(simd); 2];
+        let mut sums = [Gap::<S, R, TOTAL>::new(simd); 2];
         for (c, x) in packed.chunks_exact(TILE).enumerate() {
             let x = R::widen(R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]));
             for half in 0..R::HALVES {
@@ -100,76 +113,63 @@ pub(crate) fn tile_gap<S: Simd, R: Real>(
                     TileWeights::Class(q) => f64x8::splat(simd, q[c]),
                     TileWeights::Entry(q) => f64x8::from_slice(simd, &q[c * TILE + at..c * TILE + at + 8]),
                 };
-                acc[half].add(q, m[half] - x[half]);
+                sums[half].add(q, m[half] - x[half]);
             }
         }
         for half in 0..R::HALVES {
-            acc[half].lanes().store_slice(&mut gap[lane + 8 * half..lane + 8 * half + 8]);
+            let at = lane + 8 * half..lane + 8 * half + 8;
+            sums[half].gap.lanes().store_slice(&mut gap[at.clone()]);
+            if TOTAL {
+                sums[half].total.lanes().store_slice(&mut total[at]);
+            }
         }
     }
 }
 
-/// The sum of the q of a stretch of one row.
-#[simd]
-pub(crate) fn row_total<S: Simd, R: Real>(simd: S, q: &[f64]) -> f64 {
-    let one = f64x8::splat(simd, 1.0);
-    let mut acc = [Gap::<S, R>::new(simd); 2];
-    let pairs = q.chunks_exact(16);
-    let last = pairs.remainder();
-    for q in pairs {
-        acc[0].add(f64x8::from_slice(simd, &q[..8]), one);
-        acc[1].add(f64x8::from_slice(simd, &q[8..]), one);
-    }
-    let vectors = last.chunks_exact(8);
-    let len = vectors.remainder().len();
-    for q in vectors {
-        acc[0].add(f64x8::from_slice(simd, q), one);
-    }
-    if len > 0 {
-        acc[0].add(last_of::<S, f64>(simd, q, len, 0), one);
-    }
-    let [a, b] = acc;
-    a.reduce() + b.reduce()
-}
-
-/// The sum of the q of each of the first `rows` rows of a packed tile.
-#[simd]
-pub(crate) fn tile_totals<S: Simd, R: Real>(simd: S, q: &[f64], rows: usize) -> [f64; TILE] {
-    let one = f64x8::splat(simd, 1.0);
-    let mut totals = [0.0; TILE];
-    for lane in (0..rows).step_by(8) {
-        let mut acc = Gap::<S, R>::new(simd);
-        for q in q.chunks_exact(TILE) {
-            acc.add(f64x8::from_slice(simd, &q[lane..lane + 8]), one);
-        }
-        acc.lanes().store_slice(&mut totals[lane..lane + 8]);
-    }
-    totals
-}
-
-/// Sums of q d, lane by lane, where q = 0 adds nothing. For rows of `f64`, where nothing wider comes after, what each
-/// addition rounds away is kept.
+/// Sums of q d, where q = 0 adds nothing, and with `TOTAL` of q.
 #[derive(Clone, Copy)]
-struct Gap<S: Simd, R: Real> {
-    sum: f64x8<S>,
-    exact: Sum<S, f64>,
-    _real: PhantomData<R>,
+struct Gap<S: Simd, R: Real, const TOTAL: bool> {
+    gap: Wide<S, R>,
+    total: Wide<S, R>,
 }
 
-impl<S: Simd, R: Real> Gap<S, R> {
+impl<S: Simd, R: Real, const TOTAL: bool> Gap<S, R, TOTAL> {
     #[inline(always)]
     fn new(simd: S) -> Self {
-        Gap { sum: f64x8::splat(simd, 0.0), exact: Sum::new(simd), _real: PhantomData }
+        Gap { gap: Wide::new(simd), total: Wide::new(simd) }
     }
 
     #[inline(always)]
     fn add(&mut self, q: f64x8<S>, d: f64x8<S>) {
         let zero = f64x8::splat(q.token(), 0.0);
-        let d = q.simd_eq(zero).select(zero, d);
+        self.gap.add(q, q.simd_eq(zero).select(zero, d));
+        if TOTAL {
+            self.total.add(q, f64x8::splat(q.token(), 1.0));
+        }
+    }
+}
+
+/// Sums of products, lane by lane. For rows of `f64`, where nothing wider comes after, what each addition rounds away is
+/// kept.
+#[derive(Clone, Copy)]
+struct Wide<S: Simd, R: Real> {
+    sum: f64x8<S>,
+    exact: Sum<S, f64>,
+    _real: PhantomData<R>,
+}
+
+impl<S: Simd, R: Real> Wide<S, R> {
+    #[inline(always)]
+    fn new(simd: S) -> Self {
+        Wide { sum: f64x8::splat(simd, 0.0), exact: Sum::new(simd), _real: PhantomData }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, a: f64x8<S>, b: f64x8<S>) {
         if R::HALVES == 2 {
-            self.sum = q.mul_add(d, self.sum);
+            self.sum = a.mul_add(b, self.sum);
         } else {
-            self.exact.add(q * d);
+            self.exact.add(a * b);
         }
     }
 
