@@ -111,7 +111,7 @@ fn map_rows<E: Element, F: RowFunction>(
     if let Some(input) = input {
         check_shape("out", out.shape(), input.shape())?;
     }
-    let out = RowsMut::new(&mut out, Some(axis));
+    let out = RowsMut::new(&mut out, Some(axis)).streamed_unless(context.untouched || input.is_none());
     let rows = match input {
         Some(input) => Rows::new(input, Some(axis)),
         // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.

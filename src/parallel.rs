@@ -33,6 +33,9 @@ pub struct Context<'a> {
     pub threads: Option<NonZero<usize>>,
     /// Asked every 50 ms on the calling thread; true stops the work with [`Error::Interrupted`].
     pub interrupted: Option<&'a dyn Fn() -> bool>,
+    /// Whether the memory of an output of the input's size has not been touched before: the system clears its pages as they
+    /// are written, and leaves them in the cache.
+    pub untouched: bool,
 }
 
 /// More threads than any machine has; a typing error should not start a million.
@@ -98,6 +101,25 @@ pub(crate) fn for_each_range<W, T: Send>(
     })
 }
 
+/// The grains that one thread begins with: a stretch of their own for each, so that the first to touch a page of a new
+/// output, which the system then clears, is seldom two of them.
+struct Span {
+    next: AtomicUsize,
+    end: usize,
+}
+
+impl Span {
+    fn new(grains: usize, threads: usize, thread: usize) -> Self {
+        let start = |thread| (grains as u128 * thread as u128 / threads as u128) as usize;
+        Span { next: AtomicUsize::new(start(thread)), end: start(thread + 1) }
+    }
+
+    fn next(&self) -> Option<usize> {
+        let grain = self.next.fetch_add(1, Ordering::Relaxed);
+        (grain < self.end).then_some(grain)
+    }
+}
+
 /// Runs `work` on every grain and returns its results in the order of the grains.
 ///
 /// `elements` is the size of the whole; `state` makes what a thread reuses from grain to grain.
@@ -114,24 +136,27 @@ fn for_each_grain<W, T: Send>(
     let wanted = context.threads.map_or_else(num_threads, |n| Ok(n.get()))?;
     let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(grains).max(1) };
 
-    let next = AtomicUsize::new(0);
+    let spans: Vec<Span> = (0..threads).map(|i| Span::new(grains, threads, i)).collect();
     let stop = AtomicBool::new(false);
-    // Takes grains until there are none; `pause` says whether to stop.
-    let take = |pause: &dyn Fn() -> bool| {
+    // Takes grains until there are none, those of one's own span first; `pause` says whether to stop.
+    let take = |thread: usize, pause: &dyn Fn() -> bool| {
         let mut done = Vec::new();
         let mut reused = None;
-        loop {
-            let grain = next.fetch_add(1, Ordering::Relaxed);
-            if grain >= grains || pause() {
-                return done;
+        let (others, own) = spans.split_at(thread);
+        for span in own.iter().chain(others) {
+            while let Some(grain) = span.next() {
+                if pause() {
+                    return done;
+                }
+                done.push((grain, work(reused.get_or_insert_with(&state), grain)));
             }
-            done.push((grain, work(reused.get_or_insert_with(&state), grain)));
         }
+        done
     };
     let caller = || {
-        let Some(interrupted) = context.interrupted else { return take(&|| false) };
+        let Some(interrupted) = context.interrupted else { return take(0, &|| false) };
         let asked = std::cell::Cell::new(Instant::now());
-        take(&|| {
+        take(0, &|| {
             if asked.get().elapsed() >= INTERRUPT_PERIOD {
                 asked.set(Instant::now());
                 if interrupted() {
@@ -150,9 +175,10 @@ fn for_each_grain<W, T: Send>(
         Some(pool) => {
             let others = Mutex::new(Vec::new());
             let mut mine = pool.in_place_scope(|scope| {
-                for _ in 1..threads {
-                    scope.spawn(|_| {
-                        let mut part = take(&|| stop.load(Ordering::Relaxed));
+                for thread in 1..threads {
+                    let (take, stop, others) = (&take, &stop, &others);
+                    scope.spawn(move |_| {
+                        let mut part = take(thread, &|| stop.load(Ordering::Relaxed));
                         others.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
                     });
                 }
@@ -230,7 +256,7 @@ mod tests {
     use super::*;
 
     fn context(threads: usize) -> Context<'static> {
-        Context { threads: NonZero::new(threads), interrupted: None }
+        Context { threads: NonZero::new(threads), interrupted: None, untouched: false }
     }
 
     #[test]

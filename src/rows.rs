@@ -10,6 +10,10 @@ use std::ops::Range;
 use ndarray::{ArrayView, ArrayViewMut, Dimension, IxDyn};
 
 use crate::error::Error;
+use crate::kernel::stream::to_next_line;
+
+/// Outputs from this size on are written past the caches, which they would only empty of what is still needed.
+const STREAMED_BYTES: usize = 1 << 25;
 
 /// A dimension: how many, and how far apart in elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -184,6 +188,8 @@ impl<'a, E: Copy> Rows<'a, E> {
 pub(crate) struct RowsMut<'a, E> {
     start: *mut E,
     pub layout: Layout,
+    /// Whether it is written past the caches.
+    pub streamed: bool,
     _borrow: PhantomData<&'a mut [E]>,
 }
 
@@ -197,8 +203,21 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         RowsMut {
             start: view.as_mut_ptr(),
             layout: Layout::new(view.shape(), view.strides(), axis),
+            streamed: false,
             _borrow: PhantomData,
         }
+    }
+
+    /// Has it written past the caches if it is large; not where `cached`, because it is there already.
+    pub(crate) fn streamed_unless(self, cached: bool) -> Self {
+        let bytes = self.layout.line.len().saturating_mul(self.layout.classes).saturating_mul(size_of::<E>());
+        RowsMut { streamed: !cached && bytes >= STREAMED_BYTES && self.layout.contiguous(), ..self }
+    }
+
+    /// How many classes from the first on share a cache line with what is before the row.
+    #[inline(always)]
+    pub(crate) fn to_next_line(&self, offset: isize) -> usize {
+        to_next_line(self.start.wrapping_offset(offset))
     }
 
     /// Writes one element.

@@ -17,11 +17,13 @@ use fearless_simd_macros::simd;
 use crate::kernel::element::{Element, Lanes, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish, miss};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
-use crate::kernel::narrow::{Maxima, pack_class, prefetch_tile, row_maxima, row_sums, transpose_square};
+use crate::kernel::narrow::{Maxima, pack_class, row_maxima, row_sums, transpose_square};
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
+use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
+use crate::kernel::stream::{fence, stream};
 use crate::kernel::wide::{RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
 use crate::reduce::Compensated;
@@ -141,7 +143,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         } else {
             let mut row = RowSum::EMPTY;
             let mut group = [RowSum::EMPTY; TILE];
-            let mut next_max = RealOf::<E>::NEG_INFINITY;
+            let mut next_max = None;
             let contiguous = self.rows.layout.contiguous();
             for_each_block(
                 simd,
@@ -155,9 +157,12 @@ impl<'r, E: Element> Tiles<'r, E> {
                         // One row after the other; each block's maximum came with the block before.
                         if start == 0 {
                             row = RowSum::EMPTY;
-                            next_max = block_max(simd, block);
                         }
-                        next_max = absorb(simd, &mut row, block, next_max, next);
+                        let max = next_max.unwrap_or_else(
+                            #[inline(always)]
+                            || block_max(simd, block),
+                        );
+                        next_max = Some(absorb(simd, &mut row, block, max, next));
                         group[i] = row;
                     } else {
                         let max = block_max(simd, block);
@@ -440,12 +445,18 @@ impl<'r, E: Element> Tiles<'r, E> {
         // `out` may be the input itself, so no slice of the input is alive when a block is written.
         if rows.layout.contiguous() {
             for i in bits(counted) {
-                for start in (0..classes).step_by(BLOCK) {
-                    let block = rows.classes_of(self.offsets[i], start..(start + BLOCK).min(classes));
+                // Blocks end where cache lines of the output do.
+                let (mut start, mut end) = (0, BLOCK - out.to_next_line(to[i]));
+                while start < classes {
+                    let block = rows.classes_of(self.offsets[i], start..end.min(classes));
                     let result = &mut result[..block.len()];
                     f(sums, i, start, block, result);
                     put(out, to[i], start, result);
+                    (start, end) = (end, end + BLOCK);
                 }
+            }
+            if out.streamed {
+                fence();
             }
             return;
         }
@@ -484,7 +495,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                     let mut max = Maxima::new(simd);
                     for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                         let from = rows.rows_of(run, c);
-                        prefetch_tile(from.as_ptr().wrapping_add(AHEAD * TILE));
+                        prefetch(from.as_ptr().wrapping_add(AHEAD * TILE), TILE * size_of::<E>());
                         pack_class(simd, from, to, &mut max);
                     }
                     max.store(&mut sums.max);
@@ -533,7 +544,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                     if whole > 0 {
                         // SAFETY: the rows of a tile belong to one thread.
                         let to = unsafe { out.rows_of(run, c) };
-                        prefetch_tile(to.as_ptr().wrapping_add(AHEAD * TILE));
+                        prefetch(to.as_ptr().wrapping_add(AHEAD * TILE), TILE * size_of::<E>());
                         for (to, from) in to.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
                             E::store(Vector::<E, S>::from_slice(simd, from), to);
                         }
@@ -590,8 +601,8 @@ pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize;
     );
 }
 
-/// Calls `f(row, first class, block, next block)` for the blocks of all counted rows: row after row where rows are slices;
-/// else block after block for a group of rows, and no next.
+/// Calls `f(row, first class, block, next block)` for the blocks of all counted rows: row after row where rows are slices,
+/// and the last block is followed by nothing; else block after block for a group of rows, and no next.
 #[inline(always)]
 fn for_each_block<S: Simd, E: Element>(
     simd: S,
@@ -603,12 +614,20 @@ fn for_each_block<S: Simd, E: Element>(
 ) {
     let classes = rows.layout.classes;
     if rows.layout.contiguous() {
-        for i in bits(counted) {
-            let row = rows.classes_of(offsets[i], 0..classes);
+        let block_of = |i: usize, start| rows.classes_of(offsets[i], start..(start + BLOCK).min(classes));
+        let mut left = bits(counted);
+        let mut this = left.next();
+        while let Some(i) = this {
+            let following = left.next();
             for start in (0..classes).step_by(BLOCK) {
-                let end = (start + BLOCK).min(classes);
-                f(i, start, &row[start..end], &row[end..(end + BLOCK).min(classes)]);
+                let next = match following {
+                    _ if start + BLOCK < classes => block_of(i, start + BLOCK),
+                    Some(following) => block_of(following, 0),
+                    None => &[],
+                };
+                f(i, start, block_of(i, start), next);
             }
+            this = following;
         }
         return;
     }
@@ -651,8 +670,12 @@ fn for_each_group<E>(
 fn put<E: Element>(out: &RowsMut<'_, E>, offset: isize, start: usize, classes: &[E]) {
     if out.layout.contiguous() {
         // SAFETY: the rows of a tile belong to one thread.
-        let out = unsafe { out.classes_of(offset, start..start + classes.len()) };
-        out.copy_from_slice(classes);
+        let to = unsafe { out.classes_of(offset, start..start + classes.len()) };
+        if out.streamed {
+            stream(classes, to);
+        } else {
+            to.copy_from_slice(classes);
+        }
     } else {
         for (c, value) in classes.iter().enumerate() {
             // SAFETY: the rows of a tile belong to one thread.

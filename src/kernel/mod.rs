@@ -10,6 +10,8 @@
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
 //! | `log` | `log1p` of a quotient, `log` and `log1p` |
 //! | `sum` | running sums of terms, compensated in f64 |
+//! | `prefetch` | memory asked for before it is needed |
+//! | `stream` | stores that go past the caches |
 //! | `wide` | max and sum of exponentials of a long row, lanes across the classes |
 //! | `narrow` | the same for a tile of short rows, lanes across the rows |
 //! | `finish` | from max and sum to log sum exp, lanes across the rows |
@@ -36,7 +38,9 @@ pub(crate) mod log;
 pub(crate) mod narrow;
 pub(crate) mod output;
 pub(crate) mod pointwise;
+pub(crate) mod prefetch;
 pub(crate) mod real;
+pub(crate) mod stream;
 pub(crate) mod sum;
 pub(crate) mod wide;
 

@@ -30,19 +30,6 @@ pub(crate) fn pack_class<S: Simd, E: Element>(
     }
 }
 
-/// Asks for a tile's worth of elements from `start` on, which will be needed soon. A hint; any address will do.
-#[inline(always)]
-pub(crate) fn prefetch_tile<E>(start: *const E) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..(TILE * size_of::<E>()).div_ceil(64) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, and it never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.cast::<i8>().wrapping_add(64 * line)) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = start;
-}
-
 /// Turns the rows of a square into its columns: as many vectors as a vector has lanes, of 16. Each perfect shuffle of the
 /// whole square moves one bit of an element's position from the column to the row.
 #[inline(always)]

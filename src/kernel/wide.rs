@@ -14,11 +14,16 @@ use fearless_simd_macros::simd;
 use super::BLOCK;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, exp_f64, own_term, pivot, power_of_two, scale_down, term};
+use super::prefetch::prefetch;
 use super::real::Real;
 use super::sum::Sum;
 
 /// Vectors that are in flight together.
 const CHAINS: usize = 4;
+
+/// How far behind the block whose maximum is being found memory is asked for: about what is computed in the time that memory
+/// takes to answer. Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
+const AHEAD_BYTES: usize = 8192;
 
 /// What is known of a row when some of its blocks have been absorbed.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +143,7 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
     let together = block.len().min(next.len()) / step * step;
     let (block_head, block_tail) = block.split_at(together);
     for (x, ahead) in block_head.chunks_exact(step).zip(next.chunks_exact(step)) {
+        prefetch(ahead.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(ahead));
         next_max.absorb_step(ahead);
         terms.absorb_step(simd, x, max, p);
     }

@@ -166,7 +166,7 @@ pub trait ClassLoss: Prepare + Sync {
         mut gradient: ViewMut<'_, E>,
     ) -> Result<Total, Error> {
         let shape = gradient.shape().to_vec();
-        let (input, out) = input_and_gradient(input, &mut gradient, &shape, self.axis())?;
+        let (input, out) = input_and_gradient(input, &mut gradient, &shape, self.axis(), call.context)?;
         let mut work = self.work(input, target, call)?;
         work.check(call.context)?;
         let divisor = match reduction {
@@ -192,7 +192,7 @@ pub trait ClassLoss: Prepare + Sync {
         out: FloatsMut<'_>,
     ) -> Result<(), Error> {
         let shape = gradient.shape().to_vec();
-        let (input, to) = input_and_gradient(input, &mut gradient, &shape, self.axis())?;
+        let (input, to) = input_and_gradient(input, &mut gradient, &shape, self.axis(), call.context)?;
         let rows = input.row_shape();
         let mut work = self.work(input, target, call)?;
         check_shape("grad_output", upstream.shape(), &rows)?;
@@ -278,12 +278,13 @@ fn input_and_gradient<'a, E: Element>(
     gradient: &'a mut ViewMut<'_, E>,
     shape: &[usize],
     axis: Option<isize>,
+    context: Context<'_>,
 ) -> Result<(Input<'a, E>, RowsMut<'a, E>), Error> {
     if let Some(input) = input {
         check_shape("grad_out", shape, input.shape())?;
     }
     let axis = class_axis(shape.len(), axis)?;
-    let out = RowsMut::new(gradient, Some(axis));
+    let out = RowsMut::new(gradient, Some(axis)).streamed_unless(context.untouched || input.is_none());
     let rows = match input {
         Some(input) => Rows::new(input, Some(axis)),
         // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.

@@ -34,7 +34,7 @@ pub(super) fn run<T: Send>(
                 }
             })
         };
-        let result = work(Context { threads: None, interrupted: Some(&interrupted) });
+        let result = work(Context { threads: None, interrupted: Some(&interrupted), untouched: false });
         result.map_err(|error| caught.take().unwrap_or_else(|| error.into()))
     })
 }

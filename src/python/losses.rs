@@ -154,8 +154,13 @@ impl<'py> LossCall<'_, 'py> {
         }
         let upstream = array::apart(array::apart(upstream, grad_theirs)?, out_theirs)?;
         let arrays = arrays.apart(grad_theirs, in_place)?.apart(out_theirs, in_place)?;
-        let work =
-            GradientCall { reduction: self.reduction, in_place, upstream: &upstream, gradient: &gradient };
+        let work = GradientCall {
+            reduction: self.reduction,
+            in_place,
+            untouched: grad_out.is_none(),
+            upstream: &upstream,
+            gradient: &gradient,
+        };
         let losses = out.as_ref();
         let total = with_floats!(array::floats(&arrays.input, "input")?, view => {
             // SAFETY: `gradient` and `out` were checked to be plain, writeable and not to overlap themselves or each other;
@@ -214,6 +219,8 @@ struct GradientCall<'a, 'py> {
     reduction: Option<Reduction>,
     /// Whether the gradient overwrites the input.
     in_place: bool,
+    /// Whether the gradient is a new array.
+    untouched: bool,
     upstream: &'a Array<'py>,
     gradient: &'a Array<'py>,
 }
@@ -241,9 +248,9 @@ impl GradientCall<'_, '_> {
         let mask = arrays.mask.as_ref().map(array::mask_view);
         let elements = input.len();
         let input = (!self.in_place).then_some(input);
-        let reduction = self.reduction;
+        let (reduction, untouched) = (self.reduction, self.untouched);
         call::run(py, elements, move |context| {
-            let call = Call { mask, context };
+            let call = Call { mask, context: Context { untouched, ..context } };
             match (reduction, losses) {
                 (None, Some(losses)) => loss
                     .each_row_and_gradient(input.as_ref(), &classes, &call, &upstream, gradient, losses)

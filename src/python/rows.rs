@@ -83,7 +83,8 @@ fn map<'py>(
             (view, to) = (view.insert_axis(Axis0(0)), to.insert_axis(Axis0(0)));
         }
         let input = (!in_place).then_some(view);
-        call::run(py, to.len(), |context| function.apply(input, to, context))
+        let untouched = out.is_none();
+        call::run(py, to.len(), |context| function.apply(input, to, Context { untouched, ..context }))
     })?;
     result::unwrapped(to, out)
 }
