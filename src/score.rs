@@ -8,7 +8,7 @@ use crate::kernel::{TILE, isa};
 use crate::loss::{Input, input_rows};
 use crate::parallel::{Context, for_each_range};
 use crate::rows::View;
-use crate::targets::{OutOfRange, Target, Targets};
+use crate::targets::{OutOfRange, Target, Targets, TileLabels};
 use crate::tiles::{Tiles, bits};
 
 /// Per-row results, in the order of the targets.
@@ -50,9 +50,10 @@ pub fn score_rows<E: Element>(
             let mut part = RowScores::default();
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
-                let tile = dispatch!(level, simd => labels.tile(simd, range.clone()))?;
+                let mut tile = TileLabels::default();
+                dispatch!(level, simd => labels.tile(simd, range.clone(), &mut tile))?;
                 dispatch!(level, simd => tiles.sum(simd, range.clone(), tile.counted));
-                let all = tiles.nll(&tile.class, tile.counted);
+                let all = dispatch!(level, simd => tiles.nll(simd, &tile.class, tile.counted));
                 let (mut nll, mut prediction) = ([0.0; TILE], [0; TILE]);
                 for i in bits(tile.counted) {
                     nll[i] = all[i];

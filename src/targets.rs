@@ -154,6 +154,12 @@ pub(crate) struct TileLabels {
     pub counted: u64,
 }
 
+impl Default for TileLabels {
+    fn default() -> Self {
+        TileLabels { class: [0; TILE], counted: 0 }
+    }
+}
+
 /// A row's target is neither a class nor ignored.
 pub(crate) struct OutOfRange;
 
@@ -217,12 +223,22 @@ impl Labels<'_> {
 
     /// The labels of the rows of `range`, at most a tile.
     #[simd]
-    pub(crate) fn tile<S: Simd>(&self, simd: S, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
-        self.any_tile(range)
+    pub(crate) fn tile<S: Simd>(
+        &self,
+        simd: S,
+        range: Range<usize>,
+        to: &mut TileLabels,
+    ) -> Result<(), OutOfRange> {
+        self.read_tile(range, to)
+    }
+
+    fn any_tile(&self, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
+        let mut tile = TileLabels::default();
+        self.read_tile(range, &mut tile).map(|()| tile)
     }
 
     #[inline(always)]
-    fn any_tile(&self, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
+    fn read_tile(&self, range: Range<usize>, to: &mut TileLabels) -> Result<(), OutOfRange> {
         let mut values = [0_i64; TILE];
         let len = range.len();
         self.read(range.clone(), &mut values);
@@ -233,15 +249,18 @@ impl Labels<'_> {
             let outside: u64 = values.iter().map(|value| u64::from(*value as u64 >= classes)).sum();
             if outside == 0 {
                 let counted = mask_bits(self.mask.as_ref(), range);
-                return Ok(TileLabels { class: values.map(|value| value as usize), counted });
+                for (class, value) in to.class.iter_mut().zip(values) {
+                    *class = value as usize;
+                }
+                to.counted = counted;
+                return Ok(());
             }
         }
-        let mut class = [0; TILE];
         let (mut counted, mut outside) = (0_u64, 0_u64);
         for (i, &value) in values[..len].iter().enumerate() {
             let inside = (value as u64) < classes;
             let counts = value != self.ignore_index;
-            class[i] = if inside { value as usize } else { 0 };
+            to.class[i] = if inside { value as usize } else { 0 };
             counted |= u64::from(counts) << i;
             outside |= u64::from(counts && !inside) << i;
         }
@@ -249,7 +268,8 @@ impl Labels<'_> {
         if outside & mask != 0 {
             return Err(OutOfRange);
         }
-        Ok(TileLabels { class, counted: counted & mask })
+        to.counted = counted & mask;
+        Ok(())
     }
 
     /// Looks at all targets before anything is written.
@@ -261,11 +281,12 @@ impl Labels<'_> {
     pub(crate) fn divisor(&self, weight: ClassWeights<'_>, context: Context<'_>) -> Result<f64, Error> {
         let weighted = weight.as_slice().is_some();
         let level = isa::selected()?;
-        let sums = for_each_range(context, self.shape.iter().product(), 1, TileLosses::new, |tile, rows| {
+        let state = || (TileLosses::new(), TileLabels::default());
+        let sums = for_each_range(context, self.shape.iter().product(), 1, state, |(tile, labels), rows| {
             let mut sum = GrainSum::default();
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
-                let labels = dispatch!(level, simd => self.tile(simd, range))?;
+                dispatch!(level, simd => self.tile(simd, range, labels))?;
                 tile.begin(labels.counted, weighted);
                 if weighted {
                     bits(labels.counted).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));

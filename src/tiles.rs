@@ -14,24 +14,26 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
-use crate::kernel::element::{Element, Lanes, RealOf, Vector};
+use crate::kernel::element::{Element, RealOf, Vector};
 use crate::kernel::finish::{TileSums, finish, miss};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
-use crate::kernel::narrow::{Maxima, pack_class, row_maxima, row_sums, transpose_square};
+use crate::kernel::narrow::{
+    Maxima, last_rows, pack_class, pack_rows, pick, row_maxima, row_sums, transpose_square,
+};
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
 use crate::kernel::stream::{fence, stream};
-use crate::kernel::wide::{RowSum, absorb, block_max};
+use crate::kernel::wide::{AHEAD_BYTES, RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
 use crate::reduce::Compensated;
 use crate::rows::{Layout, Rows, RowsMut, Run};
 
 /// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
 /// processor follows by itself.
-const AHEAD: usize = 2;
+const AHEAD: usize = 8;
 
 /// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
 /// lines, which are then read once whatever else falls into the same cache set.
@@ -54,7 +56,7 @@ pub(crate) struct Tiles<'r, E: Element> {
     offsets: [isize; TILE],
     /// Short rows: class c of row i at `c * TILE + i`.
     packed: Vec<RealOf<E>>,
-    /// Long rows that are not slices: a block of each row of a group.
+    /// Long rows that are not slices: a block of each row of a group. Short rows that are: the last ones of a run.
     gathered: Vec<E>,
     sums: TileSums<RealOf<E>>,
 }
@@ -111,8 +113,11 @@ impl<'r, E: Element> Tiles<'r, E> {
     pub(crate) fn new(rows: Rows<'r, E>) -> Self {
         let classes = rows.layout.classes;
         let packed = if classes <= NARROW { classes * TILE } else { 0 };
-        let gathered =
-            if classes <= NARROW || rows.layout.contiguous() { 0 } else { group::<E>() * pitch(classes) };
+        let gathered = match (classes <= NARROW, rows.layout.contiguous()) {
+            (true, true) => last_rows::<E>(classes),
+            (false, false) => group::<E>() * pitch(classes),
+            _ => 0,
+        };
         Tiles {
             rows,
             len: 0,
@@ -132,7 +137,9 @@ impl<'r, E: Element> Tiles<'r, E> {
     #[simd]
     pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64) {
         self.len = range.len();
-        locate(&self.rows.layout, range.clone(), &mut self.offsets);
+        if !self.is_narrow() {
+            locate(&self.rows.layout, range.clone(), &mut self.offsets);
+        }
         if counted == 0 {
             return;
         }
@@ -214,13 +221,10 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// -log softmax at the given class of each counted row.
     #[inline(always)]
-    pub(crate) fn nll(&self, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
+    pub(crate) fn nll<S: Simd>(&self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
         let mut nll = [0.0; TILE];
         if self.is_narrow() {
-            // Classes of rows that do not count are in range too.
-            for i in 0..self.len {
-                nll[i] = self.packed.get(class[i] * TILE + i).map_or(0.0, |x| x.to_f64());
-            }
+            nll = pick(simd, &self.packed, self.len, class);
         } else {
             for i in bits(counted) {
                 nll[i] = self.logit(i, class[i]);
@@ -514,7 +518,18 @@ impl<'r, E: Element> Tiles<'r, E> {
                         }
                     }
                 } else if rows.layout.contiguous() && run.stride == rows.layout.classes as isize {
-                    transpose(rows.slab_of(run), rows.layout.classes, packed, first);
+                    let slab = rows.slab_of(run);
+                    prefetch(slab.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES), size_of_val(slab));
+                    pack_rows(
+                        simd,
+                        slab,
+                        rows.layout.classes,
+                        packed,
+                        first,
+                        &mut self.gathered,
+                        &mut sums.max,
+                    );
+                    known = run.len == self.len;
                 } else {
                     for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                         for i in 0..run.len {
@@ -557,31 +572,6 @@ impl<'r, E: Element> Tiles<'r, E> {
                 first += run.len;
             },
         );
-    }
-}
-
-/// Rows of a slab without gaps to columns `first..` of a packed tile. Eight rows at a time, so that eight loads
-/// make one store.
-#[inline(always)]
-fn transpose<E: Element>(slab: &[E], classes: usize, packed: &mut [RealOf<E>], first: usize) {
-    let eights = slab.chunks_exact(8 * classes);
-    let last = eights.remainder();
-    let mut at = first;
-    for eight in eights {
-        let row = |i: usize| &eight[i * classes..][..classes];
-        let (a, b, c, d) = (row(0), row(1), row(2), row(3));
-        let (e, f, g, h) = (row(4), row(5), row(6), row(7));
-        for (i, to) in packed.chunks_exact_mut(TILE).take(classes).enumerate() {
-            let values = [a[i], b[i], c[i], d[i], e[i], f[i], g[i], h[i]].map(Lanes::to_real);
-            to[at..at + 8].copy_from_slice(&values);
-        }
-        at += 8;
-    }
-    for row in last.chunks_exact(classes) {
-        for (to, from) in packed.chunks_exact_mut(TILE).zip(row) {
-            to[at] = from.to_real();
-        }
-        at += 1;
     }
 }
 

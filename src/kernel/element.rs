@@ -1,7 +1,7 @@
 //! The number as it is stored: what the four dtypes share, and the only place where they differ.
 
 use fearless_simd::prelude::*;
-use fearless_simd::{f32x16, f64x8, u16x16, u32x16};
+use fearless_simd::{f32x4, f32x16, f64x4, f64x8, u16x16, u32x16};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -30,6 +30,21 @@ pub(crate) trait Lanes: Sized {
 
     /// Loads a slice of exactly `Real::LANES` elements.
     fn load<S: Simd>(simd: S, from: &[Self]) -> <Self::Real as Real>::V<S>;
+    /// Loads four elements at each multiple of `stride`: one four for each lane of a vector, in their order.
+    #[inline(always)]
+    fn load_fours<S: Simd>(simd: S, from: &[Self], stride: usize) -> [<Self::Real as Real>::V<S>; 4]
+    where
+        Self: Copy,
+    {
+        let lanes = Self::Real::LANES;
+        let mut fours = [Self::PADDING; 64];
+        for (four, to) in fours.chunks_exact_mut(4).take(lanes).enumerate() {
+            to.copy_from_slice(&from[four * stride..four * stride + 4]);
+        }
+        let (a, b) = (Self::load(simd, &fours[..lanes]), Self::load(simd, &fours[lanes..2 * lanes]));
+        let c = Self::load(simd, &fours[2 * lanes..3 * lanes]);
+        [a, b, c, Self::load(simd, &fours[3 * lanes..4 * lanes])]
+    }
     /// Numbers in `f64` as the vector whose [`Self::store`] rounds them, once.
     #[inline(always)]
     fn narrow<S: Simd>(halves: [f64x8<S>; 2]) -> <Self::Real as Real>::V<S> {
@@ -46,6 +61,44 @@ pub(crate) trait Lanes: Sized {
     fn near(x: f64) -> Self::Real {
         Self::Real::from_f64(x)
     }
+}
+
+/// Four elements at each multiple of a stride.
+struct Fours<'a, E> {
+    from: &'a [E],
+    stride: usize,
+    count: usize,
+}
+
+impl<'a, E> Fours<'a, E> {
+    #[inline(always)]
+    fn new(from: &'a [E], stride: usize, count: usize) -> Self {
+        assert!(from.len() >= 4 && (from.len() - 4) / (count - 1) >= stride);
+        Fours { from, stride, count }
+    }
+
+    #[inline(always)]
+    fn get(&self, i: usize) -> &[E; 4] {
+        debug_assert!(i < self.count);
+        // SAFETY: i is below `count`, and the last four ends within the slice (see `new`). Sixteen checks would cost more than
+        // the loads.
+        unsafe { &*self.from.as_ptr().add(i * self.stride).cast::<[E; 4]>() }
+    }
+}
+
+/// The fours from `first` on.
+#[inline(always)]
+fn four_of<S: Simd>(simd: S, fours: &Fours<'_, f32>, first: usize) -> f32x16<S> {
+    let (a, b) =
+        (f32x4::load_array_ref(simd, fours.get(first)), f32x4::load_array_ref(simd, fours.get(first + 1)));
+    let c = f32x4::load_array_ref(simd, fours.get(first + 2));
+    a.combine(b).combine(c.combine(f32x4::load_array_ref(simd, fours.get(first + 3))))
+}
+
+/// The fours from `first` on.
+#[inline(always)]
+fn two_of<S: Simd>(simd: S, fours: &Fours<'_, f64>, first: usize) -> f64x8<S> {
+    f64x4::load_array_ref(simd, fours.get(first)).combine(f64x4::load_array_ref(simd, fours.get(first + 1)))
 }
 
 /// The kernels' number of an element type.
@@ -74,6 +127,17 @@ impl Lanes for f32 {
     #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f32]) -> f32x16<S> {
         f32x16::from_slice(simd, from)
+    }
+
+    #[inline(always)]
+    fn load_fours<S: Simd>(simd: S, from: &[f32], stride: usize) -> [f32x16<S>; 4] {
+        let fours = Fours::new(from, stride, 16);
+        [
+            four_of(simd, &fours, 0),
+            four_of(simd, &fours, 4),
+            four_of(simd, &fours, 8),
+            four_of(simd, &fours, 12),
+        ]
     }
 
     #[inline(always)]
@@ -113,6 +177,12 @@ impl Lanes for f64 {
     #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f64]) -> f64x8<S> {
         f64x8::from_slice(simd, from)
+    }
+
+    #[inline(always)]
+    fn load_fours<S: Simd>(simd: S, from: &[f64], stride: usize) -> [f64x8<S>; 4] {
+        let fours = Fours::new(from, stride, 8);
+        [two_of(simd, &fours, 0), two_of(simd, &fours, 2), two_of(simd, &fours, 4), two_of(simd, &fours, 6)]
     }
 
     #[inline(always)]

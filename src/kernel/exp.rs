@@ -85,13 +85,13 @@ pub(crate) fn term<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> R::V
     s.mul_add(q, s)
 }
 
-/// exp(`t_max`): the maximum's own term, without the factor 2^SCALE and in f64 whatever the row's type.
+/// exp(`t_max`): the maximum's own term, without the factor 2^SCALE, in f64 whatever the row's type; for `f32` to 2^-32.
 #[inline(always)]
 pub(crate) fn own_term<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [R64<S>; 2] {
     let (m, n) = (R::widen::<S>(m - pivot.base), R::widen::<S>(pivot.n));
     halves(
         #[inline(always)]
-        |half| f64::expm1(f64::reduce(m[half], n[half])) + 1.0,
+        |half| R::expm1_f64(f64::reduce(m[half], n[half])) + 1.0,
     )
 }
 

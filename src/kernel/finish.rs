@@ -53,14 +53,13 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
         let own = own_term::<S, R>(m, &pivot::<S, R>(m));
-        // 0, or nan where the maximum is infinite.
-        let finite = R::widen(m * R::ZERO);
         for half in 0..R::HALVES {
             let at = lane + 8 * half..lane + 8 * half + 8;
-            let (own, finite) = (own[half], finite[half]);
+            // Where the maximum is infinite, this is nan, and so is a multiple of it.
+            let own = own[half];
             let smaller = f64x8::from_slice(simd, &sums.others[at.clone()]);
             let ties = f64x8::from_slice(simd, &sums.ties[at.clone()]);
-            let others = smaller.mul_add(unit, ties.mul_add(own, finite));
+            let others = smaller.mul_add(unit, ties * own);
             own.store_slice(&mut sums.own[at.clone()]);
             others.store_slice(&mut sums.others[at.clone()]);
             log1p_ratio(others, own, R::HALVES == 1).store_slice(&mut sums.log1p_rest[at]);

@@ -32,6 +32,8 @@ const SERIES: [f64; 7] = {
     }
     series
 };
+/// The same to 2^-29.7 of the logarithm, where it is to be rounded to `f32` (Remez, for q up to 0.178).
+const SHORT: [f64; 3] = [0.083_333_508_229_466_76, 0.012_491_739_168_463_226, 0.002_342_458_222_088_945];
 // fdlibm's minimax coefficients of (log((1 + q) / (1 - q)) - 2 q) / q as a polynomial in q^2, from q^2 on.
 const LG: [f64; 7] = [
     6.666_666_666_666_735_13e-1,
@@ -45,8 +47,8 @@ const LG: [f64; 7] = [
 // 1 / o to 1 % for o from sqrt(1/2) to sqrt(2): it only says which k is near.
 const INVERSE: [f64; 3] = [2.999_85, -2.909_04, 0.914_19];
 
-/// log(1 + s / o) for s >= 0 and o from sqrt(1/2) to sqrt(2); nan at nan. `refined` where the result is not to be rounded
-/// to `f32`.
+/// log(1 + s / o) for s >= 0 and o from sqrt(1/2) to sqrt(2); nan at nan. Unless `refined`, to 2^-29, which is enough where
+/// the result is to be rounded to `f32`.
 #[inline(always)]
 pub(crate) fn log1p_ratio<S: Simd>(s: f64x8<S>, o: f64x8<S>, refined: bool) -> f64x8<S> {
     let simd = s.token();
@@ -59,19 +61,23 @@ pub(crate) fn log1p_ratio<S: Simd>(s: f64x8<S>, o: f64x8<S>, refined: bool) -> f
     let scale = f64x8::from_bits((c(1.0).to_bits() + ONE) - (carried & EXPONENT));
     let twice = scale + scale;
     let numerator = o.mul_add(twice - 2.0, s * twice);
-    let denominator = s * scale + (o * scale + o);
     // 2 q: it is s / o itself where that is tiny, subnormal numbers included.
-    let mut q = numerator / denominator;
-    if refined {
-        // What the denominator's two sums and the division rounded away.
-        let (small, part) = (o * scale, s * scale);
-        let sum = o + small;
-        let lost = small - (sum - o);
-        let back = denominator - sum;
-        let lost = lost + ((sum - (denominator - back)) + (part - back));
-        let left = (-q).mul_add(denominator, numerator);
-        q += (-q).mul_add(lost, left) / denominator;
+    if !refined {
+        let q = numerator / s.mul_add(scale, o.mul_add(scale, o));
+        let z = q * q;
+        let r = z.mul_add(z.mul_add(c(SHORT[2]), c(SHORT[1])), c(SHORT[0]));
+        return k.mul_add(c(std::f64::consts::LN_2), (q * z).mul_add(r, q));
     }
+    let denominator = s * scale + (o * scale + o);
+    let mut q = numerator / denominator;
+    // What the denominator's two sums and the division rounded away.
+    let (small, part) = (o * scale, s * scale);
+    let sum = o + small;
+    let lost = small - (sum - o);
+    let back = denominator - sum;
+    let lost = lost + ((sum - (denominator - back)) + (part - back));
+    let left = (-q).mul_add(denominator, numerator);
+    q += (-q).mul_add(lost, left) / denominator;
     let z = q * q;
     let mut r = c(SERIES[6]);
     for i in (0..6).rev() {

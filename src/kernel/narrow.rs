@@ -7,10 +7,10 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::element::{Element, RealOf};
+use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, pivot, term};
 use super::real::Real;
-use super::sum::Sum;
+use super::sum::LaneSum;
 
 /// One class of a whole tile, packed and taken into the maxima of its rows.
 #[inline(always)]
@@ -43,6 +43,94 @@ pub(crate) fn transpose_square<S: Simd, R: Real>(square: &mut [R::V<S>; 16]) {
     }
 }
 
+/// Room for the last rows of a stretch, and for what is read behind them.
+pub(crate) const fn last_rows<E: Element>(classes: usize) -> usize {
+    RealOf::<E>::LANES * classes + 4
+}
+
+/// Rows that follow each other in memory, turned into columns `first..` of a packed tile, and their maxima. Whole vectors are
+/// written, up to the tile's end; `last` is memory for [`last_rows`].
+#[inline(always)]
+pub(crate) fn pack_rows<S: Simd, E: Element>(
+    simd: S,
+    slab: &[E],
+    classes: usize,
+    packed: &mut [RealOf<E>],
+    first: usize,
+    last: &mut [E],
+    max: &mut [RealOf<E>; TILE],
+) {
+    let lanes = RealOf::<E>::LANES;
+    // A four may reach into the next row, but not behind the last.
+    let beyond = if classes == 2 { 0 } else { classes.next_multiple_of(4) - classes };
+    let mut at = first;
+    let mut left = slab;
+    while !left.is_empty() && at + lanes <= TILE {
+        let whole = left.len() >= lanes * classes + beyond;
+        let rows = if whole {
+            left
+        } else {
+            last[..left.len().min(lanes * classes)].copy_from_slice(&left[..left.len().min(lanes * classes)]);
+            &*last
+        };
+        let m = if classes == 2 {
+            pairs::<S, E>(simd, rows, packed, at)
+        } else {
+            fours::<S, E>(simd, rows, classes, packed, at)
+        };
+        m.store_slice(&mut max[at..at + lanes]);
+        left = &left[left.len().min(lanes * classes)..];
+        at += lanes;
+    }
+    // A run that begins within a vector of the tile.
+    for row in left.chunks_exact(classes) {
+        max[at] = RealOf::<E>::NEG_INFINITY;
+        for (to, from) in packed.chunks_exact_mut(TILE).zip(row) {
+            let x = from.to_real();
+            to[at] = x;
+            if x > max[at] {
+                max[at] = x;
+            }
+        }
+        at += 1;
+    }
+}
+
+/// As many rows of two classes as a vector has lanes.
+#[inline(always)]
+fn pairs<S: Simd, E: Element>(simd: S, rows: &[E], packed: &mut [RealOf<E>], at: usize) -> Vector<E, S> {
+    let lanes = RealOf::<E>::LANES;
+    let (a, b) = (E::load(simd, &rows[..lanes]), E::load(simd, &rows[lanes..2 * lanes]));
+    let (a, b) = (a.unzip_low(b), a.unzip_high(b));
+    a.store_slice(&mut packed[at..at + lanes]);
+    b.store_slice(&mut packed[TILE + at..TILE + at + lanes]);
+    a.max(b)
+}
+
+/// As many rows as a vector has lanes, four classes at a time. A vector begins as four classes of some rows; each unzipping
+/// of all four vectors moves one bit of an element's position from the row to the class.
+#[inline(always)]
+fn fours<S: Simd, E: Element>(
+    simd: S,
+    rows: &[E],
+    classes: usize,
+    packed: &mut [RealOf<E>],
+    at: usize,
+) -> Vector<E, S> {
+    let lanes = RealOf::<E>::LANES;
+    let mut max = Vector::<E, S>::splat(simd, RealOf::<E>::NEG_INFINITY);
+    for start in (0..classes).step_by(4) {
+        let [a, b, c, d] = E::load_fours(simd, &rows[start..], classes);
+        let (a, b, c, d) = (a.unzip_low(b), c.unzip_low(d), a.unzip_high(b), c.unzip_high(d));
+        let columns = [a.unzip_low(b), c.unzip_low(d), a.unzip_high(b), c.unzip_high(d)];
+        for (column, to) in columns.iter().zip(packed[start * TILE..].chunks_exact_mut(TILE)) {
+            column.store_slice(&mut to[at..at + lanes]);
+            max = max.max(*column);
+        }
+    }
+    max
+}
+
 /// The maxima of a tile's rows while its classes are packed.
 pub(crate) struct Maxima<S: Simd, R: Real>([R::V<S>; 8]);
 
@@ -72,6 +160,34 @@ pub(crate) fn row_maxima<S: Simd, R: Real>(simd: S, packed: &[R], rows: usize, m
     }
 }
 
+/// For each of the first `rows` rows its element of the given class, one of those packed.
+#[simd]
+pub(crate) fn pick<S: Simd, R: Real>(
+    simd: S,
+    packed: &[R],
+    rows: usize,
+    class: &[usize; TILE],
+) -> [f64; TILE] {
+    let mut picked = [0.0; TILE];
+    // As numbers of the vector's own kind: there are at most 64.
+    let class = class.map(|class| R::from_class(class));
+    for lane in (0..rows).step_by(R::LANES) {
+        let wanted = R::V::<S>::from_slice(simd, &class[lane..lane + R::LANES]);
+        let mut found = R::V::<S>::splat(simd, R::ZERO);
+        let mut c = found;
+        for x in packed.chunks_exact(TILE) {
+            let x = R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]);
+            found = wanted.simd_eq(c).select(x, found);
+            c = c + R::ONE;
+        }
+        let found = R::widen::<S>(found);
+        for half in 0..R::HALVES {
+            found[half].store_slice(&mut picked[lane + 8 * half..lane + 8 * half + 8]);
+        }
+    }
+    picked
+}
+
 /// For each of the first `rows` rows the sum of the terms of classes below its maximum, and how many others equal it.
 #[simd]
 pub(crate) fn row_sums<S: Simd, R: Real>(
@@ -85,28 +201,25 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]);
         // Classes that equal the maximum are not added but counted, all but one.
-        let p = pivot::<S, R>(m);
-        let zero = R::V::<S>::splat(simd, R::ZERO);
-        let mut sums = Sums { simd, m, p, acc: [Sum::new(simd); 4], tied: zero - R::from_f64(1.0) };
+        let mut terms = Terms { m, p: pivot::<S, R>(m), tied: R::V::<S>::splat(simd, R::ZERO) - R::ONE };
+        let mut others = LaneSum::<S, R>::new(simd);
         let groups = packed.chunks_exact(4 * TILE);
-        let mut last = groups.remainder().chunks_exact(TILE);
+        let rest = groups.remainder();
         for group in groups {
-            sums.add::<0>(&group[lane..]);
-            sums.add::<1>(&group[TILE + lane..]);
-            sums.add::<2>(&group[2 * TILE + lane..]);
-            sums.add::<3>(&group[3 * TILE + lane..]);
+            let (a, b) = (terms.of(&group[lane..]), terms.of(&group[TILE + lane..]));
+            let (c, d) = (terms.of(&group[2 * TILE + lane..]), terms.of(&group[3 * TILE + lane..]));
+            others.add([a, b, c, d]);
         }
-        if let Some(class) = last.next() {
-            sums.add::<0>(&class[lane..]);
+        // One to three more: a loop over them would send the vectors through memory.
+        if rest.len() >= TILE {
+            let zero = R::V::<S>::splat(simd, R::ZERO);
+            let a = terms.of(&rest[lane..]);
+            let b = if rest.len() >= 2 * TILE { terms.of(&rest[TILE + lane..]) } else { zero };
+            let c = if rest.len() >= 3 * TILE { terms.of(&rest[2 * TILE + lane..]) } else { zero };
+            others.add([a, b, c, zero]);
         }
-        if let Some(class) = last.next() {
-            sums.add::<1>(&class[lane..]);
-        }
-        if let Some(class) = last.next() {
-            sums.add::<2>(&class[lane..]);
-        }
-        let others = Sum::lanes(sums.acc);
-        let tied = R::widen::<S>(sums.tied);
+        let others = others.get();
+        let tied = R::widen::<S>(terms.tied);
         for half in 0..R::HALVES {
             others[half].store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
             tied[half].store_slice(&mut ties[lane + 8 * half..lane + 8 * half + 8]);
@@ -114,22 +227,21 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
     }
 }
 
-/// A vector of rows while their classes are added, dealt in turn to four accumulators.
-struct Sums<S: Simd, R: Real> {
-    simd: S,
+/// What the terms of a vector of rows are relative to, and how many classes equal the maximum.
+struct Terms<S: Simd, R: Real> {
     m: R::V<S>,
     p: Pivot<R::V<S>>,
-    acc: [Sum<S, R>; 4],
     tied: R::V<S>,
 }
 
-impl<S: Simd, R: Real> Sums<S, R> {
+impl<S: Simd, R: Real> Terms<S, R> {
+    /// The terms of a class; 0 where it is a maximum.
     #[inline(always)]
-    fn add<const CHAIN: usize>(&mut self, class: &[R]) {
-        let x = R::V::<S>::from_slice(self.simd, &class[..R::LANES]);
+    fn of(&mut self, class: &[R]) -> R::V<S> {
+        let simd = self.m.token();
+        let x = R::V::<S>::from_slice(simd, &class[..R::LANES]);
         let is_max = x.simd_eq(self.m);
-        let zero = R::V::<S>::splat(self.simd, R::ZERO);
-        self.acc[CHAIN].add(is_max.select(zero, term::<S, R>(x, &self.p)));
-        self.tied = is_max.select(self.tied + R::from_f64(1.0), self.tied);
+        self.tied = is_max.select(self.tied + R::ONE, self.tied);
+        is_max.select(R::V::<S>::splat(simd, R::ZERO), term::<S, R>(x, &self.p))
     }
 }

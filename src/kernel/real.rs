@@ -40,6 +40,8 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     fn reduce<S: Simd>(x: Self::V<S>, n: Self::V<S>) -> Self::V<S>;
     /// exp(t) - 1 for |t| <= ln(2)/2, to the same accuracy.
     fn expm1<S: Simd>(t: Self::V<S>) -> Self::V<S>;
+    /// The same in `f64`, a digit or two more accurate than the number itself.
+    fn expm1_f64<S: Simd>(t: f64x8<S>) -> f64x8<S>;
     /// The lanes as `f64`, lower half first.
     fn widen<S: Simd>(v: Self::V<S>) -> [f64x8<S>; 2];
     /// The inverse of [`Self::widen`], rounded once.
@@ -50,6 +52,8 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     fn store_from<S: Simd, Q: Real>(v: Q::V<S>, to: &mut [Self]);
     /// The sum of the lanes.
     fn sum<S: Simd>(v: Self::V<S>) -> f64;
+    /// A class number below 2^23, or any other as a number that is no class.
+    fn from_class(class: usize) -> Self;
     /// As `f64`.
     fn to_f64(self) -> f64;
     /// From `f64`, rounded.
@@ -110,6 +114,25 @@ impl Real for f32 {
         square.mul_add(r, t)
     }
 
+    // Interpolated in the same way, to degree 7 (2^-32), and added in pairs (Estrin): this is one row's, or one tile's, and
+    // nothing else fills the time that a chain would take.
+    #[inline(always)]
+    fn expm1_f64<S: Simd>(t: f64x8<S>) -> f64x8<S> {
+        const C: [f64; 6] = [
+            0.500_000_001_349_817_8,
+            0.166_666_666_816_591_8,
+            0.041_666_464_602_026_54,
+            0.008_333_310_889_582_076,
+            0.001_393_368_586_261_717_4,
+            0.000_198_910_306_543_703_27,
+        ];
+        let c = |value| f64x8::splat(t.token(), value);
+        let square = t * t;
+        let (a, b) = (t.mul_add(c(C[1]), c(C[0])), t.mul_add(c(C[3]), c(C[2])));
+        let r = square.mul_add(square.mul_add(t.mul_add(c(C[5]), c(C[4])), b), a);
+        square.mul_add(r, t)
+    }
+
     #[inline(always)]
     fn widen<S: Simd>(v: f32x16<S>) -> [f64x8<S>; 2] {
         let (low, high) = v.widen();
@@ -135,6 +158,11 @@ impl Real for f32 {
     fn sum<S: Simd>(v: f32x16<S>) -> f64 {
         let (low, high) = v.widen();
         (low + high).reduce_sum()
+    }
+
+    #[inline(always)]
+    fn from_class(class: usize) -> f32 {
+        class as i32 as f32
     }
 
     #[inline(always)]
@@ -200,6 +228,11 @@ impl Real for f64 {
     }
 
     #[inline(always)]
+    fn expm1_f64<S: Simd>(t: f64x8<S>) -> f64x8<S> {
+        Self::expm1(t)
+    }
+
+    #[inline(always)]
     fn widen<S: Simd>(v: f64x8<S>) -> [f64x8<S>; 2] {
         [v, v]
     }
@@ -224,6 +257,11 @@ impl Real for f64 {
     #[inline(always)]
     fn sum<S: Simd>(v: f64x8<S>) -> f64 {
         v.reduce_sum()
+    }
+
+    #[inline(always)]
+    fn from_class(class: usize) -> f64 {
+        f64::from(class as i32)
     }
 
     #[inline(always)]

@@ -1,9 +1,10 @@
 //! A vector of running sums of terms.
 
+use std::marker::PhantomData;
+
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 
-use super::halves;
 use super::real::Real;
 
 /// Sums, lane by lane. In `f64`, where nothing wider comes after, what each addition rounds away is kept (Knuth's
@@ -38,23 +39,6 @@ impl<S: Simd, R: Real> Sum<S, R> {
         self.lost.simd_eq(self.lost).select(self.sum + self.lost, self.sum)
     }
 
-    /// Four sums as one, lane by lane, in `f64`.
-    #[inline(always)]
-    pub(crate) fn lanes([mut a, b, c, d]: [Self; 4]) -> [f64x8<S>; 2] {
-        if R::HALVES == 1 {
-            for other in [b, c, d] {
-                a.add(other.sum);
-                a.lost += other.lost;
-            }
-            return R::widen(a.sum + a.lost);
-        }
-        let (a, b, c, d) = (R::widen(a.sum), R::widen(b.sum), R::widen(c.sum), R::widen(d.sum));
-        halves(
-            #[inline(always)]
-            |half| (a[half] + b[half]) + (c[half] + d[half]),
-        )
-    }
-
     /// The sum over all lanes, and what its roundings lost.
     #[inline(always)]
     pub(crate) fn reduce(self) -> (f64, f64) {
@@ -70,6 +54,39 @@ impl<S: Simd, R: Real> Sum<S, R> {
             sum = new;
         }
         (sum, lost)
+    }
+}
+
+/// Sums, lane by lane, of four terms at a time: those of `f32` are rounded twice on their way to `f64`, however many there are.
+#[derive(Clone, Copy)]
+pub(crate) struct LaneSum<S: Simd, R: Real> {
+    wide: [f64x8<S>; 2],
+    exact: Sum<S, f64>,
+    _real: PhantomData<R>,
+}
+
+impl<S: Simd, R: Real> LaneSum<S, R> {
+    /// Nothing added yet.
+    #[inline(always)]
+    pub(crate) fn new(simd: S) -> Self {
+        LaneSum { wide: [f64x8::splat(simd, 0.0); 2], exact: Sum::new(simd), _real: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(&mut self, [a, b, c, d]: [R::V<S>; 4]) {
+        if R::HALVES == 2 {
+            let sum = R::widen((a + b) + (c + d));
+            self.wide = [self.wide[0] + sum[0], self.wide[1] + sum[1]];
+        } else {
+            for x in [a, b, c, d] {
+                self.exact.add(R::widen(x)[0]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(self) -> [f64x8<S>; 2] {
+        if R::HALVES == 2 { self.wide } else { [self.exact.lane_sums(); 2] }
     }
 }
 

@@ -23,7 +23,7 @@ const CHAINS: usize = 4;
 
 /// How far behind the block whose maximum is being found memory is asked for: about what is computed in the time that memory
 /// takes to answer. Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
-const AHEAD_BYTES: usize = 8192;
+pub(crate) const AHEAD_BYTES: usize = 8192;
 
 /// What is known of a row when some of its blocks have been absorbed.
 #[derive(Clone, Copy, Debug)]

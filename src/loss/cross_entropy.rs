@@ -117,7 +117,7 @@ impl<E: Element> Work<'_, E> {
         let smoothing = self.smoothing;
         losses.begin(tile.counted, self.weight.as_slice().is_some());
         tiles.sum(simd, rows.clone(), tile.counted);
-        let nll = tiles.nll(&tile.class, tile.counted);
+        let nll = tiles.nll(simd, &tile.class, tile.counted);
         if smoothing == 0.0 && !losses.weighted {
             for i in 0..TILE {
                 losses.loss[i] = if tile.counted >> i & 1 == 1 { nll[i] } else { 0.0 };
@@ -248,7 +248,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     ) -> Result<(), OutOfRange> {
         match &self.targets {
             Targets::Indices(labels) => {
-                let tile = labels.tile(simd, rows.clone())?;
+                let mut tile = TileLabels::default();
+                labels.tile(simd, rows.clone(), &mut tile)?;
                 self.indices(simd, tiles, rows, &tile, losses);
             }
             Targets::Probabilities(probabilities) => {

@@ -13,7 +13,7 @@ use crate::kernel::element::Element;
 use crate::options::{ClassWeights, weighted};
 use crate::parallel::Context;
 use crate::rows::Rows;
-use crate::targets::{Labels, OutOfRange, Target, Targets};
+use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
 use crate::tiles::{Tiles, bits, locate};
 
 /// Negative log-likelihood and its options; the defaults are torch's.
@@ -87,7 +87,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         rows: Range<usize>,
         losses: &mut TileLosses,
     ) -> Result<(), OutOfRange> {
-        let tile = self.labels.tile(simd, rows.clone())?;
+        let mut tile = TileLabels::default();
+        self.labels.tile(simd, rows.clone(), &mut tile)?;
         losses.begin(tile.counted, self.weight.as_slice().is_some());
         let mut offsets = [0; TILE];
         locate(&self.rows.layout, rows.clone(), &mut offsets);
