@@ -53,6 +53,11 @@ impl<'py> Arrays<'py> {
         Call { mask: self.mask.as_ref().map(array::mask_view), context }
     }
 
+    /// How much work there is: without classes there are still the targets.
+    fn size(&self) -> usize {
+        self.input.len().max(self.target.len())
+    }
+
     /// The shape of the losses.
     fn rows(&self, axis: Option<isize>) -> PyResult<Vec<usize>> {
         let axis = crate::loss::class_axis(self.input.ndim(), axis)?;
@@ -99,7 +104,7 @@ impl<'py> LossCall<'_, 'py> {
         if let Some(reduction) = self.reduction {
             let (logits, classes) = (array::floats(&arrays.input, "input")?, array::target(&arrays.target)?);
             let mask = arrays.mask.as_ref().map(array::mask_view);
-            let total = with_floats!(&logits, view => call::run(py, arrays.input.len(), |context| {
+            let total = with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
                 loss.total(view, &classes, &Call { mask, context })
             }))?;
             return self.reduced(total, reduction, &arrays);
@@ -110,7 +115,7 @@ impl<'py> LossCall<'_, 'py> {
         let mask = arrays.mask.as_ref().map(array::mask_view);
         // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument, and has this dtype.
         let losses = unsafe { array::floats_mut(&out, arrays.dtype) };
-        with_floats!(&logits, view => call::run(py, arrays.input.len(), |context| {
+        with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
             loss.each_row(view, &classes, &Call { mask, context }, losses)
         }))?;
         result::unwrapped(out, self.out)
@@ -246,7 +251,7 @@ impl GradientCall<'_, '_> {
         let py = arrays.input.py();
         let classes = array::target(&arrays.target)?;
         let mask = arrays.mask.as_ref().map(array::mask_view);
-        let elements = input.len();
+        let elements = arrays.size();
         let input = (!self.in_place).then_some(input);
         let (reduction, untouched) = (self.reduction, self.untouched);
         call::run(py, elements, move |context| {

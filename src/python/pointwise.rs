@@ -182,7 +182,7 @@ impl<'py> ElementCall<'_, 'py> {
         let target_view = array::target(&target)?;
         let weight = weight.as_ref().map(array::target).transpose()?;
         let loss = loss(third.as_ref().map(array::target).transpose()?);
-        let total: Total = call::run(py, input.len(), |context| -> Result<Total, Error> {
+        let total: Total = call::run(py, shape.iter().product(), |context| -> Result<Total, Error> {
             Elementwise { loss, weight }.run(input_view, &target_view, losses_view, context)
         })?;
         if divisor == 0.0 {
