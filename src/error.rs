@@ -286,7 +286,8 @@ mod tests {
         }
         let error = Error::TargetShape { input: vec![4, 3], axis: 1, target: vec![3], floating: false };
         assert!(error.to_string().contains("expected (4,) (class indices)"), "{error}");
-        for (value, text) in [(1e300, "got 1e300,"), (-2e-9, "got -2e-9,"), (f64::NEG_INFINITY, "got -inf,")] {
+        for (value, text) in [(1e300, "got 1e300,"), (-2e-9, "got -2e-9,"), (f64::NEG_INFINITY, "got -inf,")]
+        {
             let error = Error::LabelSmoothing(value).to_string();
             assert!(error.contains(text), "{error}");
         }

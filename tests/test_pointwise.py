@@ -452,6 +452,8 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
         _raises_untouched(
             ValueError, "clamp is out of range", crossent.binary_cross_entropy, ok, ok, clamp=clamp
         )
+    _raises_untouched(TypeError, "clamp must be a number", crossent.binary_cross_entropy, ok, ok, clamp="-1")
+    _raises_untouched(TypeError, "log_target must be True or False", crossent.kl_div, ok, ok, log_target=1)
     logits = crossent.binary_cross_entropy_with_logits
     _raises_untouched(ValueError, "pos_weight does not fit", logits, ok, ok, pos_weight=np.ones(2))
     _raises_untouched(ValueError, "target does not fit", crossent.kl_div, ok, np.ones((2, 2)))
@@ -464,6 +466,11 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
         ValueError, r"var has negative entry/entries: got var\[1\] = -1", gaussian, ok, ok, np.array([1, -1])
     )
     _raises_untouched(ValueError, r"var has negative entry/entries", gaussian, ok, ok, -0.5)
+    for option, expected in {"full": "True or False", "eps": "a number"}.items():
+        match = f"{option} must be {expected}"
+        _raises_untouched(TypeError, match, gaussian, ok, ok, ok, **{option: None})
+        _raises_untouched(TypeError, match, crossent.poisson_nll_loss, ok, ok, **{option: None})
+    _raises_untouched(TypeError, "log_input must be True", crossent.poisson_nll_loss, ok, ok, log_input="no")
     crossent.kl_div(ok, row)
     with pytest.raises(ValueError, match="avg is not a valid value for reduction"):
         crossent.kl_div(ok, ok, reduction="avg")

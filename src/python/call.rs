@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyOverflowError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
@@ -69,6 +71,45 @@ impl From<Error> for PyErr {
             | Error::UnknownIsa { .. } => PyValueError::new_err(text),
         }
     }
+}
+
+/// An option as Rust has it, or an error that names it.
+fn option<'py, T: FromPyObjectOwned<'py>>(
+    given: &Bound<'py, PyAny>,
+    name: &str,
+    expected: &str,
+    range: &str,
+) -> PyResult<T> {
+    let py = given.py();
+    given.extract().map_err(|error: T::Error| {
+        let error: PyErr = error.into();
+        if error.is_instance_of::<PyTypeError>(py) {
+            PyTypeError::new_err(format!("{name} must be {expected}: got {}", given.get_type()))
+        } else if error.is_instance_of::<PyOverflowError>(py) {
+            PyOverflowError::new_err(format!("{name} is out of range: expected {range}"))
+        } else {
+            // What the object's own conversion raised.
+            match error.value(py).call_method1("add_note", (format!("while processing '{name}'"),)) {
+                Ok(_) => error,
+                Err(other) => other,
+            }
+        }
+    })
+}
+
+/// An option that is a number.
+pub(super) fn number(given: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
+    option(given, name, "a number", "a number that float64 holds")
+}
+
+/// An option that is true or false.
+pub(super) fn flag(given: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+    option(given, name, "True or False", "True or False")
+}
+
+/// `ignore_index=`.
+pub(super) fn ignore_index(given: &Bound<'_, PyAny>) -> PyResult<i64> {
+    option(given, "ignore_index", "an integer", "an integer that int64 holds")
 }
 
 /// `reduction=`, as text.

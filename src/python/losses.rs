@@ -272,13 +272,25 @@ impl GradientCall<'_, '_> {
 }
 
 /// The options of `cross_entropy`.
-fn cross_entropy_options(
-    weight: Option<&[f64]>,
-    ignore_index: i64,
-    label_smoothing: f64,
+fn cross_entropy_options<'w>(
+    weight: Option<&'w [f64]>,
+    ignore_index: &Bound<'_, PyAny>,
+    label_smoothing: &Bound<'_, PyAny>,
     axis: Option<Axis>,
-) -> CrossEntropy<'_> {
-    CrossEntropy { weight, ignore_index, label_smoothing, axis: axis.map(|axis| axis.0) }
+) -> PyResult<CrossEntropy<'w>> {
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let label_smoothing = call::number(label_smoothing, "label_smoothing")?;
+    Ok(CrossEntropy { weight, ignore_index, label_smoothing, axis: axis.map(|axis| axis.0) })
+}
+
+/// The options of `nll_loss`.
+fn nll_loss_options<'w>(
+    weight: Option<&'w [f64]>,
+    ignore_index: &Bound<'_, PyAny>,
+    axis: Option<Axis>,
+) -> PyResult<NllLoss<'w>> {
+    let ignore_index = call::ignore_index(ignore_index)?;
+    Ok(NllLoss { weight, ignore_index, axis: axis.map(|axis| axis.0) })
 }
 
 /// Cross-entropy of logits.
@@ -289,16 +301,16 @@ pub(super) fn cross_entropy<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
-    label_smoothing: f64,
+    label_smoothing: &Bound<'py, PyAny>,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let weight = array::class_weights(weight)?;
-    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis);
+    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis)?;
     LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
 }
 
@@ -310,9 +322,9 @@ pub(super) fn cross_entropy_and_grad<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
-    label_smoothing: f64,
+    label_smoothing: &Bound<'py, PyAny>,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
@@ -321,7 +333,7 @@ pub(super) fn cross_entropy_and_grad<'py>(
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let weight = array::class_weights(weight)?;
-    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis);
+    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis)?;
     let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
     call.run_with_gradient(&loss, grad_output, grad_out)
 }
@@ -334,7 +346,7 @@ pub(super) fn nll_loss<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
@@ -342,7 +354,7 @@ pub(super) fn nll_loss<'py>(
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let weight = array::class_weights(weight)?;
-    let loss = NllLoss { weight: weight.as_deref(), ignore_index, axis: axis.map(|axis| axis.0) };
+    let loss = nll_loss_options(weight.as_deref(), ignore_index, axis)?;
     LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
 }
 
@@ -354,7 +366,7 @@ pub(super) fn nll_loss_and_grad<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
@@ -364,7 +376,7 @@ pub(super) fn nll_loss_and_grad<'py>(
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let weight = array::class_weights(weight)?;
-    let loss = NllLoss { weight: weight.as_deref(), ignore_index, axis: axis.map(|axis| axis.0) };
+    let loss = nll_loss_options(weight.as_deref(), ignore_index, axis)?;
     let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
     call.run_with_gradient(&loss, grad_output, grad_out)
 }

@@ -205,10 +205,11 @@ pub(super) fn binary_cross_entropy<'py>(
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
     reduction: &Bound<'py, PyAny>,
-    clamp: Option<f64>,
+    clamp: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let clamp = clamp.map(|clamp| call::number(clamp, "clamp")).transpose()?;
     ElementCall {
         input,
         target,
@@ -231,12 +232,13 @@ pub(super) fn binary_cross_entropy_and_grad<'py>(
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
     reduction: &Bound<'py, PyAny>,
-    clamp: Option<f64>,
+    clamp: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
     grad_output: Option<&Bound<'py, PyAny>>,
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let clamp = clamp.map(|clamp| call::number(clamp, "clamp")).transpose()?;
     ElementCall {
         input,
         target,
@@ -314,10 +316,11 @@ pub(super) fn kl_div<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     reduction: &Bound<'py, PyAny>,
-    log_target: bool,
+    log_target: &Bound<'py, PyAny>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let log_target = call::flag(log_target, "log_target")?;
     ElementCall {
         input,
         target,
@@ -339,12 +342,13 @@ pub(super) fn kl_div_and_grad<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     reduction: &Bound<'py, PyAny>,
-    log_target: bool,
+    log_target: &Bound<'py, PyAny>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
     grad_output: Option<&Bound<'py, PyAny>>,
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let log_target = call::flag(log_target, "log_target")?;
     ElementCall {
         input,
         target,
@@ -366,12 +370,13 @@ pub(super) fn gaussian_nll_loss<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     var: &Bound<'py, PyAny>,
-    full: bool,
-    eps: f64,
+    full: &Bound<'py, PyAny>,
+    eps: &Bound<'py, PyAny>,
     reduction: &Bound<'py, PyAny>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let (full, eps) = (call::flag(full, "full")?, call::number(eps, "eps")?);
     ElementCall {
         input,
         target,
@@ -392,13 +397,15 @@ pub(super) fn gaussian_nll_loss<'py>(
 pub(super) fn poisson_nll_loss<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
-    log_input: bool,
-    full: bool,
-    eps: f64,
+    log_input: &Bound<'py, PyAny>,
+    full: &Bound<'py, PyAny>,
+    eps: &Bound<'py, PyAny>,
     reduction: &Bound<'py, PyAny>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let (log_input, full) = (call::flag(log_input, "log_input")?, call::flag(full, "full")?);
+    let eps = call::number(eps, "eps")?;
     ElementCall {
         input,
         target,
