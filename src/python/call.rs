@@ -137,7 +137,7 @@ pub(super) fn warn_mistake(py: Python<'_>, mistake: Option<Mistake>) -> PyResult
     let category = CATEGORY.import(py, "crossent.exceptions", "LikelyMistakeWarning")?;
     let text = match mistake {
         Mistake::OneClass => {
-            c"there is one class only, so every loss is 0; for yes or no use binary cross-entropy, or name the class axis (axis=)"
+            c"there is one class only, and its probability is always 1; for yes or no use binary cross-entropy, or name the class axis (axis=)"
         }
         Mistake::Probabilities => {
             c"the input looks like probabilities (from 0 to 1, rows summing to 1); cross_entropy takes logits and nll_loss log-probabilities: leave out the softmax, or take the logarithm"
