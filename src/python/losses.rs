@@ -1,6 +1,6 @@
 //! Losses and scores.
 
-use numpy::{IntoPyArray, PyArrayDescrMethods, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -202,10 +202,7 @@ impl<'py> LossCall<'_, 'py> {
         let upstream = match given {
             None => double.call1((1.0,))?.call_method0("__array__")?.cast_into()?,
             Some(given) => {
-                let upstream = array::array(given, "grad_output")?;
-                if !matches!(upstream.dtype().kind(), b'i' | b'u') {
-                    array::floats(&upstream, "grad_output")?;
-                }
+                let upstream = array::numbers(given, "grad_output", false)?;
                 upstream.call_method1("astype", (double,))?.cast_into::<numpy::PyUntypedArray>()?
             }
         };

@@ -1,7 +1,7 @@
 //! Losses of single elements, with or without their gradients.
 
-use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use numpy::PyUntypedArrayMethods;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::array::{self, Array, Float};
@@ -40,22 +40,6 @@ impl Reduce {
             Reduce::Mean => count as f64,
             Reduce::BatchMean => input.first().map_or(1.0, |n| *n as f64),
         }
-    }
-}
-
-/// Numbers of any real dtype, with or without booleans: what integers are is beyond doubt.
-fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str, bools: bool) -> PyResult<Array<'py>> {
-    let array = array::array(object, name)?;
-    let dtype = array.dtype();
-    match dtype.kind() {
-        // As bytes of 0 and 1.
-        b'b' if bools => Ok(array.call_method1("view", ("uint8",))?.cast_into()?),
-        b'i' | b'u' => Ok(array),
-        _ if array::float_of(&dtype).is_some() => Ok(array),
-        _ => Err(PyTypeError::new_err(format!(
-            "{name} must hold real numbers: got dtype {dtype}, expected float16, bfloat16, float32, float64{}",
-            if bools { ", an integer dtype or bool" } else { " or an integer dtype" }
-        ))),
     }
 }
 
@@ -114,11 +98,11 @@ impl<'py> ElementCall<'_, 'py> {
         }
         let input = array::array(self.input, "input")?;
         array::floats(&input, "input")?;
-        let target = numbers(self.target, "target", true)?;
-        let weight = self.weight.map(|weight| numbers(weight, "weight", true)).transpose()?;
-        let third = self.third.map(|(name, third)| numbers(third, name, true)).transpose()?;
+        let target = array::numbers(self.target, "target", true)?;
+        let weight = self.weight.map(|weight| array::numbers(weight, "weight", true)).transpose()?;
+        let third = self.third.map(|(name, third)| array::numbers(third, name, true)).transpose()?;
         let upstream = asked.and_then(|gradient| gradient.upstream);
-        let upstream = upstream.map(|upstream| numbers(upstream, "grad_output", false)).transpose()?;
+        let upstream = upstream.map(|upstream| array::numbers(upstream, "grad_output", false)).transpose()?;
         let input_dtype = array::float_dtype(&input).unwrap_or(Float::F32);
         let dtype = result::loss_dtype(self.dtype, input_dtype)?;
         let mut shape = loss_shape(self.same_shapes, input.shape(), target.shape())?;
