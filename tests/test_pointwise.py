@@ -316,6 +316,15 @@ def test_the_divergence_of_nothing_is_nothing() -> None:
     assert np.signbit(crossent.kl_div_and_grad(np.zeros(1), np.ones(1))[1]).all()
 
 
+def test_infinite_targets_are_not_torchs() -> None:
+    x, t = np.array([1.0, -1.0]), np.array([INF, INF])
+    logits = F.binary_cross_entropy_with_logits(_tensor(x), _tensor(t), reduction="none")
+    np.testing.assert_array_equal(logits, [-INF, INF])
+    assert np.isnan(crossent.binary_cross_entropy_with_logits(x, t, reduction="none")).all()
+    np.testing.assert_array_equal(F.kl_div(_tensor(x), _tensor(t), reduction="none"), [NAN, INF])
+    np.testing.assert_array_equal(crossent.kl_div(x, t, reduction="none"), [INF, INF])
+
+
 def test_likelihoods_have_torchs_specials() -> None:
     values = [-INF, -2.0, -0.0, 0.0, 0.5, 1.0, 2.0, 1e300, INF, NAN]
     x, t = (a.ravel() for a in np.meshgrid(values, values))
