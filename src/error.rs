@@ -236,9 +236,16 @@ impl fmt::Display for Error {
     }
 }
 
-/// A number as Python prints it.
+/// A number as Python takes it, with an exponent where it would be long without.
 fn number(value: f64) -> String {
-    if value.is_nan() { "nan".to_owned() } else { value.to_string() }
+    let size = value.abs();
+    if value.is_nan() {
+        "nan".to_owned()
+    } else if size.is_infinite() || size == 0.0 || (1e-4..1e16).contains(&size) {
+        value.to_string()
+    } else {
+        format!("{value:e}")
+    }
 }
 
 /// A vector of `count` numbers, if there is memory for it.
@@ -279,5 +286,10 @@ mod tests {
         }
         let error = Error::TargetShape { input: vec![4, 3], axis: 1, target: vec![3], floating: false };
         assert!(error.to_string().contains("expected (4,) (class indices)"), "{error}");
+        for (value, text) in [(1e300, "got 1e300,"), (-2e-9, "got -2e-9,"), (f64::NEG_INFINITY, "got -inf,")]
+        {
+            let error = Error::LabelSmoothing(value).to_string();
+            assert!(error.contains(text), "{error}");
+        }
     }
 }

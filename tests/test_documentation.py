@@ -119,7 +119,10 @@ def test_every_reduction_has_its_overload(name: str) -> None:
     assert set(overloads) == {frozenset(reduced), frozenset({"none"}), str}
     for key, (result, parameter) in overloads.items():
         assert (parameter.default == "mean") == (key == frozenset(reduced))
-        loss = get_args(result)[0] if name.endswith("_and_grad") else result
+        loss = result
+        if name.endswith("_and_grad"):
+            loss, gradient = get_args(result)
+            assert get_origin(gradient) is np.ndarray
         if key is str:
             assert loss is Any
         else:

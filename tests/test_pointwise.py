@@ -316,6 +316,15 @@ def test_the_divergence_of_nothing_is_nothing() -> None:
     assert np.signbit(crossent.kl_div_and_grad(np.zeros(1), np.ones(1))[1]).all()
 
 
+def test_infinite_targets_are_not_torchs() -> None:
+    x, t = np.array([1.0, -1.0]), np.array([INF, INF])
+    logits = F.binary_cross_entropy_with_logits(_tensor(x), _tensor(t), reduction="none")
+    np.testing.assert_array_equal(logits, [-INF, INF])
+    assert np.isnan(crossent.binary_cross_entropy_with_logits(x, t, reduction="none")).all()
+    np.testing.assert_array_equal(F.kl_div(_tensor(x), _tensor(t), reduction="none"), [NAN, INF])
+    np.testing.assert_array_equal(crossent.kl_div(x, t, reduction="none"), [INF, INF])
+
+
 def test_likelihoods_have_torchs_specials() -> None:
     values = [-INF, -2.0, -0.0, 0.0, 0.5, 1.0, 2.0, 1e300, INF, NAN]
     x, t = (a.ravel() for a in np.meshgrid(values, values))
@@ -452,6 +461,8 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
         _raises_untouched(
             ValueError, "clamp is out of range", crossent.binary_cross_entropy, ok, ok, clamp=clamp
         )
+    _raises_untouched(TypeError, "clamp must be a number", crossent.binary_cross_entropy, ok, ok, clamp="-1")
+    _raises_untouched(TypeError, "log_target must be True or False", crossent.kl_div, ok, ok, log_target=1)
     logits = crossent.binary_cross_entropy_with_logits
     _raises_untouched(ValueError, "pos_weight does not fit", logits, ok, ok, pos_weight=np.ones(2))
     _raises_untouched(ValueError, "target does not fit", crossent.kl_div, ok, np.ones((2, 2)))
@@ -464,6 +475,11 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
         ValueError, r"var has negative entry/entries: got var\[1\] = -1", gaussian, ok, ok, np.array([1, -1])
     )
     _raises_untouched(ValueError, r"var has negative entry/entries", gaussian, ok, ok, -0.5)
+    for option, expected in {"full": "True or False", "eps": "a number"}.items():
+        match = f"{option} must be {expected}"
+        _raises_untouched(TypeError, match, gaussian, ok, ok, ok, **{option: None})
+        _raises_untouched(TypeError, match, crossent.poisson_nll_loss, ok, ok, **{option: None})
+    _raises_untouched(TypeError, "log_input must be True", crossent.poisson_nll_loss, ok, ok, log_input="no")
     crossent.kl_div(ok, row)
     with pytest.raises(ValueError, match="avg is not a valid value for reduction"):
         crossent.kl_div(ok, ok, reduction="avg")

@@ -503,7 +503,7 @@ WARNED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], str]] = {
     "logits given to nll_loss": (NLL, (X, T), {}, "holds positive numbers.*log_softmax"),
     "one class": (CE, (X[:, :1], T * 0), {}, "one class only.*binary cross-entropy"),
     "one class, as probabilities": (CE, (X[:, :1], P[:, :1]), {}, "one class only"),
-    "one class, for nll_loss": (NLL, (-SOFT[:, :1], T * 0), {}, "one class only"),
+    "one class, for nll_loss": (NLL, (-SOFT[:, :1], T * 0), {}, "one class only, and its probability"),
     "all ignored": (CE, (X, T * 0 - 100), {}, "every row is ignored.*ignore_index"),
     "all ignored, for nll_loss": (NLL, (LOG_P, T * 0 - 100), {}, "every row is ignored"),
     "all masked": (CE, (X, P), {"where": T > 9}, "every row is ignored.*where"),

@@ -169,7 +169,7 @@ def binary_cross_entropy_and_grad(
     out: NDArray[Any] | None = None,
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, Any]: ...
+) -> tuple[Any, NDArray[Any]]: ...
 def binary_cross_entropy_and_grad(
     input: ArrayInput,
     target: ArrayInput,
@@ -181,7 +181,7 @@ def binary_cross_entropy_and_grad(
     out: NDArray[Any] | None = None,
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Any, NDArray[Any]]:
     """Compute the binary cross entropy of probabilities and its gradient.
 
     For the probability p of each element, its target t and weight w (1 without `weight`), ::
@@ -420,7 +420,7 @@ def binary_cross_entropy_with_logits_and_grad(
     out: NDArray[Any] | None = None,
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, Any]: ...
+) -> tuple[Any, NDArray[Any]]: ...
 def binary_cross_entropy_with_logits_and_grad(
     input: ArrayInput,
     target: ArrayInput,
@@ -432,7 +432,7 @@ def binary_cross_entropy_with_logits_and_grad(
     out: NDArray[Any] | None = None,
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Any, NDArray[Any]]:
     """Compute the binary cross entropy of logits and its gradient.
 
     For the logit x of each element, its target t, its weight w and positive weight q (1 without `weight` and
@@ -662,7 +662,7 @@ def kl_div_and_grad(
     out: NDArray[Any] | None = None,
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, Any]: ...
+) -> tuple[Any, NDArray[Any]]: ...
 def kl_div_and_grad(
     input: ArrayInput,
     target: ArrayInput,
@@ -673,7 +673,7 @@ def kl_div_and_grad(
     out: NDArray[Any] | None = None,
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, Any]:
+) -> tuple[Any, NDArray[Any]]:
     """Compute the Kullback-Leibler divergence and its gradient, element by element.
 
     For the log-probability x of each element and its target t, ::

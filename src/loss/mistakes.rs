@@ -71,7 +71,7 @@ fn none_is_positive(row: &mut dyn Iterator<Item = f64>) -> bool {
     true
 }
 
-/// Ends at the first number that is no probability, which in logits comes soon.
+/// Ends at the first number that is no probability, or that makes the sum too large: in logits that comes soon.
 fn are_probabilities<E: Element>(row: &mut dyn Iterator<Item = f64>) -> bool {
     let tolerance = if size_of::<E>() == 2 { 1e-2 } else { 1e-4 };
     let mut sum = 0.0;
@@ -80,8 +80,11 @@ fn are_probabilities<E: Element>(row: &mut dyn Iterator<Item = f64>) -> bool {
             return false;
         }
         sum += p;
+        if sum > 1.0 + tolerance {
+            return false;
+        }
     }
-    (sum - 1.0).abs() <= tolerance
+    sum >= 1.0 - tolerance
 }
 
 #[cfg(test)]
@@ -103,6 +106,17 @@ mod tests {
         let x = Rows::new(&x, Some(1));
         assert_eq!(in_logits(&x, 0b111), None);
         assert_eq!(in_logits(&x, 0b101), Some(Mistake::Probabilities));
+    }
+
+    #[test]
+    fn the_look_at_logits_is_brief() {
+        for logits in [[0.4, -0.1], [0.6, 0.7], [0.9, f64::NAN]] {
+            let mut looked_at = 0;
+            let mut row = logits.into_iter().cycle().take(100_000).inspect(|_| looked_at += 1);
+            assert!(!are_probabilities::<f32>(&mut row));
+            drop(row);
+            assert_eq!(looked_at, 2);
+        }
     }
 
     #[test]

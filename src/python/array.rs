@@ -188,6 +188,22 @@ pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
     }
 }
 
+/// Numbers of any real dtype, with or without booleans: what integers are is beyond doubt.
+pub(super) fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str, bools: bool) -> PyResult<Array<'py>> {
+    let array = array(object, name)?;
+    let dtype = array.dtype();
+    match dtype.kind() {
+        // As bytes of 0 and 1.
+        b'b' if bools => Ok(array.call_method1("view", ("uint8",))?.cast_into()?),
+        b'i' | b'u' => Ok(array),
+        _ if float_of(&dtype).is_some() => Ok(array),
+        _ => Err(PyTypeError::new_err(format!(
+            "{name} must hold real numbers: got dtype {dtype}, expected float16, bfloat16, float32, float64{}",
+            if bools { ", an integer dtype or bool" } else { " or an integer dtype" }
+        ))),
+    }
+}
+
 /// One weight for each class.
 pub(super) fn class_weights(object: Option<&Bound<'_, PyAny>>) -> PyResult<Option<Vec<f64>>> {
     let Some(object) = object else { return Ok(None) };

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
-use pyo3::exceptions::{PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyOverflowError, PyTypeError, PyValueError,
+};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
@@ -71,6 +73,45 @@ impl From<Error> for PyErr {
     }
 }
 
+/// An option as Rust has it, or an error that names it.
+fn option<'py, T: FromPyObjectOwned<'py>>(
+    given: &Bound<'py, PyAny>,
+    name: &str,
+    expected: &str,
+    range: &str,
+) -> PyResult<T> {
+    let py = given.py();
+    given.extract().map_err(|error: T::Error| {
+        let error: PyErr = error.into();
+        if error.is_instance_of::<PyTypeError>(py) {
+            PyTypeError::new_err(format!("{name} must be {expected}: got {}", given.get_type()))
+        } else if error.is_instance_of::<PyOverflowError>(py) {
+            PyOverflowError::new_err(format!("{name} is out of range: expected {range}"))
+        } else {
+            // What the object's own conversion raised.
+            match error.value(py).call_method1("add_note", (format!("while processing '{name}'"),)) {
+                Ok(_) => error,
+                Err(other) => other,
+            }
+        }
+    })
+}
+
+/// An option that is a number.
+pub(super) fn number(given: &Bound<'_, PyAny>, name: &str) -> PyResult<f64> {
+    option(given, name, "a number", "a number that float64 holds")
+}
+
+/// An option that is true or false.
+pub(super) fn flag(given: &Bound<'_, PyAny>, name: &str) -> PyResult<bool> {
+    option(given, name, "True or False", "True or False")
+}
+
+/// `ignore_index=`.
+pub(super) fn ignore_index(given: &Bound<'_, PyAny>) -> PyResult<i64> {
+    option(given, "ignore_index", "an integer", "an integer that int64 holds")
+}
+
 /// `reduction=`, as text.
 pub(super) fn reduction_name(given: &Bound<'_, PyAny>, expected: &str) -> PyResult<String> {
     let Ok(name) = given.cast::<PyString>() else {
@@ -96,7 +137,7 @@ pub(super) fn warn_mistake(py: Python<'_>, mistake: Option<Mistake>) -> PyResult
     let category = CATEGORY.import(py, "crossent.exceptions", "LikelyMistakeWarning")?;
     let text = match mistake {
         Mistake::OneClass => {
-            c"there is one class only, so every loss is 0; for yes or no use binary cross-entropy, or name the class axis (axis=)"
+            c"there is one class only, and its probability is always 1; for yes or no use binary cross-entropy, or name the class axis (axis=)"
         }
         Mistake::Probabilities => {
             c"the input looks like probabilities (from 0 to 1, rows summing to 1); cross_entropy takes logits and nll_loss log-probabilities: leave out the softmax, or take the logarithm"

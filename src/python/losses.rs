@@ -1,6 +1,6 @@
 //! Losses and scores.
 
-use numpy::{IntoPyArray, PyArrayDescrMethods, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -53,6 +53,11 @@ impl<'py> Arrays<'py> {
         Call { mask: self.mask.as_ref().map(array::mask_view), context }
     }
 
+    /// How much work there is: without classes there are still the targets.
+    fn size(&self) -> usize {
+        self.input.len().max(self.target.len())
+    }
+
     /// The shape of the losses.
     fn rows(&self, axis: Option<isize>) -> PyResult<Vec<usize>> {
         let axis = crate::loss::class_axis(self.input.ndim(), axis)?;
@@ -99,7 +104,7 @@ impl<'py> LossCall<'_, 'py> {
         if let Some(reduction) = self.reduction {
             let (logits, classes) = (array::floats(&arrays.input, "input")?, array::target(&arrays.target)?);
             let mask = arrays.mask.as_ref().map(array::mask_view);
-            let total = with_floats!(&logits, view => call::run(py, arrays.input.len(), |context| {
+            let total = with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
                 loss.total(view, &classes, &Call { mask, context })
             }))?;
             return self.reduced(total, reduction, &arrays);
@@ -110,7 +115,7 @@ impl<'py> LossCall<'_, 'py> {
         let mask = arrays.mask.as_ref().map(array::mask_view);
         // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument, and has this dtype.
         let losses = unsafe { array::floats_mut(&out, arrays.dtype) };
-        with_floats!(&logits, view => call::run(py, arrays.input.len(), |context| {
+        with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
             loss.each_row(view, &classes, &Call { mask, context }, losses)
         }))?;
         result::unwrapped(out, self.out)
@@ -197,10 +202,7 @@ impl<'py> LossCall<'_, 'py> {
         let upstream = match given {
             None => double.call1((1.0,))?.call_method0("__array__")?.cast_into()?,
             Some(given) => {
-                let upstream = array::array(given, "grad_output")?;
-                if !matches!(upstream.dtype().kind(), b'i' | b'u') {
-                    array::floats(&upstream, "grad_output")?;
-                }
+                let upstream = array::numbers(given, "grad_output", false)?;
                 upstream.call_method1("astype", (double,))?.cast_into::<numpy::PyUntypedArray>()?
             }
         };
@@ -246,7 +248,7 @@ impl GradientCall<'_, '_> {
         let py = arrays.input.py();
         let classes = array::target(&arrays.target)?;
         let mask = arrays.mask.as_ref().map(array::mask_view);
-        let elements = input.len();
+        let elements = arrays.size();
         let input = (!self.in_place).then_some(input);
         let (reduction, untouched) = (self.reduction, self.untouched);
         call::run(py, elements, move |context| {
@@ -267,13 +269,25 @@ impl GradientCall<'_, '_> {
 }
 
 /// The options of `cross_entropy`.
-fn cross_entropy_options(
-    weight: Option<&[f64]>,
-    ignore_index: i64,
-    label_smoothing: f64,
+fn cross_entropy_options<'w>(
+    weight: Option<&'w [f64]>,
+    ignore_index: &Bound<'_, PyAny>,
+    label_smoothing: &Bound<'_, PyAny>,
     axis: Option<Axis>,
-) -> CrossEntropy<'_> {
-    CrossEntropy { weight, ignore_index, label_smoothing, axis: axis.map(|axis| axis.0) }
+) -> PyResult<CrossEntropy<'w>> {
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let label_smoothing = call::number(label_smoothing, "label_smoothing")?;
+    Ok(CrossEntropy { weight, ignore_index, label_smoothing, axis: axis.map(|axis| axis.0) })
+}
+
+/// The options of `nll_loss`.
+fn nll_loss_options<'w>(
+    weight: Option<&'w [f64]>,
+    ignore_index: &Bound<'_, PyAny>,
+    axis: Option<Axis>,
+) -> PyResult<NllLoss<'w>> {
+    let ignore_index = call::ignore_index(ignore_index)?;
+    Ok(NllLoss { weight, ignore_index, axis: axis.map(|axis| axis.0) })
 }
 
 /// Cross-entropy of logits.
@@ -284,16 +298,16 @@ pub(super) fn cross_entropy<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
-    label_smoothing: f64,
+    label_smoothing: &Bound<'py, PyAny>,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let weight = array::class_weights(weight)?;
-    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis);
+    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis)?;
     LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
 }
 
@@ -305,9 +319,9 @@ pub(super) fn cross_entropy_and_grad<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
-    label_smoothing: f64,
+    label_smoothing: &Bound<'py, PyAny>,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
@@ -316,7 +330,7 @@ pub(super) fn cross_entropy_and_grad<'py>(
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let weight = array::class_weights(weight)?;
-    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis);
+    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis)?;
     let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
     call.run_with_gradient(&loss, grad_output, grad_out)
 }
@@ -329,7 +343,7 @@ pub(super) fn nll_loss<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
@@ -337,7 +351,7 @@ pub(super) fn nll_loss<'py>(
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let weight = array::class_weights(weight)?;
-    let loss = NllLoss { weight: weight.as_deref(), ignore_index, axis: axis.map(|axis| axis.0) };
+    let loss = nll_loss_options(weight.as_deref(), ignore_index, axis)?;
     LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
 }
 
@@ -349,7 +363,7 @@ pub(super) fn nll_loss_and_grad<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
@@ -359,7 +373,7 @@ pub(super) fn nll_loss_and_grad<'py>(
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let weight = array::class_weights(weight)?;
-    let loss = NllLoss { weight: weight.as_deref(), ignore_index, axis: axis.map(|axis| axis.0) };
+    let loss = nll_loss_options(weight.as_deref(), ignore_index, axis)?;
     let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
     call.run_with_gradient(&loss, grad_output, grad_out)
 }

@@ -1,7 +1,7 @@
 //! Losses of single elements, with or without their gradients.
 
-use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use numpy::PyUntypedArrayMethods;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::array::{self, Array, Float};
@@ -40,22 +40,6 @@ impl Reduce {
             Reduce::Mean => count as f64,
             Reduce::BatchMean => input.first().map_or(1.0, |n| *n as f64),
         }
-    }
-}
-
-/// Numbers of any real dtype, with or without booleans: what integers are is beyond doubt.
-fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str, bools: bool) -> PyResult<Array<'py>> {
-    let array = array::array(object, name)?;
-    let dtype = array.dtype();
-    match dtype.kind() {
-        // As bytes of 0 and 1.
-        b'b' if bools => Ok(array.call_method1("view", ("uint8",))?.cast_into()?),
-        b'i' | b'u' => Ok(array),
-        _ if array::float_of(&dtype).is_some() => Ok(array),
-        _ => Err(PyTypeError::new_err(format!(
-            "{name} must hold real numbers: got dtype {dtype}, expected float16, bfloat16, float32, float64{}",
-            if bools { ", an integer dtype or bool" } else { " or an integer dtype" }
-        ))),
     }
 }
 
@@ -114,11 +98,11 @@ impl<'py> ElementCall<'_, 'py> {
         }
         let input = array::array(self.input, "input")?;
         array::floats(&input, "input")?;
-        let target = numbers(self.target, "target", true)?;
-        let weight = self.weight.map(|weight| numbers(weight, "weight", true)).transpose()?;
-        let third = self.third.map(|(name, third)| numbers(third, name, true)).transpose()?;
+        let target = array::numbers(self.target, "target", true)?;
+        let weight = self.weight.map(|weight| array::numbers(weight, "weight", true)).transpose()?;
+        let third = self.third.map(|(name, third)| array::numbers(third, name, true)).transpose()?;
         let upstream = asked.and_then(|gradient| gradient.upstream);
-        let upstream = upstream.map(|upstream| numbers(upstream, "grad_output", false)).transpose()?;
+        let upstream = upstream.map(|upstream| array::numbers(upstream, "grad_output", false)).transpose()?;
         let input_dtype = array::float_dtype(&input).unwrap_or(Float::F32);
         let dtype = result::loss_dtype(self.dtype, input_dtype)?;
         let mut shape = loss_shape(self.same_shapes, input.shape(), target.shape())?;
@@ -182,7 +166,7 @@ impl<'py> ElementCall<'_, 'py> {
         let target_view = array::target(&target)?;
         let weight = weight.as_ref().map(array::target).transpose()?;
         let loss = loss(third.as_ref().map(array::target).transpose()?);
-        let total: Total = call::run(py, input.len(), |context| -> Result<Total, Error> {
+        let total: Total = call::run(py, shape.iter().product(), |context| -> Result<Total, Error> {
             Elementwise { loss, weight }.run(input_view, &target_view, losses_view, context)
         })?;
         if divisor == 0.0 {
@@ -205,10 +189,11 @@ pub(super) fn binary_cross_entropy<'py>(
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
     reduction: &Bound<'py, PyAny>,
-    clamp: Option<f64>,
+    clamp: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let clamp = clamp.map(|clamp| call::number(clamp, "clamp")).transpose()?;
     ElementCall {
         input,
         target,
@@ -231,12 +216,13 @@ pub(super) fn binary_cross_entropy_and_grad<'py>(
     target: &Bound<'py, PyAny>,
     weight: Option<&Bound<'py, PyAny>>,
     reduction: &Bound<'py, PyAny>,
-    clamp: Option<f64>,
+    clamp: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
     grad_output: Option<&Bound<'py, PyAny>>,
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let clamp = clamp.map(|clamp| call::number(clamp, "clamp")).transpose()?;
     ElementCall {
         input,
         target,
@@ -314,10 +300,11 @@ pub(super) fn kl_div<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     reduction: &Bound<'py, PyAny>,
-    log_target: bool,
+    log_target: &Bound<'py, PyAny>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let log_target = call::flag(log_target, "log_target")?;
     ElementCall {
         input,
         target,
@@ -339,12 +326,13 @@ pub(super) fn kl_div_and_grad<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     reduction: &Bound<'py, PyAny>,
-    log_target: bool,
+    log_target: &Bound<'py, PyAny>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
     grad_output: Option<&Bound<'py, PyAny>>,
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let log_target = call::flag(log_target, "log_target")?;
     ElementCall {
         input,
         target,
@@ -366,12 +354,13 @@ pub(super) fn gaussian_nll_loss<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
     var: &Bound<'py, PyAny>,
-    full: bool,
-    eps: f64,
+    full: &Bound<'py, PyAny>,
+    eps: &Bound<'py, PyAny>,
     reduction: &Bound<'py, PyAny>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let (full, eps) = (call::flag(full, "full")?, call::number(eps, "eps")?);
     ElementCall {
         input,
         target,
@@ -392,13 +381,15 @@ pub(super) fn gaussian_nll_loss<'py>(
 pub(super) fn poisson_nll_loss<'py>(
     input: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
-    log_input: bool,
-    full: bool,
-    eps: f64,
+    log_input: &Bound<'py, PyAny>,
+    full: &Bound<'py, PyAny>,
+    eps: &Bound<'py, PyAny>,
     reduction: &Bound<'py, PyAny>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let (log_input, full) = (call::flag(log_input, "log_input")?, call::flag(full, "full")?);
+    let eps = call::number(eps, "eps")?;
     ElementCall {
         input,
         target,

@@ -141,10 +141,11 @@ pub(super) fn log_sigmoid<'py>(
 pub(super) fn logsumexp<'py>(
     x: &Bound<'py, PyAny>,
     axis: Option<&Bound<'py, PyAny>>,
-    keepdims: bool,
+    keepdims: &Bound<'py, PyAny>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = x.py();
+    let keepdims = call::flag(keepdims, "keepdims")?;
     let mut input = array::array(x, "x")?;
     // Integers are summed as NumPy's reductions sum them: as float64.
     if matches!(input.dtype().kind(), b'i' | b'u' | b'b') {
