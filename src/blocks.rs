@@ -11,7 +11,9 @@ use ndarray::IxDyn;
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::log::Logarithm;
 use crate::kernel::pointwise::{ELEMENTS, convert, narrow};
+use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
+use crate::kernel::wide::AHEAD_BYTES;
 use crate::rows::{Rows, RowsMut, ViewMut};
 use crate::targets::{Target, read};
 
@@ -108,7 +110,11 @@ fn load<S: Simd, E: Element, R: Real>(simd: S, rows: &Rows<'_, E>, range: Range<
             at += run.len;
             match run.stride {
                 0 => to.fill(one(run.offset)),
-                1 => convert(simd, rows.rows_of(run, 0), to),
+                1 => {
+                    let from = rows.rows_of(run, 0);
+                    prefetch(from.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(from));
+                    convert(simd, from, to);
+                }
                 stride => {
                     for (i, to) in to.iter_mut().enumerate() {
                         *to = one(run.offset + i as isize * stride);

@@ -1,6 +1,9 @@
 //! What a caller may choose, as plain data.
 
+use std::ops::Range;
+
 use crate::error::Error;
+use crate::kernel::BLOCK;
 
 /// How the losses of the rows become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,16 @@ impl<'a> ClassWeights<'a> {
 
     pub(crate) fn as_slice(self) -> Option<&'a [f64]> {
         self.0
+    }
+
+    /// The weights of a stretch of classes, at most a block.
+    #[inline(always)]
+    pub(crate) fn block(self, classes: Range<usize>) -> &'a [f64] {
+        const ONES: &[f64; BLOCK] = &[1.0; BLOCK];
+        match self.0 {
+            Some(w) => &w[classes],
+            None => &ONES[..classes.len()],
+        }
     }
 
     /// The weight of a class; 1 where none were given.

@@ -15,7 +15,7 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use crate::kernel::element::{Element, RealOf, Vector};
-use crate::kernel::finish::{TileSums, finish, miss};
+use crate::kernel::finish::{TileSums, finish, target_share};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
 use crate::kernel::narrow::{
     Maxima, last_rows, pack_class, pack_rows, pick, row_maxima, row_sums, transpose_square,
@@ -28,12 +28,13 @@ use crate::kernel::real::Real;
 use crate::kernel::stream::{fence, stream};
 use crate::kernel::wide::{AHEAD_BYTES, RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
+use crate::options::ClassWeights;
 use crate::reduce::Compensated;
 use crate::rows::{Layout, Rows, RowsMut, Run};
 
 /// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
 /// processor follows by itself.
-const AHEAD: usize = 8;
+const AHEAD: usize = 4;
 
 /// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
 /// lines, which are then read once whatever else falls into the same cache set.
@@ -250,10 +251,10 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// For each counted row the sum over the classes of q (max - x), the same q for all rows.
     #[simd]
-    pub(crate) fn gaps<S: Simd>(&mut self, simd: S, counted: u64, q: &[f64]) -> [f64; TILE] {
+    pub(crate) fn gaps<S: Simd>(&mut self, simd: S, counted: u64, weight: ClassWeights<'_>) -> [f64; TILE] {
         let mut gaps = [0.0; TILE];
         if self.is_narrow() {
-            let (q, max) = (TileWeights::Class(q), &self.sums.max);
+            let (q, max) = (TileWeights::Class(weight.block(0..self.rows.layout.classes)), &self.sums.max);
             let mut totals = [0.0; TILE];
             tile_gap::<_, _, false>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
@@ -267,7 +268,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                 counted,
                 #[inline(always)]
                 |i, start, block, _| {
-                    let q = &q[start..start + block.len()];
+                    let q = weight.block(start..start + block.len());
                     sums[i].add(row_gap::<_, _, false>(simd, block, q, max[i].to_f64()).0);
                 },
             );
@@ -319,10 +320,10 @@ impl<'r, E: Element> Tiles<'r, E> {
         WeightedGaps { gaps, totals }
     }
 
-    /// 1 - p of the target of each row, from the -log p that [`Self::nll`] gave.
+    /// p of the target of each row and 1 - p, from the -log p that [`Self::nll`] gave.
     #[inline(always)]
-    pub(crate) fn miss<S: Simd>(&self, simd: S, nll: &[f64; TILE]) -> [f64; TILE] {
-        miss(simd, &self.sums, nll, self.len)
+    pub(crate) fn target_share<S: Simd>(&self, simd: S, nll: &[f64; TILE]) -> ([f64; TILE], [f64; TILE]) {
+        target_share(simd, &self.sums, nll, self.len)
     }
 
     /// Writes a function of every element of the tile to `out`, which may be the input itself.

@@ -168,6 +168,47 @@ def test_a_row_that_is_sure_and_right_keeps_its_digits(width: int, dtype: DType)
         assert ulp_error(entries, p)[normal].max() <= 4
 
 
+@pytest.mark.parametrize("weight", [0.0, 1e-12, 1.0])
+@pytest.mark.parametrize("gap", [2.0, 20.0, 200.0])
+@pytest.mark.parametrize("width", [2, 64, 70])
+def test_a_smoothed_target_of_little_weight_and_probability_keeps_its_digits(
+    width: int, gap: float, weight: float
+) -> None:
+    """From 1 - p it would be the difference of two numbers of about 1."""
+    x, w, smoothing = np.zeros((1, width)), np.ones(width), 0.25
+    x[0, 1], w[0] = gap, weight
+    _, grad = crossent.cross_entropy_and_grad(x, [0], w, label_smoothing=smoothing, reduction="sum")
+    with mpmath.workdps(exact.DIGITS):
+        p, own, share = exact.softmax(x[0], [0])[0], mpmath.mpf(0.75) * weight, mpmath.mpf(0.25) / width
+        scale = own + share * mpmath.fsum(float(value) for value in w)
+        terms = (scale * p, own + share * weight)
+        assert abs(mpmath.mpf(float(grad[0, 0])) - (terms[0] - terms[1])) <= 1e-15 * max(terms)
+
+
+@pytest.mark.parametrize("width", [10, 70])
+@pytest.mark.parametrize(
+    ("dtype", "upstream", "off", "at"),
+    [
+        (np.float32, 1e22, 1e21, -9e21),
+        (np.float32, 3e38, 3e37, -2.7e38),
+        (np.float32, 1e-30, 1e-31, -9e-31),
+        (np.float32, 1e300, np.inf, -np.inf),
+        (np.float16, 1e300, np.inf, -np.inf),
+        (np.float64, 1e39, 1e38, -9e38),
+        (np.float64, 1e300, 1e299, -9e299),
+        (np.float64, np.inf, np.inf, -np.inf),
+    ],
+)
+def test_an_upstream_gradient_of_any_size_overflows_only_where_the_result_does(
+    width: int, dtype: Any, upstream: float, off: float, at: float
+) -> None:
+    x = np.full((1, width), -np.inf, dtype)
+    x[0, :10] = 0
+    _, grad = crossent.cross_entropy_and_grad(x, [0], reduction="sum", grad_output=upstream)
+    np.testing.assert_allclose(grad[0, 1:10], dtype(off), rtol=1e-6)
+    np.testing.assert_allclose(grad[0, 0], dtype(at), rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=name)
 @pytest.mark.parametrize("width", [3, 64, 70, 1500])
 def test_a_gradient_has_the_dtype_of_the_input_and_is_rounded_once(width: int, dtype: DType) -> None:

@@ -10,7 +10,7 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::exp::{exp_f64, own_term, pivot, power_of_two};
+use super::exp::{exp_any, own_term, pivot, power_of_two};
 use super::log::log1p_ratio;
 use super::real::Real;
 
@@ -67,25 +67,24 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
     }
 }
 
-/// 1 - p of the target for each of the first `rows` rows, from the target's -log p, without cancellation: where the target
-/// is a largest class, it is the others' share.
+/// p of the target for each of the first `rows` rows, from its -log p; and 1 - p, without cancellation: where the target is a
+/// largest class, it is the others' share.
 #[simd]
-pub(crate) fn miss<S: Simd, R: Real>(
+pub(crate) fn target_share<S: Simd, R: Real>(
     simd: S,
     sums: &TileSums<R>,
     nll: &[f64; TILE],
     rows: usize,
-) -> [f64; TILE] {
+) -> ([f64; TILE], [f64; TILE]) {
     let c = |value| f64x8::splat(simd, value);
-    let mut miss = [0.0; TILE];
+    let (mut share, mut miss) = ([0.0; TILE], [0.0; TILE]);
     for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
         let (nll, own, others) = (load(nll), load(&sums.own), load(&sums.others));
-        let share = others / (own + others);
-        // Beyond 700, p is 0 beside 1.
-        let p = exp_f64(c(0.0) - nll.simd_gt(c(700.0)).select(c(700.0), nll));
+        let p = exp_any(-nll);
         let is_max = nll.simd_le(load(&sums.log1p_rest));
-        is_max.select(share, c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
+        p.store_slice(&mut share[lane..lane + 8]);
+        is_max.select(others / (own + others), c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
     }
-    miss
+    (share, miss)
 }

@@ -178,7 +178,7 @@ pub(crate) fn pick<S: Simd, R: Real>(
         for x in packed.chunks_exact(TILE) {
             let x = R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]);
             found = wanted.simd_eq(c).select(x, found);
-            c = c + R::ONE;
+            c += R::ONE;
         }
         let found = R::widen::<S>(found);
         for half in 0..R::HALVES {

@@ -89,14 +89,15 @@ impl RowFunction for LogSoftmax {
     }
 }
 
-/// exp(x - log sum exp(x)) times the row's scale: 2^(n - p) (1 + q) c with c = scale / (own + others).
+/// exp(x - log sum exp(x)) times the row's scale: 2^(n - p) (1 + q) c 2^k with c 2^k = scale / (own + others).
 ///
-/// c is kept in two parts, so that the only roundings of size are those of q and of the result.
+/// c is from 1 to 2, so that a large scale does not overflow before its time, and kept in two parts, so that the only
+/// roundings of size are those of q and of the result.
 #[derive(Clone, Copy)]
 pub(crate) struct Softmax;
 
 impl RowFunction for Softmax {
-    type Row<S: Simd, R: Real> = (Pivot<R::V<S>>, R::V<S>, R::V<S>);
+    type Row<S: Simd, R: Real> = Scaled<S, R>;
 
     #[inline(always)]
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R> {
@@ -104,17 +105,50 @@ impl RowFunction for Softmax {
             #[inline(always)]
             |half| sums.scale[half] / (sums.own[half] + sums.others[half]),
         );
+        let k = [power_below::<S, R>(c[0]), power_below::<S, R>(c[1])];
+        let c = [within::<S, R>(c[0] / k[0]), within::<S, R>(c[1] / k[1])];
         let high = R::narrow(c);
         let rounded = R::widen(high);
-        (pivot::<S, R>(max), high, R::narrow([c[0] - rounded[0], c[1] - rounded[1]]))
+        let unit = power_of_two(-R::SCALE);
+        Scaled {
+            pivot: pivot::<S, R>(max),
+            high,
+            low: R::narrow([c[0] - rounded[0], c[1] - rounded[1]]),
+            unit: R::narrow([k[0] * unit, k[1] * unit]),
+        }
     }
 
     #[inline(always)]
-    fn apply<S: Simd, E: Element>(x: Vector<E, S>, (p, high, low): &Self::Row<S, RealOf<E>>) -> Vector<E, S> {
-        let (s, q) = parts::<S, RealOf<E>>(x, p);
-        let scaled = (high.mul_add(q, *low) + *high) * s;
-        scaled * RealOf::<E>::from_f64(power_of_two(-RealOf::<E>::SCALE))
+    fn apply<S: Simd, E: Element>(x: Vector<E, S>, row: &Self::Row<S, RealOf<E>>) -> Vector<E, S> {
+        let (s, q) = parts::<S, RealOf<E>>(x, &row.pivot);
+        (row.high.mul_add(q, row.low) + row.high) * s * row.unit
     }
+}
+
+/// What [`Softmax`] knows of a row: c in two parts, and 2^k without the factor that terms carry.
+#[derive(Clone, Copy)]
+pub(crate) struct Scaled<S: Simd, R: Real> {
+    pivot: Pivot<R::V<S>>,
+    high: R::V<S>,
+    low: R::V<S>,
+    unit: R::V<S>,
+}
+
+/// The power of two at or below |x|, as far as it and its product with 2^-SCALE are normal numbers of R.
+#[inline(always)]
+fn power_below<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
+    const EXPONENT: u64 = 0x7ff0_0000_0000_0000;
+    let (least, most) = R::POWERS;
+    let c = |power| f64x8::splat(x.token(), power_of_two(power));
+    f64x8::from_bits(x.to_bits() & EXPONENT).max(c(least)).min(c(most))
+}
+
+/// x, or the finite number of R that is nearest to it. A nan stays.
+#[inline(always)]
+fn within<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
+    let most = f64x8::splat(x.token(), R::MAX.to_f64());
+    let x = x.simd_gt(most).select(most, x);
+    x.simd_lt(-most).select(-most, x)
 }
 
 /// A stretch of one row: `out` = f(x), both of the same length.

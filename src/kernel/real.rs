@@ -14,6 +14,8 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
 
     /// Minus infinity.
     const NEG_INFINITY: Self;
+    /// The largest finite number.
+    const MAX: Self;
     /// Zero.
     const ZERO: Self;
     /// One.
@@ -29,6 +31,8 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     /// Exponentials are kept times 2^SCALE, so that they stay normal numbers (and keep all their digits)
     /// down to a gap whose exponential is below the smallest subnormal.
     const SCALE: i32;
+    /// The least and the largest k for which 2^k 2^-SCALE is a normal number.
+    const POWERS: (i32, i32);
     /// Up to this magnitude of the maximum, x is reduced as it is; above it, x - max is exact.
     const PIVOT_LIMIT: Self;
     /// ln 2.
@@ -65,6 +69,7 @@ impl Real for f32 {
     const LANES: usize = 16;
     const HALVES: usize = 2;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;
+    const MAX: f32 = f32::MAX;
     const ZERO: f32 = 0.0;
     const ONE: f32 = 1.0;
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
@@ -72,6 +77,7 @@ impl Real for f32 {
     const MANTISSA: u32 = 23;
     const BIAS: f32 = 187.0;
     const SCALE: i32 = 60;
+    const POWERS: (i32, i32) = (-66, 187);
     const PIVOT_LIMIT: f32 = 32768.0;
     const LN_2: f32 = std::f32::consts::LN_2;
     const POSITIONS: [f32; 16] =
@@ -181,6 +187,7 @@ impl Real for f64 {
     const LANES: usize = 8;
     const HALVES: usize = 1;
     const NEG_INFINITY: f64 = f64::NEG_INFINITY;
+    const MAX: f64 = f64::MAX;
     const ZERO: f64 = 0.0;
     const ONE: f64 = 1.0;
     const LOG2_E: f64 = std::f64::consts::LOG2_E;
@@ -188,6 +195,7 @@ impl Real for f64 {
     const MANTISSA: u32 = 52;
     const BIAS: f64 = 1923.0;
     const SCALE: i32 = 900;
+    const POWERS: (i32, i32) = (-122, 1023);
     const PIVOT_LIMIT: f64 = 32768.0;
     const LN_2: f64 = std::f64::consts::LN_2;
     const POSITIONS: [f64; 16] =

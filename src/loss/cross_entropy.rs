@@ -22,7 +22,7 @@ use fearless_simd::Simd;
 use super::gradient::Gradient;
 use super::mistakes::{self, Mistake};
 use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
-use crate::error::{Error, filled};
+use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::options::{ClassWeights, LabelSmoothing, weighted};
@@ -68,11 +68,6 @@ impl Prepare for CrossEntropy<'_> {
         Ok(Work {
             weight: ClassWeights::new(self.weight, classes)?,
             smoothing: LabelSmoothing::new(self.label_smoothing)?.get(),
-            ones: if self.label_smoothing > 0.0 && self.weight.is_none() {
-                filled(classes, 1.0)?
-            } else {
-                Vec::new()
-            },
             targets: Targets::new(target, &input.shape, input.axis, self.ignore_index, call.mask.as_ref())?,
             spread: match self.weight {
                 Some(weight) => {
@@ -96,8 +91,6 @@ struct Work<'a, E> {
     targets: Targets<'a>,
     weight: ClassWeights<'a>,
     smoothing: f64,
-    /// The weights of a smoothed loss that has none.
-    ones: Vec<f64>,
     /// The sum of all weights.
     spread: f64,
     gradient: Option<Gradient<'a, E>>,
@@ -128,11 +121,10 @@ impl<E: Element> Work<'_, E> {
                 losses.loss[i] = weighted((1.0 - smoothing) * losses.weight[i], nll[i]);
             }
         }
-        let q = self.weight.as_slice().unwrap_or(&self.ones);
         let share = smoothing / self.rows.layout.classes as f64;
         let spread = if smoothing > 0.0 { self.spread } else { 0.0 };
         if smoothing > 0.0 {
-            let gaps = tiles.gaps(simd, tile.counted, q);
+            let gaps = tiles.gaps(simd, tile.counted, self.weight);
             for i in bits(tile.counted) {
                 losses.loss[i] += share * (gaps[i] + weighted(spread, tiles.log1p_rest(i)));
             }
@@ -142,21 +134,25 @@ impl<E: Element> Work<'_, E> {
             Tiles::write_zeros(rows, &gradient.out);
             return;
         }
-        // scale softmax(x) - factor q, with the target's entry from 1 - p: (1 - e) w_t of q is the target's alone.
+        // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: (1 - e) w_t of q is
+        // the target's alone.
         let factor = gradient.factors(rows.clone());
         let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
-        let miss = tiles.miss(simd, &nll);
+        let (p, miss) = tiles.target_share(simd, &nll);
         for i in bits(tile.counted) {
             let weight = self.weight.of(tile.class[i]);
             let own = (1.0 - smoothing) * weight;
             scale[i] = factor[i] * (own + share * spread);
-            value[i] = -scale[i] * miss[i];
-            if smoothing > 0.0 {
-                value[i] += factor[i] * share * (spread - weight);
-            }
+            value[i] = if smoothing == 0.0 {
+                -scale[i] * miss[i]
+            } else if miss[i] > 0.5 {
+                scale[i] * p[i] - factor[i] * (own + share * weight)
+            } else {
+                factor[i] * share * (spread - weight) - scale[i] * miss[i]
+            };
         }
         let fill = |_: usize, classes: Range<usize>, to: &mut [f64]| {
-            for (to, q) in to.iter_mut().zip(&q[classes]) {
+            for (to, q) in to.iter_mut().zip(self.weight.block(classes)) {
                 *to = share * q;
             }
         };
