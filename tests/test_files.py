@@ -773,19 +773,21 @@ def test_damaged_anywhere(tmp_path: Path, capsys: Capture, writer: Writer) -> No
     arguments = writer(tmp_path, *made((60, 7)))
     path = Path(arguments[0].removesuffix(":logits"))
     whole = np.frombuffer(path.read_bytes(), np.uint8)
+    described = [arguments[0], *(word for word in arguments[2:6] if "target" not in word)]
     for turn in range(60):
         content = whole[: rng.integers(len(whole))].copy() if turn % 4 == 0 else whole.copy()
         edge = min(len(content), 300 if turn % 2 else len(content))
         for place in rng.integers(edge, size=rng.integers(1, 9)) if edge else ():
             content[-place - 1 if turn % 3 == 0 else place] = rng.integers(256)
         path.write_bytes(content.tobytes())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            code = cli.main(["score", *arguments])
-        told = capsys.readouterr().err
-        assert code in (0, 1, 2)
-        assert "please report it" not in told
-        assert code == 0 or str(path) in told, told
+        for command in (["score", *arguments], ["info", *described]):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                code = cli.main(command)
+            told = capsys.readouterr().err
+            assert code in (0, 1, 2)
+            assert "please report it" not in told
+            assert code == 0 or str(path) in told, told
 
 
 def test_how_far_a_truncated_file_goes(tmp_path: Path, capsys: Capture) -> None:

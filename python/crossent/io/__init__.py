@@ -6,6 +6,7 @@ is a `Source`: it knows its shape and its dtype, and hands out its rows in block
 
 from crossent.io.ahead import read_ahead
 from crossent.io.blocks import BLOCK_BYTES, MEMORY, parse_bytes, row_blocks
+from crossent.io.describe import describe
 from crossent.io.npy import open_npy
 from crossent.io.opening import RAW_DTYPES, RAW_TARGET_DTYPES, open_logits, open_targets
 from crossent.io.probabilities import log_blocks
@@ -21,6 +22,7 @@ __all__ = [
     "OptionError",
     "Source",
     "TargetArray",
+    "describe",
     "log_blocks",
     "open_logits",
     "open_npy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from crossent.io.arrays import ArraySource, Pieces, Shards
-from crossent.io.llama import MAGIC, open_llama
+from crossent.io.llama import MAGIC, LlamaSource, open_llama
 from crossent.io.npy import find_npy, likely_kind
 from crossent.io.npz import find_npz, members
 from crossent.io.raw import (
@@ -323,3 +324,33 @@ def _find_targets(path: str, key: str | None, dtype: str | None) -> Stored:
             f"{stored.name} holds {stored.dtype}; expected integer class numbers; save them as int64"
         )
     return stored
+
+
+def stored_in(path: str, key: str | None, options: LogitsOptions) -> list[Source | Stored]:
+    """Open everything that a file holds, or what `key` names, whatever it is. Options count where they apply."""
+    kind = kind_of(path)
+    if kind in ("npz", "safetensors"):
+        names = members(path) if kind == "npz" else list(tensors(path))
+        if key is not None:
+            names = [_known_key(path, names, key)]
+        if kind == "safetensors":
+            return [find_tensor(_named(path, each), path, each) for each in names]
+        finders = [functools.partial(find_npz, _named(path, each), path, each) for each in names]
+        return [_typed(find, options) for find in finders]
+    _refuse(path, key, {})
+    if kind == "npy":
+        return [_typed(functools.partial(find_npy, path), options)]
+    if kind == "llama":
+        return [LlamaSource(path)]
+    if kind in ("csv", "parquet"):
+        return [_open_one(path, None, LogitsOptions())]
+    if options.dtype is None and suffix_dtype(path) in RAW_TARGET_DTYPES:
+        return [find_raw_targets(path, None)]
+    return [find_stored(path, None, options.dtype, options.classes, floats=True)]
+
+
+def _typed(find: Callable[..., Stored], options: LogitsOptions) -> Stored:
+    """Find an array, and again as bfloat16 if its elements have no type and the options say that they are that."""
+    stored = find()
+    untyped = stored.dtype.kind == "V" and stored.dtype.itemsize == 2
+    return find(dtype="bfloat16") if untyped and _untyped(options.dtype) == "bfloat16" else stored
