@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from crossent import __version__, _core, cli
-from crossent.io import BLOCK_BYTES, open_npy, row_blocks
+from crossent.io import BLOCK_BYTES, open_logits, open_npy, row_blocks
 
 Array = npt.NDArray[Any]
 
@@ -276,14 +276,17 @@ def test_no_blocks_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_same_bits_for_any_block_size(order: Any) -> None:
+def test_same_bits_for_any_block_size(tmp_path: Path, order: Any) -> None:
     logits, target = made((50, 60, 33))
     logits = np.asarray(logits, order=order)
     target[::7] = -100
+    path = str(tmp_path / "logits.npy")
+    np.save(path, logits)
+    source = open_logits(path, axis=2)
     results = set()
     for block_bytes in (1, 5_000, 77_777, BLOCK_BYTES):
         tally = cli.Tally()
-        rows = sum(cli.score_blocks(tally, logits, target, 2, -100, block_bytes))
+        rows = sum(cli.score_blocks(tally, source, target, -100, 4 * block_bytes))
         assert rows == tally.rows == target.size
         results.add((tally.count, tally.correct, tally.mean))
     assert len(results) == 1
@@ -436,7 +439,6 @@ def test_target_out_of_range(
         [],
         ["rank"],
         ["score"],
-        ["score", "a.npy"],
         ["score", "a.npy", "b.npy", "--top"],
         ["score", "a.npy", "b.npy", "--axis", "x"],
         ["score", "a.npy", "b.npy", "--ignore-index", str(2**63)],
@@ -451,6 +453,12 @@ def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "crossent: error: " in captured.err
+
+
+def test_targets_are_missing(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    files.save(*made((10, 3)))
+    assert cli.main(["score", files.logits]) == 2
+    assert f"{files.logits} holds no targets; give a file of class numbers after it" in error(capsys)
 
 
 @pytest.mark.parametrize("axis", ["2", "-3"])

@@ -24,7 +24,7 @@ BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
 )
 # What a page may need besides the package, NumPy and what those need.
-LIBRARY = re.compile(r"^(?:from|import) (scipy|sklearn|torch)\b", re.MULTILINE)
+LIBRARY = re.compile(r"^(?:from|import) (safetensors|scipy|sklearn|torch)\b", re.MULTILINE)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)[^)]*\)")
 
 

@@ -14,6 +14,7 @@ IN_WHEEL = [
     r"crossent/_core\.pyi",
     r"crossent/_core\.\S*(so|pyd)",
     r"crossent/cli\.py",
+    r"crossent/io/__init__\.py",
     r"crossent/py\.typed",
     r"crossent-[^/]+\.dist-info/entry_points\.txt",
     r"crossent-[^/]+\.dist-info/licenses/LICENSE-APACHE",

@@ -1,0 +1,33 @@
+"""Readers for arrays on disk: checked before use, and read in blocks of rows that need little memory.
+
+`open_logits` and `open_targets` open a file of any known kind, or several files by a pattern. What the first gives
+is a `Source`: it knows its shape and its dtype, and hands out its rows in blocks.
+"""
+
+from crossent.io.ahead import read_ahead
+from crossent.io.blocks import BLOCK_BYTES, MEMORY, parse_bytes, row_blocks
+from crossent.io.describe import describe
+from crossent.io.npy import open_npy
+from crossent.io.opening import RAW_DTYPES, RAW_TARGET_DTYPES, open_logits, open_targets
+from crossent.io.probabilities import log_blocks
+from crossent.io.source import VALUES, Block, OptionError, Source, TargetArray
+
+__all__ = [
+    "BLOCK_BYTES",
+    "MEMORY",
+    "RAW_DTYPES",
+    "RAW_TARGET_DTYPES",
+    "VALUES",
+    "Block",
+    "OptionError",
+    "Source",
+    "TargetArray",
+    "describe",
+    "log_blocks",
+    "open_logits",
+    "open_npy",
+    "open_targets",
+    "parse_bytes",
+    "read_ahead",
+    "row_blocks",
+]

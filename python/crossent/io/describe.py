@@ -1,0 +1,123 @@
+"""What is in a file: kind, shape, dtype, first values, and a guess at what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent.io.arrays import ArraySource
+from crossent.io.opening import LogitsOptions, is_floating, paths_of, stored_in
+from crossent.io.source import Source, Stored
+
+_LOOK_BYTES = 4 << 20
+_FIRST = 6
+# How far the sum of a row's probabilities may be from 1 in half precision over a large vocabulary.
+_NEAR = 0.05
+
+
+def describe(
+    name: str, *, dtype: str | None = None, classes: int | None = None, axis: int = -1
+) -> list[dict[str, Any]]:
+    """Tell what the arrays of a file (or of the files that a pattern matches) are, from their first block.
+
+    Parameters
+    ----------
+    name
+        The file, `FILE:KEY` for one of its arrays, or a pattern.
+    dtype, classes
+        For raw numbers, their dtype and how many make a row.
+    axis
+        The class axis.
+
+    Returns
+    -------
+    list of dict
+        For each array: `name`, `format`, `dtype`, `shape`, `rows`, `classes`, `file_bytes`, `array_bytes`, `guess`,
+        `first_values`, `checked_rows`, `not_finite`, and for integers `minimum` and `maximum` of what was looked at.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be opened.
+    ValueError
+        If a file is damaged or of no known kind.
+    """
+    options = LogitsOptions(dtype=dtype, classes=classes, axis=axis)
+    return [
+        _described(found, path, axis)
+        for path, key in paths_of(name)
+        for found in stored_in(path, key, options)
+    ]
+
+
+def _described(found: Source | Stored, path: str, axis: int) -> dict[str, Any]:
+    told: dict[str, Any] = {"name": found.name, "format": found.format, "dtype": str(found.dtype)}
+    told |= {"shape": list(found.shape), "rows": None, "classes": None}
+    told |= {"file_bytes": Path(path).stat().st_size, "array_bytes": None}
+    if isinstance(found, Stored):
+        told["array_bytes"] = found.nbytes
+        if is_floating(found.dtype) and found.ndim:
+            found = ArraySource(found, axis)
+        else:
+            return told | _plain(found)
+    told |= {"rows": found.rows, "classes": found.classes}
+    block = next(found.blocks(_LOOK_BYTES), None)
+    if block is None:
+        return told | {"guess": "no rows", "first_values": [], "checked_rows": 0, "not_finite": 0}
+    told |= _looked_at(np.moveaxis(block.values, found.axis, -1).reshape(-1, found.classes))
+    if found.format not in ("csv", "parquet", "llama.cpp"):
+        return told
+    beside = "with their labels" if found.has_targets or found.targets is not None else "without labels"
+    return told | {"guess": f"{told['guess']}, {beside}"}
+
+
+def _plain(stored: Stored) -> dict[str, Any]:
+    """Integers, numbers without an axis, or elements that are no numbers."""
+    told: dict[str, Any] = {"guess": "no numbers", "first_values": [], "checked_rows": 0, "not_finite": 0}
+    if stored.dtype.kind == "V" and stored.dtype.itemsize == 2:
+        return told | {"guess": "bfloat16 without its name; pass --dtype bfloat16"}
+    if stored.dtype.kind not in "iuf":
+        return told
+    blocks = stored.blocks(None, _LOOK_BYTES) if stored.ndim else iter([((), stored.array())])
+    values = next((block for _, block in blocks), None)
+    if values is None:
+        return told | {"guess": "nothing"}
+    values = values.reshape(-1)
+    told |= {"first_values": values[:_FIRST].tolist(), "checked_rows": values.size, "guess": "one number"}
+    if stored.dtype.kind in "iu":
+        least, most = int(values.min()), int(values.max())
+        told |= {"minimum": least, "maximum": most}
+        if stored.ndim:
+            told["guess"] = "class numbers" if least >= -100 else "integers"
+    return told
+
+
+def _looked_at(rows: NDArray[Any]) -> dict[str, Any]:
+    """Look at rows of floating numbers, one after the other along the last axis."""
+    first = [float(value) for value in rows[0, :_FIRST]] if rows.size else []
+    finite = np.isfinite(rows).all(axis=1) if rows.size else np.ones(len(rows), bool)
+    # Some hundred rows are enough for a guess, and need little memory in float64.
+    kept = rows[finite][:200]
+    return {
+        "guess": _guess(kept.astype(np.float64)),
+        "first_values": first,
+        "checked_rows": len(rows),
+        "not_finite": int(np.count_nonzero(~finite)),
+    }
+
+
+def _guess(rows: NDArray[np.float64]) -> str:
+    if rows.size == 0:
+        return "no finite rows"
+    if rows.shape[1] == 1:
+        return "one class only"
+    if (rows >= 0).all() and (rows <= 1 + _NEAR).all() and np.median(np.abs(rows.sum(axis=1) - 1)) < _NEAR:
+        return "probabilities"
+    top = rows.max(axis=1)
+    sums = top + np.log(np.exp(rows - top[:, np.newaxis]).sum(axis=1))
+    if (top <= _NEAR).all() and np.median(np.abs(sums)) < _NEAR:
+        return "log-probabilities"
+    return "logits"
