@@ -111,11 +111,13 @@ fn map_rows<E: Element, F: RowFunction>(
     if let Some(input) = input {
         check_shape("out", out.shape(), input.shape())?;
     }
-    let out = RowsMut::new(&mut out, Some(axis)).streamed_unless(context.untouched || input.is_none());
-    let rows = match input {
-        Some(input) => Rows::new(input, Some(axis)),
+    let mut out = RowsMut::new(&mut out, Some(axis));
+    let rows = if let Some(input) = input {
+        out = out.streamed(context.untouched);
+        Rows::new(input, Some(axis))
+    } else {
         // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.
-        None => unsafe { Rows::of_output(&out) },
+        unsafe { Rows::of_output(&out) }
     };
     let level = isa::selected()?;
     for_each_tile(&rows, context, |tiles, range| {

@@ -208,10 +208,12 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         }
     }
 
-    /// Has it written past the caches if it is large; not where `cached`, because it is there already.
-    pub(crate) fn streamed_unless(self, cached: bool) -> Self {
+    /// Has it written past the caches if it is large. Rows of an `untouched` output are written to pages that the system has
+    /// just cleared, which are cached then; where a tile's classes lie in as many pages, they are not any more.
+    pub(crate) fn streamed(self, untouched: bool) -> Self {
         let bytes = self.layout.line.len().saturating_mul(self.layout.classes).saturating_mul(size_of::<E>());
-        RowsMut { streamed: !cached && bytes >= STREAMED_BYTES && self.layout.contiguous(), ..self }
+        let cached = untouched && self.layout.contiguous();
+        RowsMut { streamed: bytes >= STREAMED_BYTES && !cached, ..self }
     }
 
     /// How many classes from the first on share a cache line with what is before the row.

@@ -25,7 +25,7 @@ use crate::kernel::output::{
 };
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
-use crate::kernel::stream::{fence, stream};
+use crate::kernel::stream::{fence, stream, to_next_line};
 use crate::kernel::wide::{AHEAD_BYTES, RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
 use crate::options::ClassWeights;
@@ -560,6 +560,15 @@ impl<'r, E: Element> Tiles<'r, E> {
                     if whole > 0 {
                         // SAFETY: the rows of a tile belong to one thread.
                         let to = unsafe { out.rows_of(run, c) };
+                        // Whole cache lines only: a part of one would be written to memory by itself.
+                        if out.streamed && run.len == TILE && to_next_line(to.as_ptr()) == 0 {
+                            let mut lines = [E::PADDING; TILE];
+                            for (to, from) in lines.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
+                                E::store(Vector::<E, S>::from_slice(simd, from), to);
+                            }
+                            stream(&lines, to);
+                            continue;
+                        }
                         prefetch(to.as_ptr().wrapping_add(AHEAD * TILE), TILE * size_of::<E>());
                         for (to, from) in to.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
                             E::store(Vector::<E, S>::from_slice(simd, from), to);
@@ -573,6 +582,9 @@ impl<'r, E: Element> Tiles<'r, E> {
                 first += run.len;
             },
         );
+        if out.streamed {
+            fence();
+        }
     }
 }
 

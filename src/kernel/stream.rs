@@ -4,7 +4,7 @@
 //! than the caches is written whole and not read again soon: whole cache lines of it go to memory as they are.
 
 /// Bytes in a cache line.
-const LINE: usize = 64;
+pub(crate) const LINE: usize = 64;
 
 /// How many elements from `start` on belong to a cache line that begins before it.
 #[inline(always)]

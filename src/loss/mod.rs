@@ -284,11 +284,13 @@ fn input_and_gradient<'a, E: Element>(
         check_shape("grad_out", shape, input.shape())?;
     }
     let axis = class_axis(shape.len(), axis)?;
-    let out = RowsMut::new(gradient, Some(axis)).streamed_unless(context.untouched || input.is_none());
-    let rows = match input {
-        Some(input) => Rows::new(input, Some(axis)),
+    let mut out = RowsMut::new(gradient, Some(axis));
+    let rows = if let Some(input) = input {
+        out = out.streamed(context.untouched);
+        Rows::new(input, Some(axis))
+    } else {
         // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.
-        None => unsafe { Rows::of_output(&out) },
+        unsafe { Rows::of_output(&out) }
     };
     Ok((Input { rows, shape: shape.to_vec(), axis }, out))
 }

@@ -41,6 +41,15 @@ impl Float {
         }
     }
 
+    /// Bytes of an element.
+    pub(super) fn size(self) -> usize {
+        match self {
+            Float::F16 | Float::Bf16 => 2,
+            Float::F32 => 4,
+            Float::F64 => 8,
+        }
+    }
+
     /// The NumPy scalar type.
     pub(super) fn scalar_type(self, py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
         static TYPES: [PyOnceLock<Py<PyType>>; 4] = [const { PyOnceLock::new() }; 4];
@@ -105,6 +114,12 @@ pub(super) fn is_plain(array: &Array<'_>) -> bool {
 fn flags(array: &Array<'_>) -> i32 {
     // SAFETY: the pointer is that of a live array.
     unsafe { (*array.as_array_ptr()).fields.flags }
+}
+
+/// Where the first element is.
+pub(super) fn data(array: &Array<'_>) -> *mut std::ffi::c_char {
+    // SAFETY: the pointer is that of a live array.
+    unsafe { (*array.as_array_ptr()).fields.data }
 }
 
 pub(super) fn is_writeable(array: &Array<'_>) -> bool {
@@ -295,8 +310,7 @@ pub(super) unsafe fn floats_mut<'a>(array: &'a Array<'_>, dtype: Float) -> Float
 
 /// The lowest address, strides in elements made positive, and the axes whose strides were negative.
 fn forward<T>(array: &Array<'_>) -> (*mut T, Vec<usize>, Vec<usize>) {
-    // SAFETY: the pointer is that of a live array.
-    let mut start: *mut T = unsafe { (*array.as_array_ptr()).fields.data.cast() };
+    let mut start: *mut T = data(array).cast();
     let size = size_of::<T>() as isize;
     let mut strides = Vec::with_capacity(array.ndim());
     let mut flipped = Vec::new();
@@ -319,8 +333,7 @@ fn forward<T>(array: &Array<'_>) -> (*mut T, Vec<usize>, Vec<usize>) {
 
 /// The addresses from the first byte of the array to the one behind its last.
 fn extent(array: &Array<'_>) -> (isize, isize) {
-    // SAFETY: the pointer is that of a live array.
-    let start = unsafe { (*array.as_array_ptr()).fields.data as isize };
+    let start = data(array) as isize;
     if array.is_empty() {
         return (start, start);
     }
@@ -340,10 +353,6 @@ pub(super) fn may_overlap(a: &Array<'_>, b: &Array<'_>) -> bool {
 
 /// Whether two arrays are the same elements in the same places.
 pub(super) fn is_same(a: &Array<'_>, b: &Array<'_>) -> bool {
-    let data = |array: &Array<'_>| {
-        // SAFETY: the pointer is that of a live array.
-        unsafe { (*array.as_array_ptr()).fields.data }
-    };
     data(a) == data(b)
         && a.shape() == b.shape()
         && a.shape().iter().zip(a.strides().iter().zip(b.strides())).all(|(n, (a, b))| *n == 1 || a == b)
