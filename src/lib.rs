@@ -11,6 +11,7 @@
 //!   blocks           single elements of any dtype, in blocks of f64
 //!   kernel           one row or tile to numbers, generic over the SIMD level
 //!   reduce           losses of rows to a sum or a mean, in a fixed order
+//!   exact            sums without rounding, for results that are merged in any order
 //! ```
 //!
 //! ```
@@ -26,6 +27,7 @@
 
 pub mod blocks;
 pub mod error;
+pub mod exact;
 pub mod function;
 pub mod kernel;
 pub mod loss;
@@ -36,12 +38,14 @@ pub mod rows;
 pub mod score;
 pub mod targets;
 mod tiles;
+mod top;
 
 #[cfg(feature = "python")]
 mod python;
 
 pub use blocks::{FloatsMut, Numbers};
 pub use error::Error;
+pub use exact::ExactSum;
 pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
 pub use kernel::element::Element;
 pub use loss::cross_entropy::CrossEntropy;
@@ -52,5 +56,5 @@ pub use options::Reduction;
 pub use parallel::{Context, num_threads, set_num_threads};
 pub use reduce::Total;
 pub use rows::{View, ViewMut};
-pub use score::{RowScores, score_rows};
+pub use score::{Columns, RowScores, Score, ScoreSums, score, score_rows, score_sums};
 pub use targets::Target;

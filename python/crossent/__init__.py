@@ -15,16 +15,23 @@ from crossent.pointwise import (
     kl_div_and_grad,
     poisson_nll_loss,
 )
+from crossent.report import CalibrationBin, Report, Scorer
 from crossent.rows import log_sigmoid, log_softmax, logsumexp, softmax
+from crossent.scoring import Scores, SequenceScores, score
 from crossent.settings import get_num_threads, set_num_threads, show_versions
 
 __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
+    "CalibrationBin",
     "CrossEntropyLoss",
     "LikelyMistakeWarning",
     "LogSoftmax",
     "NLLLoss",
+    "Report",
+    "Scorer",
+    "Scores",
+    "SequenceScores",
     "Softmax",
     "__version__",
     "binary_cross_entropy",
@@ -43,6 +50,7 @@ __all__ = [
     "nll_loss",
     "nll_loss_and_grad",
     "poisson_nll_loss",
+    "score",
     "set_num_threads",
     "show_versions",
     "softmax",

@@ -16,6 +16,7 @@
 //! | `narrow` | the same for a tile of short rows, lanes across the rows |
 //! | `finish` | from max and sum to log sum exp, lanes across the rows |
 //! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
+//! | `scan` | entropy, rank and largest class of rows that are still in the cache |
 //! | `output` | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
 //! | `pointwise` | the losses of single elements, a block at a time |
 //!
@@ -40,6 +41,7 @@ pub(crate) mod output;
 pub(crate) mod pointwise;
 pub(crate) mod prefetch;
 pub(crate) mod real;
+pub(crate) mod scan;
 pub(crate) mod stream;
 pub(crate) mod sum;
 pub(crate) mod wide;

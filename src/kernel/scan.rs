@@ -1,0 +1,248 @@
+//! A second look at rows that are still in the cache, once their maximum and sum are known.
+//!
+//! ```text
+//! gap = sum of term(x) (max - x),   entropy = log1p(rest) + gap / (own + others)
+//! ```
+//!
+//! in the units of [`super::finish`]. Both parts are positive, so that the entropy of a confident row keeps its digits. For
+//! a row with a nan, with +inf or of nothing but -inf the numbers mean nothing.
+
+use fearless_simd::f64x8;
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::TILE;
+use super::element::{Element, RealOf, Vector};
+use super::exp::{Pivot, pivot, power_of_two, term};
+use super::real::Real;
+use super::wide::last_vector;
+
+/// Sums and counts over the classes of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct RowScan {
+    /// The sum of term(x) (max - x).
+    pub gap: f64,
+    /// With `FULL`, the sum of the squares of the terms below the maximum, times 2^-SCALE.
+    pub squares: f64,
+    /// Classes with a larger logit than the target.
+    pub greater: f64,
+    /// With `FULL`, classes with the largest logit.
+    pub largest: f64,
+    /// With `FULL`, classes before the target with the target's logit.
+    pub tied_before: f64,
+}
+
+/// What a row's blocks are compared with.
+#[derive(Clone, Copy)]
+pub(crate) struct Against<R> {
+    pub max: R,
+    /// The target's logit, and its class.
+    pub logit: R,
+    pub class: usize,
+}
+
+/// Adds a block whose first class is `start`, and returns the block's maximum (a nan may or may not show).
+#[simd]
+pub(crate) fn scan_block<S: Simd, E: Element, const FULL: bool>(
+    simd: S,
+    block: &[E],
+    start: usize,
+    against: Against<RealOf<E>>,
+    scan: &mut RowScan,
+) -> RealOf<E> {
+    let lanes = RealOf::<E>::LANES;
+    let mut sums = Lanes::<S, RealOf<E>, FULL>::new(simd, against);
+    let steps = block.chunks_exact(4 * lanes);
+    let vectors = steps.remainder().chunks_exact(lanes);
+    let last = vectors.remainder();
+    for x in steps {
+        let a = sums.add(E::load(simd, &x[..lanes]));
+        let b = sums.add(E::load(simd, &x[lanes..2 * lanes]));
+        let c = sums.add(E::load(simd, &x[2 * lanes..3 * lanes]));
+        let d = sums.add(E::load(simd, &x[3 * lanes..]));
+        sums.gather((a.0 + b.0) + (c.0 + d.0), (a.1 + b.1) + (c.1 + d.1));
+    }
+    for x in vectors {
+        let (gap, square) = sums.add(E::load(simd, x));
+        sums.gather(gap, square);
+    }
+    if !last.is_empty() {
+        let (gap, square) = sums.add(last_vector(simd, block, last.len()));
+        sums.gather(gap, square);
+    }
+    scan.gap += sums.gap.reduce_sum();
+    scan.greater += <RealOf<E> as Real>::sum::<S>(sums.greater);
+    if FULL {
+        scan.squares += sums.squares.reduce_sum();
+        scan.largest += <RealOf<E> as Real>::sum::<S>(sums.tied);
+        let before = against.class.saturating_sub(start).min(block.len());
+        scan.tied_before += count_equal(simd, &block[..before], against.logit);
+    }
+    sums.largest.reduce_max()
+}
+
+/// Elements of a stretch that equal a number.
+#[inline(always)]
+fn count_equal<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> f64 {
+    let lanes = RealOf::<E>::LANES;
+    let value = Vector::<E, S>::splat(simd, value);
+    let mut count = Vector::<E, S>::splat(simd, RealOf::<E>::ZERO);
+    let vectors = block.chunks_exact(lanes);
+    let last = vectors.remainder();
+    for x in vectors {
+        count = E::load(simd, x).simd_eq(value).select(count + RealOf::<E>::ONE, count);
+    }
+    let value = value.as_slice()[0].to_f64();
+    let rest = last.iter().filter(|x| x.to_f64() == value).count();
+    <RealOf<E> as Real>::sum::<S>(count) + rest as f64
+}
+
+/// The sums of a stretch, lane by lane.
+struct Lanes<S: Simd, R: Real, const FULL: bool> {
+    max: R::V<S>,
+    logit: R::V<S>,
+    p: Pivot<R::V<S>>,
+    gap: f64x8<S>,
+    squares: f64x8<S>,
+    greater: R::V<S>,
+    tied: R::V<S>,
+    largest: R::V<S>,
+}
+
+impl<S: Simd, R: Real, const FULL: bool> Lanes<S, R, FULL> {
+    #[inline(always)]
+    fn new(simd: S, against: Against<R>) -> Self {
+        let max = R::V::<S>::splat(simd, against.max);
+        let zero = f64x8::splat(simd, 0.0);
+        Lanes {
+            max,
+            logit: R::V::<S>::splat(simd, against.logit),
+            p: pivot::<S, R>(max),
+            gap: zero,
+            squares: zero,
+            greater: R::V::<S>::splat(simd, R::ZERO),
+            tied: R::V::<S>::splat(simd, R::ZERO),
+            largest: R::V::<S>::splat(simd, R::NEG_INFINITY),
+        }
+    }
+
+    /// Takes a vector in, and gives its gaps and squares.
+    #[inline(always)]
+    fn add(&mut self, x: R::V<S>) -> (R::V<S>, R::V<S>) {
+        self.greater = x.simd_gt(self.logit).select(self.greater + R::ONE, self.greater);
+        self.largest = self.largest.max(x);
+        if FULL {
+            self.tied = x.simd_eq(self.max).select(self.tied + R::ONE, self.tied);
+        }
+        gap_and_square::<S, R, FULL>(x, self.max, &self.p)
+    }
+
+    /// Widens and adds.
+    #[inline(always)]
+    fn gather(&mut self, gap: R::V<S>, square: R::V<S>) {
+        self.gap += folded::<S, R>(gap);
+        if FULL {
+            self.squares += folded::<S, R>(square);
+        }
+    }
+}
+
+/// A vector in `f64`, its halves added.
+#[inline(always)]
+fn folded<S: Simd, R: Real>(v: R::V<S>) -> f64x8<S> {
+    let [low, high] = R::widen(v);
+    if R::HALVES == 2 { low + high } else { low }
+}
+
+/// term(x) (max - x); and with `FULL` the square of the term, times 2^-SCALE, where x is below the maximum.
+#[inline(always)]
+fn gap_and_square<S: Simd, R: Real, const FULL: bool>(
+    x: R::V<S>,
+    max: R::V<S>,
+    p: &Pivot<R::V<S>>,
+) -> (R::V<S>, R::V<S>) {
+    let simd = x.token();
+    let zero = R::V::<S>::splat(simd, R::ZERO);
+    let e = term::<S, R>(x, p);
+    // A class of probability 0 adds nothing, however far away it is.
+    let gap = e.simd_eq(zero).select(zero, e * (max - x));
+    if !FULL {
+        return (gap, zero);
+    }
+    let below = x.simd_lt(max).select(e, zero) * R::from_f64(power_of_two(-R::SCALE / 2));
+    (gap, below * below)
+}
+
+/// What [`scan_tile`] finds, for each row.
+#[derive(Clone)]
+pub(crate) struct TileScan {
+    pub rows: [RowScan; TILE],
+    /// The first class with the largest logit.
+    pub largest: [usize; TILE],
+}
+
+impl TileScan {
+    pub(crate) fn new() -> Self {
+        TileScan { rows: [RowScan::default(); TILE], largest: [0; TILE] }
+    }
+}
+
+/// The same for the first `rows` rows of a packed tile, lanes across the rows.
+#[simd]
+pub(crate) fn scan_tile<S: Simd, R: Real, const FULL: bool>(
+    simd: S,
+    packed: &[R],
+    rows: usize,
+    max: &[R; TILE],
+    class: &[usize; TILE],
+    scan: &mut TileScan,
+) {
+    let (mut logits, mut classes) = ([R::ZERO; TILE], [R::ZERO; TILE]);
+    for i in 0..rows {
+        // Rows that do not count may have any class.
+        logits[i] = packed.get(class[i].saturating_mul(TILE) + i).copied().unwrap_or(R::ZERO);
+        classes[i] = R::from_f64(class[i].min(packed.len()) as f64);
+    }
+    let (zero, one) = (R::V::<S>::splat(simd, R::ZERO), R::V::<S>::splat(simd, R::ONE));
+    let zero_wide = f64x8::splat(simd, 0.0);
+    for lane in (0..rows).step_by(R::LANES) {
+        let load = |from: &[R; TILE]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
+        let (m, logit, class) = (load(max), load(&logits), load(&classes));
+        let p = pivot::<S, R>(m);
+        let (mut gap, mut squares) = ([zero_wide; 2], [zero_wide; 2]);
+        let (mut greater, mut largest, mut tied, mut first) = (zero, zero, zero, zero);
+        // From the last class to the first: the maximum that is met last is the first.
+        for (c, x) in packed.chunks_exact(TILE).enumerate().rev() {
+            let x = R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]);
+            let number = R::V::<S>::splat(simd, R::from_f64(c as f64));
+            let (g, s) = gap_and_square::<S, R, FULL>(x, m, &p);
+            let (g, s) = (R::widen(g), R::widen(s));
+            for half in 0..R::HALVES {
+                gap[half] += g[half];
+                if FULL {
+                    squares[half] += s[half];
+                }
+            }
+            greater = x.simd_gt(logit).select(greater + one, greater);
+            first = x.simd_eq(m).select(number, first);
+            if FULL {
+                largest = x.simd_eq(m).select(largest + one, largest);
+                tied = x.simd_eq(logit).select(number.simd_lt(class).select(tied + one, tied), tied);
+            }
+        }
+        let (greater, largest) = (R::widen(greater), R::widen(largest));
+        let (tied, first) = (R::widen(tied), R::widen(first));
+        for half in 0..R::HALVES {
+            for (k, row) in scan.rows[lane + 8 * half..lane + 8 * half + 8].iter_mut().enumerate() {
+                *row = RowScan {
+                    gap: gap[half].as_slice()[k],
+                    squares: squares[half].as_slice()[k],
+                    greater: greater[half].as_slice()[k],
+                    largest: largest[half].as_slice()[k],
+                    tied_before: tied[half].as_slice()[k],
+                };
+                scan.largest[lane + 8 * half + k] = first[half].as_slice()[k] as usize;
+            }
+        }
+    }
+}
