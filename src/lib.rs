@@ -26,6 +26,7 @@
 //! ```
 
 pub mod blocks;
+pub mod compare;
 pub mod error;
 pub mod exact;
 pub mod function;
@@ -36,6 +37,7 @@ pub mod parallel;
 mod reduce;
 pub mod rows;
 pub mod score;
+mod single;
 pub mod targets;
 mod tiles;
 mod top;
@@ -44,6 +46,7 @@ mod top;
 mod python;
 
 pub use blocks::{FloatsMut, Numbers};
+pub use compare::{ComparisonSums, compare_sums};
 pub use error::Error;
 pub use exact::ExactSum;
 pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};

@@ -377,3 +377,28 @@ def calibration(columns: dict[str, Array], bins: int) -> tuple[list[int], float]
     at = np.searchsorted(np.arange(1, bins + 1) / bins, confidence, side="left")
     gaps = [abs(confidence[at == i].sum() - correct[at == i].sum()) for i in range(bins)]
     return [int((at == i).sum()) for i in range(bins)], float(np.sum(gaps) / max(counted.sum(), 1))
+
+
+# ---- comparison of two models ---------------------------------------------------------------------------
+
+
+@_quiet
+def divergences(logits: ArrayLike, other: ArrayLike) -> tuple[Float64, Float64, Float64]:
+    """KL(P || Q), KL(Q || P) and Jensen-Shannon of the softmaxes along the last axis, in nats."""
+    log_p, log_q = log_softmax(logits), log_softmax(other)
+    p, q = np.exp(log_p), np.exp(log_q)
+    log_m = np.log((p + q) / 2)
+
+    def kl(a: Float64, log_a: Float64, log_b: Float64) -> Float64:
+        return np.where(a == 0, np.where(np.isnan(log_b), np.nan, 0.0), a * (log_a - log_b)).sum(axis=-1)
+
+    return kl(p, log_p, log_q), kl(q, log_q, log_p), (kl(p, log_p, log_m) + kl(q, log_q, log_m)) / 2
+
+
+def percentile(values: ArrayLike, share: float) -> float:
+    """llama.cpp's: linear between the neighbours of position share (n - 1)."""
+    ordered = np.sort(widen(values))
+    position = share * (len(ordered) - 1)
+    i = int(position)
+    part = position - i
+    return float((1 - part) * ordered[i] + part * ordered[min(i + 1, len(ordered) - 1)])

@@ -56,6 +56,8 @@ FUNCTIONS = {
     "logsumexp": "x, axis=None, *, keepdims=False, out=None",
     "score": "logits, target, *, ignore_index=-100, where=None, axis=-1, shift=0, top_k=0",
     "Scorer": "*, ignore_index=-100, top_k=(1, 5), bins=15",
+    "compare": ("logits, other_logits, target=None, *, ignore_index=-100, where=None, axis=-1, shift=0"),
+    "Comparer": "*, ignore_index=-100",
     "set_num_threads": "n",
     "get_num_threads": "",
     "show_versions": "",

@@ -1,6 +1,7 @@
 """Exact and fast cross entropy, softmax and log-sum-exp on the CPU, with torch's names, for NumPy arrays."""
 
 from crossent._core import __version__
+from crossent.comparing import Comparer, Comparison, compare
 from crossent.exceptions import LikelyMistakeWarning
 from crossent.gradients import cross_entropy_and_grad, nll_loss_and_grad
 from crossent.losses import cross_entropy, nll_loss
@@ -24,6 +25,8 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CalibrationBin",
+    "Comparer",
+    "Comparison",
     "CrossEntropyLoss",
     "LikelyMistakeWarning",
     "LogSoftmax",
@@ -38,6 +41,7 @@ __all__ = [
     "binary_cross_entropy_and_grad",
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_and_grad",
+    "compare",
     "cross_entropy",
     "cross_entropy_and_grad",
     "gaussian_nll_loss",

@@ -15,6 +15,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_and_grad",
     "build_info",
+    "compare_sums",
     "cross_entropy",
     "cross_entropy_and_grad",
     "exact_sums",
@@ -229,6 +230,15 @@ def score_sums(
     tuple[_Units, _Units, _Units, _Units, _Units],
     list[tuple[int, int, _Units]],
 ]: ...
+def compare_sums(
+    logits: ArrayInput,
+    other_logits: ArrayInput,
+    target: ArrayInput | None,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    /,
+) -> tuple[tuple[int, int, int], list[_Units], list[_Units] | None, NDArray[np.float64]]: ...
 def exact_sums(values: NDArray[np.float64], offsets: Sequence[int], /) -> list[_Units]: ...
 def score_rows(
     logits: ArrayInput, target: ArrayInput, ignore_index: int, axis: int, /

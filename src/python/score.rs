@@ -1,7 +1,7 @@
 //! Scores of rows: as columns, and as sums without rounding.
 
 use ndarray::IxDyn;
-use numpy::{PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -244,4 +244,52 @@ pub(super) fn exact_sums<'py>(
         units(py, &sum)
     });
     Ok(sums.collect())
+}
+
+/// The numbers of rows, of those that count and of those with the same prediction; the sums of KL(P || Q), its square, KL(Q ||
+/// P) and the Jensen-Shannon divergence; with a target, those of both nll, their squares and product, and of the difference of
+/// the target's probabilities, its square and fourth power; and KL(P || Q) of each row that counts.
+#[pyfunction]
+#[pyo3(signature = (logits, other_logits, target, ignore_index, r#where, axis, /))]
+pub(super) fn compare_sums<'py>(
+    logits: &Bound<'py, PyAny>,
+    other_logits: &Bound<'py, PyAny>,
+    target: Option<&Bound<'py, PyAny>>,
+    ignore_index: i64,
+    r#where: Option<&Bound<'py, PyAny>>,
+    axis: Axis,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let py = logits.py();
+    let (p, q) = (array::array(logits, "logits")?, array::array(other_logits, "other_logits")?);
+    let target = target.map(|target| array::array(target, "target")).transpose()?;
+    let mask = array::mask(r#where)?;
+    let classes = target.as_ref().map(array::target).transpose()?;
+    let mask = mask.as_ref().map(array::mask_view);
+    let has_target = classes.is_some();
+    let (sums, each) = with_floats!(&array::floats(&p, "logits")?, p_view => {
+        with_floats!(&array::floats(&q, "other_logits")?, q_view => {
+            call::run(py, p.len(), |context: Context<'_>| {
+                let call = Call { mask, context };
+                crate::compare_sums(p_view, q_view, classes.as_ref(), ignore_index, axis.0, &call)
+            })?
+        })
+    });
+    let t = &sums.targets;
+    let of_targets = [
+        &t.nll,
+        &t.nll_squared,
+        &t.other_nll,
+        &t.other_nll_squared,
+        &t.nll_product,
+        &t.difference,
+        &t.difference_squared,
+        &t.difference_fourth,
+    ];
+    (
+        (sums.rows, sums.count, sums.same_top),
+        [&sums.forward, &sums.forward_squared, &sums.reverse, &sums.jensen_shannon].map(|sum| units(py, sum)),
+        has_target.then(|| of_targets.map(|sum| units(py, sum))),
+        each.into_pyarray(py),
+    )
+        .into_pyobject(py)
 }
