@@ -58,6 +58,8 @@ FUNCTIONS = {
     "Scorer": "*, ignore_index=-100, top_k=(1, 5), bins=15",
     "compare": ("logits, other_logits, target=None, *, ignore_index=-100, where=None, axis=-1, shift=0"),
     "Comparer": "*, ignore_index=-100",
+    "fit_temperature": "logits, target=None, *, ignore_index=-100, where=None, axis=-1",
+    "log_loss": "y_true, y_proba, *, labels=None, sample_weight=None, normalize=True, eps='auto'",
     "set_num_threads": "n",
     "get_num_threads": "",
     "show_versions": "",

@@ -23,6 +23,7 @@ __all__ = [
     "get_num_threads",
     "kl_div",
     "kl_div_and_grad",
+    "log_loss",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
@@ -34,6 +35,7 @@ __all__ = [
     "score_sums",
     "set_num_threads",
     "softmax",
+    "temperature_sums",
 ]
 
 __version__: Final[str]
@@ -239,6 +241,23 @@ def compare_sums(
     axis: int,
     /,
 ) -> tuple[tuple[int, int, int], list[_Units], list[_Units] | None, NDArray[np.float64]]: ...
+def temperature_sums(
+    logits: ArrayInput,
+    target: ArrayInput,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    b: float,
+    /,
+) -> tuple[int, list[_Units]]: ...
+def log_loss(
+    probabilities: ArrayInput,
+    classes: NDArray[np.int64],
+    weight: NDArray[np.float64] | None,
+    eps: float,
+    tolerance: float,
+    /,
+) -> tuple[_Units, _Units, int | None, int | None]: ...
 def exact_sums(values: NDArray[np.float64], offsets: Sequence[int], /) -> list[_Units]: ...
 def score_rows(
     logits: ArrayInput, target: ArrayInput, ignore_index: int, axis: int, /

@@ -1,4 +1,4 @@
-//! One row of logits in `f64`, or two: softmax, divergences.
+//! One row of logits in `f64`, or two: softmax, divergences, moments at a temperature.
 //!
 //! Rows are filled up with -inf to whole vectors. With d = log p - log q, the divergence KL(P || Q) is the sum over the
 //! classes of p d. Its terms are as large as d and of both signs, and where the models are near each other the sum is as
@@ -85,6 +85,12 @@ pub(crate) fn exp_of<S: Simd>(simd: S, x: f64) -> f64 {
     exp_any(f64x8::splat(simd, x)).as_slice()[0]
 }
 
+/// -log of one positive number.
+#[simd]
+pub(crate) fn minus_log<S: Simd>(simd: S, x: f64) -> f64 {
+    -super::log::log::<S, f64>(f64x8::splat(simd, x)).as_slice()[0]
+}
+
 /// How far two distributions are from each other, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Divergences {
@@ -159,6 +165,48 @@ fn both_sides<S: Simd>(t: f64x8<S>) -> f64x8<S> {
     };
     let plain = side(t) + side(c(0.0) - t);
     square.simd_lt(c(SMALL * SMALL)).select(series, plain)
+}
+
+/// What a row adds to the likelihood of an inverse temperature b, with g = max - x and p the softmax of b x.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Moments {
+    /// log of the sum of exp(-b g).
+    pub log_sum: f64,
+    /// The mean of g.
+    pub mean: f64,
+    /// The variance of g.
+    pub variance: f64,
+}
+
+/// The moments of a row whose largest logit is finite.
+#[simd]
+pub(crate) fn moments<S: Simd>(simd: S, row: &[f64], b: f64) -> Moments {
+    let c = |value| f64x8::splat(simd, value);
+    let mut lanes = c(f64::NEG_INFINITY);
+    for x in row.chunks_exact(WIDTH) {
+        lanes = lanes.max(f64x8::from_slice(simd, x));
+    }
+    let (m, minus_b, zero) = (c(lanes.reduce_max()), c(-b), c(0.0));
+    let (mut sum, mut first, mut second) = (Sum::<S, f64>::new(simd), zero, zero);
+    for x in row.chunks_exact(WIDTH) {
+        let g = m - f64x8::from_slice(simd, x);
+        let e = exp_any(g * minus_b);
+        // One largest class is kept out of the sum; a class of probability 0 adds nothing.
+        sum.add(g.simd_eq(zero).select(zero, e));
+        let eg = e.simd_eq(zero).select(zero, e * g);
+        first += eg;
+        second += eg.simd_eq(zero).select(zero, eg * g);
+    }
+    let ties = row.iter().filter(|x| **x == m.as_slice()[0]).count() as f64;
+    let (sum, lost) = sum.reduce();
+    let rest = sum + lost + (ties - 1.0);
+    let mean = first.reduce_sum() / (1.0 + rest);
+    let variance = second.reduce_sum() / (1.0 + rest) - mean * mean;
+    Moments {
+        log_sum: log1p_ratio(c(rest), c(1.0), true).as_slice()[0],
+        mean,
+        variance: if variance < 0.0 { 0.0 } else { variance },
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +296,22 @@ mod tests {
                     got.forward.is_nan() && got.reverse.is_nan() && got.jensen_shannon.is_nan(),
                     "{name}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_tempered_softmax() {
+        for (name, level) in isa::available() {
+            for b in [0.01, 0.7, 3.0] {
+                let (x, _) = rows(300, 0.0);
+                let got = dispatch!(level, simd => moments(simd, &x, b));
+                let g: Vec<f64> = x.iter().take(300).map(|x| 10.0 - x).collect();
+                let sum: f64 = g.iter().map(|g| (-b * g).exp()).sum();
+                let mean: f64 = g.iter().map(|g| (-b * g).exp() / sum * g).sum();
+                let variance: f64 = g.iter().map(|g| (-b * g).exp() / sum * (g - mean).powi(2)).sum();
+                assert!(close(got.log_sum, sum.ln(), 1e-13), "{name}");
+                assert!(close(got.mean, mean, 1e-13) && close(got.variance, variance, 1e-11), "{name}");
             }
         }
     }

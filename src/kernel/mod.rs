@@ -17,7 +17,7 @@
 //! | `finish` | from max and sum to log sum exp, lanes across the rows |
 //! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
 //! | `scan` | entropy, rank and largest class of rows that are still in the cache |
-//! | `divergence` | a row or two in `f64`: softmax, divergences |
+//! | `divergence` | a row or two in `f64`: softmax, divergences, moments at a temperature |
 //! | `output` | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
 //! | `pointwise` | the losses of single elements, a block at a time |
 //!

@@ -12,7 +12,7 @@ use crate::exact::ExactSum;
 use crate::kernel::element::Element;
 use crate::rows::{View, ViewMut, row_shape};
 use crate::score::{Columns, Score, ScoreSums};
-use crate::{Call, Context};
+use crate::{Call, Context, TemperatureSums};
 
 /// The arrays of a call, read where they lie.
 pub(super) struct Arrays<'py> {
@@ -292,4 +292,60 @@ pub(super) fn compare_sums<'py>(
         each.into_pyarray(py),
     )
         .into_pyobject(py)
+}
+
+struct TemperatureWork {
+    ignore_index: i64,
+    axis: isize,
+    b: f64,
+}
+
+impl Work<TemperatureSums> for TemperatureWork {
+    fn run<E: Element>(
+        self,
+        logits: &View<'_, E>,
+        target: &crate::Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<TemperatureSums, crate::Error> {
+        crate::temperature_sums(logits, target, self.ignore_index, self.axis, call, self.b)
+    }
+}
+
+/// The number of rows that count; and the sums of the nll of softmax(b logits) and its first two derivatives with respect to b.
+#[pyfunction]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, b, /))]
+pub(super) fn temperature_sums<'py>(
+    logits: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    ignore_index: i64,
+    r#where: Option<&Bound<'py, PyAny>>,
+    axis: Axis,
+    b: f64,
+) -> PyResult<(u64, [Units<'py>; 3])> {
+    let arrays = Arrays::new(logits, target, r#where)?;
+    let sums = arrays.run(TemperatureWork { ignore_index, axis: axis.0, b })?;
+    Ok((sums.count, [&sums.nll, &sums.slope, &sums.curvature].map(|sum| units(logits.py(), sum))))
+}
+
+/// The sums of the weighted losses and of the weights; the first row that is not of probabilities, and the first whose sum is
+/// not 1.
+#[pyfunction]
+#[pyo3(signature = (probabilities, classes, weight, eps, tolerance, /))]
+pub(super) fn log_loss<'py>(
+    probabilities: &Bound<'py, PyAny>,
+    classes: &Bound<'py, PyArrayDyn<i64>>,
+    weight: Option<&Bound<'py, PyArrayDyn<f64>>>,
+    eps: f64,
+    tolerance: f64,
+) -> PyResult<(Units<'py>, Units<'py>, Option<u64>, Option<u64>)> {
+    let py = probabilities.py();
+    let array = array::array(probabilities, "y_proba")?;
+    let (classes, weight) = (classes.readonly(), weight.map(PyArrayMethods::readonly));
+    let (classes, weight) = (classes.as_array(), weight.as_ref().map(numpy::PyReadonlyArrayDyn::as_array));
+    let loss = with_floats!(&array::floats(&array, "y_proba")?, view => {
+        call::run(py, array.len(), |context: Context<'_>| {
+            crate::log_loss(view, &classes, weight.as_ref(), eps, tolerance, context)
+        })?
+    });
+    Ok((units(py, &loss.loss), units(py, &loss.weight), loss.improper, loss.not_normalised))
 }
