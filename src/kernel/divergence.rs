@@ -107,14 +107,14 @@ pub(crate) struct Divergences {
 pub(crate) fn divergences<S: Simd>(simd: S, x: &[f64], p: &Soft, y: &[f64], q: &Soft) -> Divergences {
     let c = |value| f64x8::splat(simd, value);
     let (p_max, q_max) = (c(p.max), c(q.max));
-    let (p_total, q_total) = (c(1.0 + p.rest), c(1.0 + q.rest));
+    let (p_share, q_share) = (c(1.0 / (1.0 + p.rest)), c(1.0 / (1.0 + q.rest)));
     let between = c(p.log1p_rest - q.log1p_rest);
     let zero = c(0.0);
     let (mut forward, mut reverse, mut shannon) = (zero, zero, zero);
     for (x, y) in x.chunks_exact(WIDTH).zip(y.chunks_exact(WIDTH)) {
         let x = f64x8::from_slice(simd, x) - p_max;
         let y = f64x8::from_slice(simd, y) - q_max;
-        let (p, q) = (exp_any(x) / p_total, exp_any(y) / q_total);
+        let (p, q) = (exp_any(x) * p_share, exp_any(y) * q_share);
         let d = (x - y) - between;
         let small = d.abs().simd_lt(c(SMALL));
         // Where p is 0, all that is left is q.
@@ -159,12 +159,15 @@ fn both_sides<S: Simd>(t: f64x8<S>) -> f64x8<S> {
     let r = square.mul_add(r, c(1.0 / 15.0));
     let r = square.mul_add(r, c(1.0 / 6.0));
     let series = square * square.mul_add(r, one);
-    let side = |t: f64x8<S>| {
-        let log = log1p::<S, f64>(t);
-        t.simd_le(c(-1.0)).select(c(0.0), (one + t) * log)
-    };
     let plain = side(t) + side(c(0.0) - t);
     square.simd_lt(c(SMALL * SMALL)).select(series, plain)
+}
+
+/// (1 + t) log(1 + t), and its limit 0 at -1.
+#[inline(always)]
+fn side<S: Simd>(t: f64x8<S>) -> f64x8<S> {
+    let c = |value| f64x8::splat(t.token(), value);
+    t.simd_le(c(-1.0)).select(c(0.0), (c(1.0) + t) * log1p::<S, f64>(t))
 }
 
 /// What a row adds to the likelihood of an inverse temperature b, with g = max - x and p the softmax of b x.

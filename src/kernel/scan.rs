@@ -13,9 +13,12 @@ use fearless_simd_macros::simd;
 
 use super::TILE;
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, pivot, power_of_two, term};
+use super::exp::{Pivot, pivot, power_of_two, term_and_gap};
 use super::real::Real;
 use super::wide::last_vector;
+
+/// Vectors that are in flight together.
+const CHAINS: usize = 4;
 
 /// Sums and counts over the classes of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -51,34 +54,37 @@ pub(crate) fn scan_block<S: Simd, E: Element, const FULL: bool>(
     scan: &mut RowScan,
 ) -> RealOf<E> {
     let lanes = RealOf::<E>::LANES;
-    let mut sums = Lanes::<S, RealOf<E>, FULL>::new(simd, against);
-    let steps = block.chunks_exact(4 * lanes);
+    let common = Common::<S, RealOf<E>>::new(simd, against);
+    let mut sums = [Lanes::<S, RealOf<E>, FULL>::new(simd); CHAINS];
+    let steps = block.chunks_exact(CHAINS * lanes);
     let vectors = steps.remainder().chunks_exact(lanes);
     let last = vectors.remainder();
     for x in steps {
-        let a = sums.add(E::load(simd, &x[..lanes]));
-        let b = sums.add(E::load(simd, &x[lanes..2 * lanes]));
-        let c = sums.add(E::load(simd, &x[2 * lanes..3 * lanes]));
-        let d = sums.add(E::load(simd, &x[3 * lanes..]));
-        sums.gather((a.0 + b.0) + (c.0 + d.0), (a.1 + b.1) + (c.1 + d.1));
+        for (chain, sums) in sums.iter_mut().enumerate() {
+            sums.add(E::load(simd, &x[chain * lanes..(chain + 1) * lanes]), &common);
+        }
     }
     for x in vectors {
-        let (gap, square) = sums.add(E::load(simd, x));
-        sums.gather(gap, square);
+        sums[0].add(E::load(simd, x), &common);
     }
     if !last.is_empty() {
-        let (gap, square) = sums.add(last_vector(simd, block, last.len()));
-        sums.gather(gap, square);
+        sums[1].add(last_vector(simd, block, last.len()), &common);
     }
-    scan.gap += sums.gap.reduce_sum();
-    scan.greater += <RealOf<E> as Real>::sum::<S>(sums.greater);
+    let mut largest = sums[0].largest;
+    for sums in sums {
+        largest = largest.max(sums.largest);
+        scan.gap += RealOf::<E>::sum::<S>(sums.gap);
+        scan.greater += RealOf::<E>::sum::<S>(sums.greater);
+        if FULL {
+            scan.squares += RealOf::<E>::sum::<S>(sums.squares);
+            scan.largest += RealOf::<E>::sum::<S>(sums.tied);
+        }
+    }
     if FULL {
-        scan.squares += sums.squares.reduce_sum();
-        scan.largest += <RealOf<E> as Real>::sum::<S>(sums.tied);
         let before = against.class.saturating_sub(start).min(block.len());
         scan.tied_before += count_equal(simd, &block[..before], against.logit);
     }
-    sums.largest.reduce_max()
+    largest.reduce_max()
 }
 
 /// Elements of a stretch that equal a number.
@@ -97,13 +103,28 @@ fn count_equal<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> f
     <RealOf<E> as Real>::sum::<S>(count) + rest as f64
 }
 
-/// The sums of a stretch, lane by lane.
-struct Lanes<S: Simd, R: Real, const FULL: bool> {
+/// What all elements of a row are compared with, in all lanes.
+struct Common<S: Simd, R: Real> {
     max: R::V<S>,
+    max_less_base: R::V<S>,
     logit: R::V<S>,
     p: Pivot<R::V<S>>,
-    gap: f64x8<S>,
-    squares: f64x8<S>,
+}
+
+impl<S: Simd, R: Real> Common<S, R> {
+    #[inline(always)]
+    fn new(simd: S, against: Against<R>) -> Self {
+        let max = R::V::<S>::splat(simd, against.max);
+        let p = pivot::<S, R>(max);
+        Common { max, max_less_base: max - p.base, logit: R::V::<S>::splat(simd, against.logit), p }
+    }
+}
+
+/// Sums over a part of a block, lane by lane: short enough for `f32`.
+#[derive(Clone, Copy)]
+struct Lanes<S: Simd, R: Real, const FULL: bool> {
+    gap: R::V<S>,
+    squares: R::V<S>,
     greater: R::V<S>,
     tied: R::V<S>,
     largest: R::V<S>,
@@ -111,66 +132,31 @@ struct Lanes<S: Simd, R: Real, const FULL: bool> {
 
 impl<S: Simd, R: Real, const FULL: bool> Lanes<S, R, FULL> {
     #[inline(always)]
-    fn new(simd: S, against: Against<R>) -> Self {
-        let max = R::V::<S>::splat(simd, against.max);
-        let zero = f64x8::splat(simd, 0.0);
-        Lanes {
-            max,
-            logit: R::V::<S>::splat(simd, against.logit),
-            p: pivot::<S, R>(max),
-            gap: zero,
-            squares: zero,
-            greater: R::V::<S>::splat(simd, R::ZERO),
-            tied: R::V::<S>::splat(simd, R::ZERO),
-            largest: R::V::<S>::splat(simd, R::NEG_INFINITY),
-        }
+    fn new(simd: S) -> Self {
+        let zero = R::V::<S>::splat(simd, R::ZERO);
+        let largest = R::V::<S>::splat(simd, R::NEG_INFINITY);
+        Lanes { gap: zero, squares: zero, greater: zero, tied: zero, largest }
     }
 
-    /// Takes a vector in, and gives its gaps and squares.
     #[inline(always)]
-    fn add(&mut self, x: R::V<S>) -> (R::V<S>, R::V<S>) {
-        self.greater = x.simd_gt(self.logit).select(self.greater + R::ONE, self.greater);
+    fn add(&mut self, x: R::V<S>, common: &Common<S, R>) {
+        let (term, gap) = term_and_gap::<S, R>(x, &common.p, common.max_less_base);
+        self.gap = term.mul_add(gap, self.gap);
+        self.greater = x.simd_gt(common.logit).select(self.greater + R::ONE, self.greater);
         self.largest = self.largest.max(x);
         if FULL {
-            self.tied = x.simd_eq(self.max).select(self.tied + R::ONE, self.tied);
-        }
-        gap_and_square::<S, R, FULL>(x, self.max, &self.p)
-    }
-
-    /// Widens and adds.
-    #[inline(always)]
-    fn gather(&mut self, gap: R::V<S>, square: R::V<S>) {
-        self.gap += folded::<S, R>(gap);
-        if FULL {
-            self.squares += folded::<S, R>(square);
+            let below = scaled_below::<S, R>(x, common.max, term);
+            self.squares = below.mul_add(below, self.squares);
+            self.tied = x.simd_eq(common.max).select(self.tied + R::ONE, self.tied);
         }
     }
 }
 
-/// A vector in `f64`, its halves added.
+/// The term of an x below the maximum, times 2^(-SCALE / 2) so that its square is in range; 0 of the maximum.
 #[inline(always)]
-fn folded<S: Simd, R: Real>(v: R::V<S>) -> f64x8<S> {
-    let [low, high] = R::widen(v);
-    if R::HALVES == 2 { low + high } else { low }
-}
-
-/// term(x) (max - x); and with `FULL` the square of the term, times 2^-SCALE, where x is below the maximum.
-#[inline(always)]
-fn gap_and_square<S: Simd, R: Real, const FULL: bool>(
-    x: R::V<S>,
-    max: R::V<S>,
-    p: &Pivot<R::V<S>>,
-) -> (R::V<S>, R::V<S>) {
-    let simd = x.token();
-    let zero = R::V::<S>::splat(simd, R::ZERO);
-    let e = term::<S, R>(x, p);
-    // A class of probability 0 adds nothing, however far away it is.
-    let gap = e.simd_eq(zero).select(zero, e * (max - x));
-    if !FULL {
-        return (gap, zero);
-    }
-    let below = x.simd_lt(max).select(e, zero) * R::from_f64(power_of_two(-R::SCALE / 2));
-    (gap, below * below)
+fn scaled_below<S: Simd, R: Real>(x: R::V<S>, max: R::V<S>, term: R::V<S>) -> R::V<S> {
+    let zero = R::V::<S>::splat(x.token(), R::ZERO);
+    x.simd_lt(max).select(term, zero) * R::from_f64(power_of_two(-R::SCALE / 2))
 }
 
 /// What [`scan_tile`] finds, for each row.
@@ -215,11 +201,15 @@ pub(crate) fn scan_tile<S: Simd, R: Real, const FULL: bool>(
         for (c, x) in packed.chunks_exact(TILE).enumerate().rev() {
             let x = R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]);
             let number = R::V::<S>::splat(simd, R::from_f64(c as f64));
-            let (g, s) = gap_and_square::<S, R, FULL>(x, m, &p);
-            let (g, s) = (R::widen(g), R::widen(s));
+            let (term, g) = term_and_gap::<S, R>(x, &p, m - p.base);
+            let g = R::widen(term * g);
             for half in 0..R::HALVES {
                 gap[half] += g[half];
-                if FULL {
+            }
+            if FULL {
+                let below = scaled_below::<S, R>(x, m, term);
+                let s = R::widen(below * below);
+                for half in 0..R::HALVES {
                     squares[half] += s[half];
                 }
             }
