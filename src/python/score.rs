@@ -137,12 +137,13 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
 pub(super) fn score<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     r#where: Option<&Bound<'py, PyAny>>,
     axis: Axis,
     top_k: usize,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
     let floats = array::floats(&arrays.logits, "logits")?;
     let class_axis = crate::loss::class_axis(arrays.logits.ndim(), Some(axis.0))?;
@@ -194,13 +195,14 @@ impl Work<ScoreSums> for SumsWork<'_> {
 pub(super) fn score_sums<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     r#where: Option<&Bound<'py, PyAny>>,
     axis: Axis,
     top_k: Vec<usize>,
     bins: usize,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
     let options = Score { ignore_index, axis: axis.0, top_k: 0 };
     let sums = arrays.run(SumsWork { options, top_k: &top_k, bins })?;
@@ -255,11 +257,12 @@ pub(super) fn compare_sums<'py>(
     logits: &Bound<'py, PyAny>,
     other_logits: &Bound<'py, PyAny>,
     target: Option<&Bound<'py, PyAny>>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     r#where: Option<&Bound<'py, PyAny>>,
     axis: Axis,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
     let (p, q) = (array::array(logits, "logits")?, array::array(other_logits, "other_logits")?);
     let target = target.map(|target| array::array(target, "target")).transpose()?;
     let mask = array::mask(r#where)?;
@@ -317,11 +320,12 @@ impl Work<TemperatureSums> for TemperatureWork {
 pub(super) fn temperature_sums<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
-    ignore_index: i64,
+    ignore_index: &Bound<'py, PyAny>,
     r#where: Option<&Bound<'py, PyAny>>,
     axis: Axis,
     b: f64,
 ) -> PyResult<(u64, [Units<'py>; 3])> {
+    let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
     let sums = arrays.run(TemperatureWork { ignore_index, axis: axis.0, b })?;
     Ok((sums.count, [&sums.nll, &sums.slope, &sums.curvature].map(|sum| units(logits.py(), sum))))
