@@ -38,6 +38,9 @@ use crate::rows::{Layout, Rows, RowsMut, Run};
 /// processor follows by itself.
 const AHEAD: usize = 4;
 
+/// The largest tile, in bytes, that is brought into the cache while the one before is scanned: both must stay in it.
+const SCANNED_AHEAD: usize = 1 << 19;
+
 /// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
 /// lines, which are then read once whatever else falls into the same cache set.
 const fn group<E>() -> usize {
@@ -593,10 +596,13 @@ impl<'r, E: Element> Tiles<'r, E> {
             scan_tile::<_, _, FULL>(simd, &self.packed, self.len, max, class, scan);
             return;
         }
-        let mut against = [Against { max: RealOf::<E>::ZERO, logit: RealOf::<E>::ZERO, class: 0 }; TILE];
+        let tile = self.len * self.rows.layout.classes * size_of::<E>();
+        let ahead = if self.rows.layout.contiguous() && tile <= SCANNED_AHEAD { tile } else { 0 };
+        let zero = RealOf::<E>::ZERO;
+        let mut against = [Against { max: zero, logit: zero, class: 0, ahead }; TILE];
         for i in bits(counted) {
             let logit = self.rows.get(self.offsets[i], class[i]).to_real();
-            against[i] = Against { max: max[i], logit, class: class[i] };
+            against[i] = Against { max: max[i], logit, class: class[i], ahead };
             (scan.rows[i], scan.largest[i]) = (RowScan::default(), 0);
         }
         let mut found = 0_u64;

@@ -14,6 +14,7 @@ use fearless_simd_macros::simd;
 use super::TILE;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, pivot, power_of_two, term_and_gap};
+use super::prefetch::prefetch;
 use super::real::Real;
 use super::wide::last_vector;
 
@@ -42,6 +43,9 @@ pub(crate) struct Against<R> {
     /// The target's logit, and its class.
     pub logit: R,
     pub class: usize,
+    /// How many bytes behind an element lies the one that takes its place in the next tile; 0 if that is not known, or too far
+    /// to stay in the cache.
+    pub ahead: usize,
 }
 
 /// Adds a block whose first class is `start`, and returns the block's maximum (a nan may or may not show).
@@ -60,6 +64,10 @@ pub(crate) fn scan_block<S: Simd, E: Element, const FULL: bool>(
     let vectors = steps.remainder().chunks_exact(lanes);
     let last = vectors.remainder();
     for x in steps {
+        // The memory would have nothing to do: the block is in the cache, the next tile is not.
+        if against.ahead > 0 {
+            prefetch(x.as_ptr().wrapping_byte_add(against.ahead), size_of_val(x));
+        }
         for (chain, sums) in sums.iter_mut().enumerate() {
             sums.add(E::load(simd, &x[chain * lanes..(chain + 1) * lanes]), &common);
         }
