@@ -26,7 +26,7 @@ use crate::kernel::output::{
 };
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
-use crate::kernel::scan::{Against, RowScan, TileScan, scan_block, scan_tile};
+use crate::kernel::scan::{Against, RowScan, TileScan, position, scan_block, scan_tile};
 use crate::kernel::stream::{fence, stream};
 use crate::kernel::wide::{AHEAD_BYTES, RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
@@ -617,8 +617,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                 let largest = scan_block::<_, _, FULL>(simd, block, start, against[i], &mut scan.rows[i]);
                 if largest == max[i] && found >> i & 1 == 0 {
                     found |= 1 << i;
-                    let at = block.iter().position(|x| x.to_real() == max[i]).unwrap_or(0);
-                    scan.largest[i] = start + at;
+                    scan.largest[i] = start + position(simd, block, max[i]);
                 }
                 also(i, start, block, largest);
             },

@@ -78,21 +78,45 @@ pub(crate) fn scan_block<S: Simd, E: Element, const FULL: bool>(
     if !last.is_empty() {
         sums[1].add(last_vector(simd, block, last.len()), &common);
     }
-    let mut largest = sums[0].largest;
-    for sums in sums {
-        largest = largest.max(sums.largest);
-        scan.gap += RealOf::<E>::sum::<S>(sums.gap);
-        scan.greater += RealOf::<E>::sum::<S>(sums.greater);
-        if FULL {
-            scan.squares += RealOf::<E>::sum::<S>(sums.squares);
-            scan.largest += RealOf::<E>::sum::<S>(sums.tied);
-        }
-    }
+    let [a, b, c, d] = sums;
+    scan.gap += wide_sum::<S, RealOf<E>>([a.gap, b.gap, c.gap, d.gap]);
+    // Counts of a block are small enough for any number.
+    scan.greater += RealOf::<E>::sum::<S>((a.greater + b.greater) + (c.greater + d.greater));
     if FULL {
+        scan.squares += wide_sum::<S, RealOf<E>>([a.squares, b.squares, c.squares, d.squares]);
+        scan.largest += RealOf::<E>::sum::<S>((a.tied + b.tied) + (c.tied + d.tied));
         let before = against.class.saturating_sub(start).min(block.len());
         scan.tied_before += count_equal(simd, &block[..before], against.logit);
     }
-    largest.reduce_max()
+    a.largest.max(b.largest).max(c.largest.max(d.largest)).reduce_max()
+}
+
+/// The sum of all lanes of four vectors, in `f64`.
+#[inline(always)]
+fn wide_sum<S: Simd, R: Real>([a, b, c, d]: [R::V<S>; CHAINS]) -> f64 {
+    let (a, b, c, d) = (R::widen(a), R::widen(b), R::widen(c), R::widen(d));
+    let mut sum = (a[0] + b[0]) + (c[0] + d[0]);
+    if R::HALVES == 2 {
+        sum += (a[1] + b[1]) + (c[1] + d[1]);
+    }
+    sum.reduce_sum()
+}
+
+/// The position of the first element that equals a number; 0 if none does.
+#[simd]
+pub(crate) fn position<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> usize {
+    let lanes = RealOf::<E>::LANES;
+    let wanted = Vector::<E, S>::splat(simd, value);
+    let vectors = block.chunks_exact(lanes);
+    let last = vectors.remainder();
+    for (k, x) in vectors.enumerate() {
+        let equal = E::load(simd, x).simd_eq(wanted).to_bitmask();
+        if equal != 0 {
+            return k * lanes + equal.trailing_zeros() as usize;
+        }
+    }
+    let value = value.to_f64();
+    last.iter().position(|x| x.to_f64() == value).map_or(0, |at| block.len() - last.len() + at)
 }
 
 /// Elements of a stretch that equal a number.
