@@ -85,6 +85,11 @@ pub enum Error {
     IgnoreIndexWithProbabilities(i64),
     /// `nll_loss` takes class indices only.
     ProbabilitiesNotSupported,
+    /// A function of class indices got a floating target.
+    FloatingTarget {
+        /// The function.
+        function: &'static str,
+    },
     /// A class index that is neither a class nor ignored.
     TargetOutOfRange {
         /// The first row, as an index into the target.
@@ -202,6 +207,11 @@ impl fmt::Display for Error {
             Error::ProbabilitiesNotSupported => write!(
                 f,
                 "nll_loss takes class indices: got a floating target, expected an integer dtype; for class probabilities use cross_entropy"
+            ),
+            Error::FloatingTarget { function } => write!(
+                f,
+                "{function} takes class indices: got a floating target, expected an integer dtype; use target.astype(numpy.int64), \
+                 or target.argmax of the class axis for class probabilities"
             ),
             Error::TargetOutOfRange { index, value, classes, ignore_index } => {
                 let fix = if i64::try_from(*value).is_ok() {

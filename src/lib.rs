@@ -11,6 +11,7 @@
 //!   blocks           single elements of any dtype, in blocks of f64
 //!   kernel           one row or tile to numbers, generic over the SIMD level
 //!   reduce           losses of rows to a sum or a mean, in a fixed order
+//!   exact            sums without rounding, for results that are merged in any order
 //! ```
 //!
 //! ```
@@ -25,25 +26,34 @@
 //! ```
 
 pub mod blocks;
+pub mod compare;
 pub mod error;
+pub mod exact;
 pub mod function;
 pub mod kernel;
+pub mod log_loss;
 pub mod loss;
 pub mod options;
 pub mod parallel;
 mod reduce;
 pub mod rows;
 pub mod score;
+mod single;
 pub mod targets;
+pub mod temperature;
 mod tiles;
+mod top;
 
 #[cfg(feature = "python")]
 mod python;
 
 pub use blocks::{FloatsMut, Numbers};
+pub use compare::{ComparisonSums, compare_sums};
 pub use error::Error;
+pub use exact::ExactSum;
 pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
 pub use kernel::element::Element;
+pub use log_loss::{LogLoss, log_loss};
 pub use loss::cross_entropy::CrossEntropy;
 pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
@@ -52,5 +62,6 @@ pub use options::Reduction;
 pub use parallel::{Context, num_threads, set_num_threads};
 pub use reduce::Total;
 pub use rows::{View, ViewMut};
-pub use score::{RowScores, score_rows};
+pub use score::{Columns, RowScores, Score, ScoreSums, score, score_rows, score_sums};
 pub use targets::Target;
+pub use temperature::{TemperatureSums, temperature_sums};

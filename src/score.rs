@@ -1,15 +1,494 @@
-//! One-pass batch scoring: what a row tells besides its loss.
+//! Batch scoring in one read of the logits: what a row tells besides its loss.
+//!
+//! A tile of rows is summed, as for a loss, and then looked at a second time while it is in the cache. [`score`] writes a
+//! column for each of the row's numbers; [`score_sums`] adds them up without rounding, so that the results of parts can
+//! be merged in any order.
 
-use fearless_simd::dispatch;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use fearless_simd::{Simd, dispatch};
 
 use crate::error::Error;
+use crate::exact::ExactSum;
 use crate::kernel::element::Element;
+use crate::kernel::scan::TileScan;
 use crate::kernel::{TILE, isa};
-use crate::loss::{Input, input_rows};
+use crate::loss::{Call, Input, input_rows};
 use crate::parallel::{Context, for_each_range};
-use crate::rows::View;
-use crate::targets::{OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, bits};
+use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
+use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
+use crate::tiles::{Tiles, bits, locate};
+use crate::top::Top;
+
+/// What rows are scored against, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Score {
+    /// The class index of rows to leave out.
+    pub ignore_index: i64,
+    /// The class axis.
+    pub axis: isize,
+    /// How many of the largest classes are named.
+    pub top_k: usize,
+}
+
+/// Where the results of [`score`] go: arrays of the logits' shape without the class axis. Rows that are left out get 0, and -1
+/// for a class.
+#[derive(Debug)]
+pub struct Columns<'a, O> {
+    /// The negative log-likelihood of the target, in nats.
+    pub nll: ViewMut<'a, O>,
+    /// log sum exp of the logits.
+    pub logsumexp: ViewMut<'a, O>,
+    /// The entropy of the softmax, in nats.
+    pub entropy: ViewMut<'a, O>,
+    /// The first class with the largest logit; with a nan in the row, the first nan.
+    pub prediction: ViewMut<'a, i64>,
+    /// 1 + the number of classes with a larger logit than the target.
+    pub rank: ViewMut<'a, i64>,
+    /// False for rows that are left out.
+    pub counted: ViewMut<'a, bool>,
+    /// Whether the prediction is the target.
+    pub correct: ViewMut<'a, bool>,
+    /// The classes of the largest logits, along a further axis at the end, and the logarithms of their probabilities.
+    pub top: Option<(ViewMut<'a, i64>, ViewMut<'a, O>)>,
+}
+
+/// The columns as rows that are shared out to threads.
+struct ColumnRows<'a, O> {
+    nll: RowsMut<'a, O>,
+    logsumexp: RowsMut<'a, O>,
+    entropy: RowsMut<'a, O>,
+    prediction: RowsMut<'a, i64>,
+    rank: RowsMut<'a, i64>,
+    counted: RowsMut<'a, bool>,
+    correct: RowsMut<'a, bool>,
+    top: Option<(RowsMut<'a, i64>, RowsMut<'a, O>)>,
+}
+
+impl<'a, O: Element> ColumnRows<'a, O> {
+    fn new(columns: &'a mut Columns<'_, O>, rows: &[usize], top_k: usize) -> Result<Self, Error> {
+        let Columns { nll, logsumexp, entropy, prediction, rank, counted, correct, top } = columns;
+        for shape in [
+            nll.shape(),
+            logsumexp.shape(),
+            entropy.shape(),
+            prediction.shape(),
+            rank.shape(),
+            counted.shape(),
+            correct.shape(),
+        ] {
+            check_shape("a column", shape, rows)?;
+        }
+        if let Some((ids, log_probs)) = &top {
+            let mut expected = rows.to_vec();
+            expected.push(top_k);
+            check_shape("top_ids", ids.shape(), &expected)?;
+            check_shape("top_log_probs", log_probs.shape(), &expected)?;
+        }
+        Ok(ColumnRows {
+            nll: RowsMut::new(nll, None),
+            logsumexp: RowsMut::new(logsumexp, None),
+            entropy: RowsMut::new(entropy, None),
+            prediction: RowsMut::new(prediction, None),
+            rank: RowsMut::new(rank, None),
+            counted: RowsMut::new(counted, None),
+            correct: RowsMut::new(correct, None),
+            top: top.as_mut().map(|(ids, log_probs)| {
+                (RowsMut::new(ids, Some(rows.len())), RowsMut::new(log_probs, Some(rows.len())))
+            }),
+        })
+    }
+}
+
+/// Checked arguments.
+struct Work<'a, E> {
+    rows: Rows<'a, E>,
+    shape: Vec<usize>,
+    labels: Labels<'a>,
+    top_k: usize,
+}
+
+impl<'a, E: Element> Work<'a, E> {
+    /// Checks all arguments, targets included.
+    fn new(
+        logits: &'a View<'_, E>,
+        target: &'a Target<'_>,
+        options: Score,
+        call: &'a Call<'_>,
+    ) -> Result<Self, Error> {
+        let Input { rows, shape, axis } = input_rows(logits, Some(options.axis))?;
+        if target.is_floating() {
+            return Err(Error::FloatingTarget { function: "score" });
+        }
+        if options.top_k > rows.layout.classes {
+            return Err(Error::Option {
+                name: "top_k",
+                value: options.top_k as f64,
+                expected: "at most the number of classes",
+            });
+        }
+        let targets = Targets::new(target, &shape, axis, options.ignore_index, call.mask.as_ref())?;
+        let Targets::Indices(labels) = targets else {
+            return Err(Error::FloatingTarget { function: "score" });
+        };
+        labels.check(call.context)?;
+        Ok(Work { rows, shape: row_shape(&shape, axis), labels, top_k: options.top_k })
+    }
+
+    /// Runs `each` on every tile that was looked at, on all threads. `part` makes what a thread keeps for itself.
+    fn run<const FULL: bool, P>(
+        &self,
+        context: Context<'_>,
+        part: impl Fn() -> P + Sync,
+        each: impl Fn(&mut P, &mut Seen<'_, E>, Range<usize>) + Sync,
+    ) -> Result<(), Error> {
+        let level = isa::selected()?;
+        let grains = for_each_range(
+            context,
+            self.rows.layout.line.len(),
+            self.rows.layout.classes,
+            || (part(), Seen::new(self.rows.clone(), self.top_k)),
+            |(part, seen), rows| {
+                for first in rows.clone().step_by(TILE) {
+                    let range = first..(first + TILE).min(rows.end);
+                    dispatch!(level, simd => seen.look::<_, FULL>(simd, &self.labels, range.clone()))?;
+                    each(part, seen, range);
+                }
+                Ok(())
+            },
+        )?;
+        let grains: Result<Vec<()>, OutOfRange> = grains.into_iter().collect();
+        grains.map(|_| ()).map_err(|OutOfRange| self.labels.first_out_of_range())
+    }
+}
+
+/// A tile that has been looked at twice.
+struct Seen<'a, E: Element> {
+    tiles: Tiles<'a, E>,
+    scan: TileScan,
+    labels: TileLabels,
+    counted: u64,
+    nll: [f64; TILE],
+    /// 1 - p of the target, where the look was full.
+    miss: [f64; TILE],
+    top_k: usize,
+    top: Vec<Top>,
+}
+
+impl<'a, E: Element> Seen<'a, E> {
+    fn new(rows: Rows<'a, E>, top_k: usize) -> Self {
+        Seen {
+            tiles: Tiles::new(rows),
+            scan: TileScan::new(),
+            labels: TileLabels::default(),
+            counted: 0,
+            nll: [0.0; TILE],
+            miss: [0.0; TILE],
+            top_k,
+            top: vec![Top::default(); if top_k > 0 { TILE } else { 0 }],
+        }
+    }
+
+    /// Sums the rows, and looks at them again.
+    #[inline(always)]
+    fn look<S: Simd, const FULL: bool>(
+        &mut self,
+        simd: S,
+        labels: &Labels<'_>,
+        range: Range<usize>,
+    ) -> Result<(), OutOfRange> {
+        labels.tile(simd, range.clone(), &mut self.labels)?;
+        self.counted = self.labels.counted;
+        if self.counted == 0 {
+            return Ok(());
+        }
+        self.tiles.sum(simd, range, self.counted);
+        self.nll = self.tiles.nll(simd, &self.labels.class, self.counted);
+        if FULL {
+            self.miss = self.tiles.target_share(simd, &self.nll).1;
+        }
+        let mut has_nan = 0_u64;
+        for i in bits(self.counted) {
+            has_nan |= u64::from(self.tiles.log1p_rest(i).is_nan()) << i;
+            if let Some(top) = self.top.get_mut(i) {
+                top.restart(self.top_k);
+            }
+        }
+        let top = &mut self.top;
+        self.tiles.scan::<_, FULL, _>(
+            simd,
+            &self.labels.class,
+            self.counted,
+            &mut self.scan,
+            #[inline(always)]
+            |i, start, block, largest| {
+                if let Some(top) = top.get_mut(i) {
+                    top.offer_block(simd, start, block, largest, has_nan >> i & 1 == 1);
+                }
+            },
+        );
+        if self.tiles.is_narrow() && self.top_k > 0 {
+            for i in bits(self.counted) {
+                for class in 0..self.tiles.classes() {
+                    self.top[i].offer(class, self.tiles.logit(i, class));
+                }
+            }
+        }
+        for i in bits(has_nan) {
+            self.scan.largest[i] = self.tiles.argmax(i);
+        }
+        Ok(())
+    }
+
+    fn is_counted(&self, i: usize) -> bool {
+        self.counted >> i & 1 == 1
+    }
+
+    fn is_correct(&self, i: usize) -> bool {
+        self.is_counted(i) && self.scan.largest[i] == self.labels.class[i]
+    }
+
+    fn entropy(&self, i: usize) -> f64 {
+        self.tiles.entropy(i, &self.scan.rows[i])
+    }
+
+    fn rank(&self, i: usize) -> f64 {
+        1.0 + self.scan.rows[i].greater
+    }
+
+    /// The target's place among the classes, the first of ties first, where the look was full.
+    fn place(&self, i: usize) -> f64 {
+        if self.is_correct(i) {
+            return 1.0;
+        }
+        // Beside a nan, comparisons say little; but who is not predicted is not first.
+        (self.rank(i) + self.scan.rows[i].tied_before).max(2.0)
+    }
+
+    fn squared_error(&self, i: usize) -> f64 {
+        self.tiles.squared_error(i, &self.scan.rows[i], self.nll[i], self.miss[i])
+    }
+
+    /// # Safety
+    /// The rows belong to this thread.
+    unsafe fn write<O: Element>(&mut self, rows: Range<usize>, to: &ColumnRows<'_, O>) {
+        // SAFETY: see above.
+        unsafe {
+            let or_zero = |i, value: f64| O::from_f64(if self.is_counted(i) { value } else { 0.0 });
+            to.nll.write(rows.clone(), |i| or_zero(i, self.nll[i]));
+            to.logsumexp.write(rows.clone(), |i| {
+                if self.is_counted(i) { O::from_f64(self.tiles.log_sum_exp(i)) } else { O::from_f64(0.0) }
+            });
+            to.entropy.write(rows.clone(), |i| or_zero(i, self.entropy(i)));
+            to.prediction
+                .write(rows.clone(), |i| if self.is_counted(i) { self.scan.largest[i] as i64 } else { -1 });
+            to.rank.write(rows.clone(), |i| if self.is_counted(i) { self.rank(i) as i64 } else { 0 });
+            to.counted.write(rows.clone(), |i| self.is_counted(i));
+            to.correct.write(rows.clone(), |i| self.is_correct(i));
+        }
+        let Some((ids, log_probs)) = &to.top else { return };
+        let (mut id_at, mut log_prob_at) = ([0; TILE], [0; TILE]);
+        locate(&ids.layout, rows.clone(), &mut id_at);
+        locate(&log_probs.layout, rows.clone(), &mut log_prob_at);
+        for i in 0..rows.len() {
+            let classes = if self.is_counted(i) { Some(self.top[i].take()) } else { None };
+            let mut classes = classes.into_iter().flatten();
+            for k in 0..self.top_k {
+                let class = classes.next();
+                let log_prob = class.map_or(0.0, |class| {
+                    (self.tiles.logit(i, class) - self.tiles.max(i)) - self.tiles.log1p_rest(i)
+                });
+                // SAFETY: see above.
+                unsafe {
+                    ids.set(id_at[i], k, class.map_or(-1, |class| class as i64));
+                    log_probs.set(log_prob_at[i], k, O::from_f64(log_prob));
+                }
+            }
+        }
+    }
+}
+
+/// Scores rows of logits against class indices.
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused. The columns are untouched then, unless the call was interrupted.
+pub fn score<E: Element, O: Element>(
+    logits: &View<'_, E>,
+    target: &Target<'_>,
+    options: Score,
+    call: &Call<'_>,
+    mut columns: Columns<'_, O>,
+) -> Result<(), Error> {
+    let work = Work::new(logits, target, options, call)?;
+    let columns = ColumnRows::new(&mut columns, &work.shape, work.top_k)?;
+    // SAFETY: the rows of a grain belong to one thread.
+    work.run::<false, _>(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
+}
+
+/// What [`score_sums`] adds up.
+#[derive(Clone, Debug, Default)]
+pub struct ScoreSums {
+    /// Rows, counted or not.
+    pub rows: u64,
+    /// Rows that count.
+    pub count: u64,
+    /// Rows whose prediction is the target.
+    pub correct: u64,
+    /// For each k of the call, rows with the target among the k largest, the first of ties first.
+    pub top: Vec<u64>,
+    /// Rows whose negative log-likelihood is not finite, and the first of them.
+    pub nonfinite: u64,
+    /// The number of the first of them.
+    pub first_nonfinite: Option<u64>,
+    /// Negative log-likelihoods, in nats.
+    pub nll: ExactSum,
+    /// Their squares.
+    pub nll_squared: ExactSum,
+    /// Entropies, in nats.
+    pub entropy: ExactSum,
+    /// 1 / rank.
+    pub reciprocal_rank: ExactSum,
+    /// The squared errors of the probabilities (Brier 1950).
+    pub squared_error: ExactSum,
+    /// Bins of the largest probability, equally wide and closed on the right.
+    pub bins: Vec<Bin>,
+}
+
+/// The rows whose largest probability lies between two numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Bin {
+    /// How many there are.
+    pub count: u64,
+    /// Those whose prediction is the target.
+    pub correct: u64,
+    /// Their largest probabilities.
+    pub confidence: ExactSum,
+}
+
+/// The bin of c, from 0 to 1: the first whose upper end (i + 1) / bins is not below it.
+fn bin_of(c: f64, bins: usize) -> usize {
+    let end = |i: usize| (i as f64 + 1.0) / bins as f64;
+    let mut i = ((c * bins as f64) as usize).min(bins - 1);
+    while i > 0 && c <= end(i - 1) {
+        i -= 1;
+    }
+    while i + 1 < bins && c > end(i) {
+        i += 1;
+    }
+    i
+}
+
+/// The first of two rows. A thread does not meet its rows in order.
+pub(crate) fn first(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    [a, b].into_iter().flatten().min()
+}
+
+impl ScoreSums {
+    fn new(top_k: usize, bins: usize) -> Self {
+        ScoreSums { top: vec![0; top_k], bins: vec![Bin::default(); bins], ..ScoreSums::default() }
+    }
+
+    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, top_k: &[usize]) {
+        self.rows += rows.len() as u64;
+        self.count += u64::from(seen.counted.count_ones());
+        for i in bits(seen.counted) {
+            let (nll, correct) = (seen.nll[i], u64::from(seen.is_correct(i)));
+            self.correct += correct;
+            for (count, k) in self.top.iter_mut().zip(top_k) {
+                *count += u64::from(seen.place(i) <= *k as f64);
+            }
+            if !nll.is_finite() {
+                self.nonfinite += 1;
+                self.first_nonfinite = first(self.first_nonfinite, Some((rows.start + i) as u64));
+            }
+            self.nll.add(nll);
+            self.nll_squared.add_square(nll);
+            self.entropy.add(seen.entropy(i));
+            self.reciprocal_rank.add(1.0 / seen.rank(i));
+            self.squared_error.add(seen.squared_error(i));
+            let confidence = seen.tiles.confidence(i);
+            if confidence.is_nan() || self.bins.is_empty() {
+                continue;
+            }
+            let at = bin_of(confidence, self.bins.len());
+            let bin = &mut self.bins[at];
+            bin.count += 1;
+            bin.correct += correct;
+            bin.confidence.add(confidence);
+        }
+    }
+
+    fn merge(&mut self, other: &ScoreSums) {
+        self.rows += other.rows;
+        self.count += other.count;
+        self.correct += other.correct;
+        self.nonfinite += other.nonfinite;
+        self.first_nonfinite = first(self.first_nonfinite, other.first_nonfinite);
+        for (to, from) in self.top.iter_mut().zip(&other.top) {
+            *to += from;
+        }
+        self.nll.merge(&other.nll);
+        self.nll_squared.merge(&other.nll_squared);
+        self.entropy.merge(&other.entropy);
+        self.reciprocal_rank.merge(&other.reciprocal_rank);
+        self.squared_error.merge(&other.squared_error);
+        for (to, from) in self.bins.iter_mut().zip(&other.bins) {
+            to.count += from.count;
+            to.correct += from.correct;
+            to.confidence.merge(&from.confidence);
+        }
+    }
+}
+
+/// Sums of one thread, which go to those of all when the thread is done. They are exact, so the order in which threads finish
+/// does not matter, and memory does not grow with the number of grains.
+pub(crate) struct Part<'a, T, Merge: Fn(&mut T, &T)> {
+    pub own: T,
+    all: &'a Mutex<T>,
+    merge: Merge,
+}
+
+impl<'a, T, Merge: Fn(&mut T, &T)> Part<'a, T, Merge> {
+    pub(crate) fn new(own: T, all: &'a Mutex<T>, merge: Merge) -> Self {
+        Part { own, all, merge }
+    }
+}
+
+impl<T, Merge: Fn(&mut T, &T)> Drop for Part<'_, T, Merge> {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.merge)(&mut all, &self.own);
+    }
+}
+
+/// The result that all parts have gone to.
+pub(crate) fn finished<T>(all: Mutex<T>) -> T {
+    all.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Scores rows of logits against class indices, and adds the scores up. `top_k` holds the numbers of largest classes to look
+/// for the target in; `bins` is the number of bins for calibration.
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused.
+pub fn score_sums<E: Element>(
+    logits: &View<'_, E>,
+    target: &Target<'_>,
+    options: Score,
+    call: &Call<'_>,
+    top_k: &[usize],
+    bins: usize,
+) -> Result<ScoreSums, Error> {
+    let work = Work::new(logits, target, options, call)?;
+    let all = Mutex::new(ScoreSums::new(top_k.len(), bins));
+    work.run::<true, _>(
+        call.context,
+        || Part::new(ScoreSums::new(top_k.len(), bins), &all, ScoreSums::merge),
+        |part, seen, rows| part.own.add(seen, rows, top_k),
+    )?;
+    Ok(finished(all))
+}
 
 /// Per-row results, in the order of the targets.
 #[derive(Clone, Debug, Default)]

@@ -15,6 +15,7 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use crate::kernel::element::{Element, RealOf, Vector};
+use crate::kernel::exp::power_of_two;
 use crate::kernel::finish::{TileSums, finish, target_share};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
 use crate::kernel::narrow::{
@@ -25,6 +26,7 @@ use crate::kernel::output::{
 };
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
+use crate::kernel::scan::{Against, RowScan, TileScan, position, scan_block, scan_tile};
 use crate::kernel::stream::{fence, stream, to_next_line};
 use crate::kernel::wide::{AHEAD_BYTES, RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, NARROW, TILE};
@@ -35,6 +37,9 @@ use crate::rows::{Layout, Rows, RowsMut, Run};
 /// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
 /// processor follows by itself.
 const AHEAD: usize = 4;
+
+/// The largest tile, in bytes, that is brought into the cache while the one before is scanned: both must stay in it.
+const SCANNED_AHEAD: usize = 1 << 19;
 
 /// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
 /// lines, which are then read once whatever else falls into the same cache set.
@@ -129,7 +134,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
     }
 
-    fn is_narrow(&self) -> bool {
+    pub(crate) fn is_narrow(&self) -> bool {
         self.rows.layout.classes <= NARROW
     }
 
@@ -585,6 +590,82 @@ impl<'r, E: Element> Tiles<'r, E> {
         if out.streamed {
             fence();
         }
+    }
+
+    /// A second look at the counted rows, while they are in the cache. Of long rows every block goes to `also` too: row, first
+    /// class, elements and their maximum. Of rows with a nan, [`Self::argmax`] finds the first.
+    #[simd]
+    pub(crate) fn scan<S: Simd, const FULL: bool, Also: FnMut(usize, usize, &[E], RealOf<E>)>(
+        &mut self,
+        simd: S,
+        class: &[usize; TILE],
+        counted: u64,
+        scan: &mut TileScan,
+        mut also: Also,
+    ) {
+        let max = &self.sums.max;
+        if self.is_narrow() {
+            scan_tile::<_, _, FULL>(simd, &self.packed, self.len, max, class, scan);
+            return;
+        }
+        let tile = self.len * self.rows.layout.classes * size_of::<E>();
+        let ahead = if self.rows.layout.contiguous() && tile <= SCANNED_AHEAD { tile } else { 0 };
+        let zero = RealOf::<E>::ZERO;
+        let mut against = [Against { max: zero, logit: zero, class: 0, ahead }; TILE];
+        for i in bits(counted) {
+            let logit = self.rows.get(self.offsets[i], class[i]).to_real();
+            against[i] = Against { max: max[i], logit, class: class[i], ahead };
+            (scan.rows[i], scan.largest[i]) = (RowScan::default(), 0);
+        }
+        let mut found = 0_u64;
+        for_each_block(
+            simd,
+            &self.rows,
+            &self.offsets[..self.len],
+            &mut self.gathered,
+            counted,
+            #[inline(always)]
+            |i, start, block, _| {
+                let largest = scan_block::<_, _, FULL>(simd, block, start, against[i], &mut scan.rows[i]);
+                if largest == max[i] && found >> i & 1 == 0 {
+                    found |= 1 << i;
+                    scan.largest[i] = start + position(simd, block, max[i]);
+                }
+                also(i, start, block, largest);
+            },
+        );
+    }
+
+    pub(crate) fn classes(&self) -> usize {
+        self.rows.layout.classes
+    }
+
+    /// The entropy of row i in nats; nan where it has no softmax.
+    #[inline(always)]
+    pub(crate) fn entropy(&self, i: usize, scan: &RowScan) -> f64 {
+        let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
+        self.log1p_rest(i) + scan.gap * unit / (self.sums.own[i] + self.sums.others[i])
+    }
+
+    /// The largest probability of row i.
+    #[inline(always)]
+    pub(crate) fn confidence(&self, i: usize) -> f64 {
+        self.sums.own[i] / (self.sums.own[i] + self.sums.others[i])
+    }
+
+    /// The sum over the classes of (p - 1 if it is the target)^2, from the target's -log p and 1 - p; `scan` was `FULL`.
+    #[inline(always)]
+    pub(crate) fn squared_error(&self, i: usize, scan: &RowScan, nll: f64, miss: f64) -> f64 {
+        let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
+        let total = self.sums.own[i] + self.sums.others[i];
+        let largest = self.confidence(i) * self.confidence(i);
+        let below = scan.squares * unit / (total * total);
+        if nll <= self.log1p_rest(i) {
+            // The target is a largest class: nothing cancels.
+            return miss * miss + (below + (scan.largest - 1.0) * largest);
+        }
+        // The sum of all p^2, and 1 - 2 p for the target.
+        below + scan.largest * largest + (2.0 * miss - 1.0)
     }
 }
 

@@ -316,3 +316,89 @@ def poisson_nll_loss(
     if full:
         loss = loss + np.where(t <= 1, 0.0, t * np.log(t) - t + np.log(2 * np.pi * t) / 2)
     return _reduce_elements(loss, reduction)
+
+
+# ---- scores ---------------------------------------------------------------------------------------------
+
+
+@_quiet
+def score(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    ignore_index: int = -100,
+    where: ArrayLike | None = None,
+    axis: int = -1,
+    top_k: int = 0,
+) -> dict[str, Array]:
+    """The columns of a batch; ignored rows hold 0, and -1 for a class."""
+    x = np.moveaxis(np.asarray(logits), axis, -1)
+    # Rows in one piece: NumPy sums others without its pairs.
+    wide: Any = np.ascontiguousarray(widen(x)).reshape(x.shape)
+    rows, classes = wide.shape[:-1], wide.shape[-1]
+    t = np.asarray(target).reshape(rows).astype(object)
+    counted = np.asarray(t != ignore_index, dtype=bool).reshape(rows)
+    if where is not None:
+        counted &= np.asarray(where).reshape(rows)
+    t = np.where(counted, t, 0).astype(np.int64)
+    m, exponentials, rest = _split(wide)
+    p = exponentials / (1.0 + rest)
+    gaps = times(p, np.where(p == 0, 0.0, m - wide)).sum(axis=-1)
+    entropy = np.where(np.isfinite(m[..., 0]), np.log1p(rest)[..., 0] + gaps, np.nan)
+    own: Float64 = np.take_along_axis(wide, t[..., np.newaxis], axis=-1)
+    # In a ranking a nan stands before all numbers, and of equals the first.
+    keys = np.where(np.isnan(wide), -np.inf, -wide)
+    order = np.lexsort((np.broadcast_to(np.arange(classes), wide.shape), keys, ~np.isnan(wide)), axis=-1)
+    top = order[..., :top_k]
+    columns = {
+        "nll": -np.take_along_axis(_log_softmax_last(wide), t[..., np.newaxis], axis=-1)[..., 0],
+        "logsumexp": _logsumexp_last(wide),
+        "entropy": entropy,
+        "prediction": order[..., 0],
+        "rank": 1 + (wide > own).sum(axis=-1),
+        "correct": order[..., 0] == t,
+        "place": 1 + (order == t[..., np.newaxis]).argmax(axis=-1),
+        "confidence": np.where(np.isfinite(m), 1.0 / (1.0 + rest), np.nan)[..., 0],
+        "squared_error": np.square(p - (np.arange(classes) == t[..., np.newaxis])).sum(axis=-1),
+        "top_ids": top,
+        "top_log_probs": np.take_along_axis(_log_softmax_last(wide), top, axis=-1),
+    }
+    for key, column in columns.items():
+        ignored = ~counted.reshape(counted.shape + (1,) * (column.ndim - counted.ndim))
+        columns[key] = np.where(ignored, -1 if key in ("prediction", "top_ids") else 0, column)
+    return {**columns, "counted": counted}
+
+
+@_quiet
+def calibration(columns: dict[str, Array], bins: int) -> tuple[list[int], float]:
+    """The rows of each bin of confidence, closed on the right, and the expected calibration error."""
+    counted = columns["counted"] & np.isfinite(columns["confidence"])
+    confidence, correct = columns["confidence"][counted], columns["correct"][counted]
+    at = np.searchsorted(np.arange(1, bins + 1) / bins, confidence, side="left")
+    gaps = [abs(confidence[at == i].sum() - correct[at == i].sum()) for i in range(bins)]
+    return [int((at == i).sum()) for i in range(bins)], float(np.sum(gaps) / max(counted.sum(), 1))
+
+
+# ---- comparison of two models ---------------------------------------------------------------------------
+
+
+@_quiet
+def divergences(logits: ArrayLike, other: ArrayLike) -> tuple[Float64, Float64, Float64]:
+    """KL(P || Q), KL(Q || P) and Jensen-Shannon of the softmaxes along the last axis, in nats."""
+    log_p, log_q = log_softmax(logits), log_softmax(other)
+    p, q = np.exp(log_p), np.exp(log_q)
+    log_m = np.log((p + q) / 2)
+
+    def kl(a: Float64, log_a: Float64, log_b: Float64) -> Float64:
+        return np.where(a == 0, np.where(np.isnan(log_b), np.nan, 0.0), a * (log_a - log_b)).sum(axis=-1)
+
+    return kl(p, log_p, log_q), kl(q, log_q, log_p), (kl(p, log_p, log_m) + kl(q, log_q, log_m)) / 2
+
+
+def percentile(values: ArrayLike, share: float) -> float:
+    """llama.cpp's: linear between the neighbours of position share (n - 1)."""
+    ordered = np.sort(widen(values))
+    position = share * (len(ordered) - 1)
+    i = int(position)
+    part = position - i
+    return float((1 - part) * ordered[i] + part * ordered[min(i + 1, len(ordered) - 1)])

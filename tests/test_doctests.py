@@ -29,7 +29,9 @@ def test_examples_print_what_they_say(module: str) -> None:
     assert _run(importlib.import_module(module)).failed == 0
 
 
-@pytest.mark.parametrize("module", ["crossent.losses", "crossent.rows", "crossent.settings"])
+@pytest.mark.parametrize(
+    "module", ["crossent.losses", "crossent.rows", "crossent.scoring", "crossent.settings"]
+)
 def test_public_modules_have_examples(module: str) -> None:
     assert module in MODULES
     assert _run(importlib.import_module(module)).attempted > 0

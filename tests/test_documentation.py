@@ -18,7 +18,10 @@ PAGE = (Path(__file__).parents[1] / "docs" / "semantics.md").read_text(encoding=
 
 PUBLIC = {name: getattr(crossent, name) for name in crossent.__all__ if callable(getattr(crossent, name))}
 FUNCTIONS = {name: f for name, f in PUBLIC.items() if inspect.isfunction(f)}
-OBJECTS = {name: c for name, c in PUBLIC.items() if inspect.isclass(c) and not issubclass(c, Warning)}
+CLASSES = {name: c for name, c in PUBLIC.items() if inspect.isclass(c) and not issubclass(c, Warning)}
+# What functions return; nobody makes them.
+RESULTS = {name for name in CLASSES if f"`{name}`" in PAGE[PAGE.index("### Results") :].split("\n")[0]}
+OBJECTS = {name: c for name, c in CLASSES.items() if name not in RESULTS}
 SETTINGS = {"set_num_threads", "get_num_threads", "show_versions"}
 COMPUTING = {name: f for name, f in FUNCTIONS.items() if name not in SETTINGS}
 REDUCED = {name: f for name, f in COMPUTING.items() if "reduction" in inspect.signature(f).parameters}
@@ -55,7 +58,7 @@ def test_every_public_name_has_its_place_on_the_page_of_semantics(name: str) -> 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *OBJECTS])
 def test_every_argument_has_its_row(name: str) -> None:
     arguments = set(inspect.signature(PUBLIC[name]).parameters)
-    if name in OBJECTS:
+    if name in OBJECTS and "__call__" in vars(PUBLIC[name]):
         call = set(inspect.signature(PUBLIC[name].__call__).parameters)
         arguments |= call - {"self", "input", "target", "x"}
     rows = SECTIONS[name] | SECTIONS[SHARED]
@@ -101,6 +104,15 @@ def test_settings_and_objects_say_what_they_are_in_torch(name: str) -> None:
             assert re.search(rf"^(\w+, )*{argument}\b", parts["Parameters"], re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", sorted(RESULTS))
+def test_results_tell_what_each_field_is(name: str) -> None:
+    parts = _parts(PUBLIC[name].__doc__ or "")
+    heads = re.findall(r"^(\w[\w, ]*) : ", parts["Parameters"], re.MULTILINE)
+    fields = [field for head in heads for field in head.split(", ")]
+    assert fields == list(inspect.signature(PUBLIC[name]).parameters)
+    assert "See Also" in parts
+
+
 def _overloads(function: Callable[..., Any]) -> dict[Any, tuple[Any, inspect.Parameter]]:
     """By the values of `reduction`: the type that comes back, and the parameter."""
     found = {}
@@ -132,4 +144,5 @@ def test_every_reduction_has_its_overload(name: str) -> None:
 def test_there_is_something_to_test() -> None:
     assert len(COMPUTING) >= 16
     assert len(REDUCED) >= 12
-    assert len(OBJECTS) == 6
+    assert len(OBJECTS) >= 7
+    assert len(RESULTS) >= 4

@@ -65,10 +65,30 @@ def judge(level: str) -> None:
                         rtol = 1e-13 if dtype == np.float64 else 1e-6
                         np.testing.assert_allclose(loss, expected, rtol=rtol)
                         digest.update(loss.tobytes())
+            rtol = 1e-13 if dtype == np.float64 else 1e-6
+            expected = reference.score(x, t, top_k=2)
+            for view in (x, np.asfortranarray(x)):
+                scores = crossent.score(view, t, top_k=2)
+                for column in ("entropy", "top_log_probs"):
+                    np.testing.assert_allclose(
+                        getattr(scores, column), expected[column], rtol=rtol, atol=1e-30
+                    )
+                for column in ("prediction", "rank", "top_ids"):
+                    np.testing.assert_array_equal(getattr(scores, column), expected[column])
+                for column in ("nll", "logsumexp", "entropy", "top_log_probs"):
+                    digest.update(getattr(scores, column).tobytes())
             finite = np.nan_to_num(x.astype(float), nan=0, posinf=1, neginf=-1).astype(dtype)
             mean = crossent.cross_entropy(finite, t)
             np.testing.assert_allclose(mean, reference.cross_entropy(finite, t), rtol=1e-6)
             digest.update(mean.tobytes())
+            other = finite[::-1]
+            comparison = crossent.compare(finite, other, t)
+            expected = reference.divergences(finite, other)[0]
+            np.testing.assert_allclose(comparison.kl_mean, expected.mean(), rtol=1e-12, atol=1e-15)
+            scorer = crossent.Scorer()
+            scorer.update(finite, t)
+            digest.update(repr((comparison.to_dict(), scorer.result().to_dict())).encode())
+            digest.update(repr(crossent._core.temperature_sums(finite, t, -100, None, -1, 0.7)).encode())
     print(digest.hexdigest())
 
 

@@ -65,8 +65,14 @@ grown(lambda: crossent.cross_entropy(x, x))
 grown(lambda: crossent.logsumexp(x, 1))
 grown(lambda: crossent.logsumexp(x, 0))
 grown(lambda: crossent.logsumexp(x))
+grown(lambda: crossent.score(x[::2], t[::2], top_k=1))
+scorer, comparer = crossent.Scorer(), crossent.Comparer()
+grown(lambda: scorer.update(x, t, where=where))
+grown(lambda: scorer.update(x.reshape(classes, rows), t, axis=0))
+grown(lambda: comparer.update(x[:4096], x[-4096:], t[:4096]))
+grown(lambda: crossent.Scorer().update(x.reshape(64, 4096, classes), t.reshape(64, 4096), shift=1))
 """)
-    assert len(growth) == 12
+    assert len(growth) == 17
     assert max(growth) < LIMIT
 
 

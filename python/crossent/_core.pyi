@@ -1,6 +1,7 @@
 """The compiled module: the checks and the numbers. Private; every argument is always given, by position."""
 
-from typing import Any, Final, Literal, TypedDict, type_check_only
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypeAlias, TypedDict, type_check_only
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -14,24 +15,33 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_and_grad",
     "build_info",
+    "compare_sums",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "exact_sums",
     "gaussian_nll_loss",
     "get_num_threads",
     "kl_div",
     "kl_div_and_grad",
+    "log_loss",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "nll_loss",
     "nll_loss_and_grad",
     "poisson_nll_loss",
+    "score",
     "score_rows",
+    "score_sums",
     "set_num_threads",
     "softmax",
+    "temperature_sums",
 ]
 
 __version__: Final[str]
+
+# A sum: the bytes of its units of 2**-1074, and how many terms were +inf, -inf and nan.
+_Units: TypeAlias = tuple[bytes, tuple[int, int, int]]
 
 @type_check_only
 class _BuildInfo(TypedDict):
@@ -187,6 +197,68 @@ def log_sigmoid(x: ArrayInput, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def logsumexp(
     x: ArrayInput, axis: int | tuple[int, ...] | None, keepdims: bool, out: NDArray[Any] | None, /
 ) -> Any: ...
+def score(
+    logits: ArrayInput,
+    target: ArrayInput,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    top_k: int,
+    /,
+) -> tuple[
+    NDArray[np.floating[Any]],
+    NDArray[np.floating[Any]],
+    NDArray[np.floating[Any]],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+    NDArray[np.int64] | None,
+    NDArray[np.floating[Any]] | None,
+]: ...
+def score_sums(
+    logits: ArrayInput,
+    target: ArrayInput,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    top_k: Sequence[int],
+    bins: int,
+    /,
+) -> tuple[
+    tuple[int, int, int],
+    list[int],
+    tuple[int, int | None],
+    tuple[_Units, _Units, _Units, _Units, _Units],
+    list[tuple[int, int, _Units]],
+]: ...
+def compare_sums(
+    logits: ArrayInput,
+    other_logits: ArrayInput,
+    target: ArrayInput | None,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    /,
+) -> tuple[tuple[int, int, int], list[_Units], list[_Units] | None, NDArray[np.float64]]: ...
+def temperature_sums(
+    logits: ArrayInput,
+    target: ArrayInput,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    b: float,
+    /,
+) -> tuple[int, list[_Units]]: ...
+def log_loss(
+    probabilities: ArrayInput,
+    classes: NDArray[np.int64],
+    weight: NDArray[np.float64] | None,
+    eps: float,
+    tolerance: float,
+    /,
+) -> tuple[_Units, _Units, int | None, int | None]: ...
+def exact_sums(values: NDArray[np.float64], offsets: Sequence[int], /) -> list[_Units]: ...
 def score_rows(
     logits: ArrayInput, target: ArrayInput, ignore_index: int, axis: int, /
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]: ...

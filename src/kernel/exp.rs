@@ -69,8 +69,13 @@ fn at_least<S: Simd, R: Real>(x: R::V<S>, floor: R::V<S>) -> R::V<S> {
 /// The power of two and exp(t) - 1 of x, relative to the pivot: term = s + s q.
 #[inline(always)]
 pub(crate) fn parts<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R::V<S>, R::V<S>) {
-    let simd = x.token();
-    let y = at_least::<S, R>(x - pivot.base, pivot.cut);
+    parts_of_reduced::<S, R>(at_least::<S, R>(x - pivot.base, pivot.cut), pivot)
+}
+
+/// The same of x - base, at least `cut`.
+#[inline(always)]
+fn parts_of_reduced<S: Simd, R: Real>(y: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R::V<S>, R::V<S>) {
+    let simd = y.token();
     let k = y.mul_add(R::V::<S>::splat(simd, R::LOG2_E), pivot.magic);
     let n = k - pivot.magic;
     let q = R::expm1(R::reduce(y, n));
@@ -83,6 +88,19 @@ pub(crate) fn parts<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R:
 pub(crate) fn term<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> R::V<S> {
     let (s, q) = parts::<S, R>(x, pivot);
     s.mul_add(q, s)
+}
+
+/// The same, and max - x, given max - base. Where the term is 0 the difference is only large: their product is 0 even for an x of
+/// -inf.
+#[inline(always)]
+pub(crate) fn term_and_gap<S: Simd, R: Real>(
+    x: R::V<S>,
+    pivot: &Pivot<R::V<S>>,
+    max_less_base: R::V<S>,
+) -> (R::V<S>, R::V<S>) {
+    let y = at_least::<S, R>(x - pivot.base, pivot.cut);
+    let (s, q) = parts_of_reduced::<S, R>(y, pivot);
+    (s.mul_add(q, s), max_less_base - y)
 }
 
 /// exp(`t_max`): the maximum's own term, without the factor 2^SCALE, in f64 whatever the row's type; for `f32` to 2^-32.

@@ -16,6 +16,8 @@
 //! | `narrow` | the same for a tile of short rows, lanes across the rows |
 //! | `finish` | from max and sum to log sum exp, lanes across the rows |
 //! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
+//! | `scan` | entropy, rank and largest class of rows that are still in the cache |
+//! | `divergence` | a row or two in `f64`: softmax, divergences, moments at a temperature |
 //! | `output` | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
 //! | `pointwise` | the losses of single elements, a block at a time |
 //!
@@ -29,6 +31,7 @@ pub(crate) fn halves<T>(f: impl Fn(usize) -> T) -> [T; 2] {
     [f(0), f(1)]
 }
 
+pub(crate) mod divergence;
 pub mod element;
 pub(crate) mod exp;
 pub(crate) mod finish;
@@ -40,6 +43,7 @@ pub(crate) mod output;
 pub(crate) mod pointwise;
 pub(crate) mod prefetch;
 pub(crate) mod real;
+pub(crate) mod scan;
 pub(crate) mod stream;
 pub(crate) mod sum;
 pub(crate) mod wide;

@@ -55,7 +55,7 @@ impl From<Error> for PyErr {
                     PyValueError::new_err(text)
                 }
             }
-            Error::ProbabilitiesNotSupported => PyTypeError::new_err(text),
+            Error::ProbabilitiesNotSupported | Error::FloatingTarget { .. } => PyTypeError::new_err(text),
             Error::OutOfMemory { .. } => PyMemoryError::new_err(text),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
             Error::TooFewDimensions

@@ -5,7 +5,7 @@
 //! | `array` | an argument becomes a view of memory that NumPy owns |
 //! | `result` | memory for a result; checks of `out=` |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
-//! | `losses`, `pointwise`, `rows`, `settings` | one wrapper for each function |
+//! | `losses`, `pointwise`, `rows`, `score`, `settings` | one wrapper for each function |
 
 mod array;
 mod call;
@@ -13,6 +13,7 @@ mod losses;
 mod pointwise;
 mod result;
 mod rows;
+mod score;
 mod settings;
 
 use pyo3::prelude::*;
@@ -36,6 +37,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::rows::{log_sigmoid, log_softmax, logsumexp, softmax};
+    #[pymodule_export]
+    use super::score::{compare_sums, exact_sums, log_loss, score, score_sums, temperature_sums};
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, set_num_threads};
 }

@@ -1,0 +1,546 @@
+"""Scores of any number of batches as one report, with the same bits however the rows were batched."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import operator
+import statistics
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent import _core
+from crossent._exact import ExactSum, exp, standard_error, whole
+from crossent.interop import ArrayInput, as_array
+from crossent.scoring import _at_least_0, shifted
+
+_LN2 = math.log(2.0)
+# The interval holds the middle 95 % of a normal distribution.
+_Z = statistics.NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """The rows whose largest probability lies between two numbers.
+
+    Parameters
+    ----------
+    lower, upper : float
+        The ends of the bin: above `lower`, up to and including `upper`.
+    count : int
+        How many rows there are.
+    confidence : float
+        The mean of their largest probability; nan for an empty bin.
+    accuracy : float
+        The share of them whose prediction is the target; nan for an empty bin.
+
+    See Also
+    --------
+    Report : Holds the bins.
+    """
+
+    lower: float
+    upper: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """The scores of all rows that a `Scorer` has seen, as numbers.
+
+    Parameters
+    ----------
+    count : int
+        Rows that are counted.
+    ignored : int
+        Rows that are not.
+    nll_sum : float
+        The sum of the negative log-likelihoods of the targets, in nats.
+    mean : float
+        Their mean over the counted rows; nan for none. It is the report's value as a float.
+    standard_error : float
+        Of the mean: the sample standard deviation (n - 1) over the root of n; nan for less than two rows.
+    perplexity : float
+        The exponential of the mean.
+    perplexity_interval : tuple of two floats
+        The exponentials of the ends of the mean's 95 % interval, which are 1.96 standard errors away from it.
+    bits_per_token : float
+        The mean in bits: divided by ln 2.
+    bits_per_unit : float or None
+        The sum in bits for each unit (byte, character, word); None where no units were given.
+    units : float or None
+        The number of units of the counted rows.
+    accuracy : float
+        The share of the counted rows whose prediction is the target.
+    top_k_accuracy : mapping of int to float
+        For each k, the share of the counted rows whose target is among the k largest logits, where the first of
+        ties comes first: that of 1 is the accuracy.
+    mean_entropy : float
+        The mean of the entropy of the softmax, in nats.
+    mean_reciprocal_rank : float
+        The mean of 1 / rank, with 1 + the number of classes with a strictly larger logit as the rank.
+    expected_calibration_error : float
+        The mean over the rows of |accuracy - confidence| of their bin.
+    calibration_bins : tuple of CalibrationBin
+        Equally wide bins of the largest probability, closed on the right.
+    brier_score : float
+        The mean of the sum over the classes of (probability - 1 for the target)^2: from 0 to 2.
+    nonfinite : int
+        Counted rows whose negative log-likelihood is nan or infinite.
+    first_nonfinite : int or None
+        The number of the first of them, among all rows in the order of the updates.
+
+    See Also
+    --------
+    Scorer : Makes it.
+    """
+
+    count: int
+    ignored: int
+    nll_sum: float
+    mean: float
+    standard_error: float
+    perplexity: float
+    perplexity_interval: tuple[float, float]
+    bits_per_token: float
+    bits_per_unit: float | None
+    units: float | None
+    accuracy: float
+    top_k_accuracy: Mapping[int, float]
+    mean_entropy: float
+    mean_reciprocal_rank: float
+    expected_calibration_error: float
+    calibration_bins: tuple[CalibrationBin, ...]
+    brier_score: float
+    nonfinite: int
+    first_nonfinite: int | None
+
+    def __float__(self) -> float:
+        return self.mean
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, as numbers, lists and dictionaries: what `json.dumps` takes."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["perplexity_interval"] = list(self.perplexity_interval)
+        values["top_k_accuracy"] = {str(k): share for k, share in self.top_k_accuracy.items()}
+        values["calibration_bins"] = [
+            {f.name: getattr(b, f.name) for f in fields(b)} for b in self.calibration_bins
+        ]
+        return values
+
+    def _lines(self) -> list[tuple[str, str]]:
+        low, high = self.perplexity_interval
+        lines = [
+            ("rows counted", f"{self.count:,}"),
+            ("rows ignored", f"{self.ignored:,}"),
+            ("mean NLL", f"{self.mean:.6g} ± {self.standard_error:.2g} nats"),
+            ("perplexity", f"{self.perplexity:.6g} (95 %: {low:.6g} to {high:.6g})"),
+            ("bits per token", f"{self.bits_per_token:.6g}"),
+        ]
+        if self.bits_per_unit is not None:
+            lines.append(("bits per unit", f"{self.bits_per_unit:.6g} ({self.units:,.12g} units)"))
+        lines.append(("accuracy", f"{self.accuracy:.6g}"))
+        lines += [(f"top-{k} accuracy", f"{v:.6g}") for k, v in self.top_k_accuracy.items() if k > 1]
+        lines += [
+            ("mean reciprocal rank", f"{self.mean_reciprocal_rank:.6g}"),
+            ("mean entropy", f"{self.mean_entropy:.6g} nats"),
+        ]
+        if self.calibration_bins:
+            ece = f"{self.expected_calibration_error:.6g} ({len(self.calibration_bins)} bins)"
+            lines.append(("calibration error", ece))
+        lines.append(("Brier score", f"{self.brier_score:.6g}"))
+        if self.nonfinite:
+            lines.append(("rows not finite", f"{self.nonfinite:,} (the first is row {self.first_nonfinite})"))
+        return lines
+
+    def __repr__(self) -> str:
+        return "Report\n" + aligned(self._lines())
+
+    def _repr_html_(self) -> str:
+        return html_table("Report", self._lines())
+
+
+def aligned(lines: list[tuple[str, str]]) -> str:
+    """Lay out names and values in two columns."""
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)
+
+
+def html_table(title: str, lines: list[tuple[str, str]]) -> str:
+    """Lay out names and values as a table for notebooks."""
+    rows = "".join(
+        f'<tr><th style="text-align: left">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+        for name, value in lines
+    )
+    return f"<table><caption>{html.escape(title)}</caption><tbody>{rows}</tbody></table>"
+
+
+@dataclass(frozen=True, slots=True)
+class _Bin:
+    count: int = 0
+    correct: int = 0
+    confidence: ExactSum = field(default_factory=ExactSum)
+
+    def __add__(self, other: _Bin) -> _Bin:
+        return _Bin(
+            self.count + other.count, self.correct + other.correct, self.confidence + other.confidence
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Tally:
+    """What some rows add up to. Adding tallies is exact: only the first non-finite row knows their order."""
+
+    rows: int
+    count: int
+    correct: int
+    top: tuple[int, ...]
+    nonfinite: int
+    first_nonfinite: int | None
+    sums: tuple[ExactSum, ...]
+    bins: tuple[_Bin, ...]
+    units: ExactSum | None
+
+    @classmethod
+    def empty(cls, top_k: int, bins: int) -> _Tally:
+        return cls(0, 0, 0, (0,) * top_k, 0, None, (ExactSum(),) * len(_SUMS), (_Bin(),) * bins, None)
+
+    def __add__(self, other: _Tally) -> _Tally:
+        if self.rows and other.rows and (self.units is None) != (other.units is None):
+            raise ValueError(
+                "units are given for some rows only, and bits per unit would mean nothing: got an update or a merge "
+                f"{'without' if other.units is None else 'with'} units, expected one "
+                f"{'with' if other.units is None else 'without'}, as before"
+            )
+        first = self.first_nonfinite
+        if first is None and other.first_nonfinite is not None:
+            first = self.rows + other.first_nonfinite
+        both = [u for u in (self.units, other.units) if u is not None]
+        return _Tally(
+            self.rows + other.rows,
+            self.count + other.count,
+            self.correct + other.correct,
+            tuple(map(operator.add, self.top, other.top)),
+            self.nonfinite + other.nonfinite,
+            first,
+            tuple(map(operator.add, self.sums, other.sums)),
+            tuple(map(operator.add, self.bins, other.bins)),
+            sum(both, ExactSum()) if both else None,
+        )
+
+
+# What is added up, as the compiled code gives it.
+_SUMS = ("nll", "nll_squared", "entropy", "reciprocal_rank", "squared_error")
+
+# What the text of a scorer begins with; a later layout gets a later number.
+_FORMAT = "crossent.Scorer 1"
+
+
+class Scorer:
+    """Score any number of batches, and report on all of their rows as one.
+
+    The report is a function of the rows alone: all sums are exact, and have the same bits for any size of the
+    batches, any number of threads and any order of merging. For rows with the scores of `score`, ::
+
+        mean = sum(nll) / count
+        standard_error = sqrt(sum((nll - mean)^2) / (count - 1) / count)
+        perplexity = exp(mean)
+
+    Parameters
+    ----------
+    ignore_index : int, default -100
+        The target that marks a row as ignored.
+    top_k : sequence of int, default (1, 5)
+        The numbers of largest logits to look for the target in.
+    bins : int, default 15
+        The number of bins for the calibration error; 0 for none.
+
+    See Also
+    --------
+    score : The scores of single rows.
+    Report : What `result` gives.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.functional.cross_entropy`` with sums kept beside it, which depend on the
+    batches. A row's loss is not rounded to float32 before it is added up.
+
+    The standard error takes the rows as independent. Tokens of one text are not quite.
+
+    Objects can be pickled, and several threads may update one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> rng = np.random.default_rng(0)
+    >>> logits, target = rng.normal(size=(1000, 8)), rng.integers(8, size=1000)
+    >>> scorer = crossent.Scorer()
+    >>> for at in range(0, 1000, 300):
+    ...     scorer.update(logits[at : at + 300], target[at : at + 300])
+    >>> report = scorer.result()
+    >>> report.count, round(report.mean, 4), round(report.perplexity, 2)
+    (1000, 2.5116, 12.32)
+    >>> two = crossent.Scorer(), crossent.Scorer()
+    >>> two[0].update(logits[500:], target[500:])
+    >>> two[1].update(logits[:500], target[:500])
+    >>> two[0].merge(two[1]).result() == report
+    True
+    """
+
+    def __init__(self, *, ignore_index: int = -100, top_k: Iterable[int] = (1, 5), bins: int = 15) -> None:
+        try:
+            self._top_k = tuple(_at_least_0(k, "top_k") for k in top_k)
+        except TypeError as error:
+            raise TypeError(f"top_k must be a sequence of integers: got {top_k!r}") from error
+        if 0 in self._top_k or len(set(self._top_k)) < len(self._top_k):
+            raise ValueError(
+                f"top_k is out of range: got {self._top_k}, expected different numbers from 1 on"
+            )
+        self._bins = _at_least_0(bins, "bins")
+        if self._bins > _MOST_BINS:
+            raise ValueError(f"bins is out of range: got {bins}, expected 0 to {_MOST_BINS}")
+        self._ignore_index = _int64(ignore_index)
+        self._tally = _Tally.empty(len(self._top_k), self._bins)
+        self._lock = threading.Lock()
+
+    @property
+    def ignore_index(self) -> int:
+        """The target that marks a row as ignored."""
+        return self._ignore_index
+
+    @property
+    def top_k(self) -> tuple[int, ...]:
+        """The numbers of largest logits to look for the target in."""
+        return self._top_k
+
+    @property
+    def bins(self) -> int:
+        """The number of bins for the calibration error."""
+        return self._bins
+
+    def update(
+        self,
+        logits: ArrayInput,
+        target: ArrayInput,
+        *,
+        where: ArrayInput | None = None,
+        units: ArrayInput | None = None,
+        axis: int = -1,
+        shift: int = 0,
+    ) -> None:
+        """Score a batch, and add it. When this raises, nothing has been added.
+
+        Parameters
+        ----------
+        logits, target, where, axis, shift
+            As for `score`.
+        units : float or array-like, optional
+            How many units (bytes, characters, words) the targets stand for: one number for the batch, or one
+            for each target, of which those of the counted rows are added up. For all batches or for none.
+
+        Raises
+        ------
+        IndexError, TypeError, ValueError
+            As for `score`; `ValueError` also if units are negative or not finite, or given for some batches only.
+        """
+        shift = _at_least_0(shift, "shift")
+        given = None if units is None else _units(units)
+        if given is not None and given.ndim:
+            # They go the way of the targets; a look at the shape comes before the long work.
+            target = as_array(target, "target")
+            if given.shape != target.shape:
+                raise ValueError(
+                    f"units has the wrong shape: got {given.shape}, expected one number, or {target.shape}, that of "
+                    "target"
+                )
+        if shift:
+            each = given if given is not None and given.ndim else None
+            _, each, _ = shifted(logits, each, None, axis, shift)
+            logits, later, where = shifted(logits, target, where, axis, shift)
+            target = later if later is not None else target
+            given = each if each is not None else given
+        rest = _core.score_sums(logits, target, self._ignore_index, where, axis, self._top_k, self._bins)
+        total = None if given is None else self._total(given, target, where)
+        (rows, count, correct), top, (nonfinite, first), sums, bins = rest
+        tally = _Tally(
+            rows,
+            count,
+            correct,
+            tuple(top),
+            nonfinite,
+            first,
+            tuple(map(ExactSum.from_core, sums)),
+            tuple(_Bin(n, right, ExactSum.from_core(sum)) for n, right, sum in bins),
+            total,
+        )
+        with self._lock:
+            self._tally = self._tally + tally
+
+    def _total(self, units: NDArray[np.float64], target: ArrayInput, where: ArrayInput | None) -> ExactSum:
+        """Add up the units of the counted rows."""
+        if units.ndim == 0:
+            return ExactSum.of(units)
+        counted = as_array(target, "target") != self._ignore_index
+        if where is not None:
+            counted = counted & as_array(where, "where")
+        return ExactSum.of(units[counted])
+
+    def merge(self, other: Scorer) -> Scorer:
+        """Add all rows of another scorer, as if they came after one's own, and return this one."""
+        if not isinstance(other, Scorer):
+            raise TypeError(f"a scorer merges with a scorer: got {type(other).__name__}")
+        if (self._top_k, self._bins) != (other._top_k, other._bins):
+            raise ValueError(
+                f"the scorers differ: got top_k={other._top_k} and bins={other._bins}, expected top_k={self._top_k} "
+                f"and bins={self._bins}"
+            )
+        with other._lock:
+            tally = other._tally
+        with self._lock:
+            self._tally = self._tally + tally
+        return self
+
+    def result(self) -> Report:
+        """Return the report on all rows so far."""
+        t = self._tally
+        n = t.count
+        nll, nll_squared, entropy, reciprocal_rank, squared_error = t.sums
+        mean = nll.over(n)
+        error = standard_error(nll_squared, nll, n)
+        bits = None
+        if t.units is not None:
+            units = float(t.units)
+            bits = float(nll) / _LN2 / units if units else math.nan
+        return Report(
+            count=n,
+            ignored=t.rows - n,
+            nll_sum=float(nll),
+            mean=mean,
+            standard_error=error,
+            perplexity=exp(mean),
+            perplexity_interval=(exp(mean - _Z * error), exp(mean + _Z * error)),
+            bits_per_token=mean / _LN2,
+            bits_per_unit=bits,
+            units=None if t.units is None else float(t.units),
+            accuracy=_share(t.correct, n),
+            top_k_accuracy={k: _share(hits, n) for k, hits in zip(self._top_k, t.top, strict=True)},
+            mean_entropy=entropy.over(n),
+            mean_reciprocal_rank=reciprocal_rank.over(n),
+            expected_calibration_error=_calibration_error(t.bins),
+            calibration_bins=tuple(
+                CalibrationBin(
+                    i / self._bins,
+                    (i + 1) / self._bins,
+                    b.count,
+                    b.confidence.over(b.count),
+                    _share(b.correct, b.count),
+                )
+                for i, b in enumerate(t.bins)
+            ),
+            brier_score=squared_error.over(n),
+            nonfinite=t.nonfinite,
+            first_nonfinite=t.first_nonfinite,
+        )
+
+    def to_json(self) -> str:
+        """Return everything as text, with every bit: options and sums."""
+        t = self._tally
+        state = {
+            "format": _FORMAT,
+            "ignore_index": self._ignore_index,
+            "top_k": list(self._top_k),
+            "rows": t.rows,
+            "count": t.count,
+            "correct": t.correct,
+            "top": list(t.top),
+            "nonfinite": t.nonfinite,
+            "first_nonfinite": t.first_nonfinite,
+            **{name: sum.to_json() for name, sum in zip(_SUMS, t.sums, strict=True)},
+            "bins": [[b.count, b.correct, b.confidence.to_json()] for b in t.bins],
+            "units": None if t.units is None else t.units.to_json(),
+        }
+        return json.dumps(state)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Scorer:
+        """Make the scorer that `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text is not that of a scorer.
+        """
+        try:
+            state = json.loads(text)
+            if state["format"] != _FORMAT:
+                raise ValueError(f"its format is {state['format']!r}, expected {_FORMAT!r}")
+            scorer = cls(ignore_index=state["ignore_index"], top_k=state["top_k"], bins=len(state["bins"]))
+            first = state["first_nonfinite"]
+            scorer._tally = _Tally(
+                whole(state["rows"]),
+                whole(state["count"]),
+                whole(state["correct"]),
+                tuple(map(whole, state["top"])),
+                whole(state["nonfinite"]),
+                None if first is None else whole(first),
+                tuple(ExactSum.from_json(state[name]) for name in _SUMS),
+                tuple(_Bin(whole(n), whole(c), ExactSum.from_json(s)) for n, c, s in state["bins"]),
+                None if state["units"] is None else ExactSum.from_json(state["units"]),
+            )
+            if len(scorer._tally.top) != len(scorer._top_k):
+                raise ValueError(
+                    f"it has {len(scorer._tally.top)} top-k counts, expected {len(scorer._top_k)}"
+                )
+        except (ValueError, TypeError, KeyError) as error:
+            reason = f"there is no {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"the text is not that of a scorer: {reason}; is it damaged?") from error
+        return scorer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Scorer.from_json, (self.to_json(),))
+
+    def __repr__(self) -> str:
+        options = f"ignore_index={self._ignore_index}, top_k={self._top_k}, bins={self._bins}"
+        return f"<Scorer({options}): {self._tally.count:,} of {self._tally.rows:,} rows counted>"
+
+
+# More would take more memory than they tell.
+_MOST_BINS = 10_000
+
+
+def _int64(value: int) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"ignore_index must be an integer: got {value!r}")
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError(f"ignore_index is out of range: got {number}, expected one that int64 holds")
+    return number
+
+
+def _units(units: ArrayInput) -> NDArray[np.float64]:
+    array = as_array(units, "units")
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"units must be numbers: got dtype {array.dtype}, expected integers or floats")
+    array = array.astype(np.float64)
+    if array.size and not (array.min() >= 0 and array.max() < math.inf):
+        raise ValueError("units is out of range: got a negative number, nan or infinity, expected 0 or more")
+    return array
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
+
+
+def _calibration_error(bins: tuple[_Bin, ...]) -> float:
+    """Return the sum over the bins of |correct - sum of confidence|, over the number of rows in them."""
+    gaps = (abs(ExactSum.of_integer(b.correct).units - b.confidence.units) for b in bins)
+    return ExactSum(sum(gaps)).over(sum(b.count for b in bins))

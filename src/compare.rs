@@ -1,0 +1,215 @@
+//! Two models' logits for the same rows: how far their distributions are from each other.
+
+use std::sync::Mutex;
+
+use fearless_simd::dispatch;
+
+use crate::error::{Error, filled};
+use crate::exact::ExactSum;
+use crate::kernel::divergence::{Divergences, divergences, exp_of, soft};
+use crate::kernel::element::Element;
+use crate::kernel::{TILE, isa};
+use crate::loss::{Call, Input, input_rows};
+use crate::parallel::for_each_range;
+use crate::rows::{View, check_shape, row_shape};
+use crate::score::{Part, finished};
+use crate::single::{SingleRows, padded};
+use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
+use crate::tiles::bits;
+
+/// Sums over the rows that count, P being the first model and Q the second.
+#[derive(Clone, Debug, Default)]
+pub struct ComparisonSums {
+    /// Rows, counted or not.
+    pub rows: u64,
+    /// Rows that count.
+    pub count: u64,
+    /// Rows for which both have the same prediction.
+    pub same_top: u64,
+    /// KL(P || Q) in nats.
+    pub forward: ExactSum,
+    /// Its squares.
+    pub forward_squared: ExactSum,
+    /// KL(Q || P) in nats.
+    pub reverse: ExactSum,
+    /// Jensen-Shannon divergences in nats.
+    pub jensen_shannon: ExactSum,
+    /// Sums over the targets.
+    pub targets: TargetSums,
+}
+
+/// What two models make of the targets.
+#[derive(Clone, Debug, Default)]
+pub struct TargetSums {
+    /// -log p of P, in nats.
+    pub nll: ExactSum,
+    /// Its squares.
+    pub nll_squared: ExactSum,
+    /// -log q of Q, in nats.
+    pub other_nll: ExactSum,
+    /// Its squares.
+    pub other_nll_squared: ExactSum,
+    /// The products of the two.
+    pub nll_product: ExactSum,
+    /// q - p.
+    pub difference: ExactSum,
+    /// Its squares.
+    pub difference_squared: ExactSum,
+    /// Its fourth powers.
+    pub difference_fourth: ExactSum,
+}
+
+impl TargetSums {
+    fn add(&mut self, nll: f64, other_nll: f64, difference: f64) {
+        self.nll.add(nll);
+        self.nll_squared.add_square(nll);
+        self.other_nll.add(other_nll);
+        self.other_nll_squared.add_square(other_nll);
+        self.nll_product.add_product(nll, other_nll);
+        self.difference.add(difference);
+        // Of the rounded square, as the fourth power is.
+        let square = difference * difference;
+        self.difference_squared.add(square);
+        self.difference_fourth.add_square(square);
+    }
+
+    fn merge(&mut self, other: &TargetSums) {
+        self.nll.merge(&other.nll);
+        self.nll_squared.merge(&other.nll_squared);
+        self.other_nll.merge(&other.other_nll);
+        self.other_nll_squared.merge(&other.other_nll_squared);
+        self.nll_product.merge(&other.nll_product);
+        self.difference.merge(&other.difference);
+        self.difference_squared.merge(&other.difference_squared);
+        self.difference_fourth.merge(&other.difference_fourth);
+    }
+}
+
+impl ComparisonSums {
+    fn merge(&mut self, other: &ComparisonSums) {
+        self.rows += other.rows;
+        self.count += other.count;
+        self.same_top += other.same_top;
+        self.forward.merge(&other.forward);
+        self.forward_squared.merge(&other.forward_squared);
+        self.reverse.merge(&other.reverse);
+        self.jensen_shannon.merge(&other.jensen_shannon);
+        self.targets.merge(&other.targets);
+    }
+}
+
+/// Rows of one class index each, checked; or all of class 0, where there are no targets.
+pub(crate) fn checked_labels<'a>(
+    function: &'static str,
+    target: &'a Target<'_>,
+    shape: &[usize],
+    axis: usize,
+    ignore_index: i64,
+    call: &'a Call<'_>,
+) -> Result<Labels<'a>, Error> {
+    if target.is_floating() {
+        return Err(Error::FloatingTarget { function });
+    }
+    let targets = Targets::new(target, shape, axis, ignore_index, call.mask.as_ref())?;
+    let Targets::Indices(labels) = targets else { return Err(Error::FloatingTarget { function }) };
+    labels.check(call.context)?;
+    Ok(labels)
+}
+
+/// Compares the softmaxes of two arrays of logits, row by row: the sums, and KL(P || Q) of each row that counts, in order.
+/// Without a target every row counts that the mask leaves in.
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused.
+pub fn compare_sums<P: Element, Q: Element>(
+    logits: &View<'_, P>,
+    other: &View<'_, Q>,
+    target: Option<&Target<'_>>,
+    ignore_index: i64,
+    axis: isize,
+    call: &Call<'_>,
+) -> Result<(ComparisonSums, Vec<f64>), Error> {
+    let p = input_rows(logits, Some(axis))?;
+    check_shape("other_logits", other.shape(), logits.shape())?;
+    let q = input_rows(other, Some(axis))?;
+    let Input { rows: p, shape, axis } = p;
+    let zero = ndarray::arr0(0_i64);
+    let zeros = zero.broadcast(row_shape(&shape, axis)).map(|zeros| Target::I64(zeros.into_dyn()));
+    match (target, zeros) {
+        (Some(target), _) => {
+            let labels = checked_labels("compare", target, &shape, axis, ignore_index, call)?;
+            run(&p, &q.rows, &labels, call, true)
+        }
+        (None, Some(zeros)) => {
+            // An array that counts every row; its classes are not looked at.
+            let labels = checked_labels("compare", &zeros, &shape, axis, -100, call)?;
+            run(&p, &q.rows, &labels, call, false)
+        }
+        (None, None) => Err(Error::TooFewDimensions),
+    }
+}
+
+/// A row of each model, in `f64`.
+struct Pair {
+    p: Vec<f64>,
+    q: Vec<f64>,
+}
+
+fn run(
+    p: &dyn SingleRows,
+    q: &dyn SingleRows,
+    labels: &Labels<'_>,
+    call: &Call<'_>,
+    has_target: bool,
+) -> Result<(ComparisonSums, Vec<f64>), Error> {
+    let level = isa::selected()?;
+    let (rows, classes) = (p.count(), p.classes());
+    // Found out before the threads make theirs.
+    filled(2 * padded(classes), 0.0)?;
+    let all = Mutex::new(ComparisonSums::default());
+    let grains = for_each_range(
+        call.context,
+        rows,
+        classes,
+        || {
+            let row = vec![0.0; padded(classes)];
+            let part = Part::new(ComparisonSums::default(), &all, ComparisonSums::merge);
+            (part, Pair { p: row.clone(), q: row }, TileLabels::default())
+        },
+        |(part, pair, tile), rows| {
+            let sums = &mut part.own;
+            let mut each = Vec::with_capacity(rows.len());
+            for first in rows.clone().step_by(TILE) {
+                let range = first..(first + TILE).min(rows.end);
+                dispatch!(level, simd => labels.tile(simd, range.clone(), tile))?;
+                sums.rows += range.len() as u64;
+                for i in bits(tile.counted) {
+                    p.read(level, first + i, &mut pair.p);
+                    q.read(level, first + i, &mut pair.q);
+                    let class = has_target.then_some(tile.class[i]);
+                    each.push(dispatch!(level, simd => {
+                        let (x, y) = (soft(simd, &pair.p), soft(simd, &pair.q));
+                        let Divergences { forward, reverse, jensen_shannon } =
+                            divergences(simd, &pair.p, &x, &pair.q, &y);
+                        sums.count += 1;
+                        sums.same_top += u64::from(x.largest == y.largest);
+                        sums.forward.add(forward);
+                        sums.forward_squared.add_square(forward);
+                        sums.reverse.add(reverse);
+                        sums.jensen_shannon.add(jensen_shannon);
+                        if let Some(class) = class {
+                            let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
+                            let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
+                            sums.targets.add(x_nll, y_nll, difference);
+                        }
+                        forward
+                    }));
+                }
+            }
+            Ok(each)
+        },
+    )?;
+    let grains: Result<Vec<Vec<f64>>, OutOfRange> = grains.into_iter().collect();
+    let grains = grains.map_err(|OutOfRange| labels.first_out_of_range())?;
+    Ok((finished(all), grains.concat()))
+}

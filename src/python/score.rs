@@ -1,0 +1,355 @@
+//! Scores of rows: as columns, and as sums without rounding.
+
+use ndarray::IxDyn;
+use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use super::array::{self, Array, Axis, Floats, with_floats};
+use super::call;
+use crate::exact::ExactSum;
+use crate::kernel::element::Element;
+use crate::rows::{View, ViewMut, row_shape};
+use crate::score::{Columns, Score, ScoreSums};
+use crate::{Call, Context, TemperatureSums};
+
+/// The arrays of a call, read where they lie.
+pub(super) struct Arrays<'py> {
+    pub logits: Array<'py>,
+    pub target: Array<'py>,
+    pub mask: Option<Array<'py>>,
+}
+
+impl<'py> Arrays<'py> {
+    pub(super) fn new(
+        logits: &Bound<'py, PyAny>,
+        target: &Bound<'py, PyAny>,
+        mask: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Self> {
+        Ok(Arrays {
+            logits: array::array(logits, "logits")?,
+            target: array::array(target, "target")?,
+            mask: array::mask(mask)?,
+        })
+    }
+
+    /// Runs `work` on the logits, without the interpreter's lock where that is worth it.
+    fn run<T: Send>(&self, work: impl Work<T>) -> PyResult<T> {
+        let classes = array::target(&self.target)?;
+        let mask = self.mask.as_ref().map(array::mask_view);
+        with_floats!(&array::floats(&self.logits, "logits")?, view => {
+            call::run(self.logits.py(), self.logits.len(), |context: Context<'_>| {
+                work.run(view, &classes, &Call { mask, context })
+            })
+        })
+    }
+}
+
+/// Something to do with logits of any dtype.
+trait Work<T>: Send {
+    fn run<E: Element>(
+        self,
+        logits: &View<'_, E>,
+        target: &crate::Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<T, crate::Error>;
+}
+
+/// The largest classes, and their log-probabilities.
+type TopColumns<'py, O> = (Bound<'py, PyArrayDyn<i64>>, Bound<'py, PyArrayDyn<O>>);
+
+/// New arrays, all of one shape but those of the largest classes.
+struct NewColumns<'py, O: numpy::Element> {
+    floats: [Bound<'py, PyArrayDyn<O>>; 3],
+    integers: [Bound<'py, PyArrayDyn<i64>>; 2],
+    flags: [Bound<'py, PyArrayDyn<bool>>; 2],
+    top: Option<TopColumns<'py, O>>,
+}
+
+/// A new array's memory, to write to.
+///
+/// # Safety
+/// Nothing else reads or writes the array while the view lives.
+unsafe fn view_of<'a, T: numpy::Element>(array: &'a Bound<'_, PyArrayDyn<T>>) -> ViewMut<'a, T> {
+    // SAFETY: see above.
+    unsafe { array.as_array_mut() }
+}
+
+struct ScoreWork<'a, O>(Score, Columns<'a, O>);
+
+impl<O: Element> Work<()> for ScoreWork<'_, O> {
+    fn run<E: Element>(
+        self,
+        logits: &View<'_, E>,
+        target: &crate::Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<(), crate::Error> {
+        crate::score(logits, target, self.0, call, self.1)
+    }
+}
+
+impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
+    fn new(py: Python<'py>, rows: &[usize], top_k: usize) -> Self {
+        // NumPy counts pages that nobody has touched as zero.
+        let mut top = rows.to_vec();
+        top.push(top_k);
+        NewColumns {
+            floats: std::array::from_fn(|_| PyArrayDyn::zeros(py, IxDyn(rows), false)),
+            integers: std::array::from_fn(|_| PyArrayDyn::zeros(py, IxDyn(rows), false)),
+            flags: std::array::from_fn(|_| PyArrayDyn::zeros(py, IxDyn(rows), false)),
+            top: (top_k > 0).then(|| {
+                (PyArrayDyn::zeros(py, IxDyn(&top), false), PyArrayDyn::zeros(py, IxDyn(&top), false))
+            }),
+        }
+    }
+
+    fn fill(&self, arrays: &Arrays<'py>, options: Score) -> PyResult<()> {
+        let (floats, integers, flags) = (&self.floats, &self.integers, &self.flags);
+        // SAFETY: the arrays are new, and nobody else knows them.
+        let columns = unsafe {
+            Columns {
+                nll: view_of(&floats[0]),
+                logsumexp: view_of(&floats[1]),
+                entropy: view_of(&floats[2]),
+                prediction: view_of(&integers[0]),
+                rank: view_of(&integers[1]),
+                counted: view_of(&flags[0]),
+                correct: view_of(&flags[1]),
+                top: self.top.as_ref().map(|(ids, log_probs)| (view_of(ids), view_of(log_probs))),
+            }
+        };
+        arrays.run(ScoreWork(options, columns))
+    }
+
+    fn into_tuple(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let [nll, logsumexp, entropy] = self.floats;
+        let [prediction, rank] = self.integers;
+        let [counted, correct] = self.flags;
+        let (ids, log_probs) = self.top.unzip();
+        (nll, logsumexp, entropy, prediction, rank, counted, correct, ids, log_probs).into_pyobject(py)
+    }
+}
+
+/// nll, logsumexp, entropy, prediction, rank, counted, correct, and the largest classes and their log-probabilities.
+#[pyfunction]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, /))]
+pub(super) fn score<'py>(
+    logits: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    ignore_index: &Bound<'py, PyAny>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    axis: Axis,
+    top_k: usize,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let py = logits.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let arrays = Arrays::new(logits, target, r#where)?;
+    let floats = array::floats(&arrays.logits, "logits")?;
+    let class_axis = crate::loss::class_axis(arrays.logits.ndim(), Some(axis.0))?;
+    let rows = row_shape(arrays.logits.shape(), class_axis);
+    let options = Score { ignore_index, axis: axis.0, top_k };
+    // No memory for columns that the number of classes forbids.
+    let room = top_k.min(arrays.logits.shape()[class_axis]);
+    if matches!(floats, Floats::F64(_)) {
+        let columns = NewColumns::<f64>::new(py, &rows, room);
+        columns.fill(&arrays, options)?;
+        columns.into_tuple(py)
+    } else {
+        let columns = NewColumns::<f32>::new(py, &rows, room);
+        columns.fill(&arrays, options)?;
+        columns.into_tuple(py)
+    }
+}
+
+/// A sum as Python takes it: the bytes of an integer of units of 2^-1074, and how many terms were +inf, -inf and nan.
+pub(super) type Units<'py> = (Bound<'py, PyBytes>, (u64, u64, u64));
+
+pub(super) fn units<'py>(py: Python<'py>, sum: &ExactSum) -> Units<'py> {
+    let (bytes, [plus, minus, nan]) = sum.units();
+    (PyBytes::new(py, &bytes), (plus, minus, nan))
+}
+
+struct SumsWork<'a> {
+    options: Score,
+    top_k: &'a [usize],
+    bins: usize,
+}
+
+impl Work<ScoreSums> for SumsWork<'_> {
+    fn run<E: Element>(
+        self,
+        logits: &View<'_, E>,
+        target: &crate::Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<ScoreSums, crate::Error> {
+        crate::score_sums(logits, target, self.options, call, self.top_k, self.bins)
+    }
+}
+
+/// The numbers of rows, of those that count and of those that are right; of those with the target among the k largest; of those
+/// that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and squared error; and for each
+/// bin the numbers of rows and of right ones, and the sum of confidences.
+#[pyfunction]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, /))]
+pub(super) fn score_sums<'py>(
+    logits: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    ignore_index: &Bound<'py, PyAny>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    axis: Axis,
+    top_k: Vec<usize>,
+    bins: usize,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let py = logits.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let arrays = Arrays::new(logits, target, r#where)?;
+    let options = Score { ignore_index, axis: axis.0, top_k: 0 };
+    let sums = arrays.run(SumsWork { options, top_k: &top_k, bins })?;
+    let bins: Vec<_> =
+        sums.bins.iter().map(|bin| (bin.count, bin.correct, units(py, &bin.confidence))).collect();
+    (
+        (sums.rows, sums.count, sums.correct),
+        sums.top,
+        (sums.nonfinite, sums.first_nonfinite),
+        (
+            units(py, &sums.nll),
+            units(py, &sums.nll_squared),
+            units(py, &sums.entropy),
+            units(py, &sums.reciprocal_rank),
+            units(py, &sums.squared_error),
+        ),
+        bins,
+    )
+        .into_pyobject(py)
+}
+
+/// The sum of each stretch of a one-dimensional float64 array; the stretches end where the next ones begin, at `offsets`.
+#[pyfunction]
+#[pyo3(signature = (values, offsets, /))]
+pub(super) fn exact_sums<'py>(
+    values: &Bound<'py, PyArrayDyn<f64>>,
+    offsets: Vec<usize>,
+) -> PyResult<Vec<Units<'py>>> {
+    let py = values.py();
+    let values = values.readonly();
+    let values = values.as_array();
+    let fits = values.ndim() == 1
+        && offsets.windows(2).all(|pair| pair[0] <= pair[1])
+        && offsets.last().is_none_or(|end| *end <= values.len());
+    if !fits {
+        return Err(PyValueError::new_err("offsets do not rise to the length of a one-dimensional array"));
+    }
+    let sums = offsets.windows(2).map(|pair| {
+        let mut sum = ExactSum::default();
+        values.slice(ndarray::s![pair[0]..pair[1]]).iter().for_each(|x| sum.add(*x));
+        units(py, &sum)
+    });
+    Ok(sums.collect())
+}
+
+/// The numbers of rows, of those that count and of those with the same prediction; the sums of KL(P || Q), its square, KL(Q ||
+/// P) and the Jensen-Shannon divergence; with a target, those of both nll, their squares and product, and of the difference of
+/// the target's probabilities, its square and fourth power; and KL(P || Q) of each row that counts.
+#[pyfunction]
+#[pyo3(signature = (logits, other_logits, target, ignore_index, r#where, axis, /))]
+pub(super) fn compare_sums<'py>(
+    logits: &Bound<'py, PyAny>,
+    other_logits: &Bound<'py, PyAny>,
+    target: Option<&Bound<'py, PyAny>>,
+    ignore_index: &Bound<'py, PyAny>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    axis: Axis,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let py = logits.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let (p, q) = (array::array(logits, "logits")?, array::array(other_logits, "other_logits")?);
+    let target = target.map(|target| array::array(target, "target")).transpose()?;
+    let mask = array::mask(r#where)?;
+    let classes = target.as_ref().map(array::target).transpose()?;
+    let mask = mask.as_ref().map(array::mask_view);
+    let has_target = classes.is_some();
+    let (sums, each) = with_floats!(&array::floats(&p, "logits")?, p_view => {
+        with_floats!(&array::floats(&q, "other_logits")?, q_view => {
+            call::run(py, p.len(), |context: Context<'_>| {
+                let call = Call { mask, context };
+                crate::compare_sums(p_view, q_view, classes.as_ref(), ignore_index, axis.0, &call)
+            })?
+        })
+    });
+    let t = &sums.targets;
+    let of_targets = [
+        &t.nll,
+        &t.nll_squared,
+        &t.other_nll,
+        &t.other_nll_squared,
+        &t.nll_product,
+        &t.difference,
+        &t.difference_squared,
+        &t.difference_fourth,
+    ];
+    (
+        (sums.rows, sums.count, sums.same_top),
+        [&sums.forward, &sums.forward_squared, &sums.reverse, &sums.jensen_shannon].map(|sum| units(py, sum)),
+        has_target.then(|| of_targets.map(|sum| units(py, sum))),
+        each.into_pyarray(py),
+    )
+        .into_pyobject(py)
+}
+
+struct TemperatureWork {
+    ignore_index: i64,
+    axis: isize,
+    b: f64,
+}
+
+impl Work<TemperatureSums> for TemperatureWork {
+    fn run<E: Element>(
+        self,
+        logits: &View<'_, E>,
+        target: &crate::Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<TemperatureSums, crate::Error> {
+        crate::temperature_sums(logits, target, self.ignore_index, self.axis, call, self.b)
+    }
+}
+
+/// The number of rows that count; and the sums of the nll of softmax(b logits) and its first two derivatives with respect to b.
+#[pyfunction]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, b, /))]
+pub(super) fn temperature_sums<'py>(
+    logits: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    ignore_index: &Bound<'py, PyAny>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    axis: Axis,
+    b: f64,
+) -> PyResult<(u64, [Units<'py>; 3])> {
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let arrays = Arrays::new(logits, target, r#where)?;
+    let sums = arrays.run(TemperatureWork { ignore_index, axis: axis.0, b })?;
+    Ok((sums.count, [&sums.nll, &sums.slope, &sums.curvature].map(|sum| units(logits.py(), sum))))
+}
+
+/// The sums of the weighted losses and of the weights; the first row that is not of probabilities, and the first whose sum is
+/// not 1.
+#[pyfunction]
+#[pyo3(signature = (probabilities, classes, weight, eps, tolerance, /))]
+pub(super) fn log_loss<'py>(
+    probabilities: &Bound<'py, PyAny>,
+    classes: &Bound<'py, PyArrayDyn<i64>>,
+    weight: Option<&Bound<'py, PyArrayDyn<f64>>>,
+    eps: f64,
+    tolerance: f64,
+) -> PyResult<(Units<'py>, Units<'py>, Option<u64>, Option<u64>)> {
+    let py = probabilities.py();
+    let array = array::array(probabilities, "y_proba")?;
+    let (classes, weight) = (classes.readonly(), weight.map(PyArrayMethods::readonly));
+    let (classes, weight) = (classes.as_array(), weight.as_ref().map(numpy::PyReadonlyArrayDyn::as_array));
+    let loss = with_floats!(&array::floats(&array, "y_proba")?, view => {
+        call::run(py, array.len(), |context: Context<'_>| {
+            crate::log_loss(view, &classes, weight.as_ref(), eps, tolerance, context)
+        })?
+    });
+    Ok((units(py, &loss.loss), units(py, &loss.weight), loss.improper, loss.not_normalised))
+}

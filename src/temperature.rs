@@ -1,0 +1,103 @@
+//! The likelihood of softmax(b x) and its derivatives with respect to the inverse temperature b.
+//!
+//! With g = max - x, the loss of a row is `b g_t + log sum exp(-b g)`: its derivative is `g_t` less the mean of g under the
+//! softmax of b x, and its second derivative is the variance of g. It is convex in b.
+
+use std::sync::Mutex;
+
+use fearless_simd::dispatch;
+
+use crate::compare::checked_labels;
+use crate::error::{Error, filled};
+use crate::exact::ExactSum;
+use crate::kernel::divergence::{moments, soft};
+use crate::kernel::element::Element;
+use crate::kernel::{TILE, isa};
+use crate::loss::{Call, Input, input_rows};
+use crate::parallel::for_each_range;
+use crate::rows::View;
+use crate::score::{Part, finished};
+use crate::single::{SingleRows, padded};
+use crate::targets::{OutOfRange, Target, TileLabels};
+use crate::tiles::bits;
+
+/// Sums over the rows that count.
+#[derive(Clone, Debug, Default)]
+pub struct TemperatureSums {
+    /// Rows that count.
+    pub count: u64,
+    /// The negative log-likelihood, in nats.
+    pub nll: ExactSum,
+    /// Its derivative with respect to b.
+    pub slope: ExactSum,
+    /// Its second derivative.
+    pub curvature: ExactSum,
+}
+
+impl TemperatureSums {
+    fn merge(&mut self, other: &TemperatureSums) {
+        self.count += other.count;
+        self.nll.merge(&other.nll);
+        self.slope.merge(&other.slope);
+        self.curvature.merge(&other.curvature);
+    }
+}
+
+/// The likelihood of the inverse temperature `b`, which is positive.
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused.
+pub fn temperature_sums<E: Element>(
+    logits: &View<'_, E>,
+    target: &Target<'_>,
+    ignore_index: i64,
+    axis: isize,
+    call: &Call<'_>,
+    b: f64,
+) -> Result<TemperatureSums, Error> {
+    let Input { rows: source, shape, axis } = input_rows(logits, Some(axis))?;
+    let labels = checked_labels("fit_temperature", target, &shape, axis, ignore_index, call)?;
+    let level = isa::selected()?;
+    let classes = source.classes();
+    filled(padded(classes), 0.0)?;
+    let all = Mutex::new(TemperatureSums::default());
+    let grains = for_each_range(
+        call.context,
+        source.count(),
+        classes,
+        || {
+            let part = Part::new(TemperatureSums::default(), &all, TemperatureSums::merge);
+            (part, vec![0.0; padded(classes)], TileLabels::default())
+        },
+        |(part, row, tile), rows| {
+            for first in rows.clone().step_by(TILE) {
+                let range = first..(first + TILE).min(rows.end);
+                dispatch!(level, simd => labels.tile(simd, range, tile))?;
+                for i in bits(tile.counted) {
+                    source.read(level, first + i, row);
+                    part.own.add(row, tile.class[i], b, level);
+                }
+            }
+            Ok(())
+        },
+    )?;
+    let grains: Result<Vec<()>, OutOfRange> = grains.into_iter().collect();
+    grains.map_err(|OutOfRange| labels.first_out_of_range())?;
+    Ok(finished(all))
+}
+
+impl TemperatureSums {
+    fn add(&mut self, row: &[f64], class: usize, b: f64, level: fearless_simd::Level) {
+        self.count += 1;
+        let (soft, moments) = dispatch!(level, simd => (soft(simd, row), moments(simd, row, b)));
+        let gap = soft.max - row[class];
+        if soft.rest.is_nan() || gap == f64::INFINITY {
+            // No softmax, or a target without probability: at no temperature does this row have a likelihood.
+            self.nll.add(if soft.rest.is_nan() { f64::NAN } else { f64::INFINITY });
+            return;
+        }
+        self.nll.add(b * gap + moments.log_sum);
+        self.slope.add(gap - moments.mean);
+        self.curvature.add(moments.variance);
+    }
+}
