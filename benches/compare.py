@@ -532,14 +532,11 @@ PACKAGES = ("numpy", "torch", "jax", "optax", "onnxruntime", "onnx", "numba", "s
 
 
 def limit_calls(problem: Problem, limit: str, pool: ThreadPoolExecutor) -> dict[str, Call]:
-    """Several ways to read, or to copy, the bytes of `x` with all threads; the fastest one is the limit.
+    """Several ways to read, or to copy, the bytes with all threads; the fastest one is the limit.
 
-    Targets as long as `x` are read too.
+    What is read are the logits and the targets, what is copied the logits.
     """
     flat = problem.x.reshape(-1)
-    if problem.kind in BINARY:
-        assert problem.target is not None
-        flat = np.concatenate([flat, problem.target.reshape(-1)])
 
     def in_threads(work: Callable[..., Any], *arrays: Array) -> Call:
         pieces = [np.array_split(array, THREADS) for array in arrays]
@@ -548,10 +545,10 @@ def limit_calls(problem: Problem, limit: str, pool: ThreadPoolExecutor) -> dict[
     if limit == "copy":
         assert problem.out is not None
         return {"copy, NumPy": in_threads(np.copyto, problem.out.reshape(-1), flat)}
-    words = flat.view(np.uint8)[: flat.nbytes // 8 * 8].view(np.uint64)
+    parts = [array.reshape(-1).view(np.uint8) for array in (flat, problem.target) if array is not None]
+    together = np.concatenate(parts)
+    words = together[: together.nbytes // 8 * 8].view(np.uint64)
     calls = {"read, NumPy integer sum": in_threads(np.add.reduce, words)}
-    if flat.dtype.itemsize > 2:
-        calls["read, NumPy sum"] = in_threads(np.add.reduce, flat)
     try:
         numba = load("numba")
     except Absent:

@@ -273,6 +273,20 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         unsafe { std::slice::from_raw_parts_mut(self.start.offset(offset).add(range.start), range.len()) }
     }
 
+    /// All classes of consecutive rows without gaps.
+    ///
+    /// # Safety
+    /// No other thread may touch these rows, and the caller holds no other reference into them.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "rows are handed out to threads; see Safety")]
+    pub(crate) unsafe fn slab_of(&self, run: Run) -> &mut [E] {
+        assert!(self.layout.contiguous() && run.stride == self.layout.classes as isize);
+        // SAFETY: as for `Rows::slab_of`; the caller owns the rows.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.start.offset(run.offset), run.len * self.layout.classes)
+        }
+    }
+
     /// One class of consecutive rows whose distance is one element.
     ///
     /// # Safety

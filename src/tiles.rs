@@ -19,7 +19,7 @@ use crate::kernel::exp::power_of_two;
 use crate::kernel::finish::{TileSums, finish, target_share};
 use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
 use crate::kernel::narrow::{
-    Maxima, last_rows, pack_class, pack_rows, pick, row_maxima, row_sums, transpose_square,
+    Maxima, last_rows, pack_class, pack_rows, pick, row_maxima, row_sums, transpose_square, unpack_rows,
 };
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
@@ -559,6 +559,13 @@ impl<'r, E: Element> Tiles<'r, E> {
             range,
             #[inline(always)]
             |run| {
+                let classes = out.layout.classes;
+                if out.layout.contiguous() && classes > 0 && run.stride == classes as isize {
+                    // SAFETY: the rows of a tile belong to one thread.
+                    unpack_rows(simd, &self.packed, first, classes, unsafe { out.slab_of(run) });
+                    first += run.len;
+                    return;
+                }
                 for (c, from) in self.packed.chunks_exact(TILE).enumerate() {
                     let from = &from[first..first + run.len];
                     let whole = if run.stride == 1 { run.len / lanes * lanes } else { 0 };

@@ -44,7 +44,14 @@ def test_no_call_does_what_it_must_not(isa: str) -> None:
 
 # ---- nothing is left out --------------------------------------------------------------------------------
 
-PUBLIC = [name for name in crossent.__all__ if callable(getattr(crossent, name))]
+# Of scores and comparisons test_fuzz_scoring.py makes its own calls; the others are what those give back.
+SCORES = {"score", "Scorer", "compare", "Comparer", "fit_temperature", "log_loss"}
+RESULTS = {"CalibrationBin", "Comparison", "Report", "Scores", "SequenceScores", "Temperature"}
+PUBLIC = [
+    name
+    for name in crossent.__all__
+    if callable(getattr(crossent, name)) and name not in SCORES | RESULTS
+]
 
 
 def test_every_public_callable_is_called() -> None:

@@ -131,6 +131,51 @@ fn fours<S: Simd, E: Element>(
     max
 }
 
+/// The way back: columns `first..` of a packed tile to rows that follow each other in memory.
+#[inline(always)]
+pub(crate) fn unpack_rows<S: Simd, E: Element>(
+    simd: S,
+    packed: &[RealOf<E>],
+    first: usize,
+    classes: usize,
+    slab: &mut [E],
+) {
+    let lanes = RealOf::<E>::LANES;
+    let mut groups = slab.chunks_exact_mut(lanes * classes);
+    let mut at = first;
+    for rows in &mut groups {
+        for start in (0..classes).step_by(4) {
+            // What is behind the last class is not stored.
+            let column = |c: usize| &packed[(start + c).min(classes - 1) * TILE + at..][..lanes];
+            let (a, b) =
+                (Vector::<E, S>::from_slice(simd, column(0)), Vector::<E, S>::from_slice(simd, column(1)));
+            let (c, d) =
+                (Vector::<E, S>::from_slice(simd, column(2)), Vector::<E, S>::from_slice(simd, column(3)));
+            let (a, b, c, d) = (a.zip_low(c), a.zip_high(c), b.zip_low(d), b.zip_high(d));
+            let (a, b, c, d) = (a.zip_low(c), a.zip_high(c), b.zip_low(d), b.zip_high(d));
+            let mut fours = [E::PADDING; 64];
+            E::store(a, &mut fours[..lanes]);
+            E::store(b, &mut fours[lanes..2 * lanes]);
+            E::store(c, &mut fours[2 * lanes..3 * lanes]);
+            E::store(d, &mut fours[3 * lanes..4 * lanes]);
+            for (row, four) in rows.chunks_exact_mut(classes).zip(fours.chunks_exact(4)) {
+                let row = &mut row[start..];
+                match row.first_chunk_mut::<4>() {
+                    Some(to) => to.copy_from_slice(four),
+                    None => row.iter_mut().zip(four).for_each(|(to, x)| *to = *x),
+                }
+            }
+        }
+        at += lanes;
+    }
+    for row in groups.into_remainder().chunks_exact_mut(classes) {
+        for (to, class) in row.iter_mut().zip(packed.chunks_exact(TILE)) {
+            *to = E::from_real(class[at]);
+        }
+        at += 1;
+    }
+}
+
 /// The maxima of a tile's rows while its classes are packed.
 pub(crate) struct Maxima<S: Simd, R: Real>([R::V<S>; 8]);
 
