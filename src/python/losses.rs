@@ -109,7 +109,7 @@ impl<'py> LossCall<'_, 'py> {
             }))?;
             return self.reduced(total, reduction, &arrays);
         }
-        let out = result::receiver(py, self.out, "out", &arrays.rows(loss.axis())?, arrays.dtype)?;
+        let out = result::receiver(py, self.out, "out", &arrays.rows(loss.axis())?, arrays.dtype)?.array;
         let arrays = arrays.apart(self.out.map(|_| &out), false)?;
         let (logits, classes) = (array::floats(&arrays.input, "input")?, array::target(&arrays.target)?);
         let mask = arrays.mask.as_ref().map(array::mask_view);
@@ -144,9 +144,10 @@ impl<'py> LossCall<'_, 'py> {
         let rows = arrays.rows(loss.axis())?;
         let float = array::float_dtype(&arrays.input).unwrap_or(Float::F32);
         let upstream = self.upstream(upstream, &rows)?;
-        let gradient = result::receiver(py, grad_out, "grad_out", arrays.input.shape(), float)?;
+        let result::Receiver { array: gradient, untouched } =
+            result::receiver(py, grad_out, "grad_out", arrays.input.shape(), float)?;
         let out = match self.reduction {
-            None => Some(result::receiver(py, self.out, "out", &rows, arrays.dtype)?),
+            None => Some(result::receiver(py, self.out, "out", &rows, arrays.dtype)?.array),
             Some(_) => None,
         };
         let in_place = array::is_same(&arrays.input, &gradient);
@@ -162,7 +163,7 @@ impl<'py> LossCall<'_, 'py> {
         let work = GradientCall {
             reduction: self.reduction,
             in_place,
-            untouched: grad_out.is_none(),
+            untouched,
             upstream: &upstream,
             gradient: &gradient,
         };

@@ -3,13 +3,15 @@
 //! | file | step |
 //! |---|---|
 //! | `array` | an argument becomes a view of memory that NumPy owns |
-//! | `result` | memory for a result; checks of `out=` |
+//! | `result` | an array for a result; checks of `out=` |
+//! | `memory` | its memory, where it is large |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
 //! | `losses`, `pointwise`, `rows`, `score`, `settings` | one wrapper for each function |
 
 mod array;
 mod call;
 mod losses;
+mod memory;
 mod pointwise;
 mod result;
 mod rows;

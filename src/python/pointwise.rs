@@ -121,9 +121,12 @@ impl<'py> ElementCall<'_, 'py> {
                 if scalar { "" } else { ", or the shape of the losses" }
             )));
         }
-        let losses = if scalar { None } else { Some(result::receiver(py, self.out, "out", &shape, dtype)?) };
+        let losses =
+            if scalar { None } else { Some(result::receiver(py, self.out, "out", &shape, dtype)?.array) };
         let gradient = asked
-            .map(|gradient| result::receiver(py, gradient.out, "grad_out", &shape, input_dtype))
+            .map(|gradient| {
+                result::receiver(py, gradient.out, "grad_out", &shape, input_dtype).map(|to| to.array)
+            })
             .transpose()?;
         if let (Some(losses), Some(gradient)) = (&losses, &gradient)
             && array::may_overlap(losses, gradient)

@@ -4,11 +4,11 @@ use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMet
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PySlice, PyTuple};
+use pyo3::types::PyTuple;
 
 use super::array::{self, Array, Float};
+use super::memory;
 use crate::Element;
-use crate::kernel::stream::LINE;
 
 /// The dtype of a loss: `dtype=`, else float64 for a float64 input and float32 for the others.
 pub(super) fn loss_dtype(dtype: Option<&Bound<'_, PyAny>>, input: Float) -> PyResult<Float> {
@@ -75,23 +75,28 @@ fn checked<'py>(out: &Bound<'py, PyAny>, name: &str, shape: &[usize], dtype: Flo
     Ok(array.clone())
 }
 
-/// Larger arrays begin with a cache line: NumPy's own begin 16 bytes behind one.
-const ALIGNED_BYTES: usize = 1 << 20;
+/// Larger arrays get memory of their own.
+const LARGE_BYTES: usize = 1 << 20;
+
+/// An array for a result.
+pub(super) struct Receiver<'py> {
+    pub array: Array<'py>,
+    /// Whether its memory has never been touched.
+    pub untouched: bool,
+}
 
 /// A new array, not yet written to.
-pub(super) fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<Array<'py>> {
-    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let empty = EMPTY.import(py, "numpy", "empty")?;
+fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<Receiver<'py>> {
     let bytes = shape.iter().try_fold(dtype.size(), |bytes, n| bytes.checked_mul(*n)).unwrap_or(0);
     let shape = PyTuple::new(py, shape)?;
-    if bytes < ALIGNED_BYTES {
-        return Ok(empty.call1((shape, dtype.scalar_type(py)?))?.cast_into()?);
+    if bytes < LARGE_BYTES {
+        static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let array = EMPTY.import(py, "numpy", "empty")?.call1((shape, dtype.scalar_type(py)?))?;
+        return Ok(Receiver { array: array.cast_into()?, untouched: true });
     }
-    let memory = empty.call1((bytes + LINE, "uint8"))?.cast_into::<PyUntypedArray>()?;
-    let start = array::data(&memory).addr().wrapping_neg() % LINE;
-    let part = memory.get_item(PySlice::new(py, start as isize, (start + bytes) as isize, 1))?;
-    let typed = part.call_method1("view", (dtype.scalar_type(py)?,))?;
-    Ok(typed.call_method1("reshape", (shape,))?.cast_into()?)
+    let (memory, untouched) = memory::aligned(py, bytes)?;
+    let typed = memory.call_method1("view", (dtype.scalar_type(py)?,))?;
+    Ok(Receiver { array: typed.call_method1("reshape", (shape,))?.cast_into()?, untouched })
 }
 
 /// `out` if there is one, else a new array.
@@ -101,9 +106,9 @@ pub(super) fn receiver<'py>(
     name: &str,
     shape: &[usize],
     dtype: Float,
-) -> PyResult<Array<'py>> {
+) -> PyResult<Receiver<'py>> {
     match out {
-        Some(out) => checked(out, name, shape, dtype),
+        Some(out) => Ok(Receiver { array: checked(out, name, shape, dtype)?, untouched: false }),
         None => empty(py, shape, dtype),
     }
 }

@@ -69,7 +69,7 @@ fn map<'py>(
     let input = array::array(x, "x")?;
     array::floats(&input, "x")?;
     let dtype = array::float_dtype(&input).unwrap_or(Float::F32);
-    let to = result::receiver(py, out, "out", input.shape(), dtype)?;
+    let result::Receiver { array: to, untouched } = result::receiver(py, out, "out", input.shape(), dtype)?;
     let in_place = array::is_same(&input, &to);
     // A partial overlap is read from a copy.
     let input = if in_place { input } else { array::apart(input, out.map(|_| &to))? };
@@ -83,7 +83,6 @@ fn map<'py>(
             (view, to) = (view.insert_axis(Axis0(0)), to.insert_axis(Axis0(0)));
         }
         let input = (!in_place).then_some(view);
-        let untouched = out.is_none();
         call::run(py, to.len(), |context| function.apply(input, to, Context { untouched, ..context }))
     })?;
     result::unwrapped(to, out)
@@ -158,7 +157,7 @@ pub(super) fn logsumexp<'py>(
         .filter(|i| keepdims || !axes.contains(i))
         .map(|i| if axes.contains(&i) { 1 } else { input.shape()[i] })
         .collect();
-    let to = result::receiver(py, out, "out", &shape, dtype)?;
+    let to = result::receiver(py, out, "out", &shape, dtype)?.array;
     let input = array::apart(input, out.map(|_| &to))?;
     // SAFETY: `to` was checked to be plain, writeable and not to overlap itself or the input, and has its dtype.
     with_floats!(array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &to) })?;
