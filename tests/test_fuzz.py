@@ -48,9 +48,7 @@ def test_no_call_does_what_it_must_not(isa: str) -> None:
 SCORES = {"score", "Scorer", "compare", "Comparer", "fit_temperature", "log_loss"}
 RESULTS = {"CalibrationBin", "Comparison", "Report", "Scores", "SequenceScores", "Temperature"}
 PUBLIC = [
-    name
-    for name in crossent.__all__
-    if callable(getattr(crossent, name)) and name not in SCORES | RESULTS
+    name for name in crossent.__all__ if callable(getattr(crossent, name)) and name not in SCORES | RESULTS
 ]
 
 

@@ -66,15 +66,15 @@ def judge(level: str) -> None:
                         np.testing.assert_allclose(loss, expected, rtol=rtol)
                         digest.update(loss.tobytes())
             rtol = 1e-13 if dtype == np.float64 else 1e-6
-            expected = reference.score(x, t, top_k=2)
+            columns = reference.score(x, t, top_k=2)
             for view in (x, np.asfortranarray(x)):
                 scores = crossent.score(view, t, top_k=2)
                 for column in ("entropy", "top_log_probs"):
                     np.testing.assert_allclose(
-                        getattr(scores, column), expected[column], rtol=rtol, atol=1e-30
+                        getattr(scores, column), columns[column], rtol=rtol, atol=1e-30
                     )
                 for column in ("prediction", "rank", "top_ids"):
-                    np.testing.assert_array_equal(getattr(scores, column), expected[column])
+                    np.testing.assert_array_equal(getattr(scores, column), columns[column])
                 for column in ("nll", "logsumexp", "entropy", "top_log_probs"):
                     digest.update(getattr(scores, column).tobytes())
             finite = np.nan_to_num(x.astype(float), nan=0, posinf=1, neginf=-1).astype(dtype)

@@ -99,7 +99,13 @@ class Comparison:
         return self.kl_mean
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, as numbers and dictionaries: what `json.dumps` takes."""
+        """Give the fields by name.
+
+        Returns
+        -------
+        dict
+            Numbers and dictionaries: what `json.dumps` takes.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["kl_percentiles"] = {str(key): value for key, value in self.kl_percentiles.items()}
         return values
@@ -287,7 +293,25 @@ class Comparer:
             self._tally = self._tally + tally
 
     def merge(self, other: Comparer) -> Comparer:
-        """Add all rows of another comparer, and return this one."""
+        """Add all rows of another comparer.
+
+        Parameters
+        ----------
+        other : Comparer
+            One of the same options. It is not changed.
+
+        Returns
+        -------
+        Comparer
+            This one.
+
+        Raises
+        ------
+        TypeError
+            If `other` is no comparer.
+        ValueError
+            If targets were given to one of the two only.
+        """
         if not isinstance(other, Comparer):
             raise TypeError(f"a comparer merges with a comparer: got {type(other).__name__}")
         with other._lock:
@@ -297,7 +321,13 @@ class Comparer:
         return self
 
     def result(self) -> Comparison:
-        """Return the comparison of all rows so far."""
+        """Compare all rows so far.
+
+        Returns
+        -------
+        Comparison
+            The figures, of exact sums that are rounded once.
+        """
         t = self._tally
         n = t.count
         forward, squared, reverse, shannon = t.sums
@@ -319,7 +349,13 @@ class Comparer:
         )
 
     def to_json(self) -> str:
-        """Return everything as text, with every bit: the option, the sums, and the divergence of each row."""
+        """Give everything as text, with every bit.
+
+        Returns
+        -------
+        str
+            The option, the sums and the divergence of each row, as one JSON object.
+        """
         t = self._tally
         each = np.concatenate(t.each) if t.each else np.empty(0)
         state = {
@@ -337,6 +373,16 @@ class Comparer:
     @classmethod
     def from_json(cls, text: str | bytes) -> Comparer:
         """Make the comparer that `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str or bytes
+            What `to_json` gave.
+
+        Returns
+        -------
+        Comparer
+            One that goes on where the other stood.
 
         Raises
         ------

@@ -88,7 +88,7 @@ class Report:
     mean_reciprocal_rank : float
         The mean of 1 / rank, with 1 + the number of classes with a strictly larger logit as the rank.
     expected_calibration_error : float
-        The mean over the rows of |accuracy - confidence| of their bin.
+        The mean over the rows of the distance between accuracy and confidence of their bin.
     calibration_bins : tuple of CalibrationBin
         Equally wide bins of the largest probability, closed on the right.
     brier_score : float
@@ -127,7 +127,13 @@ class Report:
         return self.mean
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields by name, as numbers, lists and dictionaries: what `json.dumps` takes."""
+        """Give the fields by name.
+
+        Returns
+        -------
+        dict
+            Numbers, lists and dictionaries: what `json.dumps` takes.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["perplexity_interval"] = list(self.perplexity_interval)
         values["top_k_accuracy"] = {str(k): share for k, share in self.top_k_accuracy.items()}
@@ -341,11 +347,13 @@ class Scorer:
 
         Parameters
         ----------
-        logits, target, where, axis, shift
+        logits, target, where
             As for `score`.
         units : float or array-like, optional
             How many units (bytes, characters, words) the targets stand for: one number for the batch, or one
             for each target, of which those of the counted rows are added up. For all batches or for none.
+        axis, shift
+            As for `score`.
 
         Raises
         ------
@@ -395,7 +403,25 @@ class Scorer:
         return ExactSum.of(units[counted])
 
     def merge(self, other: Scorer) -> Scorer:
-        """Add all rows of another scorer, as if they came after one's own, and return this one."""
+        """Add all rows of another scorer, as if they came after one's own.
+
+        Parameters
+        ----------
+        other : Scorer
+            One of the same options. It is not changed.
+
+        Returns
+        -------
+        Scorer
+            This one.
+
+        Raises
+        ------
+        TypeError
+            If `other` is no scorer.
+        ValueError
+            If its options differ.
+        """
         if not isinstance(other, Scorer):
             raise TypeError(f"a scorer merges with a scorer: got {type(other).__name__}")
         if (self._top_k, self._bins) != (other._top_k, other._bins):
@@ -410,7 +436,13 @@ class Scorer:
         return self
 
     def result(self) -> Report:
-        """Return the report on all rows so far."""
+        """Report on all rows so far.
+
+        Returns
+        -------
+        Report
+            The figures, of exact sums that are rounded once.
+        """
         t = self._tally
         n = t.count
         nll, nll_squared, entropy, reciprocal_rank, squared_error = t.sums
@@ -452,7 +484,13 @@ class Scorer:
         )
 
     def to_json(self) -> str:
-        """Return everything as text, with every bit: options and sums."""
+        """Give everything as text, with every bit.
+
+        Returns
+        -------
+        str
+            Options and sums, as one JSON object.
+        """
         t = self._tally
         state = {
             "format": _FORMAT,
@@ -473,6 +511,16 @@ class Scorer:
     @classmethod
     def from_json(cls, text: str | bytes) -> Scorer:
         """Make the scorer that `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str or bytes
+            What `to_json` gave.
+
+        Returns
+        -------
+        Scorer
+            One that goes on where the other stood.
 
         Raises
         ------

@@ -89,7 +89,13 @@ class Scores:
         return int(np.count_nonzero(self.correct)) == self.count
 
     def summary(self) -> dict[str, int | float | bool]:
-        """Return the properties by name, and `ignored`, the number of rows that are."""
+        """Give the properties by name.
+
+        Returns
+        -------
+        dict
+            Numbers; besides the properties, `ignored`, how many rows are.
+        """
         return {
             "count": self.count,
             "ignored": self.counted.size - self.count,
@@ -271,7 +277,18 @@ class SequenceScores:
             return np.exp(self.mean)
 
     def reshape(self, shape: tuple[int, ...]) -> SequenceScores:
-        """Return the same sequences as arrays of another shape."""
+        """Arrange the same sequences in arrays of another shape.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The new shape, of as many elements.
+
+        Returns
+        -------
+        SequenceScores
+            Views of the same numbers.
+        """
         return SequenceScores(
             self.log_likelihood.reshape(shape),
             self.count.reshape(shape),
