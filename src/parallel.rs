@@ -170,7 +170,7 @@ fn for_each_grain<W, T: Send>(
     // A pool that another call is using is not waited for: that call may be long. This one then stays on
     // its own thread, which changes no result.
     let mut claim = if threads == 1 { None } else { owned().claim() };
-    let mut done = match claim.as_mut().and_then(|claimed| pool(claimed, threads - 1)) {
+    let done = match claim.as_mut().and_then(|claimed| pool(claimed, threads - 1)) {
         None => caller(),
         Some(pool) => {
             let others = Mutex::new(Vec::new());
@@ -185,14 +185,19 @@ fn for_each_grain<W, T: Send>(
                 caller()
             });
             mine.append(&mut others.into_inner().unwrap_or_else(PoisonError::into_inner));
-            mine.sort_unstable_by_key(|(grain, _)| *grain);
             mine
         }
     };
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Interrupted);
     }
-    Ok(done.drain(..).map(|(_, result)| result).collect())
+    // To their places: a sort would be compiled anew for each kind of result.
+    let mut results: Vec<Option<T>> = Vec::new();
+    results.resize_with(done.len(), || None);
+    for (grain, result) in done {
+        results[grain] = Some(result);
+    }
+    Ok(results.into_iter().flatten().collect())
 }
 
 /// The workers that were asked for (the caller of a call is one more), and a pool of that many, or of as many as the
