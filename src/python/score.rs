@@ -1,9 +1,9 @@
 //! Scores of rows: as columns, and as sums without rounding.
 
-use ndarray::IxDyn;
 use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 
 use super::array::{self, Array, Axis, Floats, with_floats};
@@ -67,6 +67,14 @@ struct NewColumns<'py, O: numpy::Element> {
     top: Option<TopColumns<'py, O>>,
 }
 
+/// A new array, by NumPy itself, which raises where there is no memory for it, and counts pages that nobody has touched as
+/// zero.
+fn zeros<'py, T: numpy::Element>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+    static ZEROS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let shape = PyTuple::new(py, shape)?;
+    Ok(ZEROS.import(py, "numpy", "zeros")?.call1((shape, T::get_dtype(py)))?.cast_into()?)
+}
+
 /// A new array's memory, to write to.
 ///
 /// # Safety
@@ -90,18 +98,15 @@ impl<O: Element> Work<()> for ScoreWork<'_, O> {
 }
 
 impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
-    fn new(py: Python<'py>, rows: &[usize], top_k: usize) -> Self {
-        // NumPy counts pages that nobody has touched as zero.
+    fn new(py: Python<'py>, rows: &[usize], top_k: usize) -> PyResult<Self> {
         let mut top = rows.to_vec();
         top.push(top_k);
-        NewColumns {
-            floats: std::array::from_fn(|_| PyArrayDyn::zeros(py, IxDyn(rows), false)),
-            integers: std::array::from_fn(|_| PyArrayDyn::zeros(py, IxDyn(rows), false)),
-            flags: std::array::from_fn(|_| PyArrayDyn::zeros(py, IxDyn(rows), false)),
-            top: (top_k > 0).then(|| {
-                (PyArrayDyn::zeros(py, IxDyn(&top), false), PyArrayDyn::zeros(py, IxDyn(&top), false))
-            }),
-        }
+        Ok(NewColumns {
+            floats: [zeros(py, rows)?, zeros(py, rows)?, zeros(py, rows)?],
+            integers: [zeros(py, rows)?, zeros(py, rows)?],
+            flags: [zeros(py, rows)?, zeros(py, rows)?],
+            top: if top_k > 0 { Some((zeros(py, &top)?, zeros(py, &top)?)) } else { None },
+        })
     }
 
     fn fill(&self, arrays: &Arrays<'py>, options: Score) -> PyResult<()> {
@@ -152,11 +157,11 @@ pub(super) fn score<'py>(
     // No memory for columns that the number of classes forbids.
     let room = top_k.min(arrays.logits.shape()[class_axis]);
     if matches!(floats, Floats::F64(_)) {
-        let columns = NewColumns::<f64>::new(py, &rows, room);
+        let columns = NewColumns::<f64>::new(py, &rows, room)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     } else {
-        let columns = NewColumns::<f32>::new(py, &rows, room);
+        let columns = NewColumns::<f32>::new(py, &rows, room)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     }
