@@ -262,8 +262,23 @@ impl<'a, E: Element> Seen<'a, E> {
         if self.is_correct(i) {
             return 1.0;
         }
-        // Beside a nan, comparisons say little; but who is not predicted is not first.
-        (self.rank(i) + self.scan.rows[i].tied_before).max(2.0)
+        if self.tiles.log1p_rest(i).is_nan() {
+            return self.place_beside_nan(i);
+        }
+        self.rank(i) + self.scan.rows[i].tied_before
+    }
+
+    /// The same in a row that may hold nan, which stands before all numbers, as among the largest classes.
+    #[cold]
+    fn place_beside_nan(&self, i: usize) -> f64 {
+        let class = self.labels.class[i];
+        let own = self.tiles.logit(i, class);
+        let is_before = |c: usize| {
+            let x = self.tiles.logit(i, c);
+            let is_tied = x == own || (x.is_nan() && own.is_nan());
+            (x.is_nan() && !own.is_nan()) || x > own || (is_tied && c < class)
+        };
+        1.0 + (0..self.tiles.classes()).filter(|c| is_before(*c)).count() as f64
     }
 
     fn squared_error(&self, i: usize) -> f64 {

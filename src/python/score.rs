@@ -80,8 +80,9 @@ fn zeros<'py, T: numpy::Element>(py: Python<'py>, shape: &[usize]) -> PyResult<B
 /// # Safety
 /// Nothing else reads or writes the array while the view lives.
 unsafe fn view_of<'a, T: numpy::Element>(array: &'a Bound<'_, PyArrayDyn<T>>) -> ViewMut<'a, T> {
-    // SAFETY: see above.
-    unsafe { array.as_array_mut() }
+    // The numpy crate's own views stop at 32 dimensions.
+    // SAFETY: see above; a new array is aligned, and of this dtype.
+    unsafe { array::view_mut(array.as_untyped()) }
 }
 
 struct ScoreWork<'a, O>(Score, Columns<'a, O>);
