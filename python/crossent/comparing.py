@@ -408,7 +408,9 @@ class Comparer:
                 raise ValueError(f"it has {each.size} divergences, expected {comparer._tally.count}")
             if len(state["sums"]) != len(_Tally().sums) or (targets and len(targets) != _TARGET_SUMS):
                 raise ValueError("it has another number of sums")
-        except (ValueError, TypeError, KeyError) as error:
+            if not comparer._tally.same_top <= each.size <= comparer._tally.rows:
+                raise ValueError("a part of the rows is more than all of them")
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             reason = f"there is no {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"the text is not that of a comparer: {reason}; is it damaged?") from error
         return comparer

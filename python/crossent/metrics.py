@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from typing import Any
@@ -101,7 +102,16 @@ def log_loss(
     if rows == 0:
         raise ValueError("there are no rows: got an empty y_true, expected one label or more")
     tolerance = math.sqrt(_EPS[probabilities.dtype.name])
-    codes = _codes(labels_of_rows, labels, columns)
+    given = None if labels is None else _read(labels, "labels")
+    try:
+        codes = _codes(labels_of_rows, given, columns)
+    except TypeError as error:
+        got = str(labels_of_rows.dtype) + ("" if given is None else f" and {given.dtype}")
+        with_labels = "" if given is None else " and those of labels"
+        raise TypeError(
+            f"the labels of y_true{with_labels} cannot be sorted: got dtype {got}, expected numbers, strings or "
+            f"booleans ({error})"
+        ) from error
     loss, total, improper, not_normalised = _core.log_loss(probabilities, codes, weight, least, tolerance)
     if improper is not None:
         row = np.asarray(probabilities[improper], dtype=np.float64)
@@ -169,9 +179,21 @@ def _weights(sample_weight: ArrayInput) -> NDArray[np.float64]:
     return array
 
 
+def _read(labels: ArrayInput, name: str) -> NDArray[Any]:
+    """Return labels as an array; they may be Python objects too, as strings often are."""
+    try:
+        return as_array(labels, name)
+    except TypeError:
+        with contextlib.suppress(Exception):
+            array = np.asarray(labels)
+            if array.dtype.hasobject and not isinstance(labels, np.ma.MaskedArray):
+                return array
+        raise
+
+
 def _labels(y_true: ArrayInput) -> NDArray[Any]:
     """Return the label of each row; of an indicator, the number of its column."""
-    array = np.asarray(y_true)
+    array = _read(y_true, "y_true")
     if array.ndim == 2 and array.shape[1] == 1:
         return array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "iubf":
@@ -191,9 +213,8 @@ def _labels(y_true: ArrayInput) -> NDArray[Any]:
     return array
 
 
-def _codes(y_true: NDArray[Any], labels: ArrayInput | None, columns: int) -> NDArray[np.int64]:
+def _codes(y_true: NDArray[Any], given: NDArray[Any] | None, columns: int) -> NDArray[np.int64]:
     """Return the column of each row's label."""
-    given = None if labels is None else np.asarray(labels)
     if given is None:
         classes, codes = np.unique(y_true, return_inverse=True)
     else:

@@ -548,7 +548,12 @@ class Scorer:
                 raise ValueError(
                     f"it has {len(scorer._tally.top)} top-k counts, expected {len(scorer._top_k)}"
                 )
-        except (ValueError, TypeError, KeyError) as error:
+            t = scorer._tally
+            if not max(t.correct, t.nonfinite, *t.top, 0) <= t.count <= t.rows:
+                raise ValueError("a part of the rows is more than all of them")
+            if any(b.correct > b.count for b in t.bins):
+                raise ValueError("a bin has more rows that are right than rows")
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             reason = f"there is no {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"the text is not that of a scorer: {reason}; is it damaged?") from error
         return scorer

@@ -162,6 +162,12 @@ class Scores:
             lengths = np.full(self.nll.shape[:-1], self.nll.shape[-1] if self.nll.ndim else 1)
         sizes = _integers(lengths, "lengths")
         if self.nll.ndim < 2 and sizes.ndim == 1:
+            # Sums of such lengths could leave int64, and come back as if they fitted.
+            if sizes.size and sizes.min() >= 0 and sizes.max() > self.nll.size:
+                raise ValueError(
+                    f"lengths does not fit the scores: got a sequence of {int(sizes.max())} rows, expected a sum of "
+                    f"{self.nll.size}, the number of rows"
+                )
             return self._by_offsets(np.concatenate(([0], np.cumsum(sizes))), "lengths")
         return self._by_line(sizes)
 
@@ -173,7 +179,7 @@ class Scores:
             raise ValueError(
                 f"{name} does not fit the scores: got {got}, expected {what} {rows}, the number of rows"
             )
-        if (np.diff(offsets) < 0).any():
+        if (offsets[1:] < offsets[:-1]).any():
             raise ValueError(f"{name} holds a sequence of negative length; expected 0 or more rows in each")
         return self._sums(np.arange(rows), offsets, np.arange(offsets.size - 1))
 
@@ -235,6 +241,8 @@ def _integers(values: ArrayInput, name: str) -> NDArray[np.int64]:
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name} must hold integers: got dtype {array.dtype}; use .astype(numpy.int64)")
+    if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
+        raise ValueError(f"{name} is out of range: got {int(array.max())}, expected numbers that int64 holds")
     return array.astype(np.int64)
 
 
