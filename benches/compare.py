@@ -61,7 +61,8 @@ class Absent(Exception):
 class Problem:
     """One case's arrays.
 
-    `kind` is the function: cross_entropy, gradient (with the loss), log_softmax, logsumexp, or a binary cross-entropy.
+    `kind` is the function: cross_entropy, gradient (with the loss), log_softmax, logsumexp, score, or a binary
+    cross-entropy.
     """
 
     kind: str
@@ -148,6 +149,13 @@ def gradient(*shape: int) -> Callable[[np.random.Generator], Problem]:
     return make
 
 
+def scores(rng: np.random.Generator) -> Problem:
+    """Loss, logsumexp, entropy, prediction and rank of every row."""
+    problem = classes(1024, 50257)(rng)
+    problem.kind = "score"
+    return problem
+
+
 BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 
 
@@ -189,6 +197,7 @@ CASES = [
         limit="copy",
     ),
     Case("logsumexp f32 (1024, 50257)", rowwise("logsumexp"), 12, None, 1.3),
+    Case("score f32 (1024, 50257)", scores, 30, None, 2),
     Case("a call: cross_entropy f32 (8, 10)", classes(8, 10), microseconds=1.5),
 ]
 
@@ -213,7 +222,7 @@ def float64_chunks(x: Array) -> Iterator[tuple[slice, NDArray[np.float64]]]:
 
 
 def reference(problem: Problem) -> Array:
-    """The loss, or every row's logsumexp, in float64."""
+    """The loss, every row's logsumexp, or the columns of its score, in float64."""
     axis, target = problem.axis, problem.target
     if problem.kind in BINARY:
         assert target is not None
@@ -221,6 +230,8 @@ def reference(problem: Problem) -> Array:
         if problem.kind == BINARY[0]:
             return -np.mean(t * np.log(x) + (1 - t) * np.log1p(-x), keepdims=True)
         return np.mean(np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))), keepdims=True)
+    if problem.kind == "score":
+        return reference_scores(problem)
     lse = np.empty(problem.x.shape[:1] + problem.x.shape[2:])
     total = divisor = 0.0
     weight = np.ones(problem.x.shape[axis]) if problem.weight is None else problem.weight.astype(np.float64)
@@ -242,6 +253,19 @@ def reference(problem: Problem) -> Array:
         total += float(loss.sum())
         divisor += float(weight[chosen].sum())
     return lse if target is None or problem.kind == "gradient" else np.float64(total / divisor) + np.zeros(())
+
+
+def reference_scores(problem: Problem) -> Array:
+    columns = np.empty((5, len(problem.x)))
+    for here, x in float64_chunks(problem.x):
+        top = x.max(axis=1, keepdims=True)
+        lse = top + np.log(np.exp(x - top).sum(axis=1, keepdims=True))
+        assert problem.target is not None
+        own = np.take_along_axis(x, problem.target[here, np.newaxis], 1)
+        entropy = (np.exp(x - lse) * (lse - x)).sum(axis=1)
+        rank = 1 + (x > own).sum(axis=1)
+        columns[:, here] = (lse - own)[:, 0], lse[:, 0], entropy, x.argmax(axis=1), rank
+    return columns
 
 
 def error_of(answer: Any, problem: Problem, expected: Array) -> float:
@@ -290,6 +314,13 @@ def by_crossent(problem: Problem) -> Call:
     if problem.kind in BINARY:
         binary_loss = getattr(crossent, problem.kind)
         return lambda: binary_loss(x, target)
+    if problem.kind == "score":
+
+        def columns() -> tuple[Array, ...]:
+            scores = crossent.score(x, target)
+            return scores.nll, scores.logsumexp, scores.entropy, scores.prediction, scores.rank
+
+        return columns
     if problem.kind == "gradient":
         return lambda: crossent.cross_entropy_and_grad(x, target)[1]
     if problem.plain or problem.soft:
@@ -320,6 +351,16 @@ def by_torch(problem: Problem) -> Call:
     if problem.kind in BINARY:
         binary_loss = getattr(torch.nn.functional, problem.kind)
         return lambda: binary_loss(x, target)
+    if problem.kind == "score":
+
+        def columns() -> tuple[Any, ...]:
+            log_probs = torch.log_softmax(x, 1)
+            own = x.gather(1, target[:, None])
+            nll = -log_probs.gather(1, target[:, None])[:, 0]
+            entropy = -(log_probs.exp() * log_probs).sum(1)
+            return nll, torch.logsumexp(x, 1), entropy, x.argmax(1), 1 + (x > own).sum(1)
+
+        return columns
     loss, smoothing = torch.nn.functional.cross_entropy, problem.smoothing
     if problem.kind == "gradient":
         leaf = x.requires_grad_()
@@ -652,6 +693,8 @@ def measure(case: Case, rounds: int, pool: ThreadPoolExecutor) -> Result:
     calls: dict[str, Call] = {}
     for name, contender in CONTENDERS.items():
         try:
+            if problem.kind == "score" and name not in ("crossent", "torch"):
+                raise Absent("no such function")
             call = contender(problem)
         except Absent as reason:
             result.absent[name] = str(reason)
@@ -688,6 +731,8 @@ def measure(case: Case, rounds: int, pool: ThreadPoolExecutor) -> Result:
 
 
 def as_array(answer: Any) -> Array:
+    if isinstance(answer, tuple):
+        return np.stack([as_array(column).astype(np.float64) for column in answer])
     if type(answer).__module__ == "torch":
         answer = answer.float() if answer.dtype.is_floating_point and answer.dtype.itemsize == 2 else answer
     return np.asarray(answer)
