@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 import crossent
-from crossent import cli
+from crossent.cli.tally import Tally, score_blocks
 from crossent.io import BLOCK_BYTES, MEMORY, log_blocks, open_logits, open_targets
 
 CLASSES = 50_257
@@ -46,13 +46,13 @@ def read(path: Path) -> None:
             pass
 
 
-def score(path: Path, targets: Path, dtype: str, *, ahead: bool = True) -> cli.Tally:
+def score(path: Path, targets: Path, dtype: str, *, ahead: bool = True) -> Tally:
     """Score the file, with the next block read meanwhile or not."""
     source = open_logits(str(path), dtype=dtype, classes=CLASSES)
     target = open_targets(str(targets))
-    tally = cli.Tally()
+    tally = Tally()
     if ahead:
-        for _ in cli.score_blocks(tally, source, target, -100, MEMORY):
+        for _ in score_blocks(tally, source, target, -100, MEMORY):
             pass
     else:
         for block in log_blocks(source, MEMORY):
@@ -97,7 +97,7 @@ def main() -> None:
             losses = crossent.cross_entropy(
                 np.concatenate([some] * 3), target[: 3 * len(some)], reduction="none"
             )
-            few = cli.Tally()
+            few = Tally()
             block = next(open_logits(str(path), dtype=dtype.name, classes=CLASSES).blocks(MEMORY))
             few.add(block, target[block.index], 1, -100, log_probs=False)
             assert tally.count == rows

@@ -19,6 +19,8 @@ import numpy.typing as npt
 import pytest
 
 from crossent import __version__, _core, cli
+from crossent.cli import reading
+from crossent.cli.tally import ExactSum, Tally, score_blocks
 from crossent.io import BLOCK_BYTES, open_logits, open_npy, row_blocks
 
 Array = npt.NDArray[Any]
@@ -285,10 +287,10 @@ def test_same_bits_for_any_block_size(tmp_path: Path, order: Any) -> None:
     source = open_logits(path, axis=2)
     results = set()
     for block_bytes in (1, 5_000, 77_777, BLOCK_BYTES):
-        tally = cli.Tally()
-        rows = sum(cli.score_blocks(tally, source, target, -100, 4 * block_bytes))
-        assert rows == tally.rows == target.size
-        results.add((tally.count, tally.correct, tally.mean))
+        total = Tally()
+        rows = sum(score_blocks(total, source, target, -100, 4 * block_bytes))
+        assert rows == total.rows == target.size
+        results.add((total.count, total.correct, total.mean))
     assert len(results) == 1
 
 
@@ -308,7 +310,7 @@ def test_sum_is_exact() -> None:
     values = np.concatenate([wide, extremes, rng.random(200_000)])
     exact = float(sum(map(Fraction, values.tolist())) / len(values))
     for cuts in ([], [1], [5, 100_000], list(range(0, len(values), 9_999))):
-        total = cli.ExactSum()
+        total = ExactSum()
         for part in np.split(rng.permutation(values), cuts):
             total.add(part)
         assert total.mean(len(values)) == exact
@@ -320,10 +322,10 @@ def test_sum_of_special_values() -> None:
         ([math.inf, -math.inf, 1.0], math.nan),
         ([math.nan], math.nan),
     ]:
-        total = cli.ExactSum()
+        total = ExactSum()
         total.add(np.array(values))
         assert str(total.mean(len(values))) == str(expected)
-    assert math.isnan(cli.ExactSum().mean(0))
+    assert math.isnan(ExactSum().mean(0))
 
 
 # ---- bad data: exit code 1 --------------------------------------------------------------------------------
@@ -422,7 +424,7 @@ def test_target_out_of_range(
     target[place] = target.reshape(-1)[-1:] = value
     files.save(logits, target)
     for block_bytes in (BLOCK_BYTES, 8000):
-        monkeypatch.setattr(cli, "BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
         assert files.score() == 1
         message = error(capsys)
         assert f"{files.targets}: target[{', '.join(map(str, place))}] is {value}" in message

@@ -1,0 +1,68 @@
+"""The options that commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TypeAlias
+
+from crossent.io import RAW_DTYPES, parse_bytes
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+EXAMPLE = """\
+example, in Python and then in the shell:
+  numpy.save("logits.npy", numpy.zeros((1000, 50), "float32"))
+  numpy.save("targets.npy", numpy.arange(1000) % 50)
+
+  crossent score logits.npy targets.npy
+
+LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each number of TARGETS, the
+right class. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
+--kl-divergence-base, or a table (.csv, .parquet); the last two hold their targets. FILE:KEY names an array of a
+file that holds several; a quoted pattern such as 'logits-*.npy' names files to read in the order of their numbers.
+exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
+"""
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how to read a file of logits."""
+    parser.add_argument(
+        "--axis", type=int, default=-1, metavar="A", help="class axis of the logits (default -1, the last)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=RAW_DTYPES,
+        metavar="DTYPE",
+        help="the dtype of raw logits: f16, bf16, f32 or f64; bf16 also reads two-byte elements without a type so, "
+        "which .npy cannot name",
+    )
+    parser.add_argument(
+        "--classes", type=positive, metavar="C", help="the number of classes in a row of raw logits"
+    )
+
+
+def positive(text: str) -> int:
+    """Read a number from 1 on."""
+    number = int64(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
+
+
+def memory(text: str) -> int:
+    """Read a size, such as 64M, in bytes."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def int64(text: str) -> int:
+    """Read a number that int64 holds."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is outside int64")
+    return number
