@@ -30,6 +30,8 @@ pub struct Score {
     pub axis: isize,
     /// How many of the largest classes are named.
     pub top_k: usize,
+    /// Whether the rows are log-probabilities: the negative log-likelihood is minus the target's, not normalised anew.
+    pub log_probs: bool,
 }
 
 /// Where the results of [`score`] go: arrays of the logits' shape without the class axis. Rows that are left out get 0, and -1
@@ -106,7 +108,7 @@ struct Work<'a, E> {
     rows: Rows<'a, E>,
     shape: Vec<usize>,
     labels: Labels<'a>,
-    top_k: usize,
+    options: Score,
 }
 
 impl<'a, E: Element> Work<'a, E> {
@@ -133,13 +135,15 @@ impl<'a, E: Element> Work<'a, E> {
             return Err(Error::FloatingTarget { function: "score" });
         };
         labels.check(call.context)?;
-        Ok(Work { rows, shape: row_shape(&shape, axis), labels, top_k: options.top_k })
+        Ok(Work { rows, shape: row_shape(&shape, axis), labels, options })
     }
 
-    /// Runs `each` on every tile that was looked at, on all threads. `part` makes what a thread keeps for itself.
+    /// Runs `each` on every tile that was looked at, on all threads. `ties` are looked for where they matter; `part` makes what a
+    /// thread keeps for itself.
     fn run<const FULL: bool, P>(
         &self,
         context: Context<'_>,
+        ties: bool,
         part: impl Fn() -> P + Sync,
         each: impl Fn(&mut P, &mut Seen<'_, E>, Range<usize>) + Sync,
     ) -> Result<(), Error> {
@@ -148,7 +152,7 @@ impl<'a, E: Element> Work<'a, E> {
             context,
             self.rows.layout.line.len(),
             self.rows.layout.classes,
-            || (part(), Seen::new(self.rows.clone(), self.top_k)),
+            || (part(), Seen::new(self.rows.clone(), self.options, ties)),
             |(part, seen), rows| {
                 for first in rows.clone().step_by(TILE) {
                     let range = first..(first + TILE).min(rows.end);
@@ -169,7 +173,11 @@ struct Seen<'a, E: Element> {
     scan: TileScan,
     labels: TileLabels,
     counted: u64,
+    log_probs: bool,
+    ties: bool,
     nll: [f64; TILE],
+    /// The same under the softmax of the row, which differs for log-probabilities that do not add up to 1.
+    normalised: [f64; TILE],
     /// 1 - p of the target, where the look was full.
     miss: [f64; TILE],
     top_k: usize,
@@ -177,13 +185,17 @@ struct Seen<'a, E: Element> {
 }
 
 impl<'a, E: Element> Seen<'a, E> {
-    fn new(rows: Rows<'a, E>, top_k: usize) -> Self {
+    fn new(rows: Rows<'a, E>, options: Score, ties: bool) -> Self {
+        let Score { top_k, log_probs, .. } = options;
         Seen {
             tiles: Tiles::new(rows),
             scan: TileScan::new(),
             labels: TileLabels::default(),
             counted: 0,
+            log_probs,
+            ties,
             nll: [0.0; TILE],
+            normalised: [0.0; TILE],
             miss: [0.0; TILE],
             top_k,
             top: vec![Top::default(); if top_k > 0 { TILE } else { 0 }],
@@ -204,9 +216,11 @@ impl<'a, E: Element> Seen<'a, E> {
             return Ok(());
         }
         self.tiles.sum(simd, range, self.counted);
-        self.nll = self.tiles.nll(simd, &self.labels.class, self.counted);
+        let own = self.tiles.target_logits(simd, &self.labels.class, self.counted);
+        self.normalised = self.tiles.nll_of(&own);
+        self.nll = if self.log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
         if FULL {
-            self.miss = self.tiles.target_share(simd, &self.nll).1;
+            self.miss = self.tiles.target_share(simd, &self.normalised).1;
         }
         let mut has_nan = 0_u64;
         for i in bits(self.counted) {
@@ -220,6 +234,7 @@ impl<'a, E: Element> Seen<'a, E> {
             simd,
             &self.labels.class,
             self.counted,
+            self.ties,
             &mut self.scan,
             #[inline(always)]
             |i, start, block, largest| {
@@ -257,7 +272,7 @@ impl<'a, E: Element> Seen<'a, E> {
         1.0 + self.scan.rows[i].greater
     }
 
-    /// The target's place among the classes, the first of ties first, where the look was full.
+    /// The target's place among the classes, the first of ties first, where ties were looked for.
     fn place(&self, i: usize) -> f64 {
         if self.is_correct(i) {
             return 1.0;
@@ -282,7 +297,7 @@ impl<'a, E: Element> Seen<'a, E> {
     }
 
     fn squared_error(&self, i: usize) -> f64 {
-        self.tiles.squared_error(i, &self.scan.rows[i], self.nll[i], self.miss[i])
+        self.tiles.squared_error(i, &self.scan.rows[i], self.normalised[i], self.miss[i])
     }
 
     /// # Safety
@@ -336,9 +351,9 @@ pub fn score<E: Element, O: Element>(
     mut columns: Columns<'_, O>,
 ) -> Result<(), Error> {
     let work = Work::new(logits, target, options, call)?;
-    let columns = ColumnRows::new(&mut columns, &work.shape, work.top_k)?;
+    let columns = ColumnRows::new(&mut columns, &work.shape, options.top_k)?;
     // SAFETY: the rows of a grain belong to one thread.
-    work.run::<false, _>(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
+    work.run::<false, _>(call.context, false, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
 }
 
 /// What [`score_sums`] adds up.
@@ -364,7 +379,7 @@ pub struct ScoreSums {
     pub entropy: ExactSum,
     /// 1 / rank.
     pub reciprocal_rank: ExactSum,
-    /// The squared errors of the probabilities (Brier 1950).
+    /// The squared errors of the probabilities (Brier 1950), where they are wanted.
     pub squared_error: ExactSum,
     /// Bins of the largest probability, equally wide and closed on the right.
     pub bins: Vec<Bin>,
@@ -404,14 +419,14 @@ impl ScoreSums {
         ScoreSums { top: vec![0; top_k], bins: vec![Bin::default(); bins], ..ScoreSums::default() }
     }
 
-    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, top_k: &[usize]) {
+    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, sums: &Sums<'_>) {
         self.rows += rows.len() as u64;
         self.count += u64::from(seen.counted.count_ones());
         for i in bits(seen.counted) {
             let (nll, correct) = (seen.nll[i], u64::from(seen.is_correct(i)));
             self.correct += correct;
-            for (count, k) in self.top.iter_mut().zip(top_k) {
-                *count += u64::from(seen.place(i) <= *k as f64);
+            for (count, k) in self.top.iter_mut().zip(sums.top_k) {
+                *count += if *k == 1 { correct } else { u64::from(seen.place(i) <= *k as f64) };
             }
             if !nll.is_finite() {
                 self.nonfinite += 1;
@@ -421,7 +436,9 @@ impl ScoreSums {
             self.nll_squared.add_square(nll);
             self.entropy.add(seen.entropy(i));
             self.reciprocal_rank.add(1.0 / seen.rank(i));
-            self.squared_error.add(seen.squared_error(i));
+            if sums.squared_error {
+                self.squared_error.add(seen.squared_error(i));
+            }
             let confidence = seen.tiles.confidence(i);
             if confidence.is_nan() || self.bins.is_empty() {
                 continue;
@@ -482,8 +499,18 @@ pub(crate) fn finished<T>(all: Mutex<T>) -> T {
     all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Scores rows of logits against class indices, and adds the scores up. `top_k` holds the numbers of largest classes to look
-/// for the target in; `bins` is the number of bins for calibration.
+/// What [`score_sums`] adds up besides what costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Sums<'a> {
+    /// The numbers of largest classes to look for the target in.
+    pub top_k: &'a [usize],
+    /// The number of bins for calibration.
+    pub bins: usize,
+    /// Whether to add up squared errors, which take a sum over the classes of their own.
+    pub squared_error: bool,
+}
+
+/// Scores rows of logits against class indices, and adds the scores up.
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
@@ -492,80 +519,17 @@ pub fn score_sums<E: Element>(
     target: &Target<'_>,
     options: Score,
     call: &Call<'_>,
-    top_k: &[usize],
-    bins: usize,
+    sums: Sums<'_>,
 ) -> Result<ScoreSums, Error> {
     let work = Work::new(logits, target, options, call)?;
+    let Sums { top_k, bins, squared_error } = sums;
+    let ties = top_k.iter().any(|k| *k > 1);
     let all = Mutex::new(ScoreSums::new(top_k.len(), bins));
-    work.run::<true, _>(
-        call.context,
-        || Part::new(ScoreSums::new(top_k.len(), bins), &all, ScoreSums::merge),
-        |part, seen, rows| part.own.add(seen, rows, top_k),
-    )?;
+    let part = || Part::new(ScoreSums::new(top_k.len(), bins), &all, ScoreSums::merge);
+    if squared_error {
+        work.run::<true, _>(call.context, ties, part, |part, seen, rows| part.own.add(seen, rows, &sums))?;
+    } else {
+        work.run::<false, _>(call.context, ties, part, |part, seen, rows| part.own.add(seen, rows, &sums))?;
+    }
     Ok(finished(all))
-}
-
-/// Per-row results, in the order of the targets.
-#[derive(Clone, Debug, Default)]
-pub struct RowScores {
-    /// The negative log-likelihood of the target in nats; 0 for ignored rows.
-    pub nll: Vec<f64>,
-    /// The first class with the largest logit; 0 for ignored rows.
-    pub prediction: Vec<i64>,
-    /// False for ignored rows.
-    pub counted: Vec<bool>,
-}
-
-/// Scores rows of logits against class indices.
-///
-/// # Errors
-/// See [`Error`]; class probabilities are refused.
-pub fn score_rows<E: Element>(
-    logits: View<'_, E>,
-    target: &Target<'_>,
-    ignore_index: i64,
-    axis: isize,
-    context: Context<'_>,
-) -> Result<RowScores, Error> {
-    let Input { rows, shape, axis } = input_rows(&logits, Some(axis))?;
-    if target.is_floating() {
-        return Err(Error::ProbabilitiesNotSupported);
-    }
-    let Targets::Indices(labels) = Targets::new(target, &shape, axis, ignore_index, None)? else {
-        return Err(Error::ProbabilitiesNotSupported);
-    };
-    let level = isa::selected()?;
-    let parts = for_each_range(
-        context,
-        rows.layout.line.len(),
-        rows.layout.classes,
-        || Tiles::new(rows.clone()),
-        |tiles, rows| -> Result<RowScores, OutOfRange> {
-            let mut part = RowScores::default();
-            for first in rows.clone().step_by(TILE) {
-                let range = first..(first + TILE).min(rows.end);
-                let mut tile = TileLabels::default();
-                dispatch!(level, simd => labels.tile(simd, range.clone(), &mut tile))?;
-                dispatch!(level, simd => tiles.sum(simd, range.clone(), tile.counted));
-                let all = dispatch!(level, simd => tiles.nll(simd, &tile.class, tile.counted));
-                let (mut nll, mut prediction) = ([0.0; TILE], [0; TILE]);
-                for i in bits(tile.counted) {
-                    nll[i] = all[i];
-                    prediction[i] = tiles.argmax(i) as i64;
-                }
-                part.nll.extend_from_slice(&nll[..range.len()]);
-                part.prediction.extend_from_slice(&prediction[..range.len()]);
-                part.counted.extend((0..range.len()).map(|i| tile.counted >> i & 1 == 1));
-            }
-            Ok(part)
-        },
-    )?;
-    let mut scores = RowScores::default();
-    for part in parts {
-        let part = part.map_err(|OutOfRange| labels.first_out_of_range())?;
-        scores.nll.extend(part.nll);
-        scores.prediction.extend(part.prediction);
-        scores.counted.extend(part.counted);
-    }
-    Ok(scores)
 }

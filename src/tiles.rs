@@ -228,16 +228,28 @@ impl<'r, E: Element> Tiles<'r, E> {
     /// -log softmax at the given class of each counted row.
     #[inline(always)]
     pub(crate) fn nll<S: Simd>(&self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
-        let mut nll = [0.0; TILE];
+        self.nll_of(&self.target_logits(simd, class, counted))
+    }
+
+    /// The logit of a class of each row that counts.
+    #[inline(always)]
+    pub(crate) fn target_logits<S: Simd>(&self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
         if self.is_narrow() {
-            nll = pick(simd, &self.packed, self.len, class);
-        } else {
-            for i in bits(counted) {
-                nll[i] = self.logit(i, class[i]);
-            }
+            return pick(simd, &self.packed, self.len, class);
         }
+        let mut logits = [0.0; TILE];
+        for i in bits(counted) {
+            logits[i] = self.logit(i, class[i]);
+        }
+        logits
+    }
+
+    /// The negative log-likelihoods of classes with these logits.
+    #[inline(always)]
+    pub(crate) fn nll_of(&self, logits: &[f64; TILE]) -> [f64; TILE] {
+        let mut nll = [0.0; TILE];
         for i in 0..TILE {
-            nll[i] = (self.max(i) - nll[i]) + self.log1p_rest(i);
+            nll[i] = (self.max(i) - logits[i]) + self.log1p_rest(i);
         }
         nll
     }
@@ -599,20 +611,26 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
     }
 
-    /// A second look at the counted rows, while they are in the cache. Of long rows every block goes to `also` too: row, first
-    /// class, elements and their maximum. Of rows with a nan, [`Self::argmax`] finds the first.
+    /// A second look at the counted rows, while they are in the cache; `ties` are those of the target's logit. Of long rows every
+    /// block goes to `also` too: row, first class, elements and their maximum. Of rows with a nan, [`Self::argmax`] finds the
+    /// first.
     #[simd]
     pub(crate) fn scan<S: Simd, const FULL: bool, Also: FnMut(usize, usize, &[E], RealOf<E>)>(
         &mut self,
         simd: S,
         class: &[usize; TILE],
         counted: u64,
+        ties: bool,
         scan: &mut TileScan,
         mut also: Also,
     ) {
         let max = &self.sums.max;
         if self.is_narrow() {
-            scan_tile::<_, _, FULL>(simd, &self.packed, self.len, max, class, scan);
+            if ties {
+                scan_tile::<_, _, true>(simd, &self.packed, self.len, max, class, scan);
+            } else {
+                scan_tile::<_, _, FULL>(simd, &self.packed, self.len, max, class, scan);
+            }
             return;
         }
         let tile = self.len * self.rows.layout.classes * size_of::<E>();
@@ -621,7 +639,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         let mut against = [Against { max: zero, logit: zero, class: 0, ahead }; TILE];
         for i in bits(counted) {
             let logit = self.rows.get(self.offsets[i], class[i]).to_real();
-            against[i] = Against { max: max[i], logit, class: class[i], ahead };
+            against[i] = Against { max: max[i], logit, class: if ties { class[i] } else { 0 }, ahead };
             (scan.rows[i], scan.largest[i]) = (RowScan::default(), 0);
         }
         let mut found = 0_u64;

@@ -77,6 +77,8 @@ def good_score(d: Draw) -> dict[str, Any]:
     a = good_rows(d)
     if d.chance(0.4):
         a["top_k"] = d.upto(a["logits"].shape[a.get("axis", -1)] + 1)
+    if d.chance(0.2):
+        a["log_probs"] = True
     return a
 
 
@@ -146,6 +148,10 @@ def good_scorer(d: Draw) -> dict[str, Any]:
     if d.chance(0.4):
         own = np.asarray(d.numbers.integers(0, 9, a["target"].shape))
         a["units"] = d.one((own.astype(d.one(INTEGERS)), own * 0.5, 3, 2.5))
+    if d.chance(0.2):
+        a["log_probs"] = True
+    if d.chance(0.2):
+        a["brier_score"] = False
     return a
 
 
@@ -232,7 +238,7 @@ PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
                     fuzz.bad_array),
     **dict.fromkeys(("y_true", "y_proba", "labels", "sample_weight"), fuzz.bad_array),
     **dict.fromkeys(("ignore_index", "axis", "shift", "top_k", "bins"), fuzz.INTS),
-    "normalize": fuzz.BOOLS,
+    **dict.fromkeys(("normalize", "log_probs", "brier_score"), fuzz.BOOLS),
     "eps": fuzz.FLOATS,
     "text": bad_text,
     "other": bad_other,
@@ -421,7 +427,7 @@ def shifted(a: dict[str, Any]) -> dict[str, Any]:
 
 
 def columns_of(a: dict[str, Any]) -> dict[str, Array]:
-    allowed = ("logits", "target", "ignore_index", "where", "top_k")
+    allowed = ("logits", "target", "ignore_index", "where", "top_k", "log_probs")
     return reference.score(**{key: a[key] for key in allowed if key in a})
 
 
@@ -537,7 +543,10 @@ def check_scorer(a: dict[str, Any], report: Any) -> None:
         near("accuracy", report.accuracy, right["correct"][counted].mean())
         near("mean_entropy", report.mean_entropy, right["entropy"][counted].mean())
         near("mean_reciprocal_rank", report.mean_reciprocal_rank, (1 / right["rank"][counted]).mean())
-        near("brier_score", report.brier_score, right["squared_error"][counted].mean())
+        if b.get("brier_score", True):
+            near("brier_score", report.brier_score, right["squared_error"][counted].mean())
+        elif report.brier_score is not None:
+            raise Wrong("the Brier score is told")
         near("the non-finite", report.nonfinite, (~np.isfinite(right["nll"][counted])).sum())
     for k, share in report.top_k_accuracy.items():
         near(f"top-{k}", share, (right["place"][counted] <= k).mean())

@@ -415,3 +415,64 @@ def test_scorers_that_differ_do_not_merge() -> None:
     assert with_units.merge(crossent.Scorer()).result().units == 3.0
     count = with_units.result().count
     assert with_units.merge(with_units).result().count == 2 * count
+
+
+# ---- what is left out, and rows that are log-probabilities ------------------------------------------------
+
+
+@every_dtype
+@pytest.mark.parametrize("width", [2, 10, 64, 65, 1030])
+def test_without_the_brier_score_all_else_has_the_same_bits(width: int, dtype: DType) -> None:
+    x, t, where = _data(width, dtype)
+    x[:200] = x[:200].round()  # ties
+    whole = _report((x, t, where), top_k=(1, 2, 5)).to_dict()
+    less = _report((x, t, where), top_k=(1, 2, 5), brier_score=False)
+    assert whole.pop("brier_score") > 0
+    assert less.brier_score is None
+    assert "Brier" not in repr(less)
+    assert {**less.to_dict(), "brier_score": 0} == {**whole, "brier_score": 0}
+
+
+def test_the_brier_score_is_of_both_or_of_none() -> None:
+    one, other = crossent.Scorer(), crossent.Scorer(brier_score=False)
+    with pytest.raises(ValueError, match=r"the scorers differ: got .*brier_score=False, expected .*=True"):
+        one.merge(other)
+    assert crossent.Scorer.from_json(other.to_json()).brier_score is False
+    with pytest.raises(TypeError, match="brier_score must be True or False"):
+        crossent.Scorer(brier_score=1)  # type: ignore[arg-type]
+
+
+@every_dtype
+@pytest.mark.parametrize("width", [2, 10, 64, 65, 1030])
+def test_log_probabilities_are_taken_as_they_are(width: int, dtype: DType) -> None:
+    x, t, where = _data(width, dtype)
+    x[3, max(t[3], 0)] = -np.inf
+    rounded = crossent.log_softmax(x.astype(np.float32)).astype(dtype)
+    scorer = crossent.Scorer()
+    scorer.update(rounded, t, where=where, log_probs=True)
+    scores = crossent.score(rounded, t, where=where, log_probs=True)
+    wide = rounded.astype(np.float64)
+    counted = (t != -100) & where
+    expected = 0.0 - wide[np.arange(len(t)), np.where(counted, t, 0)]
+    assert np.array_equal(scores.nll[counted].astype(np.float64), expected[counted])
+    assert not scores.nll[~counted].any()
+    with np.errstate(invalid="ignore"):
+        assert scorer.result().nll_sum == math.fsum(expected[counted])
+    own = _report((rounded, t, where)).to_dict()
+    told = scorer.result().to_dict()
+    for key in (
+        "accuracy",
+        "mean_entropy",
+        "mean_reciprocal_rank",
+        "brier_score",
+        "expected_calibration_error",
+    ):
+        assert told[key] == own[key], key
+
+
+def test_the_number_of_rows_is_known() -> None:
+    x = np.zeros((7, 3))
+    scorer, comparer = crossent.Scorer(), crossent.Comparer()
+    scorer.update(x, [0, 1, -100, 0, 0, 0, 0])
+    comparer.update(x, x)
+    assert (scorer.rows, comparer.rows) == (7, 7)

@@ -91,8 +91,9 @@ class Report:
         The mean over the rows of the distance between accuracy and confidence of their bin.
     calibration_bins : tuple of CalibrationBin
         Equally wide bins of the largest probability, closed on the right.
-    brier_score : float
-        The mean of the sum over the classes of (probability - 1 for the target)^2: from 0 to 2.
+    brier_score : float or None
+        The mean of the sum over the classes of (probability - 1 for the target)^2: from 0 to 2. None where the scorer
+        was not to tell it.
     nonfinite : int
         Counted rows whose negative log-likelihood is nan or infinite.
     first_nonfinite : int or None
@@ -119,7 +120,7 @@ class Report:
     mean_reciprocal_rank: float
     expected_calibration_error: float
     calibration_bins: tuple[CalibrationBin, ...]
-    brier_score: float
+    brier_score: float | None
     nonfinite: int
     first_nonfinite: int | None
 
@@ -162,7 +163,8 @@ class Report:
         if self.calibration_bins:
             ece = f"{self.expected_calibration_error:.6g} ({len(self.calibration_bins)} bins)"
             lines.append(("calibration error", ece))
-        lines.append(("Brier score", f"{self.brier_score:.6g}"))
+        if self.brier_score is not None:
+            lines.append(("Brier score", f"{self.brier_score:.6g}"))
         if self.nonfinite:
             lines.append(("rows not finite", f"{self.nonfinite:,} (the first is row {self.first_nonfinite})"))
         return lines
@@ -268,6 +270,8 @@ class Scorer:
         The numbers of largest logits to look for the target in.
     bins : int, default 15
         The number of bins for the calibration error; 0 for none.
+    brier_score : bool, default True
+        Whether to tell the Brier score, which takes a sum over the classes more than all else.
 
     See Also
     --------
@@ -302,7 +306,14 @@ class Scorer:
     True
     """
 
-    def __init__(self, *, ignore_index: int = -100, top_k: Iterable[int] = (1, 5), bins: int = 15) -> None:
+    def __init__(
+        self,
+        *,
+        ignore_index: int = -100,
+        top_k: Iterable[int] = (1, 5),
+        bins: int = 15,
+        brier_score: bool = True,
+    ) -> None:
         try:
             self._top_k = tuple(_at_least_0(k, "top_k") for k in top_k)
         except TypeError as error:
@@ -314,6 +325,9 @@ class Scorer:
         self._bins = _at_least_0(bins, "bins")
         if self._bins > _MOST_BINS:
             raise ValueError(f"bins is out of range: got {bins}, expected 0 to {_MOST_BINS}")
+        if not isinstance(brier_score, bool | np.bool_):
+            raise TypeError(f"brier_score must be True or False: got {type(brier_score)}")
+        self._brier_score = bool(brier_score)
         self._ignore_index = _int64(ignore_index)
         self._tally = _Tally.empty(len(self._top_k), self._bins)
         self._lock = threading.Lock()
@@ -329,6 +343,16 @@ class Scorer:
         return self._top_k
 
     @property
+    def brier_score(self) -> bool:
+        """Whether the report tells the Brier score."""
+        return self._brier_score
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has seen, counted or not: where to go on after an interruption."""
+        return self._tally.rows
+
+    @property
     def bins(self) -> int:
         """The number of bins for the calibration error."""
         return self._bins
@@ -342,6 +366,7 @@ class Scorer:
         units: ArrayInput | None = None,
         axis: int = -1,
         shift: int = 0,
+        log_probs: bool = False,
     ) -> None:
         """Score a batch, and add it. When this raises, nothing has been added.
 
@@ -352,7 +377,7 @@ class Scorer:
         units : float or array-like, optional
             How many units (bytes, characters, words) the targets stand for: one number for the batch, or one
             for each target, of which those of the counted rows are added up. For all batches or for none.
-        axis, shift
+        axis, shift, log_probs
             As for `score`.
 
         Raises
@@ -376,7 +401,17 @@ class Scorer:
             logits, later, where = shifted(logits, target, where, axis, shift)
             target = later if later is not None else target
             given = each if each is not None else given
-        rest = _core.score_sums(logits, target, self._ignore_index, where, axis, self._top_k, self._bins)
+        rest = _core.score_sums(
+            logits,
+            target,
+            self._ignore_index,
+            where,
+            axis,
+            self._top_k,
+            self._bins,
+            self._brier_score,
+            log_probs,
+        )
         total = None if given is None else self._total(given, target, where)
         (rows, count, correct), top, (nonfinite, first), sums, bins = rest
         tally = _Tally(
@@ -424,11 +459,11 @@ class Scorer:
         """
         if not isinstance(other, Scorer):
             raise TypeError(f"a scorer merges with a scorer: got {type(other).__name__}")
-        if (self._top_k, self._bins) != (other._top_k, other._bins):
-            raise ValueError(
-                f"the scorers differ: got top_k={other._top_k} and bins={other._bins}, expected top_k={self._top_k} "
-                f"and bins={self._bins}"
-            )
+        ours, theirs = (
+            f"top_k={s._top_k}, bins={s._bins} and brier_score={s._brier_score}" for s in (self, other)
+        )
+        if ours != theirs:
+            raise ValueError(f"the scorers differ: got {theirs}, expected {ours}")
         with other._lock:
             tally = other._tally
         with self._lock:
@@ -478,7 +513,7 @@ class Scorer:
                 )
                 for i, b in enumerate(t.bins)
             ),
-            brier_score=squared_error.over(n),
+            brier_score=squared_error.over(n) if self._brier_score else None,
             nonfinite=t.nonfinite,
             first_nonfinite=t.first_nonfinite,
         )
@@ -496,6 +531,7 @@ class Scorer:
             "format": _FORMAT,
             "ignore_index": self._ignore_index,
             "top_k": list(self._top_k),
+            "brier_score": self._brier_score,
             "rows": t.rows,
             "count": t.count,
             "correct": t.correct,
@@ -531,7 +567,12 @@ class Scorer:
             state = json.loads(text)
             if state["format"] != _FORMAT:
                 raise ValueError(f"its format is {state['format']!r}, expected {_FORMAT!r}")
-            scorer = cls(ignore_index=state["ignore_index"], top_k=state["top_k"], bins=len(state["bins"]))
+            scorer = cls(
+                ignore_index=state["ignore_index"],
+                top_k=state["top_k"],
+                bins=len(state["bins"]),
+                brier_score=state["brier_score"],
+            )
             first = state["first_nonfinite"]
             scorer._tally = _Tally(
                 whole(state["rows"]),
@@ -563,6 +604,7 @@ class Scorer:
 
     def __repr__(self) -> str:
         options = f"ignore_index={self._ignore_index}, top_k={self._top_k}, bins={self._bins}"
+        options += "" if self._brier_score else ", brier_score=False"
         return f"<Scorer({options}): {self._tally.count:,} of {self._tally.rows:,} rows counted>"
 
 

@@ -32,7 +32,7 @@ pub(crate) struct RowScan {
     pub greater: f64,
     /// With `FULL`, classes with the largest logit.
     pub largest: f64,
-    /// With `FULL`, classes before the target with the target's logit.
+    /// Classes before the target with the target's logit: among those before `Against::class`, or, in a packed tile, with `FULL`.
     pub tied_before: f64,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct RowScan {
 #[derive(Clone, Copy)]
 pub(crate) struct Against<R> {
     pub max: R,
-    /// The target's logit, and its class.
+    /// The target's logit, and its class; 0 for the class where ties do not matter.
     pub logit: R,
     pub class: usize,
     /// How many bytes behind an element lies the one that takes its place in the next tile; 0 if that is not known, or too far
@@ -85,7 +85,9 @@ pub(crate) fn scan_block<S: Simd, E: Element, const FULL: bool>(
     if FULL {
         scan.squares += wide_sum::<S, RealOf<E>>([a.squares, b.squares, c.squares, d.squares]);
         scan.largest += RealOf::<E>::sum::<S>((a.tied + b.tied) + (c.tied + d.tied));
-        let before = against.class.saturating_sub(start).min(block.len());
+    }
+    let before = against.class.saturating_sub(start).min(block.len());
+    if before > 0 {
         scan.tied_before += count_equal(simd, &block[..before], against.logit);
     }
     a.largest.max(b.largest).max(c.largest.max(d.largest)).reduce_max()
