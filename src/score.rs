@@ -1,6 +1,6 @@
 //! Batch scoring in one read of the logits: what a row tells besides its loss.
 //!
-//! A tile of rows is summed, as for a loss, and then looked at a second time while it is in the cache. [`score`] writes a
+//! A tile of rows is summed, as for a loss, and looked at in the same pass. [`score`] writes a
 //! column for each of the row's numbers; [`score_sums`] adds them up without rounding, so that the results of parts can
 //! be merged in any order.
 
@@ -18,7 +18,7 @@ use crate::loss::{Call, Input, input_rows};
 use crate::parallel::{Context, for_each_range};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, bits, locate};
+use crate::tiles::{Tiles, bits, locate, shared_out};
 use crate::top::Top;
 
 /// What rows are scored against, and how.
@@ -138,25 +138,24 @@ impl<'a, E: Element> Work<'a, E> {
         Ok(Work { rows, shape: row_shape(&shape, axis), labels, options })
     }
 
-    /// Runs `each` on every tile that was looked at, on all threads. `ties` are looked for where they matter; `part` makes what a
-    /// thread keeps for itself.
-    fn run<const FULL: bool, P>(
+    /// Runs `each` on every tile that was looked at, on all threads. `part` makes what a thread keeps for itself.
+    fn run<P>(
         &self,
         context: Context<'_>,
-        ties: bool,
         part: impl Fn() -> P + Sync,
         each: impl Fn(&mut P, &mut Seen<'_, E>, Range<usize>) + Sync,
     ) -> Result<(), Error> {
         let level = isa::selected()?;
+        let (context, segments) = shared_out(context, &self.rows);
         let grains = for_each_range(
             context,
             self.rows.layout.line.len(),
             self.rows.layout.classes,
-            || (part(), Seen::new(self.rows.clone(), self.options, ties)),
+            || (part(), Seen::new(self.rows.clone(), segments, self.options)),
             |(part, seen), rows| {
                 for first in rows.clone().step_by(TILE) {
                     let range = first..(first + TILE).min(rows.end);
-                    dispatch!(level, simd => seen.look::<_, FULL>(simd, &self.labels, range.clone()))?;
+                    dispatch!(level, simd => seen.look(simd, &self.labels, range.clone()))?;
                     each(part, seen, range);
                 }
                 Ok(())
@@ -167,33 +166,31 @@ impl<'a, E: Element> Work<'a, E> {
     }
 }
 
-/// A tile that has been looked at twice.
+/// A tile that has been summed and looked at.
 struct Seen<'a, E: Element> {
     tiles: Tiles<'a, E>,
     scan: TileScan,
     labels: TileLabels,
     counted: u64,
     log_probs: bool,
-    ties: bool,
     nll: [f64; TILE],
     /// The same under the softmax of the row, which differs for log-probabilities that do not add up to 1.
     normalised: [f64; TILE],
-    /// 1 - p of the target, where the look was full.
+    /// 1 - p of the target.
     miss: [f64; TILE],
     top_k: usize,
     top: Vec<Top>,
 }
 
 impl<'a, E: Element> Seen<'a, E> {
-    fn new(rows: Rows<'a, E>, options: Score, ties: bool) -> Self {
+    fn new(rows: Rows<'a, E>, segments: Option<Context<'a>>, options: Score) -> Self {
         let Score { top_k, log_probs, .. } = options;
         Seen {
-            tiles: Tiles::new(rows),
+            tiles: Tiles::new(rows, segments),
             scan: TileScan::new(),
             labels: TileLabels::default(),
             counted: 0,
             log_probs,
-            ties,
             nll: [0.0; TILE],
             normalised: [0.0; TILE],
             miss: [0.0; TILE],
@@ -202,58 +199,36 @@ impl<'a, E: Element> Seen<'a, E> {
         }
     }
 
-    /// Sums the rows, and looks at them again.
+    /// Sums the rows, and finds what else they tell.
     #[inline(always)]
-    fn look<S: Simd, const FULL: bool>(
-        &mut self,
-        simd: S,
-        labels: &Labels<'_>,
-        range: Range<usize>,
-    ) -> Result<(), OutOfRange> {
+    fn look<S: Simd>(&mut self, simd: S, labels: &Labels<'_>, range: Range<usize>) -> Result<(), OutOfRange> {
         labels.tile(simd, range.clone(), &mut self.labels)?;
         self.counted = self.labels.counted;
         if self.counted == 0 {
             return Ok(());
         }
-        self.tiles.sum(simd, range, self.counted);
+        self.top.iter_mut().for_each(|top| top.restart(self.top_k));
+        self.tiles.sum_and_look(simd, range, &self.labels.class, self.counted, &mut self.scan, &mut self.top);
         let own = self.tiles.target_logits(simd, &self.labels.class, self.counted);
         self.normalised = self.tiles.nll_of(&own);
         self.nll = if self.log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
-        if FULL {
-            self.miss = self.tiles.target_share(simd, &self.normalised).1;
-        }
-        let mut has_nan = 0_u64;
+        self.miss = self.tiles.target_share(simd, &self.normalised).1;
         for i in bits(self.counted) {
-            has_nan |= u64::from(self.tiles.log1p_rest(i).is_nan()) << i;
-            if let Some(top) = self.top.get_mut(i) {
-                top.restart(self.top_k);
+            if self.tiles.log1p_rest(i).is_nan() {
+                self.look_beside_nan(i);
             }
-        }
-        let top = &mut self.top;
-        self.tiles.scan::<_, FULL, _>(
-            simd,
-            &self.labels.class,
-            self.counted,
-            self.ties,
-            &mut self.scan,
-            #[inline(always)]
-            |i, start, block, largest| {
-                if let Some(top) = top.get_mut(i) {
-                    top.offer_block(simd, start, block, largest, has_nan >> i & 1 == 1);
-                }
-            },
-        );
-        if self.tiles.is_narrow() && self.top_k > 0 {
-            for i in bits(self.counted) {
-                for class in 0..self.tiles.classes() {
-                    self.top[i].offer(class, self.tiles.logit(i, class));
-                }
-            }
-        }
-        for i in bits(has_nan) {
-            self.scan.largest[i] = self.tiles.argmax(i);
         }
         Ok(())
+    }
+
+    /// Finds the largest classes of a row that may hold nan, which stands before all numbers.
+    #[cold]
+    fn look_beside_nan(&mut self, i: usize) {
+        self.scan.largest[i] = self.tiles.argmax(i);
+        if let Some(top) = self.top.get_mut(i) {
+            top.restart(self.top_k);
+            (0..self.tiles.classes()).for_each(|class| top.offer(class, self.tiles.logit(i, class)));
+        }
     }
 
     fn is_counted(&self, i: usize) -> bool {
@@ -272,7 +247,7 @@ impl<'a, E: Element> Seen<'a, E> {
         1.0 + self.scan.rows[i].greater
     }
 
-    /// The target's place among the classes, the first of ties first, where ties were looked for.
+    /// The target's place among the classes, the first of ties first.
     fn place(&self, i: usize) -> f64 {
         if self.is_correct(i) {
             return 1.0;
@@ -353,7 +328,7 @@ pub fn score<E: Element, O: Element>(
     let work = Work::new(logits, target, options, call)?;
     let columns = ColumnRows::new(&mut columns, &work.shape, options.top_k)?;
     // SAFETY: the rows of a grain belong to one thread.
-    work.run::<false, _>(call.context, false, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
+    work.run(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
 }
 
 /// What [`score_sums`] adds up.
@@ -379,7 +354,7 @@ pub struct ScoreSums {
     pub entropy: ExactSum,
     /// 1 / rank.
     pub reciprocal_rank: ExactSum,
-    /// The squared errors of the probabilities (Brier 1950), where they are wanted.
+    /// The squared errors of the probabilities (Brier 1950).
     pub squared_error: ExactSum,
     /// Bins of the largest probability, equally wide and closed on the right.
     pub bins: Vec<Bin>,
@@ -419,14 +394,14 @@ impl ScoreSums {
         ScoreSums { top: vec![0; top_k], bins: vec![Bin::default(); bins], ..ScoreSums::default() }
     }
 
-    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, sums: &Sums<'_>) {
+    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, top_k: &[usize]) {
         self.rows += rows.len() as u64;
         self.count += u64::from(seen.counted.count_ones());
         for i in bits(seen.counted) {
             let (nll, correct) = (seen.nll[i], u64::from(seen.is_correct(i)));
             self.correct += correct;
-            for (count, k) in self.top.iter_mut().zip(sums.top_k) {
-                *count += if *k == 1 { correct } else { u64::from(seen.place(i) <= *k as f64) };
+            for (count, k) in self.top.iter_mut().zip(top_k) {
+                *count += u64::from(seen.place(i) <= *k as f64);
             }
             if !nll.is_finite() {
                 self.nonfinite += 1;
@@ -436,9 +411,7 @@ impl ScoreSums {
             self.nll_squared.add_square(nll);
             self.entropy.add(seen.entropy(i));
             self.reciprocal_rank.add(1.0 / seen.rank(i));
-            if sums.squared_error {
-                self.squared_error.add(seen.squared_error(i));
-            }
+            self.squared_error.add(seen.squared_error(i));
             let confidence = seen.tiles.confidence(i);
             if confidence.is_nan() || self.bins.is_empty() {
                 continue;
@@ -499,18 +472,8 @@ pub(crate) fn finished<T>(all: Mutex<T>) -> T {
     all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What [`score_sums`] adds up besides what costs nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct Sums<'a> {
-    /// The numbers of largest classes to look for the target in.
-    pub top_k: &'a [usize],
-    /// The number of bins for calibration.
-    pub bins: usize,
-    /// Whether to add up squared errors, which take a sum over the classes of their own.
-    pub squared_error: bool,
-}
-
-/// Scores rows of logits against class indices, and adds the scores up.
+/// Scores rows of logits against class indices, and adds the scores up. `top_k` holds the numbers of largest classes to look
+/// for the target in; `bins` is the number of bins for calibration.
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
@@ -519,17 +482,15 @@ pub fn score_sums<E: Element>(
     target: &Target<'_>,
     options: Score,
     call: &Call<'_>,
-    sums: Sums<'_>,
+    top_k: &[usize],
+    bins: usize,
 ) -> Result<ScoreSums, Error> {
     let work = Work::new(logits, target, options, call)?;
-    let Sums { top_k, bins, squared_error } = sums;
-    let ties = top_k.iter().any(|k| *k > 1);
     let all = Mutex::new(ScoreSums::new(top_k.len(), bins));
-    let part = || Part::new(ScoreSums::new(top_k.len(), bins), &all, ScoreSums::merge);
-    if squared_error {
-        work.run::<true, _>(call.context, ties, part, |part, seen, rows| part.own.add(seen, rows, &sums))?;
-    } else {
-        work.run::<false, _>(call.context, ties, part, |part, seen, rows| part.own.add(seen, rows, &sums))?;
-    }
+    work.run(
+        call.context,
+        || Part::new(ScoreSums::new(top_k.len(), bins), &all, ScoreSums::merge),
+        |part, seen, rows| part.own.add(seen, rows, top_k),
+    )?;
     Ok(finished(all))
 }

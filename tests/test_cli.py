@@ -120,6 +120,7 @@ def test_table(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
         "mean reciprocal rank  1",
         "mean entropy          1.38629 nats",
         "calibration error     0 (15 bins)",
+        "Brier score           0.75",
     ]
 
 
@@ -420,6 +421,15 @@ def test_target_out_of_range(
         ["score", "a.npy", "b.npy", "--ignore-index", str(2**63)],
         ["score", "a.npy", "b.npy", "--ignore-index", "pad"],
         ["score", "a.npy", "b.npy", "--dtype", "int8"],
+        ["score", "a.npy", "b.npy", "--top-k", "1,0"],
+        ["score", "a.npy", "b.npy", "--top-k", "5,5"],
+        ["score", "a.npy", "b.npy", "--bins", "-1"],
+        ["score", "a.npy", "b.npy", "--save-every", "-1"],
+        ["score", "a.npy", "b.npy", "--save-every", "often"],
+        ["score", "a.npy", "b.npy", "--bytes", "1", "--words", "1"],
+        ["compare", "a.npy"],
+        ["calibrate"],
+        ["merge"],
     ],
 )
 def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:

@@ -120,6 +120,14 @@ def test_compare_llama_files(tmp_path: Path, capsys: Capture) -> None:
     assert content["count"] == 48
     assert content["kl_mean"] == pytest.approx(expected.kl_mean, rel=1e-2)
     assert content["nll_mean"] == pytest.approx(expected.nll_mean, rel=1e-3)
+    target[30] = (target[30] + 1) % 11
+    write_llama(tmp_path / "b", logits, target)
+    assert cli.main(["compare", base, other]) == 1
+    assert error(capsys) == (
+        f"crossent: error: {base} and {other} hold different targets, row 30 the first; check that both come from the "
+        "same text\n"
+    )
+    target[30] = (target[30] - 1) % 11
     array = str(tmp_path / "y.npy")
     np.save(array, logits)
     assert cli.main(["compare", base, array, "--json"]) == 0

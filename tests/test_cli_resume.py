@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from crossent import __version__, _core, cli
+from crossent.cli.state import State
 from test_cli import Array, Files, error, files, made, posix
 
 __all__ = ["files"]
@@ -168,7 +169,6 @@ END = "; run the command that began it, or name another state to begin anew\n"
         (("--ignore-index", "3"), "--ignore-index was -100, and is 3"),
         (("--top-k", "1"), "--top-k was 1,5, and is 1"),
         (("--bins", "10"), "--bins was 15, and is 10"),
-        (("--brier-score",), "--brier-score was False, and is True"),
         (("--values", "log-probs"), "--values was not given, and is log-probs"),
         (("--words", "7"), "--words was not given, and is 7"),
         (("--per-row", "out.npy"), "--per-row was not given, and is out.npy with nll"),
@@ -264,6 +264,24 @@ def test_a_state_is_no_input(files: Files, data: object, capsys: Capture) -> Non
         "file\n"
     )
     assert Path(files.targets).read_bytes() == before
+
+
+def test_a_state_that_cannot_be_written(
+    files: Files, data: object, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the way it is told; in the end, when there is nothing else to do, it is an error."""
+    state = str(tmp_path / "state.json")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(State, "write", full)
+    assert files.score("--resume", state, "--save-every", "0", *SMALL) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        f"crossent: warning: {state} could not be written: No space left on device; the run goes on without"
+    )
+    assert lines[-1].startswith("crossent: error: reading or writing failed: No space left on device")
 
 
 def test_a_folder_that_is_not_there(files: Files, data: object, tmp_path: Path, capsys: Capture) -> None:

@@ -150,8 +150,6 @@ def good_scorer(d: Draw) -> dict[str, Any]:
         a["units"] = d.one((own.astype(d.one(INTEGERS)), own * 0.5, 3, 2.5))
     if d.chance(0.2):
         a["log_probs"] = True
-    if d.chance(0.2):
-        a["brier_score"] = False
     return a
 
 
@@ -238,7 +236,7 @@ PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
                     fuzz.bad_array),
     **dict.fromkeys(("y_true", "y_proba", "labels", "sample_weight"), fuzz.bad_array),
     **dict.fromkeys(("ignore_index", "axis", "shift", "top_k", "bins"), fuzz.INTS),
-    **dict.fromkeys(("normalize", "log_probs", "brier_score"), fuzz.BOOLS),
+    **dict.fromkeys(("normalize", "log_probs"), fuzz.BOOLS),
     "eps": fuzz.FLOATS,
     "text": bad_text,
     "other": bad_other,
@@ -543,10 +541,7 @@ def check_scorer(a: dict[str, Any], report: Any) -> None:
         near("accuracy", report.accuracy, right["correct"][counted].mean())
         near("mean_entropy", report.mean_entropy, right["entropy"][counted].mean())
         near("mean_reciprocal_rank", report.mean_reciprocal_rank, (1 / right["rank"][counted]).mean())
-        if b.get("brier_score", True):
-            near("brier_score", report.brier_score, right["squared_error"][counted].mean())
-        elif report.brier_score is not None:
-            raise Wrong("the Brier score is told")
+        near("brier_score", report.brier_score, right["squared_error"][counted].mean())
         near("the non-finite", report.nonfinite, (~np.isfinite(right["nll"][counted])).sum())
     for k, share in report.top_k_accuracy.items():
         near(f"top-{k}", share, (right["place"][counted] <= k).mean())

@@ -417,29 +417,7 @@ def test_scorers_that_differ_do_not_merge() -> None:
     assert with_units.merge(with_units).result().count == 2 * count
 
 
-# ---- what is left out, and rows that are log-probabilities ------------------------------------------------
-
-
-@every_dtype
-@pytest.mark.parametrize("width", [2, 10, 64, 65, 1030])
-def test_without_the_brier_score_all_else_has_the_same_bits(width: int, dtype: DType) -> None:
-    x, t, where = _data(width, dtype)
-    x[:200] = x[:200].round()  # ties
-    whole = _report((x, t, where), top_k=(1, 2, 5)).to_dict()
-    less = _report((x, t, where), top_k=(1, 2, 5), brier_score=False)
-    assert whole.pop("brier_score") > 0
-    assert less.brier_score is None
-    assert "Brier" not in repr(less)
-    assert {**less.to_dict(), "brier_score": 0} == {**whole, "brier_score": 0}
-
-
-def test_the_brier_score_is_of_both_or_of_none() -> None:
-    one, other = crossent.Scorer(), crossent.Scorer(brier_score=False)
-    with pytest.raises(ValueError, match=r"the scorers differ: got .*brier_score=False, expected .*=True"):
-        one.merge(other)
-    assert crossent.Scorer.from_json(other.to_json()).brier_score is False
-    with pytest.raises(TypeError, match="brier_score must be True or False"):
-        crossent.Scorer(brier_score=1)  # type: ignore[arg-type]
+# ---- rows that are log-probabilities ----------------------------------------------------------------------
 
 
 @every_dtype

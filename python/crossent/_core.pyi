@@ -224,7 +224,6 @@ def score_sums(
     axis: int,
     top_k: Sequence[int],
     bins: int,
-    squared_error: bool,
     log_probs: bool,
     /,
 ) -> tuple[

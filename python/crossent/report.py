@@ -91,9 +91,8 @@ class Report:
         The mean over the rows of the distance between accuracy and confidence of their bin.
     calibration_bins : tuple of CalibrationBin
         Equally wide bins of the largest probability, closed on the right.
-    brier_score : float or None
-        The mean of the sum over the classes of (probability - 1 for the target)^2: from 0 to 2. None where the scorer
-        was not to tell it.
+    brier_score : float
+        The mean of the sum over the classes of (probability - 1 for the target)^2: from 0 to 2.
     nonfinite : int
         Counted rows whose negative log-likelihood is nan or infinite.
     first_nonfinite : int or None
@@ -120,7 +119,7 @@ class Report:
     mean_reciprocal_rank: float
     expected_calibration_error: float
     calibration_bins: tuple[CalibrationBin, ...]
-    brier_score: float | None
+    brier_score: float
     nonfinite: int
     first_nonfinite: int | None
 
@@ -163,8 +162,7 @@ class Report:
         if self.calibration_bins:
             ece = f"{self.expected_calibration_error:.6g} ({len(self.calibration_bins)} bins)"
             lines.append(("calibration error", ece))
-        if self.brier_score is not None:
-            lines.append(("Brier score", f"{self.brier_score:.6g}"))
+        lines.append(("Brier score", f"{self.brier_score:.6g}"))
         if self.nonfinite:
             lines.append(("rows not finite", f"{self.nonfinite:,} (the first is row {self.first_nonfinite})"))
         return lines
@@ -270,8 +268,6 @@ class Scorer:
         The numbers of largest logits to look for the target in.
     bins : int, default 15
         The number of bins for the calibration error; 0 for none.
-    brier_score : bool, default True
-        Whether to tell the Brier score, which takes a sum over the classes more than all else.
 
     See Also
     --------
@@ -306,14 +302,7 @@ class Scorer:
     True
     """
 
-    def __init__(
-        self,
-        *,
-        ignore_index: int = -100,
-        top_k: Iterable[int] = (1, 5),
-        bins: int = 15,
-        brier_score: bool = True,
-    ) -> None:
+    def __init__(self, *, ignore_index: int = -100, top_k: Iterable[int] = (1, 5), bins: int = 15) -> None:
         try:
             self._top_k = tuple(_at_least_0(k, "top_k") for k in top_k)
         except TypeError as error:
@@ -325,9 +314,6 @@ class Scorer:
         self._bins = _at_least_0(bins, "bins")
         if self._bins > _MOST_BINS:
             raise ValueError(f"bins is out of range: got {bins}, expected 0 to {_MOST_BINS}")
-        if not isinstance(brier_score, bool | np.bool_):
-            raise TypeError(f"brier_score must be True or False: got {type(brier_score)}")
-        self._brier_score = bool(brier_score)
         self._ignore_index = _int64(ignore_index)
         self._tally = _Tally.empty(len(self._top_k), self._bins)
         self._lock = threading.Lock()
@@ -341,11 +327,6 @@ class Scorer:
     def top_k(self) -> tuple[int, ...]:
         """The numbers of largest logits to look for the target in."""
         return self._top_k
-
-    @property
-    def brier_score(self) -> bool:
-        """Whether the report tells the Brier score."""
-        return self._brier_score
 
     @property
     def rows(self) -> int:
@@ -402,15 +383,7 @@ class Scorer:
             target = later if later is not None else target
             given = each if each is not None else given
         rest = _core.score_sums(
-            logits,
-            target,
-            self._ignore_index,
-            where,
-            axis,
-            self._top_k,
-            self._bins,
-            self._brier_score,
-            log_probs,
+            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs
         )
         total = None if given is None else self._total(given, target, where)
         (rows, count, correct), top, (nonfinite, first), sums, bins = rest
@@ -459,11 +432,11 @@ class Scorer:
         """
         if not isinstance(other, Scorer):
             raise TypeError(f"a scorer merges with a scorer: got {type(other).__name__}")
-        ours, theirs = (
-            f"top_k={s._top_k}, bins={s._bins} and brier_score={s._brier_score}" for s in (self, other)
-        )
-        if ours != theirs:
-            raise ValueError(f"the scorers differ: got {theirs}, expected {ours}")
+        if (self._top_k, self._bins) != (other._top_k, other._bins):
+            raise ValueError(
+                f"the scorers differ: got top_k={other._top_k} and bins={other._bins}, expected top_k={self._top_k} "
+                f"and bins={self._bins}"
+            )
         with other._lock:
             tally = other._tally
         with self._lock:
@@ -513,7 +486,7 @@ class Scorer:
                 )
                 for i, b in enumerate(t.bins)
             ),
-            brier_score=squared_error.over(n) if self._brier_score else None,
+            brier_score=squared_error.over(n),
             nonfinite=t.nonfinite,
             first_nonfinite=t.first_nonfinite,
         )
@@ -531,7 +504,6 @@ class Scorer:
             "format": _FORMAT,
             "ignore_index": self._ignore_index,
             "top_k": list(self._top_k),
-            "brier_score": self._brier_score,
             "rows": t.rows,
             "count": t.count,
             "correct": t.correct,
@@ -567,12 +539,7 @@ class Scorer:
             state = json.loads(text)
             if state["format"] != _FORMAT:
                 raise ValueError(f"its format is {state['format']!r}, expected {_FORMAT!r}")
-            scorer = cls(
-                ignore_index=state["ignore_index"],
-                top_k=state["top_k"],
-                bins=len(state["bins"]),
-                brier_score=state["brier_score"],
-            )
+            scorer = cls(ignore_index=state["ignore_index"], top_k=state["top_k"], bins=len(state["bins"]))
             first = state["first_nonfinite"]
             scorer._tally = _Tally(
                 whole(state["rows"]),
@@ -604,7 +571,6 @@ class Scorer:
 
     def __repr__(self) -> str:
         options = f"ignore_index={self._ignore_index}, top_k={self._top_k}, bins={self._bins}"
-        options += "" if self._brier_score else ", brier_score=False"
         return f"<Scorer({options}): {self._tally.count:,} of {self._tally.rows:,} rows counted>"
 
 

@@ -11,7 +11,7 @@ use super::call;
 use crate::exact::ExactSum;
 use crate::kernel::element::Element;
 use crate::rows::{View, ViewMut, row_shape};
-use crate::score::{Columns, Score, ScoreSums, Sums};
+use crate::score::{Columns, Score, ScoreSums};
 use crate::{Call, Context, TemperatureSums};
 
 /// The arrays of a call, read where they lie.
@@ -177,7 +177,11 @@ pub(super) fn units<'py>(py: Python<'py>, sum: &ExactSum) -> Units<'py> {
     (PyBytes::new(py, &bytes), (plus, minus, nan))
 }
 
-struct SumsWork<'a>(Score, Sums<'a>);
+struct SumsWork<'a> {
+    options: Score,
+    top_k: &'a [usize],
+    bins: usize,
+}
 
 impl Work<ScoreSums> for SumsWork<'_> {
     fn run<E: Element>(
@@ -186,7 +190,7 @@ impl Work<ScoreSums> for SumsWork<'_> {
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<ScoreSums, crate::Error> {
-        crate::score_sums(logits, target, self.0, call, self.1)
+        crate::score_sums(logits, target, self.options, call, self.top_k, self.bins)
     }
 }
 
@@ -194,7 +198,7 @@ impl Work<ScoreSums> for SumsWork<'_> {
 /// that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and squared error; and for each
 /// bin the numbers of rows and of right ones, and the sum of confidences.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, squared_error, log_probs, /))]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, /))]
 #[expect(clippy::too_many_arguments, reason = "those of the Python function")]
 pub(super) fn score_sums<'py>(
     logits: &Bound<'py, PyAny>,
@@ -204,7 +208,6 @@ pub(super) fn score_sums<'py>(
     axis: Axis,
     top_k: Vec<usize>,
     bins: usize,
-    squared_error: bool,
     log_probs: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
@@ -212,7 +215,7 @@ pub(super) fn score_sums<'py>(
     let arrays = Arrays::new(logits, target, r#where)?;
     let options =
         Score { ignore_index, axis: axis.0, top_k: 0, log_probs: call::flag(log_probs, "log_probs")? };
-    let sums = arrays.run(SumsWork(options, Sums { top_k: &top_k, bins, squared_error }))?;
+    let sums = arrays.run(SumsWork { options, top_k: &top_k, bins })?;
     let bins: Vec<_> =
         sums.bins.iter().map(|bin| (bin.count, bin.correct, units(py, &bin.confidence))).collect();
     (

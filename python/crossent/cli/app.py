@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="crossent",
-        description="Cross-entropy, perplexity and accuracy of stored logits.",
+        description="Scores, comparisons and calibration of stored logits.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -112,6 +112,18 @@ class Comparing(Job):
                 "both come from the same run"
             )
 
+        mine, own = ours.targets, theirs.targets
+        if self._options.targets is None and mine is not None and own is not None:
+            for at in range(0, mine.shape[0], 1 << 16):
+                part = (slice(at, at + (1 << 16)),)
+                differs = np.flatnonzero((mine[part] != own[part]).reshape(-1))
+                if differs.size:
+                    place = at * (mine.size // mine.shape[0]) + int(differs[0])
+                    raise DataError(
+                        f"{ours.name} and {theirs.name} hold different targets, row {place} the first; check that both "
+                        "come from the same text"
+                    )
+
     @property
     def rows(self) -> int:
         """How many rows are compared."""

@@ -101,7 +101,7 @@ def _check(states: Sequence[State], paths: Sequence[str]) -> None:
                 f"note: {path} was written by crossent {state.version} on {state.isa}, and {paths[0]} by "
                 f"{first.version} on {first.isa}: their last digits may differ"
             )
-        for name in ("ignore-index", "top-k", "bins", "brier-score"):
+        for name in ("ignore-index", "top-k", "bins"):
             if state.options.get(name) != first.options.get(name):
                 raise DataError(
                     f"{path} was made with --{name} {_told(state.options.get(name))}, and {paths[0]} with "

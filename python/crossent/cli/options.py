@@ -15,6 +15,8 @@ example, in Python and then in the shell:
   numpy.save("targets.npy", numpy.arange(1000) % 50)
 
   crossent score logits.npy targets.npy
+  crossent score logits.npy targets.npy --per-row scores.csv --json
+  crossent score logits.npy targets.npy --resume state.json      again after an interruption
 
 LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each number of TARGETS, the
 right class. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
@@ -140,3 +142,14 @@ def counts(text: str) -> list[int]:
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"{text} holds a number twice")
     return numbers
+
+
+def seconds(text: str) -> float:
+    """Read a length of time, from 0 on."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
+    return number

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crossent.cli.files import check_output
+from crossent.cli.options import seconds
 from crossent.cli.output import DataError, say
 from crossent.cli.per_row import PerRow
 from crossent.cli.progress import Bar
@@ -94,7 +95,7 @@ def drive(job: Job, options: argparse.Namespace) -> int:
                     now = time.monotonic()
                     if options.resume is not None and now - begun >= max(options.save_every, cost / _SHARE):
                         with stop.held():
-                            save(job, options)
+                            save_if_possible(job, options)
                         begun, cost = time.monotonic(), time.monotonic() - now
             with stop.held():
                 complete(job, options)
@@ -104,7 +105,7 @@ def drive(job: Job, options: argparse.Namespace) -> int:
             return stop.code
         except Exception:
             if options.resume is not None and job.rows:
-                save(job, options)
+                save_if_possible(job, options)
             raise
         finally:
             if job.per_row is not None:
@@ -118,6 +119,16 @@ def save(job: Job, options: argparse.Namespace) -> None:
         job.per_row.flush()
     job.state.rows, job.state.sums = job.rows, job.sums()
     job.state.write(options.resume)
+
+
+def save_if_possible(job: Job, options: argparse.Namespace) -> None:
+    """Write the state; where that fails, the work is worth more."""
+    try:
+        save(job, options)
+    except OSError as error:
+        say(
+            f"warning: {options.resume} could not be written: {error.strerror or error}; the run goes on without"
+        )
 
 
 def complete(job: Job, options: argparse.Namespace) -> None:
@@ -157,7 +168,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--save-every",
-        type=float,
+        type=seconds,
         default=30.0,
         metavar="SECONDS",
         help="how often to write that state (default 30)",

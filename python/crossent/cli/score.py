@@ -68,9 +68,6 @@ def add(commands: Subparsers) -> None:
         metavar="N",
         help="bins for the calibration error (default 15; 0 for none)",
     )
-    parser.add_argument(
-        "--brier-score", action="store_true", help="tell the Brier score too, which takes a seventh more time"
-    )
     units = parser.add_mutually_exclusive_group()
     for name, unit in UNITS.items():
         units.add_argument(
@@ -140,17 +137,12 @@ class Scoring(Job):
     def _result_options(self) -> dict[str, Any]:
         options = self._options
         names = ["ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns"]
-        names += ["top_k", "bins", "brier_score", *UNITS]
+        names += ["top_k", "bins", *UNITS]
         return {name.replace("_", "-"): getattr(options, name) for name in names}
 
     def _new_scorer(self) -> Scorer:
         options = self._options
-        return Scorer(
-            ignore_index=options.ignore_index,
-            top_k=options.top_k,
-            bins=options.bins,
-            brier_score=options.brier_score,
-        )
+        return Scorer(ignore_index=options.ignore_index, top_k=options.top_k, bins=options.bins)
 
     @property
     def rows(self) -> int:
