@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from typing import TypeAlias
+from typing import Any, Protocol
 
 from crossent.io import MEMORY, RAW_DTYPES, RAW_TARGET_DTYPES, VALUES, parse_bytes
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+class Subparsers(Protocol):
+    """Where commands are added: what `ArgumentParser.add_subparsers` returns."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """Add a command."""
+
 
 EXAMPLE = """\
 example, in Python and then in the shell:
