@@ -13,7 +13,7 @@ IN_WHEEL = [
     r"crossent/__main__\.py",
     r"crossent/_core\.pyi",
     r"crossent/_core\.\S*(so|pyd)",
-    r"crossent/cli\.py",
+    r"crossent/cli/__init__\.py",
     r"crossent/io/__init__\.py",
     r"crossent/py\.typed",
     r"crossent-[^/]+\.dist-info/entry_points\.txt",

@@ -329,6 +329,11 @@ class Scorer:
         return self._top_k
 
     @property
+    def rows(self) -> int:
+        """How many rows it has seen, counted or not: where to go on after an interruption."""
+        return self._tally.rows
+
+    @property
     def bins(self) -> int:
         """The number of bins for the calibration error."""
         return self._bins
@@ -342,6 +347,7 @@ class Scorer:
         units: ArrayInput | None = None,
         axis: int = -1,
         shift: int = 0,
+        log_probs: bool = False,
     ) -> None:
         """Score a batch, and add it. When this raises, nothing has been added.
 
@@ -352,7 +358,7 @@ class Scorer:
         units : float or array-like, optional
             How many units (bytes, characters, words) the targets stand for: one number for the batch, or one
             for each target, of which those of the counted rows are added up. For all batches or for none.
-        axis, shift
+        axis, shift, log_probs
             As for `score`.
 
         Raises
@@ -376,7 +382,9 @@ class Scorer:
             logits, later, where = shifted(logits, target, where, axis, shift)
             target = later if later is not None else target
             given = each if each is not None else given
-        rest = _core.score_sums(logits, target, self._ignore_index, where, axis, self._top_k, self._bins)
+        rest = _core.score_sums(
+            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs
+        )
         total = None if given is None else self._total(given, target, where)
         (rows, count, correct), top, (nonfinite, first), sums, bins = rest
         tally = _Tally(

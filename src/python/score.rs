@@ -139,7 +139,7 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
 
 /// nll, logsumexp, entropy, prediction, rank, counted, correct, and the largest classes and their log-probabilities.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, /))]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, log_probs, /))]
 pub(super) fn score<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
@@ -147,6 +147,7 @@ pub(super) fn score<'py>(
     r#where: Option<&Bound<'py, PyAny>>,
     axis: Axis,
     top_k: usize,
+    log_probs: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
@@ -154,7 +155,7 @@ pub(super) fn score<'py>(
     let floats = array::floats(&arrays.logits, "logits")?;
     let class_axis = crate::loss::class_axis(arrays.logits.ndim(), Some(axis.0))?;
     let rows = row_shape(arrays.logits.shape(), class_axis);
-    let options = Score { ignore_index, axis: axis.0, top_k };
+    let options = Score { ignore_index, axis: axis.0, top_k, log_probs: call::flag(log_probs, "log_probs")? };
     // No memory for columns that the number of classes forbids.
     let room = top_k.min(arrays.logits.shape()[class_axis]);
     if matches!(floats, Floats::F64(_)) {
@@ -197,7 +198,8 @@ impl Work<ScoreSums> for SumsWork<'_> {
 /// that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and squared error; and for each
 /// bin the numbers of rows and of right ones, and the sum of confidences.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, /))]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, /))]
+#[expect(clippy::too_many_arguments, reason = "those of the Python function")]
 pub(super) fn score_sums<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
@@ -206,11 +208,13 @@ pub(super) fn score_sums<'py>(
     axis: Axis,
     top_k: Vec<usize>,
     bins: usize,
+    log_probs: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
-    let options = Score { ignore_index, axis: axis.0, top_k: 0 };
+    let options =
+        Score { ignore_index, axis: axis.0, top_k: 0, log_probs: call::flag(log_probs, "log_probs")? };
     let sums = arrays.run(SumsWork { options, top_k: &top_k, bins })?;
     let bins: Vec<_> =
         sums.bins.iter().map(|bin| (bin.count, bin.correct, units(py, &bin.confidence))).collect();

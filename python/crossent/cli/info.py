@@ -1,0 +1,93 @@
+"""`crossent info`: what is in files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from typing import Any
+
+from crossent.cli.options import Subparsers, add_reading
+from crossent.cli.output import say, write
+from crossent.io import OptionError, describe
+
+_EXAMPLE = """\
+examples:
+  crossent info logits.npy targets.npy
+  crossent info run.npz:logits
+  crossent info logits.bin --dtype f32 --classes 50257
+exit codes: 0 a result, 1 bad data, 2 bad usage
+"""
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "info",
+        help="tell what is in files",
+        description="Tell the kind, shape and dtype of the arrays in files, and what their first rows look like.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="file, FILE:KEY or pattern")
+    add_reading(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Describe every file; one that cannot be read is told, and the others are described all the same."""
+    found: list[dict[str, Any]] = []
+    failed = 0
+    for name in options.files:
+        try:
+            found += describe(name, dtype=options.dtype, classes=options.classes, axis=options.axis)
+        except (OSError, ValueError) as error:
+            if len(options.files) == 1:
+                raise
+            say(f"error: {f'{name}: {error.strerror}' if isinstance(error, OSError) else error}")
+            failed = max(failed, 2 if isinstance(error, OptionError) else 1)
+    if options.json:
+        write(sys.stdout, json.dumps({"arrays": [_without_nan(told) for told in found]}, indent=2))
+    elif found:
+        write(sys.stdout, "\n\n".join(_card(told) for told in found))
+    return failed
+
+
+def _card(told: dict[str, Any]) -> str:
+    """Format the lines on one array."""
+    lengths = ["?" if length is None else str(length) for length in told["shape"]]
+    values = "  ".join(f"{value:.6g}" for value in told["first_values"])
+    lines = [
+        ("name", told["name"]),
+        ("format", told["format"]),
+        ("dtype", told["dtype"]),
+        ("shape", " x ".join(lengths) or "a single number"),
+        ("rows", None if told["rows"] is None else f"{told['rows']:,}"),
+        ("classes", None if told["classes"] is None else f"{told['classes']:,}"),
+        ("file size", _size(told["file_bytes"])),
+        ("first values", values or None),
+        ("range", f"{told['minimum']} to {told['maximum']}" if "minimum" in told else None),
+        (
+            "not finite",
+            f"{told['not_finite']:,} of the first {told['checked_rows']:,} rows" if told["classes"] else None,
+        ),
+        ("looks like", told["guess"]),
+    ]
+    return "\n".join(f"{name:<14}{value}" for name, value in lines if value is not None)
+
+
+def _size(count: int) -> str:
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= unit:
+            return f"{count:,} bytes ({count / unit:.1f} {name})"
+    return f"{count:,} bytes"
+
+
+def _without_nan(told: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no nan and no infinity: such a value becomes null."""
+    return told | {
+        "first_values": [value if math.isfinite(value) else None for value in told["first_values"]]
+    }
