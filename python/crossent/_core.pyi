@@ -224,6 +224,7 @@ def score_sums(
     axis: int,
     top_k: Sequence[int],
     bins: int,
+    groups: NDArray[np.uint16] | None,
     /,
 ) -> tuple[
     tuple[int, int, int],
@@ -231,6 +232,8 @@ def score_sums(
     tuple[int, int | None],
     tuple[_Units, _Units, _Units, _Units, _Units],
     list[tuple[int, int, _Units]],
+    NDArray[np.uint64],
+    list[tuple[int, _Units, _Units]],
 ]: ...
 def compare_sums(
     logits: ArrayInput,
