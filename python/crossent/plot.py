@@ -152,8 +152,9 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
     ('confidence', 'accuracy')
     """
     if not isinstance(report, Report):
-        hint = "; make one with a Scorer" if isinstance(report, Scores) else ""
-        raise TypeError(f"a reliability diagram needs a Report: got {type(report).__name__}{hint}")
+        raise TypeError(
+            f"a reliability diagram needs a Report, which a Scorer makes: got {type(report).__name__}"
+        )
     if not report.calibration_bins:
         raise ValueError("the report has no calibration_bins: make the scorer with bins=15, not 0")
     canvas = _Canvas(ax, height=3.9)
@@ -199,8 +200,8 @@ def wilson(
     square = Z * Z / count
     middle = (share + square / 2) / (1 + square)
     half = np.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
-    # The share lies in the interval, whatever rounding says.
-    return np.minimum(middle - half, share), np.maximum(middle + half, share)
+    # The interval holds the share, whatever rounding says, and ends where shares do.
+    return np.clip(middle - half, 0.0, share), np.clip(middle + half, share, 1.0)
 
 
 def histogram(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
@@ -494,9 +495,9 @@ def comparison(
         ax.scatter(x, y, s=6, color=_BLUE, alpha=0.4, linewidths=0)
     ax.plot([0, most], [0, most], color=_GREY, linewidth=0.8, linestyle="--")
     ax.set(xlim=(0, most), ylim=(0, most))
-    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0.0, most)
-    ax.set_xticks(ticks[ticks <= most])
-    ax.set_yticks(ticks[ticks <= most])
+    ticks = [tick for tick in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0.0, most) if tick <= most]
+    ax.set_xticks(ticks)
+    ax.set_yticks(ticks)
     canvas.note(lines, 1, 0)
     return ax
 
