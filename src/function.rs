@@ -12,7 +12,7 @@ use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log
 use crate::kernel::{BLOCK, TILE, isa};
 use crate::parallel::{Context, for_each_range};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
-use crate::tiles::{Tiles, all};
+use crate::tiles::{Tiles, all, shared_out};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
 ///
@@ -137,11 +137,12 @@ fn for_each_tile<E: Element>(
 ) -> Result<(), Error> {
     let step =
         if rows.layout.contiguous() { (4 * BLOCK / rows.layout.classes.max(1)).clamp(1, TILE) } else { TILE };
+    let (context, segments) = shared_out(context, rows);
     for_each_range(
         context,
         rows.layout.line.len(),
         rows.layout.classes,
-        || Tiles::new(rows.clone()),
+        || Tiles::new(rows.clone(), segments),
         |tiles, rows| {
             for start in rows.clone().step_by(step) {
                 work(tiles, start..(start + step).min(rows.end));

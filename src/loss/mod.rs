@@ -224,6 +224,10 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     fn rows(&self) -> usize;
     /// Elements of a row that are read or written.
     fn classes(&self) -> usize;
+    /// Who shares out the rows to threads.
+    fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {
+        context
+    }
     /// The losses of at most a tile of rows. It is inlined into the function that carries the instruction set.
     fn tile<S: Simd>(
         &self,
@@ -329,7 +333,7 @@ fn run<'a, E: Element, L: RowLoss<'a, E>>(
 ) -> Result<Vec<GrainSum>, Error> {
     let level = isa::selected()?;
     let grains = for_each_range(
-        context,
+        loss.row_context(context),
         loss.rows(),
         loss.classes(),
         || (loss.state(), TileLosses::new()),
