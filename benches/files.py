@@ -20,8 +20,7 @@ import ml_dtypes
 import numpy as np
 
 import crossent
-from crossent.cli.tally import Tally, score_blocks
-from crossent.io import BLOCK_BYTES, MEMORY, log_blocks, open_logits, open_targets
+from crossent.io import BLOCK_BYTES, MEMORY, log_blocks, open_logits, open_targets, read_ahead
 
 CLASSES = 50_257
 ROWS_AT_ONCE = 64
@@ -46,18 +45,17 @@ def read(path: Path) -> None:
             pass
 
 
-def score(path: Path, targets: Path, dtype: str, *, ahead: bool = True) -> Tally:
+def score(path: Path, targets: Path, dtype: str, *, ahead: bool = True) -> crossent.Report:
     """Score the file, with the next block read meanwhile or not."""
     source = open_logits(str(path), dtype=dtype, classes=CLASSES)
     target = open_targets(str(targets))
-    tally = Tally()
-    if ahead:
-        for _ in score_blocks(tally, source, target, -100, MEMORY):
-            pass
-    else:
-        for block in log_blocks(source, MEMORY):
-            tally.add(block, target[block.index], source.axis, -100, log_probs=False)
-    return tally
+    blocks = log_blocks(source, MEMORY)
+    scorer = crossent.Scorer()
+    for block in read_ahead(blocks) if ahead else blocks:
+        part = crossent.Scorer()
+        part.update(block.values, target[block.index], axis=source.axis)
+        scorer.merge(part)
+    return scorer.result()
 
 
 def forget(path: Path) -> bool:
@@ -93,15 +91,16 @@ def main() -> None:
             some = write(path, rows, dtype)
             target = np.random.default_rng(1).integers(CLASSES, size=rows)
             np.save(targets, target)
-            tally = score(path, targets, dtype.name)
+            report = score(path, targets, dtype.name)
             losses = crossent.cross_entropy(
                 np.concatenate([some] * 3), target[: 3 * len(some)], reduction="none"
             )
-            few = Tally()
+            few = crossent.Scorer()
             block = next(open_logits(str(path), dtype=dtype.name, classes=CLASSES).blocks(MEMORY))
-            few.add(block, target[block.index], 1, -100, log_probs=False)
-            assert tally.count == rows
-            assert abs(few.mean - losses[: block.rows].mean(dtype=np.float64)) < 1e-6 * few.mean
+            few.update(block.values, target[block.index])
+            mean = few.result().mean
+            assert report.count == rows
+            assert abs(mean - losses[: block.rows].mean(dtype=np.float64)) < 1e-6 * mean
             contenders = [
                 lambda path=path: read(path),
                 lambda path=path, targets=targets, name=dtype.name: score(path, targets, name),

@@ -30,6 +30,8 @@ pub struct Score {
     pub axis: isize,
     /// How many of the largest classes are named.
     pub top_k: usize,
+    /// Whether the rows are log-probabilities: the negative log-likelihood is minus the target's, not normalised anew.
+    pub log_probs: bool,
 }
 
 /// Where the results of [`score`] go: arrays of the logits' shape without the class axis. Rows that are left out get 0, and -1
@@ -106,7 +108,7 @@ struct Work<'a, E> {
     rows: Rows<'a, E>,
     shape: Vec<usize>,
     labels: Labels<'a>,
-    top_k: usize,
+    options: Score,
 }
 
 impl<'a, E: Element> Work<'a, E> {
@@ -133,7 +135,7 @@ impl<'a, E: Element> Work<'a, E> {
             return Err(Error::FloatingTarget { function: "score" });
         };
         labels.check(call.context)?;
-        Ok(Work { rows, shape: row_shape(&shape, axis), labels, top_k: options.top_k })
+        Ok(Work { rows, shape: row_shape(&shape, axis), labels, options })
     }
 
     /// Runs `each` on every tile that was looked at, on all threads. `part` makes what a thread keeps for itself.
@@ -149,7 +151,7 @@ impl<'a, E: Element> Work<'a, E> {
             context,
             self.rows.layout.line.len(),
             self.rows.layout.classes,
-            || (part(), Seen::new(self.rows.clone(), segments, self.top_k)),
+            || (part(), Seen::new(self.rows.clone(), segments, self.options)),
             |(part, seen), rows| {
                 for first in rows.clone().step_by(TILE) {
                     let range = first..(first + TILE).min(rows.end);
@@ -170,7 +172,10 @@ struct Seen<'a, E: Element> {
     scan: TileScan,
     labels: TileLabels,
     counted: u64,
+    log_probs: bool,
     nll: [f64; TILE],
+    /// The same under the softmax of the row, which differs for log-probabilities that do not add up to 1.
+    normalised: [f64; TILE],
     /// 1 - p of the target.
     miss: [f64; TILE],
     top_k: usize,
@@ -178,13 +183,16 @@ struct Seen<'a, E: Element> {
 }
 
 impl<'a, E: Element> Seen<'a, E> {
-    fn new(rows: Rows<'a, E>, segments: Option<Context<'a>>, top_k: usize) -> Self {
+    fn new(rows: Rows<'a, E>, segments: Option<Context<'a>>, options: Score) -> Self {
+        let Score { top_k, log_probs, .. } = options;
         Seen {
             tiles: Tiles::new(rows, segments),
             scan: TileScan::new(),
             labels: TileLabels::default(),
             counted: 0,
+            log_probs,
             nll: [0.0; TILE],
+            normalised: [0.0; TILE],
             miss: [0.0; TILE],
             top_k,
             top: vec![Top::default(); if top_k > 0 { TILE } else { 0 }],
@@ -201,8 +209,10 @@ impl<'a, E: Element> Seen<'a, E> {
         }
         self.top.iter_mut().for_each(|top| top.restart(self.top_k));
         self.tiles.sum_and_look(simd, range, &self.labels.class, self.counted, &mut self.scan, &mut self.top);
-        self.nll = self.tiles.nll(simd, &self.labels.class, self.counted);
-        self.miss = self.tiles.target_share(simd, &self.nll).1;
+        let own = self.tiles.target_logits(simd, &self.labels.class, self.counted);
+        self.normalised = self.tiles.nll_of(&own);
+        self.nll = if self.log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
+        self.miss = self.tiles.target_share(simd, &self.normalised).1;
         for i in bits(self.counted) {
             if self.tiles.log1p_rest(i).is_nan() {
                 self.look_beside_nan(i);
@@ -262,7 +272,7 @@ impl<'a, E: Element> Seen<'a, E> {
     }
 
     fn squared_error(&self, i: usize) -> f64 {
-        self.tiles.squared_error(i, &self.scan.rows[i], self.nll[i], self.miss[i])
+        self.tiles.squared_error(i, &self.scan.rows[i], self.normalised[i], self.miss[i])
     }
 
     /// # Safety
@@ -316,7 +326,7 @@ pub fn score<E: Element, O: Element>(
     mut columns: Columns<'_, O>,
 ) -> Result<(), Error> {
     let work = Work::new(logits, target, options, call)?;
-    let columns = ColumnRows::new(&mut columns, &work.shape, work.top_k)?;
+    let columns = ColumnRows::new(&mut columns, &work.shape, options.top_k)?;
     // SAFETY: the rows of a grain belong to one thread.
     work.run(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
 }
@@ -535,69 +545,4 @@ pub fn score_sums<E: Element>(
         |part, seen, rows| part.own.add(seen, rows, top_k, groups),
     )?;
     Ok(finished(all))
-}
-
-/// Per-row results, in the order of the targets.
-#[derive(Clone, Debug, Default)]
-pub struct RowScores {
-    /// The negative log-likelihood of the target in nats; 0 for ignored rows.
-    pub nll: Vec<f64>,
-    /// The first class with the largest logit; 0 for ignored rows.
-    pub prediction: Vec<i64>,
-    /// False for ignored rows.
-    pub counted: Vec<bool>,
-}
-
-/// Scores rows of logits against class indices.
-///
-/// # Errors
-/// See [`Error`]; class probabilities are refused.
-pub fn score_rows<E: Element>(
-    logits: View<'_, E>,
-    target: &Target<'_>,
-    ignore_index: i64,
-    axis: isize,
-    context: Context<'_>,
-) -> Result<RowScores, Error> {
-    let Input { rows, shape, axis } = input_rows(&logits, Some(axis))?;
-    if target.is_floating() {
-        return Err(Error::ProbabilitiesNotSupported);
-    }
-    let Targets::Indices(labels) = Targets::new(target, &shape, axis, ignore_index, None)? else {
-        return Err(Error::ProbabilitiesNotSupported);
-    };
-    let level = isa::selected()?;
-    let parts = for_each_range(
-        context,
-        rows.layout.line.len(),
-        rows.layout.classes,
-        || Tiles::new(rows.clone(), None),
-        |tiles, rows| -> Result<RowScores, OutOfRange> {
-            let mut part = RowScores::default();
-            for first in rows.clone().step_by(TILE) {
-                let range = first..(first + TILE).min(rows.end);
-                let mut tile = TileLabels::default();
-                dispatch!(level, simd => labels.tile(simd, range.clone(), &mut tile))?;
-                dispatch!(level, simd => tiles.sum(simd, range.clone(), tile.counted));
-                let all = dispatch!(level, simd => tiles.nll(simd, &tile.class, tile.counted));
-                let (mut nll, mut prediction) = ([0.0; TILE], [0; TILE]);
-                for i in bits(tile.counted) {
-                    nll[i] = all[i];
-                    prediction[i] = tiles.argmax(i) as i64;
-                }
-                part.nll.extend_from_slice(&nll[..range.len()]);
-                part.prediction.extend_from_slice(&prediction[..range.len()]);
-                part.counted.extend((0..range.len()).map(|i| tile.counted >> i & 1 == 1));
-            }
-            Ok(part)
-        },
-    )?;
-    let mut scores = RowScores::default();
-    for part in parts {
-        let part = part.map_err(|OutOfRange| labels.first_out_of_range())?;
-        scores.nll.extend(part.nll);
-        scores.prediction.extend(part.prediction);
-        scores.counted.extend(part.counted);
-    }
-    Ok(scores)
 }

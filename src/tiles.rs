@@ -345,16 +345,28 @@ impl<'r, E: Element> Tiles<'r, E> {
     /// -log softmax at the given class of each counted row.
     #[inline(always)]
     pub(crate) fn nll<S: Simd>(&self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
-        let mut nll = [0.0; TILE];
+        self.nll_of(&self.target_logits(simd, class, counted))
+    }
+
+    /// The logit of a class of each row that counts.
+    #[inline(always)]
+    pub(crate) fn target_logits<S: Simd>(&self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
         if self.is_narrow() {
-            nll = pick(simd, &self.packed, self.len, class);
-        } else {
-            for i in bits(counted) {
-                nll[i] = self.logit(i, class[i]);
-            }
+            return pick(simd, &self.packed, self.len, class);
         }
+        let mut logits = [0.0; TILE];
+        for i in bits(counted) {
+            logits[i] = self.logit(i, class[i]);
+        }
+        logits
+    }
+
+    /// The negative log-likelihoods of classes with these logits.
+    #[inline(always)]
+    pub(crate) fn nll_of(&self, logits: &[f64; TILE]) -> [f64; TILE] {
+        let mut nll = [0.0; TILE];
         for i in 0..TILE {
-            nll[i] = (self.max(i) - nll[i]) + self.log1p_rest(i);
+            nll[i] = (self.max(i) - logits[i]) + self.log1p_rest(i);
         }
         nll
     }

@@ -330,6 +330,7 @@ def score(
     where: ArrayLike | None = None,
     axis: int = -1,
     top_k: int = 0,
+    log_probs: bool = False,
 ) -> dict[str, Array]:
     """The columns of a batch; ignored rows hold 0, and -1 for a class."""
     x = np.moveaxis(np.asarray(logits), axis, -1)
@@ -363,6 +364,8 @@ def score(
         "top_ids": top,
         "top_log_probs": np.take_along_axis(_log_softmax_last(wide), top, axis=-1),
     }
+    if log_probs:
+        columns["nll"] = 0.0 - own[..., 0]
     for key, column in columns.items():
         ignored = ~counted.reshape(counted.shape + (1,) * (column.ndim - counted.ndim))
         columns[key] = np.where(ignored, -1 if key in ("prediction", "top_ids") else 0, column)

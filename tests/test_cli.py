@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,7 @@ import pytest
 
 from crossent import __version__, _core, cli
 from crossent.cli import reading
-from crossent.cli.tally import ExactSum, Tally, score_blocks
-from crossent.io import BLOCK_BYTES, open_logits, open_npy, row_blocks
+from crossent.io import BLOCK_BYTES, open_npy, row_blocks
 
 Array = npt.NDArray[Any]
 
@@ -42,7 +40,7 @@ def reference(logits: Array, target: Array, *, axis: int = -1, ignore_index: int
         "count": len(rows),
         "ignored": int((~counted).sum()),
         "mean": mean,
-        "mean_bits": mean / math.log(2),
+        "bits_per_token": mean / math.log(2),
         "perplexity": math.exp(mean),
         "accuracy": float(np.mean(rows.argmax(axis=1) == classes)),
     }
@@ -112,12 +110,17 @@ def test_table(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.splitlines() == [
-        "rows counted         992",
-        "rows ignored           8",
-        "mean NLL, nats  1.386294",
-        "mean NLL, bits         2",
-        "perplexity             4",
-        "accuracy            0.25",
+        "rows counted          992",
+        "rows ignored          8",
+        "mean NLL              1.38629 ± 0 nats",
+        "perplexity            4 (95 %: 4 to 4)",
+        "bits per token        2",
+        "accuracy              0.25",
+        "top-5 accuracy        1",
+        "mean reciprocal rank  1",
+        "mean entropy          1.38629 nats",
+        "calibration error     0 (15 bins)",
+        "Brier score           0.75",
     ]
 
 
@@ -193,7 +196,7 @@ def test_json_says_where_it_comes_from(files: Files, capsys: pytest.CaptureFixtu
         "axis": 1,
         "ignore_index": 255,
         "complete": True,
-        "not_finite_rows": 0,
+        "nonfinite": 0,
         "notes": [],
     }
     assert {name: content[name] for name in expected} == expected
@@ -221,7 +224,8 @@ def test_not_finite(files: Files, capsys: pytest.CaptureFixture[str], value: flo
     content = json.loads(captured.out)
     assert content["mean"] is None
     assert content["perplexity"] is None
-    assert content["not_finite_rows"] == 1
+    assert content["nonfinite"] == 1
+    assert content["first_nonfinite_row"] == [3, 7]
     assert f"mean is {name}, written as null" in content["notes"]
     assert "row [3, 7]" in captured.err
     assert files.score() == 0
@@ -278,20 +282,16 @@ def test_no_blocks_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_same_bits_for_any_block_size(tmp_path: Path, order: Any) -> None:
+def test_same_bits_for_any_block_size(files: Files, capsys: pytest.CaptureFixture[str], order: Any) -> None:
     logits, target = made((50, 60, 33))
-    logits = np.asarray(logits, order=order)
     target[::7] = -100
-    path = str(tmp_path / "logits.npy")
-    np.save(path, logits)
-    source = open_logits(path, axis=2)
+    files.save(np.asarray(logits, order=order), target)
     results = set()
-    for block_bytes in (1, 5_000, 77_777, BLOCK_BYTES):
-        total = Tally()
-        rows = sum(score_blocks(total, source, target, -100, 4 * block_bytes))
-        assert rows == total.rows == target.size
-        results.add((total.count, total.correct, total.mean))
+    for memory in ("4", "20K", "300K", "64M"):
+        assert files.score("--json", "--memory", memory) == 0
+        results.add(capsys.readouterr().out)
     assert len(results) == 1
+    assert_close(json.loads(results.pop()), reference(logits, target))
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -301,31 +301,6 @@ def test_file_of_several_blocks(files: Files, capsys: pytest.CaptureFixture[str]
     files.save(np.asarray(logits, order=order), target)
     assert files.score("--json") == 0
     assert_close(figures(capsys), reference(logits, target))
-
-
-def test_sum_is_exact() -> None:
-    rng = np.random.default_rng(3)
-    wide = rng.standard_normal(3000) * 10.0 ** rng.integers(-300, 300, size=3000)
-    extremes = [0.0, -0.0, 5e-324, -5e-324, 1.5e308, -1.5e308, 2.0**-1022, np.nextafter(1.0, 2.0)]
-    values = np.concatenate([wide, extremes, rng.random(200_000)])
-    exact = float(sum(map(Fraction, values.tolist())) / len(values))
-    for cuts in ([], [1], [5, 100_000], list(range(0, len(values), 9_999))):
-        total = ExactSum()
-        for part in np.split(rng.permutation(values), cuts):
-            total.add(part)
-        assert total.mean(len(values)) == exact
-
-
-def test_sum_of_special_values() -> None:
-    for values, expected in [
-        ([1.0, math.inf], math.inf),
-        ([math.inf, -math.inf, 1.0], math.nan),
-        ([math.nan], math.nan),
-    ]:
-        total = ExactSum()
-        total.add(np.array(values))
-        assert str(total.mean(len(values))) == str(expected)
-    assert math.isnan(ExactSum().mean(0))
 
 
 # ---- bad data: exit code 1 --------------------------------------------------------------------------------
@@ -446,6 +421,15 @@ def test_target_out_of_range(
         ["score", "a.npy", "b.npy", "--ignore-index", str(2**63)],
         ["score", "a.npy", "b.npy", "--ignore-index", "pad"],
         ["score", "a.npy", "b.npy", "--dtype", "int8"],
+        ["score", "a.npy", "b.npy", "--top-k", "1,0"],
+        ["score", "a.npy", "b.npy", "--top-k", "5,5"],
+        ["score", "a.npy", "b.npy", "--bins", "-1"],
+        ["score", "a.npy", "b.npy", "--save-every", "-1"],
+        ["score", "a.npy", "b.npy", "--save-every", "often"],
+        ["score", "a.npy", "b.npy", "--bytes", "1", "--words", "1"],
+        ["compare", "a.npy"],
+        ["calibrate"],
+        ["merge"],
     ],
 )
 def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
@@ -503,7 +487,7 @@ def test_unexpected_error(
         raise RuntimeError("the kernel failed")
 
     files.save(*made((10, 3)))
-    monkeypatch.setattr(_core, "score_rows", fail)
+    monkeypatch.setattr(_core, "score_sums", fail)
     assert files.score() == 1
     assert "unexpected RuntimeError: the kernel failed" in error(capsys)
 
@@ -517,19 +501,23 @@ def test_interrupted(
 ) -> None:
     logits, target = made((90_000, 100))
     files.save(logits, target)
-    score_rows, calls = _core.score_rows, []
+    score_sums, calls = _core.score_sums, []
 
     def interrupted(block: Array, *rest: Any) -> Any:
         calls.append(len(block))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return score_rows(block, *rest)
+        return score_sums(block, *rest)
 
-    monkeypatch.setattr(_core, "score_rows", interrupted)
+    monkeypatch.setattr(_core, "score_sums", interrupted)
     assert files.score(*arguments) == 130
     captured = capsys.readouterr()
     assert captured.out == ""
     first, _, result = captured.err.partition("\n")
+    result, _, last = result.rstrip().rpartition("\n")
+    assert last == (
+        "crossent: it starts from the beginning next time; with --resume STATE.json it would go on"
+    )
     assert first == f"crossent: interrupted: {calls[0]} of 90000 rows scored; the result so far:"
     if arguments:
         content = json.loads(result)
@@ -546,14 +534,14 @@ SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from crossent import _core, cli
-score_rows, calls = _core.score_rows, []
+score_sums, calls = _core.score_sums, []
 def slow(*arguments):
     calls.append(1)
     if len(calls) == 2:
         print("waiting", flush=True)
         time.sleep(60)
-    return score_rows(*arguments)
-_core.score_rows = slow
+    return score_sums(*arguments)
+_core.score_sums = slow
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -533,7 +533,7 @@ def test_csv_dialects(tmp_path: Path, capsys: Capture, separator: str, ending: s
     captured = capsys.readouterr()
     content = json.loads(captured.out)
     assert (content["count"], content["accuracy"], content["mean"]) == (3, 2 / 3, None)
-    assert content["not_finite_rows"] == 1
+    assert content["nonfinite"] == 1
     assert "row [2]" in captured.err
 
 
@@ -813,13 +813,13 @@ def test_a_file_that_shrinks_while_it_is_read(
 ) -> None:
     logits, target = made((50_000, 10))
     arguments = write_npy(tmp_path, logits, target)
-    score_rows = _core.score_rows
+    score_sums = _core.score_sums
 
     def shrinking(*call: Any) -> Any:
         os.truncate(arguments[0], 128 + 40 * 45_000 + 13)
-        return score_rows(*call)
+        return score_sums(*call)
 
-    monkeypatch.setattr(_core, "score_rows", shrinking)
+    monkeypatch.setattr(_core, "score_sums", shrinking)
     assert score(*arguments, "--memory", "256K") == 1
     message = error(capsys)
     assert (
@@ -1048,16 +1048,16 @@ def anonymous():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
 
-score_rows, most = _core.score_rows, 0
+score_sums, most = _core.score_sums, 0
 def watched(*arguments):
     global most
-    result = score_rows(*arguments)
+    result = score_sums(*arguments)
     most = max(most, anonymous())
     return result
 
 cli.main(["score", *sys.argv[1:3]])  # a small one: the threads have started
 before = anonymous()
-_core.score_rows = watched
+_core.score_sums = watched
 code = cli.main(["score", *sys.argv[3:]])
 print(most - before)
 sys.exit(code)

@@ -77,6 +77,8 @@ def good_score(d: Draw) -> dict[str, Any]:
     a = good_rows(d)
     if d.chance(0.4):
         a["top_k"] = d.upto(a["logits"].shape[a.get("axis", -1)] + 1)
+    if d.chance(0.2):
+        a["log_probs"] = True
     return a
 
 
@@ -146,6 +148,8 @@ def good_scorer(d: Draw) -> dict[str, Any]:
     if d.chance(0.4):
         own = np.asarray(d.numbers.integers(0, 9, a["target"].shape))
         a["units"] = d.one((own.astype(d.one(INTEGERS)), own * 0.5, 3, 2.5))
+    if d.chance(0.2):
+        a["log_probs"] = True
     return a
 
 
@@ -232,7 +236,7 @@ PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
                     fuzz.bad_array),
     **dict.fromkeys(("y_true", "y_proba", "labels", "sample_weight"), fuzz.bad_array),
     **dict.fromkeys(("ignore_index", "axis", "shift", "top_k", "bins"), fuzz.INTS),
-    "normalize": fuzz.BOOLS,
+    **dict.fromkeys(("normalize", "log_probs"), fuzz.BOOLS),
     "eps": fuzz.FLOATS,
     "text": bad_text,
     "other": bad_other,
@@ -421,7 +425,7 @@ def shifted(a: dict[str, Any]) -> dict[str, Any]:
 
 
 def columns_of(a: dict[str, Any]) -> dict[str, Array]:
-    allowed = ("logits", "target", "ignore_index", "where", "top_k")
+    allowed = ("logits", "target", "ignore_index", "where", "top_k", "log_probs")
     return reference.score(**{key: a[key] for key in allowed if key in a})
 
 

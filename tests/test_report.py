@@ -415,3 +415,42 @@ def test_scorers_that_differ_do_not_merge() -> None:
     assert with_units.merge(crossent.Scorer()).result().units == 3.0
     count = with_units.result().count
     assert with_units.merge(with_units).result().count == 2 * count
+
+
+# ---- rows that are log-probabilities ----------------------------------------------------------------------
+
+
+@every_dtype
+@pytest.mark.parametrize("width", [2, 10, 64, 65, 1030])
+def test_log_probabilities_are_taken_as_they_are(width: int, dtype: DType) -> None:
+    x, t, where = _data(width, dtype)
+    x[3, max(t[3], 0)] = -np.inf
+    rounded = crossent.log_softmax(x.astype(np.float32)).astype(dtype)
+    scorer = crossent.Scorer()
+    scorer.update(rounded, t, where=where, log_probs=True)
+    scores = crossent.score(rounded, t, where=where, log_probs=True)
+    wide = rounded.astype(np.float64)
+    counted = (t != -100) & where
+    expected = 0.0 - wide[np.arange(len(t)), np.where(counted, t, 0)]
+    assert np.array_equal(scores.nll[counted].astype(np.float64), expected[counted])
+    assert not scores.nll[~counted].any()
+    with np.errstate(invalid="ignore"):
+        assert scorer.result().nll_sum == math.fsum(expected[counted])
+    own = _report((rounded, t, where)).to_dict()
+    told = scorer.result().to_dict()
+    for key in (
+        "accuracy",
+        "mean_entropy",
+        "mean_reciprocal_rank",
+        "brier_score",
+        "expected_calibration_error",
+    ):
+        assert told[key] == own[key], key
+
+
+def test_the_number_of_rows_is_known() -> None:
+    x = np.zeros((7, 3))
+    scorer, comparer = crossent.Scorer(), crossent.Comparer()
+    scorer.update(x, [0, 1, -100, 0, 0, 0, 0])
+    comparer.update(x, x)
+    assert (scorer.rows, comparer.rows) == (7, 7)

@@ -31,7 +31,6 @@ __all__ = [
     "nll_loss_and_grad",
     "poisson_nll_loss",
     "score",
-    "score_rows",
     "score_sums",
     "set_num_threads",
     "softmax",
@@ -204,6 +203,7 @@ def score(
     where: ArrayInput | None,
     axis: int,
     top_k: int,
+    log_probs: bool,
     /,
 ) -> tuple[
     NDArray[np.floating[Any]],
@@ -224,6 +224,7 @@ def score_sums(
     axis: int,
     top_k: Sequence[int],
     bins: int,
+    log_probs: bool,
     groups: NDArray[np.uint16] | None,
     /,
 ) -> tuple[
@@ -262,9 +263,6 @@ def log_loss(
     /,
 ) -> tuple[_Units, _Units, int | None, int | None]: ...
 def exact_sums(values: NDArray[np.float64], offsets: Sequence[int], /) -> list[_Units]: ...
-def score_rows(
-    logits: ArrayInput, target: ArrayInput, ignore_index: int, axis: int, /
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]: ...
 def set_num_threads(n: int, /) -> None: ...
 def get_num_threads() -> int: ...
 def build_info() -> _BuildInfo: ...

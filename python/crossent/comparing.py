@@ -254,6 +254,11 @@ class Comparer:
         """The target that marks a row as ignored."""
         return self._ignore_index
 
+    @property
+    def rows(self) -> int:
+        """How many rows it has seen, counted or not: where to go on after an interruption."""
+        return self._tally.rows
+
     def update(
         self,
         logits: ArrayInput,

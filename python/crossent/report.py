@@ -379,6 +379,11 @@ class Scorer:
         return self._top_k
 
     @property
+    def rows(self) -> int:
+        """How many rows it has seen, counted or not: where to go on after an interruption."""
+        return self._tally.rows
+
+    @property
     def bins(self) -> int:
         """The number of bins for the calibration error."""
         return self._bins
@@ -398,6 +403,7 @@ class Scorer:
         positions: ArrayInput | None = None,
         axis: int = -1,
         shift: int = 0,
+        log_probs: bool = False,
     ) -> None:
         """Score a batch, and add it. When this raises, nothing has been added.
 
@@ -412,7 +418,7 @@ class Scorer:
             The position of each row of the logits, from 0 on; of the shape of `target`, or one that broadcasts to it.
             By default those along the last axis of the targets, of which there are two or more. For scorers made
             with ``positions=True``.
-        axis, shift
+        axis, shift, log_probs
             As for `score`.
 
         Raises
@@ -440,7 +446,7 @@ class Scorer:
             given = each if each is not None else given
         groups = self._groups(unshifted, positions, axis, shift)
         rest = _core.score_sums(
-            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, groups
+            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs, groups
         )
         total = None if given is None else self._total(given, target, where)
         (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped = rest

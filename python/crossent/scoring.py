@@ -314,6 +314,7 @@ def score(
     axis: int = -1,
     shift: int = 0,
     top_k: int = 0,
+    log_probs: bool = False,
 ) -> Scores:
     """Score rows of logits against their targets, in one read of the logits.
 
@@ -345,6 +346,9 @@ def score(
         `target` is. Nothing is copied.
     top_k : int, default 0
         How many of the largest logits of each row to name, at most C.
+    log_probs : bool, default False
+        The rows are log-probabilities already: `nll` is -x[t], and not normalised anew. It matters where they are
+        rounded, or do not add up to 1. What else there is comes from their softmax.
 
     Returns
     -------
@@ -407,7 +411,7 @@ def score(
     if shift:
         logits, later, where = shifted(logits, target, where, axis, shift)
         target = later if later is not None else target
-    return Scores(*_core.score(logits, target, ignore_index, where, axis, top_k))
+    return Scores(*_core.score(logits, target, ignore_index, where, axis, top_k, log_probs))
 
 
 def _at_least_0(value: int, name: str) -> int:

@@ -1,6 +1,6 @@
 //! Losses and scores.
 
-use numpy::{IntoPyArray, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::PyUntypedArrayMethods;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -377,27 +377,4 @@ pub(super) fn nll_loss_and_grad<'py>(
     let loss = nll_loss_options(weight.as_deref(), ignore_index, axis)?;
     let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
     call.run_with_gradient(&loss, grad_output, grad_out)
-}
-
-/// The loss, the prediction and whether it counts, of each row.
-#[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, axis, /))]
-pub(super) fn score_rows<'py>(
-    logits: &Bound<'py, PyAny>,
-    target: &Bound<'py, PyAny>,
-    ignore_index: i64,
-    axis: Axis,
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let py = logits.py();
-    let (logits, target) = (array::array(logits, "logits")?, array::array(target, "target")?);
-    let classes = array::target(&target)?;
-    let scores = with_floats!(array::floats(&logits, "logits")?, view => {
-        call::run(py, logits.len(), |context| crate::score_rows(view, &classes, ignore_index, axis.0, context))
-    })?;
-    let shape = target.shape().to_vec();
-    Ok((
-        scores.nll.into_pyarray(py).reshape(shape.clone())?.into_any(),
-        scores.prediction.into_pyarray(py).reshape(shape.clone())?.into_any(),
-        scores.counted.into_pyarray(py).reshape(shape)?.into_any(),
-    ))
 }

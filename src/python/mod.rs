@@ -30,7 +30,7 @@ mod _core {
     }
 
     #[pymodule_export]
-    use super::losses::{cross_entropy, cross_entropy_and_grad, nll_loss, nll_loss_and_grad, score_rows};
+    use super::losses::{cross_entropy, cross_entropy_and_grad, nll_loss, nll_loss_and_grad};
     #[pymodule_export]
     use super::pointwise::{
         binary_cross_entropy, binary_cross_entropy_and_grad, binary_cross_entropy_with_logits,

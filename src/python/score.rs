@@ -139,7 +139,7 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
 
 /// nll, logsumexp, entropy, prediction, rank, counted, correct, and the largest classes and their log-probabilities.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, /))]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, log_probs, /))]
 pub(super) fn score<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
@@ -147,6 +147,7 @@ pub(super) fn score<'py>(
     r#where: Option<&Bound<'py, PyAny>>,
     axis: Axis,
     top_k: usize,
+    log_probs: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
@@ -154,7 +155,7 @@ pub(super) fn score<'py>(
     let floats = array::floats(&arrays.logits, "logits")?;
     let class_axis = crate::loss::class_axis(arrays.logits.ndim(), Some(axis.0))?;
     let rows = row_shape(arrays.logits.shape(), class_axis);
-    let options = Score { ignore_index, axis: axis.0, top_k };
+    let options = Score { ignore_index, axis: axis.0, top_k, log_probs: call::flag(log_probs, "log_probs")? };
     // No memory for columns that the number of classes forbids.
     let room = top_k.min(arrays.logits.shape()[class_axis]);
     if matches!(floats, Floats::F64(_)) {
@@ -199,8 +200,8 @@ impl Work<ScoreSums> for SumsWork<'_> {
 /// numbers of rows and of right ones, and the sum of confidences; the histogram of nll; and for each group of rows their number
 /// and the sums of nll and its square. `groups` holds the group of each row, in the order of the targets.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, groups, /))]
-#[expect(clippy::too_many_arguments, reason = "the signature of Python")]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, groups, /))]
+#[expect(clippy::too_many_arguments, reason = "those of the Python function")]
 pub(super) fn score_sums<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
@@ -209,12 +210,14 @@ pub(super) fn score_sums<'py>(
     axis: Axis,
     top_k: Vec<usize>,
     bins: usize,
+    log_probs: &Bound<'py, PyAny>,
     groups: Option<PyReadonlyArray1<'py, u16>>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
-    let options = Score { ignore_index, axis: axis.0, top_k: 0 };
+    let options =
+        Score { ignore_index, axis: axis.0, top_k: 0, log_probs: call::flag(log_probs, "log_probs")? };
     let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
     let sums = arrays.run(SumsWork { options, top_k: &top_k, bins, groups })?;
     let bins: Vec<_> =

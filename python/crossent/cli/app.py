@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from crossent import __version__
-from crossent.cli import info, score
+from crossent.cli import calibrate, compare, info, merge, score
 from crossent.cli.options import EXAMPLE
 from crossent.cli.output import DataError, flush, say, show_warning
 from crossent.io import OptionError
@@ -31,7 +31,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments) and return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     options = _parser().parse_args(argv)
+    options.argv = argv
     try:
         with warnings.catch_warnings():
             warnings.showwarning = show_warning
@@ -65,13 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="crossent",
-        description="Cross-entropy, perplexity and accuracy of stored logits.",
+        description="Scores, comparisons and calibration of stored logits.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"crossent {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (score, info):
+    for command in (score, compare, calibrate, info, merge):
         command.add(commands)
     return parser

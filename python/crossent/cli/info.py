@@ -12,6 +12,14 @@ from crossent.cli.options import Subparsers, add_reading
 from crossent.cli.output import say, write
 from crossent.io import OptionError, describe
 
+_EXAMPLE = """\
+examples:
+  crossent info logits.npy targets.npy
+  crossent info run.npz:logits
+  crossent info logits.bin --dtype f32 --classes 50257
+exit codes: 0 a result, 1 bad data, 2 bad usage
+"""
+
 
 def add(commands: Subparsers) -> None:
     """Add the command to those of the parser."""
@@ -19,6 +27,8 @@ def add(commands: Subparsers) -> None:
         "info",
         help="tell what is in files",
         description="Tell the kind, shape and dtype of the arrays in files, and what their first rows look like.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TypeAlias
 
-from crossent.io import RAW_DTYPES, parse_bytes
+from crossent.io import MEMORY, RAW_DTYPES, RAW_TARGET_DTYPES, VALUES, parse_bytes
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -15,6 +15,8 @@ example, in Python and then in the shell:
   numpy.save("targets.npy", numpy.arange(1000) % 50)
 
   crossent score logits.npy targets.npy
+  crossent score logits.npy targets.npy --per-row scores.csv --json
+  crossent score logits.npy targets.npy --resume state.json      again after an interruption
 
 LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each number of TARGETS, the
 right class. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
@@ -22,6 +24,64 @@ right class. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes
 file that holds several; a quoted pattern such as 'logits-*.npy' names files to read in the order of their numbers.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 """
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the files of logits and of targets."""
+    parser.add_argument(
+        "logits", metavar="LOGITS", help="file or pattern: rows of logits, any number of axes"
+    )
+    add_targets(parser, "LOGITS")
+
+
+def add_targets(parser: argparse.ArgumentParser, holder: str) -> None:
+    """Add the file of targets, and what goes with it."""
+    parser.add_argument(
+        "targets",
+        metavar="TARGETS",
+        nargs="?",
+        help="file or pattern: class numbers, shaped as the logits without the class axis; left out where "
+        f"{holder} holds them",
+    )
+    parser.add_argument(
+        "--ignore-index",
+        type=int64,
+        default=-100,
+        metavar="I",
+        help="leave out rows with this target (default -100)",
+    )
+    parser.add_argument(
+        "--target-dtype",
+        choices=RAW_TARGET_DTYPES,
+        metavar="DTYPE",
+        help="the dtype of raw targets: i32, i64, ...",
+    )
+
+
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what the numbers of a file are."""
+    parser.add_argument(
+        "--values",
+        choices=VALUES,
+        help="what the numbers are (default: logits; probs in tables)",
+    )
+    parser.add_argument("--label", metavar="NAME", help="the column of labels in a table")
+    parser.add_argument(
+        "--columns",
+        metavar="NAMES",
+        help="the columns of the classes in a table: patterns, commas between them",
+    )
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """Add the bound of memory."""
+    parser.add_argument(
+        "--memory",
+        type=memory,
+        default=MEMORY,
+        metavar="SIZE",
+        help=f"how much memory to use, about (default {MEMORY >> 20}M)",
+    )
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -65,4 +125,31 @@ def int64(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
     if not -(2**63) <= number < 2**63:
         raise argparse.ArgumentTypeError(f"{text} is outside int64")
+    return number
+
+
+def count(text: str) -> int:
+    """Read a number from 0 on."""
+    number = int64(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def counts(text: str) -> list[int]:
+    """Read different numbers from 1 on, with commas between them."""
+    numbers = [positive(part) for part in text.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text} holds a number twice")
+    return numbers
+
+
+def seconds(text: str) -> float:
+    """Read a length of time, from 0 on."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
     return number

@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
+
+from crossent import __version__, _core
 
 
 class DataError(Exception):
     """Files that cannot be scored: exit code 1."""
+
+
+def table(lines: Iterable[tuple[str, str]]) -> str:
+    """Lay out names and values in two columns."""
+    lines = list(lines)
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def to_json(content: dict[str, Any]) -> str:
+    """Write one JSON object; nan and the infinities, which JSON lacks, become null and are told in `notes`."""
+    notes = [f"{name} is {value}, written as null" for name, value in _lost(content)]
+    return json.dumps({**_without_nan(content), "notes": notes}, indent=2, allow_nan=False)
+
+
+def _lost(content: dict[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
+    """Find the figures that JSON lacks; those in lists, such as the means of empty bins, are left untold."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _lost(value, f"{before}{name}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{before}{name}", value
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def made_by() -> dict[str, Any]:
+    """Tell what the figures were computed with."""
+    return {
+        "version": __version__,
+        "isa": _core.build_info()["isa"],
+        "threads": _core.get_num_threads(),
+    }
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

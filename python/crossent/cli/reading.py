@@ -3,24 +3,118 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent.cli.output import DataError
-from crossent.io import BLOCK_BYTES, OptionError, Source, TargetArray, open_targets
+from crossent.io import (
+    BLOCK_BYTES,
+    Block,
+    OptionError,
+    Source,
+    TargetArray,
+    open_logits,
+    open_targets,
+)
 
 
-def open_checked_targets(source: Source, options: argparse.Namespace) -> TargetArray | None:
-    """Open the targets and check their shape and values; None where they come with the blocks."""
+def open_source(options: argparse.Namespace, name: str) -> Source:
+    """Open a file of logits with the options of the command."""
+    return open_logits(
+        name,
+        dtype=options.dtype,
+        classes=options.classes,
+        values=options.values,
+        axis=options.axis,
+        label=options.label,
+        columns=options.columns,
+    )
+
+
+class Rows:
+    """The rows of a block in the order in which they lie in the file, which does not depend on the blocks."""
+
+    def __init__(self, source: Source, block: Block) -> None:
+        values = np.moveaxis(block.values, source.axis, -1)
+        axes = range(values.ndim - 1)
+        order = sorted(axes, key=lambda axis: -abs(values.strides[axis]))
+        self.values = values.transpose(*order, values.ndim - 1)
+        """The logits, with the class axis at the end."""
+        self._order, self._index, self._shape = order, block.index, source.row_shape
+
+    def beside(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Give an array of the shape of the block's rows in their order."""
+        return array.transpose(self._order)
+
+    def places(self) -> NDArray[np.int64]:
+        """Give the numbers of the rows as they stand in the array of targets, in C order."""
+        places = np.zeros(tuple(part.stop - part.start for part in self._index), np.int64)
+        for axis, part in enumerate(self._index):
+            lengths = [length for length in self._shape[axis + 1 :] if length is not None]
+            numbers = np.arange(part.start, part.stop) * math.prod(lengths)
+            places += numbers.reshape(-1, *(1,) * (len(self._index) - axis - 1))
+        return places.transpose(self._order).reshape(-1)
+
+    def place(self, number: int) -> list[int]:
+        """Give the place of a row in the array of targets, by its number in the block."""
+        inside = np.unravel_index(number, self.values.shape[:-1])
+        place = [0] * len(inside)
+        for axis, at in zip(self._order, inside, strict=True):
+            place[axis] = int(at) + self._index[axis].start
+        return place
+
+
+class Targets:
+    """The targets of a source: of a file of their own, of the same file, or of each block."""
+
+    def __init__(self, source: Source, options: argparse.Namespace) -> None:
+        """Open the targets, and check their shape and values where they are known before the rows."""
+        self._source, self._ignored = source, options.ignore_index
+        self.name = options.targets or source.name
+        self._array = _open_targets(source, options)
+
+    def of(self, block: Block) -> NDArray[Any]:
+        """Give the targets of a block."""
+        if self._array is None:
+            assert block.target is not None
+            check_block(block.target, block.start, self._source.classes, self.name, self._ignored)
+            return block.target
+        own = self._array[block.index]
+        if own.size != block.rows:
+            raise DataError(self._other_length(self._array))
+        return own
+
+    def check_end(self) -> None:
+        """Raise where there are more targets than rows, once all rows have been read."""
+        if self._array is not None and self._source.rows != self._array.size:
+            raise DataError(self._other_length(self._array))
+
+    def _other_length(self, array: TargetArray) -> str:
+        rows = "more" if self._source.rows is None else self._source.rows
+        return (
+            f"there are {array.size} targets, but {self._source.name} has {rows} rows; check that both come from "
+            "the same run"
+        )
+
+
+def _open_targets(source: Source, options: argparse.Namespace) -> TargetArray | None:
     if options.targets is None:
         if not source.has_targets and source.targets is None:
             raise OptionError(f"{source.name} holds no targets; give a file of class numbers after it")
         if source.targets is not None:
             _check_targets(source.targets, source, source.name, options.ignore_index)
         return source.targets
-    target = open_targets(options.targets, dtype=options.target_dtype)
+    target = open_beside(source, options.targets, options.target_dtype)
+    _check_targets(target, source, options.targets, options.ignore_index)
+    return target
+
+
+def open_beside(source: Source, name: str, dtype: str | None = None) -> TargetArray:
+    """Open integers that stand beside the rows of a source: one for each."""
+    target = open_targets(name, dtype=dtype)
     if source.row_shape == (1,) and target.shape == () and isinstance(target, np.ndarray):
         target = target.reshape(1)
     expected = source.row_shape
@@ -35,10 +129,9 @@ def open_checked_targets(source: Source, options: argparse.Namespace) -> TargetA
             else "check that both come from the same run"
         )
         raise DataError(
-            f"{options.targets} has shape {target.shape}; expected {expected}, the shape {shape} of "
-            f"{options.logits} less the class axis {source.axis}; {fix}"
+            f"{name} has shape {target.shape}; expected {expected}, the shape {shape} of "
+            f"{source.name} less the class axis {source.axis}; {fix}"
         )
-    _check_targets(target, source, options.targets, options.ignore_index)
     return target
 
 

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
-from crossent import __version__, _core
-from crossent.cli.options import EXAMPLE, Subparsers, add_reading, int64, memory
-from crossent.cli.output import on_terminal, say, write
-from crossent.cli.progress import drain
-from crossent.cli.reading import open_checked_targets
-from crossent.cli.tally import Tally, score_blocks
-from crossent.io import MEMORY, RAW_TARGET_DTYPES, VALUES, open_logits
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent._exact import exp
+from crossent.cli.files import described
+from crossent.cli.options import (
+    EXAMPLE,
+    Subparsers,
+    add_files,
+    add_memory,
+    add_reading,
+    add_tables,
+    count,
+    counts,
+)
+from crossent.cli.output import DataError, made_by, say, table, to_json, write
+from crossent.cli.per_row import chosen_columns
+from crossent.cli.reading import Rows, Targets, open_beside, open_source
+from crossent.cli.running import Job, add_running, begin, drive
+from crossent.cli.state import State
+from crossent.cli.stopping import Stop
+from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, paths_of, read_ahead
+from crossent.report import Report, Scorer
+from crossent.scoring import score
+
+UNITS = {"bytes": "byte", "characters": "character", "words": "word"}
+"""What bits can be told per, by the option that counts them."""
 
 
 def add(commands: Subparsers) -> None:
@@ -29,141 +51,257 @@ def add(commands: Subparsers) -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "logits", metavar="LOGITS", help="file or pattern: rows of logits, any number of axes"
-    )
-    parser.add_argument(
-        "targets",
-        metavar="TARGETS",
-        nargs="?",
-        help="file or pattern: class numbers, shaped as the logits without the class axis; left out where LOGITS "
-        "holds them",
-    )
-    parser.add_argument(
-        "--ignore-index",
-        type=int64,
-        default=-100,
-        metavar="I",
-        help="leave out rows with this target (default -100)",
-    )
+    add_files(parser)
     add_reading(parser)
+    add_tables(parser)
     parser.add_argument(
-        "--target-dtype",
-        choices=RAW_TARGET_DTYPES,
-        metavar="DTYPE",
-        help="the dtype of raw targets: i32, i64, ...",
+        "--top-k",
+        type=counts,
+        default=[1, 5],
+        metavar="K,...",
+        help="tell how often the target is among the K largest (default 1,5)",
     )
     parser.add_argument(
-        "--values",
-        choices=VALUES,
-        help="what the numbers are (default: logits; probs in tables)",
+        "--bins",
+        type=count,
+        default=15,
+        metavar="N",
+        help="bins for the calibration error (default 15; 0 for none)",
     )
-    parser.add_argument("--label", metavar="NAME", help="the column of labels in a table")
+    units = parser.add_mutually_exclusive_group()
+    for name, unit in UNITS.items():
+        units.add_argument(
+            f"--{name}",
+            metavar="N|FILE",
+            help=f"tell bits per {unit}: how many {name} the targets stand for, or a file of integers, one for each",
+        )
     parser.add_argument(
-        "--columns",
+        "--per-row", metavar="OUT", help="write the scores of each row too: OUT.npy, OUT.parquet or OUT.csv"
+    )
+    parser.add_argument(
+        "--per-row-columns",
         metavar="NAMES",
-        help="the columns of the classes in a table: patterns, commas between them",
+        help="which: nll, logsumexp, entropy, prediction, rank, counted, correct (default all; nll alone in .npy)",
     )
-    parser.add_argument(
-        "--memory",
-        type=memory,
-        default=MEMORY,
-        metavar="SIZE",
-        help=f"how much memory to use, about (default {MEMORY >> 20}M)",
-    )
+    add_running(parser)
+    add_memory(parser)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object, with where the figures come from"
     )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar, on a terminal either")
 
 
 def run(options: argparse.Namespace) -> int:
     """Score the files and print the result."""
-    source = open_logits(
-        options.logits,
-        dtype=options.dtype,
-        classes=options.classes,
-        values=options.values,
-        axis=options.axis,
-        label=options.label,
-        columns=options.columns,
-    )
-    target = open_checked_targets(source, options)
-    provenance = {
-        "version": __version__,
-        "isa": _core.build_info()["isa"],
-        "threads": _core.get_num_threads(),
-        "logits": options.logits,
-        "targets": options.targets or options.logits,
-        **source.provenance(),
-        "ignore_index": options.ignore_index,
-    }
-    tally = Tally()
-    try:
-        blocks = score_blocks(tally, source, target, options.ignore_index, options.memory)
-        drain(blocks, tally, source, show=not options.no_progress and on_terminal(sys.stderr))
-    except KeyboardInterrupt:
-        result = _json(tally, provenance, complete=False) if options.json else _table(tally)
-        rows = "" if source.rows is None else f" of {source.rows}"
-        say(f"interrupted: {tally.rows}{rows} rows scored; the result so far:\n{result}")
-        return 130
-    provenance |= source.provenance()  # which knows the number of rows by now
-    for note in _notes(tally, options):
+    job = Scoring(options)
+    begin(job, options)
+    code = drive(job, options)
+    if code:
+        return code
+    for note in job.notes():
         say(f"note: {note}")
-    write(sys.stdout, _json(tally, provenance) if options.json else _table(tally))
-    if tally.count == 0:
-        say(f"error: no row was counted: {_why_nothing(tally.rows, options)}")
+    write(sys.stdout, job.result())
+    if job.scorer.result().count == 0:
+        say(f"error: no row was counted: {job.why_nothing()}")
         return 1
     return 0
 
 
-def _table(tally: Tally) -> str:
-    figures = tally.figures()
+class Scoring(Job):
+    """The scores of a file."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Open the files, and check what can be checked before they are read."""
+        self._options = options
+        self.source = open_source(options, options.logits)
+        self._targets = Targets(self.source, options)
+        self._unit = next((name for name in UNITS if getattr(options, name) is not None), None)
+        self._total, self._units = _open_units(self.source, options, self._unit)
+        inputs = [described("logits", options.logits, self.source.paths)]
+        if options.targets is not None:
+            inputs.append(
+                described("targets", options.targets, (path for path, _ in paths_of(options.targets)))
+            )
+        if self._units is not None:
+            name = getattr(options, str(self._unit))
+            inputs.append(described(f"--{self._unit}", name, (path for path, _ in paths_of(name))))
+        self.state = State("score", inputs, self._result_options())
+        if options.per_row is not None:
+            self.state.per_row = {
+                "path": options.per_row,
+                "columns": chosen_columns(options.per_row, options.per_row_columns),
+            }
+        elif options.per_row_columns is not None:
+            raise OptionError("--per-row-columns goes with --per-row OUT; give both")
+        self.scorer = self._new_scorer()
+
+    def _result_options(self) -> dict[str, Any]:
+        options = self._options
+        names = ["ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns"]
+        names += ["top_k", "bins", *UNITS]
+        return {name.replace("_", "-"): getattr(options, name) for name in names}
+
+    def _new_scorer(self) -> Scorer:
+        options = self._options
+        return Scorer(ignore_index=options.ignore_index, top_k=options.top_k, bins=options.bins)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are scored."""
+        return self.scorer.rows
+
+    def sums(self) -> dict[str, Any]:
+        """Give the sums so far."""
+        sums: dict[str, Any] = json.loads(self.scorer.to_json())
+        return sums
+
+    def restore(self, sums: dict[str, Any]) -> None:
+        """Go on from such sums."""
+        self.scorer = Scorer.from_json(json.dumps(sums))
+
+    def figure(self) -> str:
+        """Give the perplexity so far."""
+        return f"perplexity {self.scorer.result().perplexity:.4g}"
+
+    def steps(self, stop: Stop) -> Generator[int, None, None]:
+        """Score block after block."""
+        blocks = log_blocks(self.source, self._options.memory, self.rows)
+        with contextlib.closing(read_ahead(blocks)) as ahead:
+            for block in ahead:
+                self._add(block, self._targets.of(block), stop)
+                yield block.rows
+        self._targets.check_end()
+        if self._total is not None:
+            with stop.held():
+                nothing = np.empty((0, self.source.classes), np.float32)
+                self.scorer.update(nothing, np.empty(0, np.int64), units=self._total)
+
+    def _add(self, block: Block, target: NDArray[Any], stop: Stop) -> None:
+        ignored = self._options.ignore_index
+        log_probs = self.source.values != "logits"
+        rows = Rows(self.source, block)
+        target = rows.beside(target)
+        units = None if self._units is None else rows.beside(self._units[block.index])
+        part = self._new_scorer()
+        part.update(rows.values, target, units=units, log_probs=log_probs)
+        records = None
+        if self.per_row is not None:
+            scores = score(rows.values, target, ignore_index=ignored, log_probs=log_probs)
+            records = self.per_row.records(rows, scores)
+        place, clamped = first_nonfinite(part, rows), None
+        if block.clamped is not None:
+            clamped = int(np.count_nonzero(block.clamped & (target != ignored)))
+        with stop.held():
+            if records is not None and self.per_row is not None:
+                self.per_row.append(records)
+            self.scorer.merge(part)
+            state = self.state
+            if state.first_nonfinite_row is None:
+                state.first_nonfinite_row = place
+            if clamped is not None:
+                state.clamped = (state.clamped or 0) + clamped
+
+    def result(self) -> str:
+        """Give the table or the JSON object of what is scored."""
+        report = self.scorer.result()
+        return self._json(report) if self._options.json else table(report_lines(report, self._unit))
+
+    def _json(self, report: Report) -> str:
+        options, state = self._options, self.state
+        content = report_content(report, self._unit)
+        if state.first_nonfinite_row is not None:
+            content["first_nonfinite_row"] = state.first_nonfinite_row
+        if state.clamped is not None:
+            content["clamped"] = state.clamped
+        content |= {"complete": state.complete} | made_by()
+        content |= {"logits": options.logits, "targets": self._targets.name}
+        content |= state.source or self.source.provenance()
+        content |= {"ignore_index": options.ignore_index, "inputs": state.inputs}
+        return to_json(content)
+
+    def notes(self) -> Iterator[str]:
+        """Tell what to be careful about."""
+        report, state = self.scorer.result(), self.state
+        if state.first_nonfinite_row is not None:
+            place = ", ".join(map(str, state.first_nonfinite_row))
+            yield (
+                f"{report.nonfinite} of {report.count} counted rows of {self._options.logits} have a loss of nan or "
+                f"infinity, row [{place}] among them; look for nan or infinite logits there"
+            )
+        if state.clamped:
+            yield (
+                f"{state.clamped} of {report.count} counted targets of {self._options.logits} are stored as 16 nats "
+                "below the largest logit, the least that llama.cpp keeps; their losses may have been larger, so the "
+                "mean is too small"
+            )
+        if self._options.json and not math.isfinite(report.mean + report.perplexity):
+            yield "the JSON object holds null for figures that are nan or infinite; its notes tell which"
+
+    def why_nothing(self) -> str:
+        """Tell why no row was counted."""
+        if self.rows == 0:
+            return f"{self._options.logits} has no rows; check how it was written"
+        return (
+            f"all {self.rows} targets of {self._targets.name} equal the ignore index {self._options.ignore_index}; "
+            "check both"
+        )
+
+
+def report_lines(report: Report, unit: str | None) -> list[tuple[str, str]]:
+    """Name and format the figures of a report for a table."""
     lines = [
-        ("rows counted", figures["count"]),
-        ("rows ignored", figures["ignored"]),
-        ("mean NLL, nats", figures["mean"]),
-        ("mean NLL, bits", figures["mean_bits"]),
-        ("perplexity", figures["perplexity"]),
-        ("accuracy", figures["accuracy"]),
+        (f"bits per {UNITS[unit]}", value.replace(" units)", f" {unit})"))
+        if unit is not None and name == "bits per unit"
+        else (name, value)
+        for name, value in report._lines()
     ]
-    texts = [(name, f"{value:,}" if isinstance(value, int) else f"{value:.7g}") for name, value in lines]
-    width = max(len(text) for _, text in texts)
-    return "\n".join(f"{name:<16}{text:>{width}}" for name, text in texts)
+    if unit == "words" and report.units is not None:
+        at = next(i for i, (name, _) in enumerate(lines) if name == "bits per word") + 1
+        lines.insert(at, ("perplexity per word", f"{_per_word(report):.6g}"))
+    return lines
 
 
-def _json(tally: Tally, provenance: dict[str, Any], *, complete: bool = True) -> str:
-    """One JSON object; nan and the infinities, which JSON lacks, become null and are told in `notes`."""
-    figures = tally.figures()
-    lost = {name: value for name, value in figures.items() if not math.isfinite(value)}
-    content: dict[str, Any] = {name: None if name in lost else value for name, value in figures.items()}
-    content["not_finite_rows"] = tally.not_finite
-    if tally.clamped is not None:
-        content["clamped"] = tally.clamped
-    content["complete"] = complete
-    content["notes"] = [f"{name} is {value}, written as null" for name, value in lost.items()]
-    return json.dumps(content | provenance, indent=2, allow_nan=False)
+def report_content(report: Report, unit: str | None) -> dict[str, Any]:
+    """Give the figures of a report for a JSON object."""
+    content = report.to_dict()
+    if unit is not None and report.units is not None:
+        content["unit"] = UNITS[unit]
+        if unit == "words":
+            content["perplexity_per_word"] = _per_word(report)
+    return content
 
 
-def _notes(tally: Tally, options: argparse.Namespace) -> Iterator[str]:
-    if tally.first_not_finite is not None:
-        place = ", ".join(map(str, tally.first_not_finite))
-        yield (
-            f"{tally.not_finite} of {tally.count} counted rows of {options.logits} have a loss of nan or infinity, "
-            f"row [{place}] among them; look for nan or infinite logits there"
-        )
-    if tally.clamped:
-        yield (
-            f"{tally.clamped} of {tally.count} counted targets of {options.logits} are stored as 16 nats below "
-            "the largest logit, the least that llama.cpp keeps; their losses may have been larger, so the mean "
-            "is too small"
-        )
-    if options.json and not math.isfinite(tally.mean + tally.perplexity):
-        yield "the JSON object holds null for figures that are nan or infinite; its notes tell which"
+def _per_word(report: Report) -> float:
+    return exp(report.nll_sum / report.units) if report.units else math.nan
 
 
-def _why_nothing(rows: int, options: argparse.Namespace) -> str:
-    if rows == 0:
-        return f"{options.logits} has no rows; check how it was written"
-    name = options.targets or options.logits
-    return f"all {rows} targets of {name} equal the ignore index {options.ignore_index}; check both"
+def first_nonfinite(part: Scorer, rows: Rows) -> list[int] | None:
+    """Find the first of some rows whose loss is not finite, as it stands in the array of targets."""
+    first = part._tally.first_nonfinite
+    return None if first is None else rows.place(first)
+
+
+def _open_units(
+    source: Source, options: argparse.Namespace, unit: str | None
+) -> tuple[float | None, TargetArray | None]:
+    """Read a number of units; or open a file of them, and check it."""
+    if unit is None:
+        return None, None
+    text = getattr(options, unit)
+    try:
+        total = float(text)
+    except ValueError:
+        pass
+    else:
+        if not 0 < total < math.inf or os.path.lexists(text):
+            raise OptionError(f"--{unit} {text} is not a positive number; give one, or the name of a file")
+        return total, None
+    units = open_beside(source, text)
+    for at in range(0, units.shape[0], 1 << 16):
+        block = units[(slice(at, at + (1 << 16)),)]
+        if block.size and block.min() < 0:
+            first, *rest = (int(i) for i in np.unravel_index(int((block < 0).argmax()), block.shape))
+            place = ", ".join(map(str, (at + first, *rest)))
+            raise DataError(
+                f"{text}: unit [{place}] is {int(block[(first, *rest)])}; expected numbers from 0 on"
+            )
+    return None, units

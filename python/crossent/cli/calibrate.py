@@ -1,0 +1,186 @@
+"""`crossent calibrate`: the temperature of a model, and its calibration before and after."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent.cli.files import described
+from crossent.cli.options import Subparsers, add_files, add_memory, add_reading, add_tables, count
+from crossent.cli.output import DataError, made_by, say, table, to_json, write
+from crossent.cli.progress import Bar
+from crossent.cli.reading import Rows, Targets, open_source
+from crossent.cli.score import first_nonfinite
+from crossent.cli.stopping import stopping
+from crossent.io import Block, log_blocks, paths_of, read_ahead
+from crossent.report import Report, Scorer
+from crossent.temperature import fit_temperature
+
+_EXAMPLE = """\
+examples:
+  crossent calibrate validation-logits.npy validation-targets.npy
+  crossent calibrate validation.csv --label y_true --json
+
+Take rows that the model was not trained on. The file is read about eight times: divide the logits by the temperature
+that is found, and the model's probabilities are those that its targets bear out.
+exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
+"""
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="find the temperature that calibrates a model",
+        description="Find the temperature of the softmax with which the targets are likeliest.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+    add_files(parser)
+    add_reading(parser)
+    add_tables(parser)
+    parser.add_argument(
+        "--bins", type=count, default=15, metavar="N", help="bins for the calibration error (default 15)"
+    )
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar, on a terminal either")
+    add_memory(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, with where the figures come from"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Fit the temperature, and print it with what it does."""
+    passes = _Passes(options)
+    with stopping() as stop:
+        try:
+            before = passes.report(1.0)
+            passes.check(before)
+            found = fit_temperature(passes, ignore_index=options.ignore_index, axis=passes.source.axis)
+            after = passes.report(found.temperature)
+        except KeyboardInterrupt:
+            say(
+                f"interrupted while {options.logits} was read for the {_ordinal(passes.number)} time; no result"
+            )
+            return stop.code
+        except ValueError as error:
+            if str(error).startswith("no temperature is best"):
+                raise DataError(f"{options.logits}: {error}") from None
+            raise
+    if options.json:
+        content: dict[str, Any] = {
+            "temperature": found.temperature,
+            "nll_before": found.nll_before,
+            "nll_after": found.nll_after,
+            "count": found.count,
+            "ignored": before.ignored,
+            "iterations": found.iterations,
+            "before": before.to_dict(),
+            "after": after.to_dict(),
+            **made_by(),
+            "logits": options.logits,
+            "targets": passes.targets.name,
+            **passes.source.provenance(),
+            "ignore_index": options.ignore_index,
+            "inputs": passes.inputs(),
+        }
+        write(sys.stdout, to_json(content))
+        return 0
+    lines = [
+        ("temperature", f"{found.temperature:.6g}"),
+        ("rows counted", f"{before.count:,}"),
+        ("rows ignored", f"{before.ignored:,}"),
+        ("mean NLL", f"{found.nll_before:.6g} before, {found.nll_after:.6g} after, in nats"),
+        ("perplexity", f"{before.perplexity:.6g} before, {after.perplexity:.6g} after"),
+        *_calibration(before, after, options.bins),
+        ("Brier score", f"{before.brier_score:.6g} before, {after.brier_score:.6g} after"),
+        ("accuracy", f"{before.accuracy:.6g}"),
+    ]
+    write(sys.stdout, table(lines))
+    return 0
+
+
+def _calibration(before: Report, after: Report, bins: int) -> list[tuple[str, str]]:
+    if bins == 0:
+        return []
+    errors = f"{before.expected_calibration_error:.6g} before, {after.expected_calibration_error:.6g} after"
+    return [("calibration error", f"{errors} ({bins} bins)")]
+
+
+class _Passes:
+    """The blocks of a file and their targets, as often as they are asked for."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options, self.number = options, 0
+        self.source = open_source(options, options.logits)
+        self.targets = Targets(self.source, options)
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Describe the files."""
+        inputs = [described("logits", self._options.logits, self.source.paths)]
+        if self._options.targets is not None:
+            paths = (path for path, _ in paths_of(self._options.targets))
+            inputs.append(described("targets", self._options.targets, paths))
+        return inputs
+
+    def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        for block, target in self.blocks():
+            yield block.values, target
+
+    def blocks(self) -> Iterator[tuple[Block, NDArray[Any]]]:
+        """Read the file once more."""
+        self.number += 1
+        blocks = log_blocks(self.source, self._options.memory)
+        what = f"read {self.number}"
+        with (
+            Bar(self.source, self._options, what=what) as bar,
+            contextlib.closing(read_ahead(blocks)) as ahead,
+        ):
+            for block in ahead:
+                yield block, self.targets.of(block)
+                bar.update(block.rows, str)
+        self.targets.check_end()
+
+    def report(self, temperature: float) -> Report:
+        """Score the rows with their logits divided by a temperature."""
+        scorer = Scorer(ignore_index=self._options.ignore_index, top_k=(), bins=self._options.bins)
+        self.first: list[int] | None = None
+        for block, target in self.blocks():
+            part = Scorer(ignore_index=self._options.ignore_index, top_k=(), bins=self._options.bins)
+            values = block.values
+            if temperature != 1.0:
+                wide = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
+                values = np.divide(wide, temperature, out=wide)
+            rows = Rows(self.source, replace(block, values=values))
+            part.update(rows.values, rows.beside(target))
+            self.first = self.first or first_nonfinite(part, rows)
+            scorer.merge(part)
+        return scorer.result()
+
+    def check(self, report: Report) -> None:
+        """Raise where no temperature can be found."""
+        name = self._options.logits
+        if report.count == 0:
+            raise DataError(
+                f"no row was counted: all {report.ignored} targets of {self.targets.name} equal the ignore index "
+                f"{self._options.ignore_index}, or there are none; check both"
+            )
+        if self.first is not None:
+            place = ", ".join(map(str, self.first))
+            raise DataError(
+                f"{name}: row [{place}] has no finite loss at any temperature, nor have {report.nonfinite - 1} others; "
+                "look for nan or infinite logits there, or give such rows the ignore index as their target"
+            )
+
+
+def _ordinal(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")

@@ -1,0 +1,224 @@
+"""`crossent compare`: how far a model's logits are from a reference's."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent.cli.files import described
+from crossent.cli.options import Subparsers, add_memory, add_reading, add_tables, add_targets
+from crossent.cli.output import DataError, made_by, say, table, to_json, write
+from crossent.cli.reading import Rows, Targets, open_source
+from crossent.cli.running import Job, add_running, begin, drive
+from crossent.cli.state import State
+from crossent.cli.stopping import Stop
+from crossent.comparing import Comparer
+from crossent.io import Block, Source, log_blocks, paths_of, read_ahead
+
+_EXAMPLE = """\
+examples:
+  crossent compare full.npy quantised.npy targets.npy
+  crossent compare base.kld quantised.kld         llama.cpp's --kl-divergence-base files hold their targets
+  crossent compare full.npy quantised.npy         without targets: the divergences alone
+
+Both files have rows of the same shape; formats and dtypes may differ. Without TARGETS, those that REFERENCE holds are
+taken, if it holds any.
+exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
+"""
+
+
+def add(commands: Subparsers) -> None:
+    """Add the command to those of the parser."""
+    parser = commands.add_parser(
+        "compare",
+        help="compare the logits of two models, row by row",
+        description="Tell how far the distributions of a model Q are from those of a reference P on the same rows.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, per_row=None)
+    parser.add_argument("reference", metavar="REFERENCE", help="file or pattern: the logits of P")
+    parser.add_argument("other", metavar="OTHER", help="file or pattern: the logits of Q")
+    add_targets(parser, "REFERENCE")
+    add_reading(parser)
+    add_tables(parser)
+    add_running(parser)
+    add_memory(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, with where the figures come from"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Compare the files and print the result."""
+    job = Comparing(options)
+    begin(job, options)
+    code = drive(job, options)
+    if code:
+        return code
+    write(sys.stdout, job.result())
+    if job.comparer.result().count == 0:
+        say(
+            f"error: no row was counted; check {options.reference} and the ignore index {options.ignore_index}"
+        )
+        return 1
+    return 0
+
+
+class Comparing(Job):
+    """The comparison of two files."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Open the files, and check what can be checked before they are read."""
+        self._options = options
+        self.source = open_source(options, options.reference)
+        self._other = open_source(options, options.other)
+        self._check_shapes()
+        self._targets = None
+        if options.targets is not None or self.source.has_targets or self.source.targets is not None:
+            self._targets = Targets(self.source, options)
+        inputs = [
+            described("reference", options.reference, self.source.paths),
+            described("other", options.other, self._other.paths),
+        ]
+        if options.targets is not None:
+            inputs.append(
+                described("targets", options.targets, (path for path, _ in paths_of(options.targets)))
+            )
+        names = ["ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns"]
+        told = {name.replace("_", "-"): getattr(options, name) for name in names}
+        self.state = State("compare", inputs, told)
+        self.comparer = Comparer(ignore_index=options.ignore_index)
+
+    def _check_shapes(self) -> None:
+        ours, theirs = self.source, self._other
+        if ours.classes != theirs.classes:
+            raise DataError(
+                f"{theirs.name} has {theirs.classes} classes, and {ours.name} has {ours.classes}; both need the same "
+                "vocabulary"
+            )
+        if None not in (ours.rows, theirs.rows) and ours.row_shape != theirs.row_shape:
+            raise DataError(
+                f"{theirs.name} has rows of shape {theirs.row_shape}, and {ours.name} of {ours.row_shape}; check that "
+                "both come from the same run"
+            )
+
+        mine, own = ours.targets, theirs.targets
+        if self._options.targets is None and mine is not None and own is not None:
+            for at in range(0, mine.shape[0], 1 << 16):
+                part = (slice(at, at + (1 << 16)),)
+                differs = np.flatnonzero((mine[part] != own[part]).reshape(-1))
+                if differs.size:
+                    place = at * (mine.size // mine.shape[0]) + int(differs[0])
+                    raise DataError(
+                        f"{ours.name} and {theirs.name} hold different targets, row {place} the first; check that both "
+                        "come from the same text"
+                    )
+
+    @property
+    def rows(self) -> int:
+        """How many rows are compared."""
+        return self.comparer.rows
+
+    def sums(self) -> dict[str, Any]:
+        """Give the sums so far."""
+        sums: dict[str, Any] = json.loads(self.comparer.to_json())
+        return sums
+
+    def restore(self, sums: dict[str, Any]) -> None:
+        """Go on from such sums."""
+        self.comparer = Comparer.from_json(json.dumps(sums))
+
+    def figure(self) -> str:
+        """Give nothing: the percentiles of a result take a sort."""
+        return ""
+
+    def steps(self, stop: Stop) -> Generator[int, None, None]:
+        """Compare stretch after stretch of rows that both files have at hand."""
+        sources, memory = (self.source, self._other), self._options.memory // 2
+        with contextlib.ExitStack() as stack:
+            readers = []
+            for source in sources:
+                ahead = read_ahead(log_blocks(source, memory, self.rows))
+                stack.enter_context(contextlib.closing(ahead))
+                readers.append(_Reader(source, ahead, self._targets if source is self.source else None))
+            ours, theirs = readers
+            while (count := min(ours.left(), theirs.left())) > 0:
+                p, q = ours.take(count), theirs.take(count)
+                if (p.places != q.places).any():
+                    raise DataError(
+                        f"{self.source.name} and {self._other.name} hold their rows in different orders; write both "
+                        "in C order, with numpy.ascontiguousarray"
+                    )
+                part = Comparer(ignore_index=self._options.ignore_index)
+                part.update(p.values, q.values, p.target)
+                with stop.held():
+                    self.comparer.merge(part)
+                yield count
+            for reader, other in ((ours, theirs), (theirs, ours)):
+                if reader.left():
+                    raise DataError(
+                        f"{other.name} ends after {self.rows} rows, and {reader.name} does not; check that both come "
+                        "from the same run"
+                    )
+        if self._targets is not None:
+            self._targets.check_end()
+
+    def result(self) -> str:
+        """Give the table or the JSON object of what is compared."""
+        comparison = self.comparer.result()
+        if not self._options.json:
+            return table(comparison._lines())
+        state, options = self.state, self._options
+        content: dict[str, Any] = {**comparison.to_dict(), "complete": state.complete, **made_by()}
+        content |= {"reference": options.reference, "other": options.other}
+        content |= {"targets": None if self._targets is None else self._targets.name}
+        content |= {"ignore_index": options.ignore_index, "inputs": state.inputs}
+        return to_json(content)
+
+
+@dataclass
+class _Stretch:
+    values: NDArray[Any]
+    places: NDArray[np.int64]
+    target: NDArray[Any] | None
+
+
+class _Reader:
+    """The rows of a source, in stretches of any length within a block."""
+
+    def __init__(self, source: Source, blocks: Iterator[Block], targets: Targets | None) -> None:
+        self.name, self._source, self._blocks, self._targets = source.name, source, blocks, targets
+        self._at = self._end = 0
+
+    def left(self) -> int:
+        """Give how many rows are at hand; 0 at the end."""
+        while self._at == self._end:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            rows = Rows(self._source, block)
+            self._values = rows.values.reshape(block.rows, self._source.classes)
+            self._places = rows.places()
+            self._target = None
+            if self._targets is not None:
+                self._target = rows.beside(self._targets.of(block)).reshape(-1)
+            self._at, self._end = 0, block.rows
+        return self._end - self._at
+
+    def take(self, count: int) -> _Stretch:
+        """Give the next rows, no more than there are at hand."""
+        part = slice(self._at, self._at + count)
+        self._at += count
+        return _Stretch(
+            self._values[part], self._places[part], None if self._target is None else self._target[part]
+        )

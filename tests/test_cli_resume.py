@@ -1,0 +1,384 @@
+"""Runs that are interrupted and resumed: the same bits as those of a run in one piece."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crossent import __version__, _core, cli
+from crossent.cli.state import State
+from test_cli import Array, Files, error, files, made, posix
+
+__all__ = ["files"]
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def data(files: Files) -> tuple[Array, Array]:
+    logits, target = made((3000, 20))
+    files.save(logits, target)
+    return logits, target
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int, name: str = "score_sums") -> None:
+    """Have Ctrl-C pressed once in a later block."""
+    compute, calls = getattr(_core, name), [0]
+
+    def interrupted(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == blocks + 1:
+            raise KeyboardInterrupt
+        return compute(*arguments)
+
+    monkeypatch.setattr(_core, name, interrupted)
+
+
+SMALL = ("--memory", "50K")  # some twenty blocks
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 7])
+def test_the_same_bits(
+    files: Files, data: object, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    assert files.score("--json") == 0
+    whole = capsys.readouterr().out
+    state = str(tmp_path / "state.json")
+    arguments = ("--json", "--resume", state, *SMALL)
+    stop_after(monkeypatch, blocks)
+    assert files.score(*arguments) == 130
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    rows = json.loads(Path(state).read_text())["rows"]
+    assert lines[0] == f"crossent: interrupted: {rows} of 3000 rows scored; the result so far:"
+    assert lines[-1] == "crossent: to go on: " + " ".join(
+        ["crossent", "score", files.logits, files.targets, *arguments]
+    )
+    partial = json.loads("\n".join(lines[1:-1]))
+    assert partial["complete"] is False
+    assert partial["count"] + partial["ignored"] == rows
+    assert (rows > 0) == (blocks > 0)
+    assert files.score(*arguments) == 0
+    assert capsys.readouterr().out == whole
+
+
+def test_a_state_of_a_complete_run_gives_its_result(files: Files, data: object, tmp_path: Path, capsys: Capture,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    state = str(tmp_path / "state.json")
+    assert files.score("--resume", state, "--json") == 0
+    first = capsys.readouterr()
+    assert first.err == ""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("it is computed again")
+
+    monkeypatch.setattr(_core, "score_sums", fail)
+    assert files.score("--resume", state, "--json") == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert again.err == f"crossent: note: {state} is of a run that is complete; this is its result\n"
+    assert not Path(f"{state}.tmp").exists()
+
+
+def test_a_table_of_unknown_length(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, target = made((400, 3))
+    lines = [
+        ",".join(map(repr, [*row, label]))
+        for row, label in zip(logits.tolist(), target.tolist(), strict=True)
+    ]
+    table = tmp_path / "x.csv"
+    table.write_text("\n".join(["a,b,c,label", *lines]))
+    state = str(tmp_path / "state.json")
+    command = ["score", str(table), "--values", "logits", "--json"]
+    assert cli.main(command) == 0
+    whole = capsys.readouterr().out
+    command += ["--resume", state, "--memory", "40K"]
+    stop_after(monkeypatch, 2)
+    assert cli.main(command) == 130
+    assert 0 < json.loads(Path(state).read_text())["rows"] < 400
+    assert "rows scored; the result so far" in capsys.readouterr().err
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == whole
+    assert cli.main(command) == 0
+    assert capsys.readouterr().out == whole
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_any_order_of_rows(
+    files: Files, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, axis: int
+) -> None:
+    logits, target = made((30, 40, 50), axis)
+    logits[np.nonzero(logits > 9)] = np.nan
+    files.save(np.asfortranarray(logits), target)
+    options = ("--json", "--axis", str(axis), "--memory", "30K")
+    assert files.score(*options) == 0
+    whole = capsys.readouterr().out
+    assert json.loads(whole)["nonfinite"] > 0
+    stop_after(monkeypatch, 5)
+    options += ("--resume", str(tmp_path / "state.json"))
+    assert files.score(*options) == 130
+    assert files.score(*options) == 0
+    assert capsys.readouterr().out == whole
+
+
+def test_a_number_of_units_counts_once(
+    files: Files, data: object, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--json", "--bytes", "9000")
+    assert files.score(*options) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert (whole["units"], whole["unit"]) == (9000.0, "byte")
+    assert whole["bits_per_unit"] == pytest.approx(whole["nll_sum"] / np.log(2) / 9000)
+    stop_after(monkeypatch, 3)
+    options += ("--resume", str(tmp_path / "state.json"), *SMALL)
+    assert files.score(*options) == 130
+    assert '"units": null' in capsys.readouterr().err
+    assert files.score(*options) == 0
+    assert json.loads(capsys.readouterr().out) == whole
+
+
+# ---- what cannot be resumed ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(
+    files: Files, data: object, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    state = str(tmp_path / "state.json")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert files.score("--resume", state, *SMALL) == 130
+    capsys.readouterr()
+    return state
+
+
+END = "; run the command that began it, or name another state to begin anew\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--ignore-index", "3"), "--ignore-index was -100, and is 3"),
+        (("--top-k", "1"), "--top-k was 1,5, and is 1"),
+        (("--bins", "10"), "--bins was 15, and is 10"),
+        (("--values", "log-probs"), "--values was not given, and is log-probs"),
+        (("--words", "7"), "--words was not given, and is 7"),
+        (("--per-row", "out.npy"), "--per-row was not given, and is out.npy with nll"),
+    ],
+)
+def test_other_options(
+    files: Files, stopped: str, capsys: Capture, options: tuple[str, ...], text: str
+) -> None:
+    assert files.score("--resume", stopped, *options) == 1
+    assert error(capsys) == f"crossent: error: {stopped} cannot be resumed: {text}{END}"
+
+
+def test_other_memory_and_threads_do_not_matter(files: Files, stopped: str, capsys: Capture) -> None:
+    assert files.score("--json") == 0
+    whole = capsys.readouterr().out
+    assert files.score("--json", "--resume", stopped, "--memory", "1M") == 0
+    assert capsys.readouterr().out == whole
+
+
+def test_other_files(files: Files, stopped: str, data: tuple[Array, Array], capsys: Capture) -> None:
+    logits, target = data
+    logits[2900, 3] += 1
+    np.save(files.logits, logits)
+    assert files.score("--resume", stopped) == 1
+    assert error(capsys) == (
+        f"crossent: error: {stopped} cannot be resumed: {files.logits} was a file of 240128 bytes, and is one of "
+        f"other content{END}"
+    )
+    np.save(files.logits, logits[:2000])
+    np.save(files.targets, target[:2000])
+    assert files.score("--resume", stopped) == 1
+    assert "was a file of 240128 bytes, and is one of 160128" in error(capsys)
+    np.save(files.targets + ".npy", target[:2000])
+    assert cli.main(["score", files.logits, files.targets + ".npy", "--resume", stopped]) == 1
+    assert "was a file of 240128 bytes" in error(capsys)
+
+
+def test_another_name(
+    files: Files, stopped: str, data: tuple[Array, Array], capsys: Capture, tmp_path: Path
+) -> None:
+    other = str(tmp_path / "other.npy")
+    np.save(other, data[1])
+    assert cli.main(["score", files.logits, other, "--resume", stopped]) == 1
+    assert f"targets was {files.targets}, and is {other}" in error(capsys)
+    assert cli.main(["compare", files.logits, files.logits, "--resume", stopped]) == 1
+    assert "the command was score, and is compare" in error(capsys)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"version": "0.0.0"}, f"crossent's version was 0.0.0, and is {__version__}"),
+        ({"isa": "abacus"}, f"the instruction set was abacus, and is {_core.build_info()['isa']}"),
+    ],
+)
+def test_another_program(
+    files: Files, stopped: str, capsys: Capture, change: dict[str, str], text: str
+) -> None:
+    state = Path(stopped)
+    state.write_text(json.dumps(json.loads(state.read_text()) | change))
+    assert files.score("--resume", stopped) == 1
+    assert text in error(capsys)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"format": "crossent.run 1"}', "\x00\x01", '{"format": 3}']
+)
+def test_not_a_state(files: Files, data: object, tmp_path: Path, capsys: Capture, content: str) -> None:
+    state = tmp_path / "state.json"
+    state.write_text(content)
+    assert files.score("--resume", str(state)) == 1
+    assert error(capsys) == (
+        f"crossent: error: {state} is not the state of a run, as `crossent score --resume` writes it; name another "
+        "file\n"
+    )
+    assert state.read_text() == content
+
+
+def test_damaged_sums(files: Files, stopped: str, capsys: Capture) -> None:
+    state = Path(stopped)
+    content = json.loads(state.read_text())
+    content["sums"]["count"] = -1
+    state.write_text(json.dumps(content))
+    assert files.score("--resume", stopped) == 1
+    assert f"{stopped} is damaged: the text is not that of a scorer" in error(capsys)
+
+
+def test_a_state_is_no_input(files: Files, data: object, capsys: Capture) -> None:
+    before = Path(files.targets).read_bytes()
+    assert files.score("--resume", files.targets) == 2
+    assert error(capsys) == (
+        f"crossent: error: --resume {files.targets} is the input {files.targets}, and would overwrite it; name another "
+        "file\n"
+    )
+    assert Path(files.targets).read_bytes() == before
+
+
+def test_a_state_that_cannot_be_written(
+    files: Files, data: object, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the way it is told; in the end, when there is nothing else to do, it is an error."""
+    state = str(tmp_path / "state.json")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(State, "write", full)
+    assert files.score("--resume", state, "--save-every", "0", *SMALL) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == (
+        f"crossent: warning: {state} could not be written: No space left on device; the run goes on without"
+    )
+    assert lines[-1].startswith("crossent: error: reading or writing failed: No space left on device")
+
+
+def test_a_folder_that_is_not_there(files: Files, data: object, tmp_path: Path, capsys: Capture) -> None:
+    state = tmp_path / "nowhere" / "state.json"
+    assert files.score("--resume", str(state)) == 1
+    assert f"--resume {state}: {state.parent} is not a folder in which it can be written; make it" in error(
+        capsys
+    )
+
+
+# ---- signals --------------------------------------------------------------------------------------------------
+
+# A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
+SLOW = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from crossent import _core, cli
+compute, calls = _core.{name}, []
+def slow(*arguments):
+    calls.append(1)
+    if len(calls) == 8:
+        print("waiting", flush=True)
+        time.sleep(60)
+    return compute(*arguments)
+_core.{name} = slow
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def interrupt(arguments: list[str], number: signal.Signals, name: str = "score_sums") -> tuple[int, str]:
+    """Send a signal to the command while it is at its eighth block; returns its exit code and what it said."""
+    command = [sys.executable, "-c", SLOW.format(name=name), *arguments]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert out == ""
+    assert "Traceback" not in err
+    return process.returncode, err
+
+
+@posix
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (getattr(signal, "SIGKILL", signal.SIGTERM), -9)],
+)
+@pytest.mark.parametrize("command", ["score", "compare"])
+def test_signals(
+    files: Files, data: tuple[Array, Array], tmp_path: Path, capsys: Capture, number: signal.Signals, code: int,
+    command: str,
+) -> None:  # fmt: skip
+    other = str(tmp_path / "other.npy")
+    np.save(other, data[0].astype(np.float16))
+    state = str(tmp_path / "state.json")
+    names = [files.logits, *([other] if command == "compare" else []), files.targets]
+    assert cli.main([command, *names, "--json"]) == 0
+    whole = capsys.readouterr().out
+    arguments = [command, *names, "--json", "--resume", state, "--save-every", "0", *SMALL]
+    found, said = interrupt(arguments, number, f"{command}_sums")
+    assert found == code
+    rows = json.loads(Path(state).read_text())["rows"]
+    assert 0 < rows < 3000
+    if code > 0:
+        assert said.startswith(
+            f"crossent: interrupted: {rows} of 3000 rows {command}d; the result so far:\n{{"
+        )
+        assert said.rstrip().endswith(f"to go on: crossent {' '.join(arguments)}")
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out == whole
+
+
+@posix
+def test_killed_at_any_time(files: Files, data: object, tmp_path: Path, capsys: Capture) -> None:
+    """Killed again and again after ever longer, until it is through."""
+    assert files.score("--json", "--per-row", str(tmp_path / "whole.csv")) == 0
+    whole = capsys.readouterr().out
+    state, rows = str(tmp_path / "state.json"), str(tmp_path / "rows.csv")
+    arguments = ["score", files.logits, files.targets, "--json", "--resume", state, "--save-every", "0"]
+    arguments += ["--memory", "6K", "--per-row", rows]
+    command = [sys.executable, "-m", "crossent", *arguments]
+    patience, killed, reached = 0.1, 0, set()
+    while True:
+        with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                out, err = process.communicate(timeout=patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                killed, patience = killed + 1, patience * 1.25
+                if Path(state).exists():
+                    reached.add(json.loads(Path(state).read_text())["rows"])
+                continue
+        break
+    assert (process.returncode, out) == (0, whole), err
+    assert killed > 1
+    assert Path(rows).read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "logits.npy", "rows.csv", "state.json", "targets.npy", "whole.csv"
+    ]  # fmt: skip
