@@ -359,7 +359,7 @@ pub struct ScoreSums {
     /// Bins of the largest probability, equally wide and closed on the right.
     pub bins: Vec<Bin>,
     /// How many finite negative log-likelihoods there are in each 32nd of a nat, from 0 on; the last number is of all those from
-    /// 32 nats on.
+    /// 32 nats on. What rounded log-probabilities give below 0 counts as 0.
     pub histogram: Vec<u64>,
     /// The groups of the call by their numbers, from 0 to the largest.
     pub groups: Vec<Group>,

@@ -21,7 +21,7 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=name)
 
 
 def _scorer(*batches: tuple[Any, ...], **options: Any) -> crossent.Scorer:
-    scorer = crossent.Scorer(positions=True)
+    scorer = crossent.Scorer(by_position=True)
     for x, t in batches:
         scorer.update(x, t, **options)
     return scorer
@@ -140,7 +140,7 @@ def test_batches_merging_threads_and_axes_do_not_change_a_bit() -> None:
     whole = _scorer((x, t))
     parts = [slice(a, b) for a, b in itertools.pairwise([0, 1, 1, 17, 40])]
     assert _scorer(*((x[p], t[p]) for p in parts)).result() == whole.result()
-    merged = crossent.Scorer(positions=True)
+    merged = crossent.Scorer(by_position=True)
     for p in reversed(parts):
         merged.merge(_scorer((x[p], t[p])))
     assert merged.to_json() == whole.to_json()
@@ -153,12 +153,12 @@ def test_batches_merging_threads_and_axes_do_not_change_a_bit() -> None:
     finally:
         crossent.set_num_threads(threads)
     # Cut along the positions, with their numbers.
-    halves = crossent.Scorer(positions=True)
+    halves = crossent.Scorer(by_position=True)
     for p in (slice(0, 31), slice(31, 70)):
         halves.update(x[:, p], t[:, p], positions=np.arange(70)[p])
     assert halves.to_json() == whole.to_json()
     # Packed into one line.
-    packed = crossent.Scorer(positions=True)
+    packed = crossent.Scorer(by_position=True)
     packed.update(x.reshape(-1, 9), t.reshape(-1), positions=np.tile(np.arange(70, dtype=np.uint8), 40))
     assert packed.to_json() == whole.to_json()
 
@@ -177,7 +177,7 @@ def test_with_shift_a_row_has_the_position_of_its_logits() -> None:
     x, t = _texts()
     numbers = np.random.default_rng(0).permuted(np.tile(np.arange(70), (40, 1)), axis=1)
     for positions in (None, numbers, np.arange(70), np.int64(5)):
-        shifted, plain = crossent.Scorer(positions=True), crossent.Scorer(positions=True)
+        shifted, plain = crossent.Scorer(by_position=True), crossent.Scorer(by_position=True)
         shifted.update(x, t, positions=positions, shift=2)
         own = None if positions is None else np.broadcast_to(positions, t.shape)[:, :-2]
         plain.update(x[:, :-2], t[:, 2:], positions=own)
@@ -199,13 +199,13 @@ def test_positions_are_only_there_if_asked_for() -> None:
     x, t = _texts()
     scorer = crossent.Scorer()
     scorer.update(x, t)
-    assert not scorer.positions
+    assert not scorer.by_position
     assert scorer.result().position_groups == ()
-    with pytest.raises(ValueError, match="positions=True"):
+    with pytest.raises(ValueError, match="by_position=True"):
         scorer.update(x, t, positions=np.arange(70))
     with pytest.raises(ValueError, match="differ"):
-        scorer.merge(crossent.Scorer(positions=True))
-    empty = crossent.Scorer(positions=True)
+        scorer.merge(crossent.Scorer(by_position=True))
+    empty = crossent.Scorer(by_position=True)
     empty.update(x[:0], t[:0])
     assert empty.result().position_groups == ()
 
@@ -225,13 +225,13 @@ def test_positions_are_only_there_if_asked_for() -> None:
 def test_positions_that_do_not_fit_are_refused_and_add_nothing(
     rows: tuple[int, ...], positions: Any, error: type[Exception], text: str
 ) -> None:
-    scorer = crossent.Scorer(positions=True)
+    scorer = crossent.Scorer(by_position=True)
     before = scorer.to_json()
     with pytest.raises(error, match=text):
         scorer.update(np.zeros((*rows, 3)), np.zeros(rows, dtype=int), positions=positions)
     assert scorer.to_json() == before
     with pytest.raises(TypeError, match="must be a bool"):
-        crossent.Scorer(positions=positions if positions is not None else 1)
+        crossent.Scorer(by_position=positions if positions is not None else 1)
 
 
 def test_sums_by_position_of_scores_are_those_of_a_scorer() -> None:
@@ -261,7 +261,7 @@ def test_text_and_pickle_keep_everything() -> None:
     scorer = _scorer((x, t))
     assert scorer.result().loss_histogram.above == 1
     for copy in (crossent.Scorer.from_json(scorer.to_json()), pickle.loads(pickle.dumps(scorer))):
-        assert copy.positions
+        assert copy.by_position
         assert repr(copy.result().position_groups) == repr(scorer.result().position_groups)
         assert copy.result().loss_histogram == scorer.result().loss_histogram
         copy.update(x, t)

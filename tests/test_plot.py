@@ -84,7 +84,7 @@ def _draw_histogram(**more: Any) -> Axes:
 
 
 def _draw_position(**more: Any) -> Axes:
-    return plot.position(_report(*_texts_of_two_lengths(), positions=True), **more)
+    return plot.position(_report(*_texts_of_two_lengths(), by_position=True), **more)
 
 
 def _draw_comparison(**more: Any) -> Axes:
@@ -320,7 +320,7 @@ def test_bars_are_whole_bins() -> None:
 def test_the_loss_against_the_position_shows_the_groups() -> None:
     x, t = _texts_of_two_lengths()
     t[:, 20:] = np.where(np.arange(30)[:, np.newaxis] < 20, -100, t[:, 20:])
-    report, scores = _report(x, t, positions=True), crossent.score(x, t)
+    report, scores = _report(x, t, by_position=True), crossent.score(x, t)
     for result in (report, scores):
         ax = plot.position(result, ax=_axes())
         line, mean = ax.get_lines()
@@ -340,7 +340,7 @@ def test_positions_without_rows_and_losses_that_are_not_finite_leave_gaps() -> N
     t[:, 3] = -100
     t[:, :3] = 0
     x[2, 1, 0], x[2, 2, 0] = -np.inf, np.nan
-    for result in (_report(x, t, positions=True), crossent.score(x, t)):
+    for result in (_report(x, t, by_position=True), crossent.score(x, t)):
         ax = plot.position(result, ax=_axes())
         (line,) = ax.get_lines()
         positions, means = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
@@ -363,7 +363,7 @@ def test_one_text_is_drawn_without_a_band_where_there_is_none() -> None:
 
 
 def test_no_positions_without_asking_for_them() -> None:
-    with pytest.raises(ValueError, match="positions=True"):
+    with pytest.raises(ValueError, match="by_position=True"):
         plot.position(_report(*_kept("digits")))
     with pytest.raises(TypeError, match="got Comparison"):
         plot.position(crossent.compare(np.zeros((1, 2)), np.zeros((1, 2))))
@@ -446,7 +446,7 @@ def test_scores_of_other_rows_are_refused() -> None:
 @pytest.mark.parametrize("rows", [0, 3])
 def test_no_rows_give_empty_axes_that_say_so(rows: int) -> None:
     x, t = np.zeros((rows, 1, 4)), np.full((rows, 1), -100)
-    report, scores = _report(x, t, positions=True), crossent.score(x, t)
+    report, scores = _report(x, t, by_position=True), crossent.score(x, t)
     for draw in (
         lambda ax: plot.reliability(report, ax=ax),
         lambda ax: plot.histogram(report, ax=ax),

@@ -30,7 +30,8 @@ class LossHistogram:
     Parameters
     ----------
     counts : tuple of int
-        Rows by their 32nds of a nat: number i is of i / 32 <= nll < (i + 1) / 32. They end with the last that is
+        Rows by their 32nds of a nat: number i is of i / 32 <= nll < (i + 1) / 32, and the first of those below 0 too,
+        which log-probabilities that were rounded can give. They end with the last that is
         not 0, and at 32 nats.
     above : int
         Rows of 32 nats or more, but finite: a probability below 1.3e-14.
@@ -117,8 +118,9 @@ def histogram(counts: NDArray[np.int64], not_finite: int) -> LossHistogram:
 
 
 def bin_counts(nll: NDArray[Any]) -> NDArray[np.int64]:
-    """Count numbers that are not negative by their bins; those that are not finite are left out."""
-    places = np.minimum(nll[np.isfinite(nll)].astype(np.float64), LAST_EDGE) * BINS_PER_NAT
+    """Count losses by their bins; those that are not finite are left out."""
+    # Log-probabilities that were rounded can give a loss a little below 0.
+    places = np.clip(nll[np.isfinite(nll)].astype(np.float64), 0.0, LAST_EDGE) * BINS_PER_NAT
     return np.bincount(places.astype(np.int64), minlength=_BINS + 1).astype(np.int64)
 
 

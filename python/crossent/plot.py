@@ -316,7 +316,7 @@ def position(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     result : Report or Scores
-        A report of a scorer made with ``positions=True``, whose `position_groups` are drawn; or scores, whose last
+        A report of a scorer made with ``by_position=True``, whose `position_groups` are drawn; or scores, whose last
         axis is that of the positions.
     ax : matplotlib.axes.Axes, optional
         The axes to draw on; by default those of a new figure.
@@ -359,7 +359,7 @@ def position(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
     if isinstance(result, Report):
         groups, mean = result.position_groups, result.mean
         if not groups and result.count + result.ignored:
-            raise ValueError("the report has no position_groups: make the scorer with positions=True")
+            raise ValueError("the report has no position_groups: make the scorer with by_position=True")
     elif isinstance(result, Scores):
         groups, mean = position_groups(row_sums(result.nll, result.counted)), result.mean
     else:

@@ -112,7 +112,7 @@ class Report:
     loss_histogram : LossHistogram
         The rows by their negative log-likelihood.
     position_groups : tuple of PositionGroup
-        Means by position, for scorers made with ``positions=True``: one group for each position below 16, then
+        Means by position, for scorers made with ``by_position=True``: one group for each position below 16, then
         eight for each doubling of it, up to the largest that occurred.
 
     See Also
@@ -303,7 +303,7 @@ class Scorer:
         The numbers of largest logits to look for the target in.
     bins : int, default 15
         The number of bins for the calibration error; 0 for none.
-    positions : bool, default False
+    by_position : bool, default False
         Whether to add up the rows by their positions too: those along the last axis of the targets, or those that
         `update` is given.
 
@@ -346,7 +346,7 @@ class Scorer:
         ignore_index: int = -100,
         top_k: Iterable[int] = (1, 5),
         bins: int = 15,
-        positions: bool = False,
+        by_position: bool = False,
     ) -> None:
         try:
             self._top_k = tuple(_at_least_0(k, "top_k") for k in top_k)
@@ -359,11 +359,11 @@ class Scorer:
         self._bins = _at_least_0(bins, "bins")
         if self._bins > _MOST_BINS:
             raise ValueError(f"bins is out of range: got {bins}, expected 0 to {_MOST_BINS}")
-        if not isinstance(positions, bool | np.bool_):
+        if not isinstance(by_position, bool | np.bool_):
             raise TypeError(
-                f"positions must be a bool: got {positions!r}; the positions themselves go to update"
+                f"by_position must be a bool: got {by_position!r}; the positions themselves go to update"
             )
-        self._positions = bool(positions)
+        self._by_position = bool(by_position)
         self._ignore_index = _int64(ignore_index)
         self._tally = _Tally.empty(len(self._top_k), self._bins)
         self._lock = threading.Lock()
@@ -389,9 +389,9 @@ class Scorer:
         return self._bins
 
     @property
-    def positions(self) -> bool:
+    def by_position(self) -> bool:
         """Whether the rows are added up by their positions too."""
-        return self._positions
+        return self._by_position
 
     def update(
         self,
@@ -417,7 +417,7 @@ class Scorer:
         positions : array-like of int, optional
             The position of each row of the logits, from 0 on; of the shape of `target`, or one that broadcasts to it.
             By default those along the last axis of the targets, of which there are two or more. For scorers made
-            with ``positions=True``.
+            with ``by_position=True``.
         axis, shift, log_probs
             As for `score`.
 
@@ -470,9 +470,9 @@ class Scorer:
         self, target: ArrayInput, positions: ArrayInput | None, axis: int, shift: int
     ) -> NDArray[np.uint16] | None:
         """Give the group of each row that is left by `shift`."""
-        if not self._positions:
+        if not self._by_position:
             if positions is not None:
-                raise ValueError("positions are not asked for: make the scorer with positions=True")
+                raise ValueError("positions are not asked for: make the scorer with by_position=True")
             return None
         rows = as_array(target, "target").shape
         groups = row_groups(None if positions is None else as_array(positions, "positions"), rows)
@@ -575,7 +575,7 @@ class Scorer:
 
     def _options(self) -> str:
         """Give the options that two scorers must share to be merged."""
-        return f"top_k={self._top_k}, bins={self._bins}, positions={self._positions}"
+        return f"top_k={self._top_k}, bins={self._bins}, by_position={self._by_position}"
 
     def to_json(self) -> str:
         """Give everything as text, with every bit.
@@ -600,7 +600,7 @@ class Scorer:
             "bins": [[b.count, b.correct, b.confidence.to_json()] for b in t.bins],
             "units": None if t.units is None else t.units.to_json(),
             "histogram": counts_to_json(t.histogram),
-            "positions": [sums.to_json() for sums in t.groups] if self._positions else None,
+            "positions": [sums.to_json() for sums in t.groups] if self._by_position else None,
         }
         return json.dumps(state)
 
@@ -635,7 +635,7 @@ class Scorer:
                 ignore_index=state["ignore_index"],
                 top_k=state["top_k"],
                 bins=len(state["bins"]),
-                positions=groups is not None,
+                by_position=groups is not None,
             )
             first = state["first_nonfinite"]
             scorer._tally = _Tally(
