@@ -98,7 +98,7 @@ format: $(VENV)/extra-check.txt ## Format the Rust and the Python code
 	$(PY) -m ruff format
 
 clean: ## Remove everything that these commands made
-	rm -rf $(VENV) target build dist docs/_build docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) target build dist docs/_build docs/_pictures docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	rm -f python/crossent/_core*.so
 	find python tests tools benches examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,6 +1,13 @@
 """Settings of Sphinx. The build needs no network: nothing is fetched, and links to other projects are plain."""
 
 import importlib.metadata
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pictures
 
 project = "crossent"
 author = "The crossent developers"
@@ -31,3 +38,8 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {"changelog": [], "quickstart": []}
+
+
+def setup(app: Any) -> None:
+    """Draw the pictures of the guides before they are looked for."""
+    app.connect("builder-inited", lambda _: pictures.draw_all())

@@ -62,6 +62,6 @@ pub use options::Reduction;
 pub use parallel::{Context, Interrupt, num_threads, set_num_threads};
 pub use reduce::Total;
 pub use rows::{View, ViewMut};
-pub use score::{Columns, Score, ScoreSums, score, score_sums};
+pub use score::{Columns, Group, Score, ScoreSums, score, score_sums};
 pub use targets::Target;
 pub use temperature::{TemperatureSums, temperature_sums};

@@ -359,6 +359,28 @@ pub struct ScoreSums {
     pub squared_error: ExactSum,
     /// Bins of the largest probability, equally wide and closed on the right.
     pub bins: Vec<Bin>,
+    /// How many finite negative log-likelihoods there are in each 32nd of a nat, from 0 on; the last number is of all those from
+    /// 32 nats on. What rounded log-probabilities give below 0 counts as 0.
+    pub histogram: Vec<u64>,
+    /// The groups of the call by their numbers, from 0 to the largest.
+    pub groups: Vec<Group>,
+}
+
+/// Bins of the histogram for each nat. A power of two, so that an edge is a number and belongs to the bin above it.
+const BINS_PER_NAT: f64 = 32.0;
+
+/// Bins of the histogram, but for the last, which has no end.
+const LOSS_BINS: usize = 1024;
+
+/// Some of the rows.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// How many of them count.
+    pub count: u64,
+    /// Their negative log-likelihoods, in nats.
+    pub nll: ExactSum,
+    /// The squares of these.
+    pub nll_squared: ExactSum,
 }
 
 /// The rows whose largest probability lies between two numbers.
@@ -391,11 +413,17 @@ pub(crate) fn first(a: Option<u64>, b: Option<u64>) -> Option<u64> {
 }
 
 impl ScoreSums {
-    fn new(top_k: usize, bins: usize) -> Self {
-        ScoreSums { top: vec![0; top_k], bins: vec![Bin::default(); bins], ..ScoreSums::default() }
+    fn new(top_k: usize, bins: usize, groups: usize) -> Self {
+        ScoreSums {
+            top: vec![0; top_k],
+            bins: vec![Bin::default(); bins],
+            histogram: vec![0; LOSS_BINS + 1],
+            groups: vec![Group::default(); groups],
+            ..ScoreSums::default()
+        }
     }
 
-    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, top_k: &[usize]) {
+    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, top_k: &[usize], groups: &[u16]) {
         self.rows += rows.len() as u64;
         self.count += u64::from(seen.counted.count_ones());
         for i in bits(seen.counted) {
@@ -404,9 +432,17 @@ impl ScoreSums {
             for (count, k) in self.top.iter_mut().zip(top_k) {
                 *count += u64::from(seen.place(i) <= *k as f64);
             }
-            if !nll.is_finite() {
+            if nll.is_finite() {
+                self.histogram[((nll * BINS_PER_NAT) as usize).min(LOSS_BINS)] += 1;
+            } else {
                 self.nonfinite += 1;
                 self.first_nonfinite = first(self.first_nonfinite, Some((rows.start + i) as u64));
+            }
+            if let Some(group) = groups.get(rows.start + i) {
+                let group = &mut self.groups[usize::from(*group)];
+                group.count += 1;
+                group.nll.add(nll);
+                group.nll_squared.add_square(nll);
             }
             self.nll.add(nll);
             self.nll_squared.add_square(nll);
@@ -444,6 +480,14 @@ impl ScoreSums {
             to.correct += from.correct;
             to.confidence.merge(&from.confidence);
         }
+        for (to, from) in self.histogram.iter_mut().zip(&other.histogram) {
+            *to += from;
+        }
+        for (to, from) in self.groups.iter_mut().zip(&other.groups) {
+            to.count += from.count;
+            to.nll.merge(&from.nll);
+            to.nll_squared.merge(&from.nll_squared);
+        }
     }
 }
 
@@ -474,7 +518,8 @@ pub(crate) fn finished<T>(all: Mutex<T>) -> T {
 }
 
 /// Scores rows of logits against class indices, and adds the scores up. `top_k` holds the numbers of largest classes to look
-/// for the target in; `bins` is the number of bins for calibration.
+/// for the target in; `bins` is the number of bins for calibration; `groups` holds the
+/// number of a group for each row, in the order of the targets, and each group is added up by itself as well.
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
@@ -485,13 +530,20 @@ pub fn score_sums<E: Element>(
     call: &Call<'_>,
     top_k: &[usize],
     bins: usize,
+    groups: Option<&[u16]>,
 ) -> Result<ScoreSums, Error> {
     let work = Work::new(logits, target, options, call)?;
-    let all = Mutex::new(ScoreSums::new(top_k.len(), bins));
+    if let Some(groups) = groups {
+        check_shape("groups", &[groups.len()], &[work.rows.layout.line.len()])?;
+    }
+    let groups = groups.unwrap_or_default();
+    let number = groups.iter().max().map_or(0, |largest| usize::from(*largest) + 1);
+    let empty = || ScoreSums::new(top_k.len(), bins, number);
+    let all = Mutex::new(empty());
     work.run(
         call.context,
-        || Part::new(ScoreSums::new(top_k.len(), bins), &all, ScoreSums::merge),
-        |part, seen, rows| part.own.add(seen, rows, top_k),
+        || Part::new(empty(), &all, ScoreSums::merge),
+        |part, seen, rows| part.own.add(seen, rows, top_k, groups),
     )?;
     Ok(finished(all))
 }

@@ -30,6 +30,7 @@ import crossent
 import fuzz
 import reference
 from arrays import DTYPES, INTEGERS, Array
+from crossent import distribution
 from fuzz import Call, Draw, Wrong
 
 CALLS = int(os.environ.get("CROSSENT_FUZZ_SCORING_CALLS", "8000"))
@@ -150,6 +151,13 @@ def good_scorer(d: Draw) -> dict[str, Any]:
         a["units"] = d.one((own.astype(d.one(INTEGERS)), own * 0.5, 3, 2.5))
     if d.chance(0.2):
         a["log_probs"] = True
+    if d.chance(0.3):
+        a["by_position"] = True
+        rows = a["target"].shape
+        if len(rows) < 2 or d.chance(0.4):
+            a["positions"] = np.asarray(d.numbers.integers(0, 99, d.one((rows, rows[-1:])))).astype(
+                d.one(INTEGERS)
+            )
     return a
 
 
@@ -202,6 +210,7 @@ def bad_other(d: Draw, call: Call, key: str) -> Any:
         crossent.Scorer(bins=3),
         crossent.Scorer(top_k=()),
         crossent.Scorer(ignore_index=7),
+        crossent.Scorer(by_position=True),
     )
     return d.one(others) if d.chance(0.6) else fuzz.absurd(d)
 
@@ -232,11 +241,11 @@ TOP_KS = fuzz._pool(
     (True,),
 )
 PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
-    **dict.fromkeys(("logits", "other_logits", "target", "where", "units", "lengths", "cu_seqlens", "segment_ids"),
-                    fuzz.bad_array),
+    **dict.fromkeys(("logits", "other_logits", "target", "where", "units", "lengths", "cu_seqlens", "segment_ids",
+                     "positions"), fuzz.bad_array),
     **dict.fromkeys(("y_true", "y_proba", "labels", "sample_weight"), fuzz.bad_array),
     **dict.fromkeys(("ignore_index", "axis", "shift", "top_k", "bins"), fuzz.INTS),
-    **dict.fromkeys(("normalize", "log_probs"), fuzz.BOOLS),
+    **dict.fromkeys(("normalize", "log_probs", "by_position"), fuzz.BOOLS),
     "eps": fuzz.FLOATS,
     "text": bad_text,
     "other": bad_other,
@@ -350,7 +359,9 @@ def _make_tally(public: Any, a: dict[str, Any]) -> Any:
     if a.get("target") is not None or public is crossent.Scorer:
         pair = (*pair, np.array([0, 1]))
     filled = public(**_take(a, public))
-    filled.update(*pair, **({"units": 1} if a.get("units") is not None else {}))
+    more: dict[str, Any] = {"units": 1} if a.get("units") is not None else {}
+    more |= {"positions": [0, 1]} if a.get("by_position") else {}
+    filled.update(*pair, **more)
     actions = [
         (tally, tally.update, _take(a, tally.update)),
         (filled, filled.update, _take(a, filled.update)),
@@ -373,15 +384,15 @@ def _make_tally(public: Any, a: dict[str, Any]) -> Any:
     if public.from_json(text).to_json() != text or both.result().count != 2 * tally.result().count:
         raise Wrong("a copy is another")
     both.result().to_dict(), repr(tally)
-    if filled.result().count != tally.result().count + public_count(public, pair, a):
+    if filled.result().count != tally.result().count + public_count(public, pair, a, more):
         raise Wrong("two updates do not add up")
     return tally.result()
 
 
-def public_count(public: Any, pair: tuple[Any, ...], a: dict[str, Any]) -> int:
+def public_count(public: Any, pair: tuple[Any, ...], a: dict[str, Any], more: dict[str, Any]) -> int:
     """The rows of the first batch that count."""
     one = public(**_take(a, public))
-    one.update(*pair)
+    one.update(*pair, **more)
     return int(one.result().count)
 
 
@@ -548,6 +559,17 @@ def check_scorer(a: dict[str, Any], report: Any) -> None:
     if "units" in b:
         units = np.asarray(b["units"], np.float64)
         near("units", report.units, units[counted].sum() if units.ndim else units)
+    nll = right["nll"][counted]
+    histogram = report.loss_histogram
+    edge = 32 * nll[nll < 33] % 1
+    if not (a.get("log_probs") or (np.minimum(edge, 1 - edge) < 1e-3).any()):  # rounding may cross an edge
+        counts = distribution.bin_counts(nll)
+        if (*histogram.counts, histogram.above) != (*np.trim_zeros(counts[:-1], "b"), counts[-1]):
+            raise Wrong(f"the histogram is {histogram}, expected {counts}")
+    if histogram.total != n:
+        raise Wrong(f"the histogram has {histogram.total} rows, expected {n}")
+    if a.get("by_position") and sum(group.count for group in report.position_groups) != n:
+        raise Wrong(f"the positions have other rows: {report.position_groups}, expected {n}")
 
 
 CHECK: dict[str, Callable[[dict[str, Any], Any], None]] = {

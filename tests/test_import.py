@@ -55,7 +55,7 @@ FUNCTIONS = {
     "log_sigmoid": "x, *, out=None",
     "logsumexp": "x, axis=None, *, keepdims=False, out=None",
     "score": "logits, target, *, ignore_index=-100, where=None, axis=-1, shift=0, top_k=0, log_probs=False",
-    "Scorer": "*, ignore_index=-100, top_k=(1, 5), bins=15",
+    "Scorer": "*, ignore_index=-100, top_k=(1, 5), bins=15, by_position=False",
     "compare": ("logits, other_logits, target=None, *, ignore_index=-100, where=None, axis=-1, shift=0"),
     "Comparer": "*, ignore_index=-100",
     "fit_temperature": "logits, target=None, *, ignore_index=-100, where=None, axis=-1",

@@ -5,6 +5,7 @@ it. In a `console` block, each line that starts with `$` is run, and what goes t
 """
 
 import contextlib
+import importlib.util
 import io
 import re
 import shlex
@@ -18,13 +19,14 @@ import pytest
 import crossent
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES]
 
 BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
 )
 # What a page may need besides the package, NumPy and what those need.
-LIBRARY = re.compile(r"^(?:from|import) (safetensors|scipy|sklearn|torch)\b", re.MULTILINE)
+LIBRARY = re.compile(r"^(?:from|import) (matplotlib|safetensors|scipy|sklearn|torch)\b", re.MULTILINE)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)[^)]*\)")
 
 
@@ -91,6 +93,10 @@ def test_blocks(page: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for library in LIBRARY.findall(text):
         pytest.importorskip(library)
+    if "crossent import plot" in text:
+        pytest.importorskip("matplotlib")
+    # Pages run as if from the root of a clone.
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     wrong = differences(page.name, text, tmp_path)
     assert not wrong, "\n".join(wrong)
 
@@ -134,6 +140,22 @@ def test_the_readme_shows_something() -> None:
     assert languages.count("python") >= 2
     assert languages.count("text") >= 2
     assert "console" in languages
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_a_guide_draws_the_pictures_that_it_shows(page: Path, tmp_path: Path) -> None:
+    for library in ("matplotlib", "sklearn"):
+        pytest.importorskip(library)
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    shown = re.findall(r"\{figure\} \.\./_pictures/(\S+)", page.read_text(encoding="utf-8"))
+    drawn = pictures.draw(page, tmp_path)
+    assert [picture.name for picture in drawn] == sorted(shown)
+    assert shown
+    assert all(b"<svg" in picture.read_bytes() for picture in drawn)
 
 
 def test_the_readme_is_short() -> None:

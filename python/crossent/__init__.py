@@ -2,6 +2,7 @@
 
 from crossent._core import __version__
 from crossent.comparing import Comparer, Comparison, compare
+from crossent.distribution import LossHistogram, PositionGroup
 from crossent.exceptions import LikelyMistakeWarning
 from crossent.gradients import cross_entropy_and_grad, nll_loss_and_grad
 from crossent.losses import cross_entropy, nll_loss
@@ -32,7 +33,9 @@ __all__ = [
     "CrossEntropyLoss",
     "LikelyMistakeWarning",
     "LogSoftmax",
+    "LossHistogram",
     "NLLLoss",
+    "PositionGroup",
     "Report",
     "Scorer",
     "Scores",

@@ -225,6 +225,7 @@ def score_sums(
     top_k: Sequence[int],
     bins: int,
     log_probs: bool,
+    groups: NDArray[np.uint16] | None,
     /,
 ) -> tuple[
     tuple[int, int, int],
@@ -232,6 +233,8 @@ def score_sums(
     tuple[int, int | None],
     tuple[_Units, _Units, _Units, _Units, _Units],
     list[tuple[int, int, _Units]],
+    NDArray[np.uint64],
+    list[tuple[int, _Units, _Units]],
 ]: ...
 def compare_sums(
     logits: ArrayInput,

@@ -9,7 +9,8 @@ import operator
 import statistics
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,23 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._exact import ExactSum, exp, standard_error, whole
+from crossent.distribution import (
+    GroupSums,
+    LossHistogram,
+    PositionGroup,
+    counts_from_json,
+    counts_to_json,
+    empty_counts,
+    histogram,
+    position_groups,
+    row_groups,
+)
 from crossent.interop import ArrayInput, as_array
 from crossent.scoring import _at_least_0, shifted
 
 _LN2 = math.log(2.0)
 # The interval holds the middle 95 % of a normal distribution.
-_Z = statistics.NormalDist().inv_cdf(0.975)
+Z = statistics.NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,11 @@ class Report:
         Counted rows whose negative log-likelihood is nan or infinite.
     first_nonfinite : int or None
         The number of the first of them, among all rows in the order of the updates.
+    loss_histogram : LossHistogram
+        The rows by their negative log-likelihood.
+    position_groups : tuple of PositionGroup
+        Means by position, for scorers made with ``by_position=True``: one group for each position below 16, then
+        eight for each doubling of it, up to the largest that occurred.
 
     See Also
     --------
@@ -122,6 +139,8 @@ class Report:
     brier_score: float
     nonfinite: int
     first_nonfinite: int | None
+    loss_histogram: LossHistogram
+    position_groups: tuple[PositionGroup, ...]
 
     def __float__(self) -> float:
         return self.mean
@@ -137,9 +156,9 @@ class Report:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         values["perplexity_interval"] = list(self.perplexity_interval)
         values["top_k_accuracy"] = {str(k): share for k, share in self.top_k_accuracy.items()}
-        values["calibration_bins"] = [
-            {f.name: getattr(b, f.name) for f in fields(b)} for b in self.calibration_bins
-        ]
+        values["calibration_bins"] = [asdict(b) for b in self.calibration_bins]
+        values["loss_histogram"] = asdict(self.loss_histogram) | {"counts": list(self.loss_histogram.counts)}
+        values["position_groups"] = [asdict(g) for g in self.position_groups]
         return values
 
     def _lines(self) -> list[tuple[str, str]]:
@@ -214,10 +233,24 @@ class _Tally:
     sums: tuple[ExactSum, ...]
     bins: tuple[_Bin, ...]
     units: ExactSum | None
+    histogram: NDArray[np.int64]
+    groups: tuple[GroupSums, ...]
 
     @classmethod
     def empty(cls, top_k: int, bins: int) -> _Tally:
-        return cls(0, 0, 0, (0,) * top_k, 0, None, (ExactSum(),) * len(_SUMS), (_Bin(),) * bins, None)
+        return cls(
+            0,
+            0,
+            0,
+            (0,) * top_k,
+            0,
+            None,
+            (ExactSum(),) * len(_SUMS),
+            (_Bin(),) * bins,
+            None,
+            empty_counts(),
+            (),
+        )
 
     def __add__(self, other: _Tally) -> _Tally:
         if self.rows and other.rows and (self.units is None) != (other.units is None):
@@ -240,6 +273,8 @@ class _Tally:
             tuple(map(operator.add, self.sums, other.sums)),
             tuple(map(operator.add, self.bins, other.bins)),
             sum(both, ExactSum()) if both else None,
+            self.histogram + other.histogram,
+            tuple(a + b for a, b in zip_longest(self.groups, other.groups, fillvalue=GroupSums())),
         )
 
 
@@ -247,7 +282,7 @@ class _Tally:
 _SUMS = ("nll", "nll_squared", "entropy", "reciprocal_rank", "squared_error")
 
 # What the text of a scorer begins with; a later layout gets a later number.
-_FORMAT = "crossent.Scorer 1"
+_FORMAT = "crossent.Scorer 2"
 
 
 class Scorer:
@@ -268,6 +303,9 @@ class Scorer:
         The numbers of largest logits to look for the target in.
     bins : int, default 15
         The number of bins for the calibration error; 0 for none.
+    by_position : bool, default False
+        Whether to add up the rows by their positions too: those along the last axis of the targets, or those that
+        `update` is given.
 
     See Also
     --------
@@ -302,7 +340,14 @@ class Scorer:
     True
     """
 
-    def __init__(self, *, ignore_index: int = -100, top_k: Iterable[int] = (1, 5), bins: int = 15) -> None:
+    def __init__(
+        self,
+        *,
+        ignore_index: int = -100,
+        top_k: Iterable[int] = (1, 5),
+        bins: int = 15,
+        by_position: bool = False,
+    ) -> None:
         try:
             self._top_k = tuple(_at_least_0(k, "top_k") for k in top_k)
         except TypeError as error:
@@ -314,6 +359,11 @@ class Scorer:
         self._bins = _at_least_0(bins, "bins")
         if self._bins > _MOST_BINS:
             raise ValueError(f"bins is out of range: got {bins}, expected 0 to {_MOST_BINS}")
+        if not isinstance(by_position, bool | np.bool_):
+            raise TypeError(
+                f"by_position must be a bool: got {by_position!r}; the positions themselves go to update"
+            )
+        self._by_position = bool(by_position)
         self._ignore_index = _int64(ignore_index)
         self._tally = _Tally.empty(len(self._top_k), self._bins)
         self._lock = threading.Lock()
@@ -338,6 +388,11 @@ class Scorer:
         """The number of bins for the calibration error."""
         return self._bins
 
+    @property
+    def by_position(self) -> bool:
+        """Whether the rows are added up by their positions too."""
+        return self._by_position
+
     def update(
         self,
         logits: ArrayInput,
@@ -345,6 +400,7 @@ class Scorer:
         *,
         where: ArrayInput | None = None,
         units: ArrayInput | None = None,
+        positions: ArrayInput | None = None,
         axis: int = -1,
         shift: int = 0,
         log_probs: bool = False,
@@ -358,13 +414,18 @@ class Scorer:
         units : float or array-like, optional
             How many units (bytes, characters, words) the targets stand for: one number for the batch, or one
             for each target, of which those of the counted rows are added up. For all batches or for none.
+        positions : array-like of int, optional
+            The position of each row of the logits, from 0 on; of the shape of `target`, or one that broadcasts to it.
+            By default those along the last axis of the targets, of which there are two or more. For scorers made
+            with ``by_position=True``.
         axis, shift, log_probs
             As for `score`.
 
         Raises
         ------
         IndexError, TypeError, ValueError
-            As for `score`; `ValueError` also if units are negative or not finite, or given for some batches only.
+            As for `score`; `ValueError` also if units are negative or not finite, or given for some batches only,
+            and if positions are negative, do not fit, are missing or are not asked for.
         """
         shift = _at_least_0(shift, "shift")
         given = None if units is None else _units(units)
@@ -376,17 +437,19 @@ class Scorer:
                     f"units has the wrong shape: got {given.shape}, expected one number, or {target.shape}, that of "
                     "target"
                 )
+        unshifted = target
         if shift:
             each = given if given is not None and given.ndim else None
             _, each, _ = shifted(logits, each, None, axis, shift)
             logits, later, where = shifted(logits, target, where, axis, shift)
             target = later if later is not None else target
             given = each if each is not None else given
+        groups = self._groups(unshifted, positions, axis, shift)
         rest = _core.score_sums(
-            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs
+            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs, groups
         )
         total = None if given is None else self._total(given, target, where)
-        (rows, count, correct), top, (nonfinite, first), sums, bins = rest
+        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped = rest
         tally = _Tally(
             rows,
             count,
@@ -397,9 +460,27 @@ class Scorer:
             tuple(map(ExactSum.from_core, sums)),
             tuple(_Bin(n, right, ExactSum.from_core(sum)) for n, right, sum in bins),
             total,
+            counts.astype(np.int64),
+            tuple(GroupSums(n, *map(ExactSum.from_core, both)) for n, *both in grouped),
         )
         with self._lock:
             self._tally = self._tally + tally
+
+    def _groups(
+        self, target: ArrayInput, positions: ArrayInput | None, axis: int, shift: int
+    ) -> NDArray[np.uint16] | None:
+        """Give the group of each row that is left by `shift`."""
+        if not self._by_position:
+            if positions is not None:
+                raise ValueError("positions are not asked for: make the scorer with by_position=True")
+            return None
+        rows = as_array(target, "target").shape
+        groups = row_groups(None if positions is None else as_array(positions, "positions"), rows)
+        if shift:
+            # Those of the logits: the first ones, where the targets are the last.
+            of_logits = np.expand_dims(groups.reshape(rows), axis)
+            groups = shifted(of_logits, None, None, axis, shift)[0].reshape(-1)
+        return groups
 
     def _total(self, units: NDArray[np.float64], target: ArrayInput, where: ArrayInput | None) -> ExactSum:
         """Add up the units of the counted rows."""
@@ -432,10 +513,9 @@ class Scorer:
         """
         if not isinstance(other, Scorer):
             raise TypeError(f"a scorer merges with a scorer: got {type(other).__name__}")
-        if (self._top_k, self._bins) != (other._top_k, other._bins):
+        if self._options() != other._options():
             raise ValueError(
-                f"the scorers differ: got top_k={other._top_k} and bins={other._bins}, expected top_k={self._top_k} "
-                f"and bins={self._bins}"
+                f"the scorers differ: got one with {other._options()}, expected one with {self._options()}"
             )
         with other._lock:
             tally = other._tally
@@ -467,7 +547,7 @@ class Scorer:
             mean=mean,
             standard_error=error,
             perplexity=exp(mean),
-            perplexity_interval=(exp(mean - _Z * error), exp(mean + _Z * error)),
+            perplexity_interval=(exp(mean - Z * error), exp(mean + Z * error)),
             bits_per_token=mean / _LN2,
             bits_per_unit=bits,
             units=None if t.units is None else float(t.units),
@@ -489,7 +569,13 @@ class Scorer:
             brier_score=squared_error.over(n),
             nonfinite=t.nonfinite,
             first_nonfinite=t.first_nonfinite,
+            loss_histogram=histogram(t.histogram, t.nonfinite),
+            position_groups=position_groups(t.groups),
         )
+
+    def _options(self) -> str:
+        """Give the options that two scorers must share to be merged."""
+        return f"top_k={self._top_k}, bins={self._bins}, by_position={self._by_position}"
 
     def to_json(self) -> str:
         """Give everything as text, with every bit.
@@ -513,6 +599,8 @@ class Scorer:
             **{name: sum.to_json() for name, sum in zip(_SUMS, t.sums, strict=True)},
             "bins": [[b.count, b.correct, b.confidence.to_json()] for b in t.bins],
             "units": None if t.units is None else t.units.to_json(),
+            "histogram": counts_to_json(t.histogram),
+            "positions": [sums.to_json() for sums in t.groups] if self._by_position else None,
         }
         return json.dumps(state)
 
@@ -538,8 +626,17 @@ class Scorer:
         try:
             state = json.loads(text)
             if state["format"] != _FORMAT:
-                raise ValueError(f"its format is {state['format']!r}, expected {_FORMAT!r}")
-            scorer = cls(ignore_index=state["ignore_index"], top_k=state["top_k"], bins=len(state["bins"]))
+                raise ValueError(
+                    f"its format is {state['format']!r}, that of another version, expected {_FORMAT!r}; score the "
+                    "rows again"
+                )
+            groups = state["positions"]
+            scorer = cls(
+                ignore_index=state["ignore_index"],
+                top_k=state["top_k"],
+                bins=len(state["bins"]),
+                by_position=groups is not None,
+            )
             first = state["first_nonfinite"]
             scorer._tally = _Tally(
                 whole(state["rows"]),
@@ -551,6 +648,8 @@ class Scorer:
                 tuple(ExactSum.from_json(state[name]) for name in _SUMS),
                 tuple(_Bin(whole(n), whole(c), ExactSum.from_json(s)) for n, c, s in state["bins"]),
                 None if state["units"] is None else ExactSum.from_json(state["units"]),
+                counts_from_json(state["histogram"]),
+                tuple(map(GroupSums.from_json, groups or ())),
             )
             if len(scorer._tally.top) != len(scorer._top_k):
                 raise ValueError(
@@ -561,6 +660,10 @@ class Scorer:
                 raise ValueError("a part of the rows is more than all of them")
             if any(b.correct > b.count for b in t.bins):
                 raise ValueError("a bin has more rows that are right than rows")
+            if sum(t.histogram.tolist()) + t.nonfinite != t.count:
+                raise ValueError("the histogram has another number of rows")
+            if groups is not None and sum(group.count for group in t.groups) != t.count:
+                raise ValueError("the positions have another number of rows")
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             reason = f"there is no {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"the text is not that of a scorer: {reason}; is it damaged?") from error
@@ -570,7 +673,7 @@ class Scorer:
         return (Scorer.from_json, (self.to_json(),))
 
     def __repr__(self) -> str:
-        options = f"ignore_index={self._ignore_index}, top_k={self._top_k}, bins={self._bins}"
+        options = f"ignore_index={self._ignore_index}, {self._options()}"
         return f"<Scorer({options}): {self._tally.count:,} of {self._tally.rows:,} rows counted>"
 
 

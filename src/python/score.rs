@@ -1,6 +1,6 @@
 //! Scores of rows: as columns, and as sums without rounding.
 
-use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -181,6 +181,7 @@ struct SumsWork<'a> {
     options: Score,
     top_k: &'a [usize],
     bins: usize,
+    groups: Option<&'a [u16]>,
 }
 
 impl Work<ScoreSums> for SumsWork<'_> {
@@ -190,15 +191,16 @@ impl Work<ScoreSums> for SumsWork<'_> {
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<ScoreSums, crate::Error> {
-        crate::score_sums(logits, target, self.options, call, self.top_k, self.bins)
+        crate::score_sums(logits, target, self.options, call, self.top_k, self.bins, self.groups)
     }
 }
 
 /// The numbers of rows, of those that count and of those that are right; of those with the target among the k largest; of those
-/// that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and squared error; and for each
-/// bin the numbers of rows and of right ones, and the sum of confidences.
+/// that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and squared error; for each bin the
+/// numbers of rows and of right ones, and the sum of confidences; the histogram of nll; and for each group of rows their number
+/// and the sums of nll and its square. `groups` holds the group of each row, in the order of the targets.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, /))]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, groups, /))]
 #[expect(clippy::too_many_arguments, reason = "those of the Python function")]
 pub(super) fn score_sums<'py>(
     logits: &Bound<'py, PyAny>,
@@ -209,15 +211,22 @@ pub(super) fn score_sums<'py>(
     top_k: Vec<usize>,
     bins: usize,
     log_probs: &Bound<'py, PyAny>,
+    groups: Option<PyReadonlyArray1<'py, u16>>,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
     let options =
         Score { ignore_index, axis: axis.0, top_k: 0, log_probs: call::flag(log_probs, "log_probs")? };
-    let sums = arrays.run(SumsWork { options, top_k: &top_k, bins })?;
+    let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
+    let sums = arrays.run(SumsWork { options, top_k: &top_k, bins, groups })?;
     let bins: Vec<_> =
         sums.bins.iter().map(|bin| (bin.count, bin.correct, units(py, &bin.confidence))).collect();
+    let groups: Vec<_> = sums
+        .groups
+        .iter()
+        .map(|group| (group.count, units(py, &group.nll), units(py, &group.nll_squared)))
+        .collect();
     (
         (sums.rows, sums.count, sums.correct),
         sums.top,
@@ -230,6 +239,8 @@ pub(super) fn score_sums<'py>(
             units(py, &sums.squared_error),
         ),
         bins,
+        sums.histogram.into_pyarray(py),
+        groups,
     )
         .into_pyobject(py)
 }

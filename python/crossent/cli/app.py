@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from crossent import __version__
-from crossent.cli import calibrate, compare, info, merge, score
+from crossent.cli import calibrate, compare, info, merge, plot, score
 from crossent.cli.options import EXAMPLE
 from crossent.cli.output import DataError, flush, say, show_warning
 from crossent.io import OptionError
@@ -74,6 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"crossent {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (score, compare, calibrate, info, merge):
+    for command in (score, compare, calibrate, plot, info, merge):
         command.add(commands)
     return parser

@@ -17,7 +17,7 @@ from crossent.cli.options import Subparsers, add_files, add_memory, add_reading,
 from crossent.cli.output import DataError, made_by, say, table, to_json, write
 from crossent.cli.progress import Bar
 from crossent.cli.reading import Rows, Targets, open_source
-from crossent.cli.score import first_nonfinite
+from crossent.cli.score import figures_of, first_nonfinite
 from crossent.cli.stopping import stopping
 from crossent.io import Block, log_blocks, paths_of, read_ahead
 from crossent.report import Report, Scorer
@@ -84,8 +84,8 @@ def run(options: argparse.Namespace) -> int:
             "count": found.count,
             "ignored": before.ignored,
             "iterations": found.iterations,
-            "before": before.to_dict(),
-            "after": after.to_dict(),
+            "before": figures_of(before),
+            "after": figures_of(after),
             **made_by(),
             "logits": options.logits,
             "targets": passes.targets.name,

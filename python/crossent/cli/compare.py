@@ -125,6 +125,11 @@ class Comparing(Job):
                     )
 
     @property
+    def sources(self) -> tuple[Source, Source]:
+        """The reference and the other."""
+        return self.source, self._other
+
+    @property
     def rows(self) -> int:
         """How many rows are compared."""
         return self.comparer.rows
@@ -144,10 +149,10 @@ class Comparing(Job):
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
         """Compare stretch after stretch of rows that both files have at hand."""
-        sources, memory = (self.source, self._other), self._options.memory // 2
+        memory = self._options.memory // 2
         with contextlib.ExitStack() as stack:
             readers = []
-            for source in sources:
+            for source in self.sources:
                 ahead = read_ahead(log_blocks(source, memory, self.rows))
                 stack.enter_context(contextlib.closing(ahead))
                 readers.append(_Reader(source, ahead, self._targets if source is self.source else None))
@@ -159,10 +164,7 @@ class Comparing(Job):
                         f"{self.source.name} and {self._other.name} hold their rows in different orders; write both "
                         "in C order, with numpy.ascontiguousarray"
                     )
-                part = Comparer(ignore_index=self._options.ignore_index)
-                part.update(p.values, q.values, p.target)
-                with stop.held():
-                    self.comparer.merge(part)
+                self.add(p, q, stop)
                 yield count
             for reader, other in ((ours, theirs), (theirs, ours)):
                 if reader.left():
@@ -172,6 +174,13 @@ class Comparing(Job):
                     )
         if self._targets is not None:
             self._targets.check_end()
+
+    def add(self, p: Stretch, q: Stretch, stop: Stop) -> None:
+        """Compare some rows."""
+        part = Comparer(ignore_index=self._options.ignore_index)
+        part.update(p.values, q.values, p.target)
+        with stop.held():
+            self.comparer.merge(part)
 
     def result(self) -> str:
         """Give the table or the JSON object of what is compared."""
@@ -187,7 +196,9 @@ class Comparing(Job):
 
 
 @dataclass
-class _Stretch:
+class Stretch:
+    """Some rows of a file, with their numbers in the array of targets."""
+
     values: NDArray[Any]
     places: NDArray[np.int64]
     target: NDArray[Any] | None
@@ -215,10 +226,10 @@ class _Reader:
             self._at, self._end = 0, block.rows
         return self._end - self._at
 
-    def take(self, count: int) -> _Stretch:
+    def take(self, count: int) -> Stretch:
         """Give the next rows, no more than there are at hand."""
         part = slice(self._at, self._at + count)
         self._at += count
-        return _Stretch(
+        return Stretch(
             self._values[part], self._places[part], None if self._target is None else self._target[part]
         )

@@ -262,12 +262,18 @@ def report_lines(report: Report, unit: str | None) -> list[tuple[str, str]]:
 
 def report_content(report: Report, unit: str | None) -> dict[str, Any]:
     """Give the figures of a report for a JSON object."""
-    content = report.to_dict()
+    content = figures_of(report)
     if unit is not None and report.units is not None:
         content["unit"] = UNITS[unit]
         if unit == "words":
             content["perplexity_per_word"] = _per_word(report)
     return content
+
+
+def figures_of(report: Report) -> dict[str, Any]:
+    """Give the fields of a report but for the long ones, which only pictures need."""
+    long = ("loss_histogram", "position_groups")
+    return {name: value for name, value in report.to_dict().items() if name not in long}
 
 
 def _per_word(report: Report) -> float:
