@@ -17,7 +17,7 @@ fn logits(shape: &[usize]) -> ArrayD<f32> {
 }
 
 fn benches(c: &mut Criterion) {
-    let one = Context { threads: NonZero::new(1), interrupted: None, untouched: false };
+    let one = Context { threads: NonZero::new(1), ..Context::default() };
     for shape in [&[64, 1000][..], &[4, 50257], &[10_000, 10], &[100_000, 2], &[1, 21, 64, 512]] {
         let x = logits(shape);
         let rows: Vec<usize> = shape.iter().enumerate().filter(|(i, _)| *i != 1).map(|(_, n)| *n).collect();

@@ -59,7 +59,7 @@ pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
 pub use loss::{Call, ClassLoss};
 pub use options::Reduction;
-pub use parallel::{Context, num_threads, set_num_threads};
+pub use parallel::{Context, Interrupt, num_threads, set_num_threads};
 pub use reduce::Total;
 pub use rows::{View, ViewMut};
 pub use score::{Columns, RowScores, Score, ScoreSums, score, score_rows, score_sums};

@@ -31,11 +31,60 @@ const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
 pub struct Context<'a> {
     /// At most this many threads; `None` for [`num_threads`].
     pub threads: Option<NonZero<usize>>,
-    /// Asked every 50 ms on the calling thread; true stops the work with [`Error::Interrupted`].
-    pub interrupted: Option<&'a dyn Fn() -> bool>,
+    /// Asked every 50 ms on the calling thread.
+    pub interrupt: Option<&'a Interrupt<'a>>,
     /// Whether the memory of an output of the input's size has not been touched before: the system clears its pages as they
     /// are written, and leaves them in the cache.
     pub untouched: bool,
+}
+
+/// What can stop a call with [`Error::Interrupted`]. Once it has, everything that runs under it stops.
+pub struct Interrupt<'a> {
+    ask: &'a (dyn Fn() -> bool + Sync),
+    stopped: AtomicBool,
+}
+
+impl<'a> Interrupt<'a> {
+    /// `ask` says whether to stop.
+    pub fn new(ask: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Interrupt { ask, stopped: AtomicBool::new(false) }
+    }
+
+    fn ask(&self) {
+        if (self.ask)() {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+impl Context<'_> {
+    fn most_threads(&self) -> usize {
+        self.threads.map_or_else(|| num_threads().unwrap_or(1), NonZero::get)
+    }
+
+    fn stopped(&self) -> bool {
+        self.interrupt.is_some_and(Interrupt::stopped)
+    }
+
+    /// Who shares out work to threads: the first shares out rows; the second, where they are too few to keep the threads
+    /// busy, the segments of one row after the other instead.
+    pub(crate) fn for_rows_or_segments(self, rows: usize, segments: usize) -> (Self, Option<Self>) {
+        if segments <= 1 {
+            return (self, None);
+        }
+        let threads = self.most_threads();
+        // Of n pieces, each thread gets at most n / threads, rounded up: the share of the threads that is used is n over that.
+        let rounds = |pieces: usize| pieces.div_ceil(threads) as u128;
+        if segments as u128 * rounds(rows) > rows as u128 * rounds(segments) {
+            (Context { threads: Some(NonZero::<usize>::MIN), ..self }, Some(self))
+        } else {
+            (self, None)
+        }
+    }
 }
 
 /// More threads than any machine has; a typing error should not start a million.
@@ -76,7 +125,7 @@ pub fn set_num_threads(count: NonZero<usize>) -> Result<(), Error> {
 }
 
 /// Rows in a grain of an array with `classes` classes: whole tiles where rows are short.
-fn grain_rows(classes: usize) -> usize {
+pub(crate) fn grain_rows(classes: usize) -> usize {
     let rows = (GRAIN_ELEMENTS / classes.max(1)).max(1);
     if rows >= crate::kernel::TILE { rows / crate::kernel::TILE * crate::kernel::TILE } else { rows }
 }
@@ -93,7 +142,27 @@ pub(crate) fn for_each_range<W, T: Send>(
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
-    let size = grain_rows(classes);
+    for_each_stretch(context, rows, classes, 1, state, work)
+}
+
+/// The same, with as many grains at a time as make up `together` rows, if there are enough for all threads.
+///
+/// # Errors
+/// As [`for_each_range`].
+pub(crate) fn for_each_stretch<W, T: Send>(
+    context: Context<'_>,
+    rows: usize,
+    classes: usize,
+    together: usize,
+    state: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, Range<usize>) -> T + Sync,
+) -> Result<Vec<T>, Error> {
+    let mut size = grain_rows(classes);
+    if together > size {
+        let (grains, threads) = (rows.div_ceil(size), context.most_threads());
+        let rounds = grains.div_ceil(threads.saturating_mul(together / size)).max(1);
+        size *= grains.div_ceil(threads * rounds).max(1);
+    }
     let elements = rows.saturating_mul(classes.max(1));
     for_each_grain(context, rows.div_ceil(size), elements, state, |state, grain| {
         let start = grain * size;
@@ -120,6 +189,31 @@ impl Span {
     }
 }
 
+/// Runs `work` on every segment of a row and returns the results in order. After an interrupt there are fewer; the call that the
+/// segments are part of then ends with [`Error::Interrupted`].
+pub(crate) fn for_each_segment<T: Send>(
+    context: Context<'_>,
+    segments: usize,
+    work: impl Fn(usize) -> T + Sync,
+) -> Vec<T> {
+    let mut places: Vec<Mutex<Option<T>>> = Vec::new();
+    places.resize_with(segments, Mutex::default);
+    run_each(context, segments, &|segment| {
+        let result = work(segment);
+        *places[segment].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+    });
+    places
+        .into_iter()
+        .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect()
+}
+
+/// The part of [`for_each_segment`] that is compiled once.
+fn run_each(context: Context<'_>, segments: usize, work: &(dyn Fn(usize) + Sync)) {
+    let done = for_each_grain(context, segments, usize::MAX, || (), |(), segment| work(segment));
+    debug_assert!(done.is_ok() || context.stopped());
+}
+
 /// Runs `work` on every grain and returns its results in the order of the grains.
 ///
 /// `elements` is the size of the whole; `state` makes what a thread reuses from grain to grain.
@@ -137,15 +231,15 @@ fn for_each_grain<W, T: Send>(
     let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(grains).max(1) };
 
     let spans: Vec<Span> = (0..threads).map(|i| Span::new(grains, threads, i)).collect();
-    let stop = AtomicBool::new(false);
-    // Takes grains until there are none, those of one's own span first; `pause` says whether to stop.
-    let take = |thread: usize, pause: &dyn Fn() -> bool| {
+    // Takes grains until there are none, those of one's own span first; `pause` comes before each.
+    let take = |thread: usize, pause: &dyn Fn()| {
         let mut done = Vec::new();
         let mut reused = None;
         let (others, own) = spans.split_at(thread);
         for span in own.iter().chain(others) {
             while let Some(grain) = span.next() {
-                if pause() {
+                pause();
+                if context.stopped() {
                     return done;
                 }
                 done.push((grain, work(reused.get_or_insert_with(&state), grain)));
@@ -154,50 +248,52 @@ fn for_each_grain<W, T: Send>(
         done
     };
     let caller = || {
-        let Some(interrupted) = context.interrupted else { return take(0, &|| false) };
+        let Some(interrupt) = context.interrupt else { return take(0, &|| ()) };
         let asked = std::cell::Cell::new(Instant::now());
         take(0, &|| {
             if asked.get().elapsed() >= INTERRUPT_PERIOD {
                 asked.set(Instant::now());
-                if interrupted() {
-                    stop.store(true, Ordering::Relaxed);
-                }
+                interrupt.ask();
             }
-            stop.load(Ordering::Relaxed)
         })
     };
 
-    // A pool that another call is using is not waited for: that call may be long. This one then stays on
-    // its own thread, which changes no result.
-    let mut claim = if threads == 1 { None } else { owned().claim() };
-    let done = match claim.as_mut().and_then(|claimed| pool(claimed, threads - 1)) {
-        None => caller(),
-        Some(pool) => {
-            let others = Mutex::new(Vec::new());
-            let mut mine = pool.in_place_scope(|scope| {
-                for thread in 1..threads {
-                    let (take, stop, others) = (&take, &stop, &others);
-                    scope.spawn(move |_| {
-                        let mut part = take(thread, &|| stop.load(Ordering::Relaxed));
-                        others.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
-                    });
-                }
-                caller()
-            });
-            mine.append(&mut others.into_inner().unwrap_or_else(PoisonError::into_inner));
-            mine
-        }
+    let done = if threads == 1 {
+        caller()
+    } else {
+        let parts = Mutex::new(Vec::new());
+        on_threads(threads, &|thread| {
+            let mut part = if thread == 0 { caller() } else { take(thread, &|| ()) };
+            parts.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
+        });
+        parts.into_inner().unwrap_or_else(PoisonError::into_inner)
     };
-    if stop.load(Ordering::Relaxed) {
+    if context.stopped() {
         return Err(Error::Interrupted);
     }
     // To their places: a sort would be compiled anew for each kind of result.
     let mut results: Vec<Option<T>> = Vec::new();
-    results.resize_with(done.len(), || None);
+    results.resize_with(grains, || None);
     for (grain, result) in done {
         results[grain] = Some(result);
     }
     Ok(results.into_iter().flatten().collect())
+}
+
+/// Runs `work` for each of `threads` threads, 0 being the caller; for the caller alone where there are no others to be had.
+fn on_threads(threads: usize, work: &(dyn Fn(usize) + Sync)) {
+    // A pool that another call is using is not waited for: that call may be long. This one then stays on
+    // its own thread, which changes no result.
+    let mut claim = owned().claim();
+    match claim.as_mut().and_then(|claimed| pool(claimed, threads - 1)) {
+        None => work(0),
+        Some(pool) => pool.in_place_scope(|scope| {
+            for thread in 1..threads {
+                scope.spawn(move |_| work(thread));
+            }
+            work(0);
+        }),
+    }
 }
 
 /// The workers that were asked for (the caller of a call is one more), and a pool of that many, or of as many as the
@@ -261,7 +357,7 @@ mod tests {
     use super::*;
 
     fn context(threads: usize) -> Context<'static> {
-        Context { threads: NonZero::new(threads), interrupted: None, untouched: false }
+        Context { threads: NonZero::new(threads), ..Context::default() }
     }
 
     #[test]
@@ -308,7 +404,8 @@ mod tests {
     fn an_interrupt_stops_the_work() {
         for threads in [1, 2] {
             let started = Instant::now();
-            let context = Context { interrupted: Some(&|| true), ..context(threads) };
+            let interrupt = Interrupt::new(&|| true);
+            let context = Context { interrupt: Some(&interrupt), ..context(threads) };
             let got = for_each_grain(
                 context,
                 1000,

@@ -23,7 +23,7 @@ impl Compensated {
         self.sum = new;
     }
 
-    fn merge(&mut self, other: Compensated) {
+    pub(crate) fn merge(&mut self, other: Compensated) {
         self.add(other.sum);
         self.lost += other.lost;
     }

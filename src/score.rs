@@ -1,6 +1,6 @@
 //! Batch scoring in one read of the logits: what a row tells besides its loss.
 //!
-//! A tile of rows is summed, as for a loss, and then looked at a second time while it is in the cache. [`score`] writes a
+//! A tile of rows is summed, as for a loss, and looked at in the same pass. [`score`] writes a
 //! column for each of the row's numbers; [`score_sums`] adds them up without rounding, so that the results of parts can
 //! be merged in any order.
 
@@ -15,10 +15,10 @@ use crate::kernel::element::Element;
 use crate::kernel::scan::TileScan;
 use crate::kernel::{TILE, isa};
 use crate::loss::{Call, Input, input_rows};
-use crate::parallel::{Context, for_each_range};
+use crate::parallel::{Context, for_each_range, for_each_stretch};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, bits, locate};
+use crate::tiles::{Tiles, bits, locate, shared_out, together};
 use crate::top::Top;
 
 /// What rows are scored against, and how.
@@ -137,22 +137,24 @@ impl<'a, E: Element> Work<'a, E> {
     }
 
     /// Runs `each` on every tile that was looked at, on all threads. `part` makes what a thread keeps for itself.
-    fn run<const FULL: bool, P>(
+    fn run<P>(
         &self,
         context: Context<'_>,
         part: impl Fn() -> P + Sync,
         each: impl Fn(&mut P, &mut Seen<'_, E>, Range<usize>) + Sync,
     ) -> Result<(), Error> {
         let level = isa::selected()?;
-        let grains = for_each_range(
+        let (context, segments) = shared_out(context, &self.rows);
+        let grains = for_each_stretch(
             context,
             self.rows.layout.line.len(),
             self.rows.layout.classes,
-            || (part(), Seen::new(self.rows.clone(), self.top_k)),
+            together(&self.rows),
+            || (part(), Seen::new(self.rows.clone(), segments, self.top_k)),
             |(part, seen), rows| {
                 for first in rows.clone().step_by(TILE) {
                     let range = first..(first + TILE).min(rows.end);
-                    dispatch!(level, simd => seen.look::<_, FULL>(simd, &self.labels, range.clone()))?;
+                    dispatch!(level, simd => seen.look(simd, &self.labels, range.clone()))?;
                     each(part, seen, range);
                 }
                 Ok(())
@@ -163,23 +165,23 @@ impl<'a, E: Element> Work<'a, E> {
     }
 }
 
-/// A tile that has been looked at twice.
+/// A tile that has been summed and looked at.
 struct Seen<'a, E: Element> {
     tiles: Tiles<'a, E>,
     scan: TileScan,
     labels: TileLabels,
     counted: u64,
     nll: [f64; TILE],
-    /// 1 - p of the target, where the look was full.
+    /// 1 - p of the target.
     miss: [f64; TILE],
     top_k: usize,
     top: Vec<Top>,
 }
 
 impl<'a, E: Element> Seen<'a, E> {
-    fn new(rows: Rows<'a, E>, top_k: usize) -> Self {
+    fn new(rows: Rows<'a, E>, segments: Option<Context<'a>>, top_k: usize) -> Self {
         Seen {
-            tiles: Tiles::new(rows),
+            tiles: Tiles::new(rows, segments),
             scan: TileScan::new(),
             labels: TileLabels::default(),
             counted: 0,
@@ -190,55 +192,34 @@ impl<'a, E: Element> Seen<'a, E> {
         }
     }
 
-    /// Sums the rows, and looks at them again.
+    /// Sums the rows, and finds what else they tell.
     #[inline(always)]
-    fn look<S: Simd, const FULL: bool>(
-        &mut self,
-        simd: S,
-        labels: &Labels<'_>,
-        range: Range<usize>,
-    ) -> Result<(), OutOfRange> {
+    fn look<S: Simd>(&mut self, simd: S, labels: &Labels<'_>, range: Range<usize>) -> Result<(), OutOfRange> {
         labels.tile(simd, range.clone(), &mut self.labels)?;
         self.counted = self.labels.counted;
         if self.counted == 0 {
             return Ok(());
         }
-        self.tiles.sum(simd, range, self.counted);
+        self.top.iter_mut().for_each(|top| top.restart(self.top_k));
+        self.tiles.sum_and_look(simd, range, &self.labels.class, self.counted, &mut self.scan, &mut self.top);
         self.nll = self.tiles.nll(simd, &self.labels.class, self.counted);
-        if FULL {
-            self.miss = self.tiles.target_share(simd, &self.nll).1;
-        }
-        let mut has_nan = 0_u64;
+        self.miss = self.tiles.target_share(simd, &self.nll).1;
         for i in bits(self.counted) {
-            has_nan |= u64::from(self.tiles.log1p_rest(i).is_nan()) << i;
-            if let Some(top) = self.top.get_mut(i) {
-                top.restart(self.top_k);
+            if self.tiles.log1p_rest(i).is_nan() {
+                self.look_beside_nan(i);
             }
-        }
-        let top = &mut self.top;
-        self.tiles.scan::<_, FULL, _>(
-            simd,
-            &self.labels.class,
-            self.counted,
-            &mut self.scan,
-            #[inline(always)]
-            |i, start, block, largest| {
-                if let Some(top) = top.get_mut(i) {
-                    top.offer_block(simd, start, block, largest, has_nan >> i & 1 == 1);
-                }
-            },
-        );
-        if self.tiles.is_narrow() && self.top_k > 0 {
-            for i in bits(self.counted) {
-                for class in 0..self.tiles.classes() {
-                    self.top[i].offer(class, self.tiles.logit(i, class));
-                }
-            }
-        }
-        for i in bits(has_nan) {
-            self.scan.largest[i] = self.tiles.argmax(i);
         }
         Ok(())
+    }
+
+    /// Finds the largest classes of a row that may hold nan, which stands before all numbers.
+    #[cold]
+    fn look_beside_nan(&mut self, i: usize) {
+        self.scan.largest[i] = self.tiles.argmax(i);
+        if let Some(top) = self.top.get_mut(i) {
+            top.restart(self.top_k);
+            (0..self.tiles.classes()).for_each(|class| top.offer(class, self.tiles.logit(i, class)));
+        }
     }
 
     fn is_counted(&self, i: usize) -> bool {
@@ -257,7 +238,7 @@ impl<'a, E: Element> Seen<'a, E> {
         1.0 + self.scan.rows[i].greater
     }
 
-    /// The target's place among the classes, the first of ties first, where the look was full.
+    /// The target's place among the classes, the first of ties first.
     fn place(&self, i: usize) -> f64 {
         if self.is_correct(i) {
             return 1.0;
@@ -338,7 +319,7 @@ pub fn score<E: Element, O: Element>(
     let work = Work::new(logits, target, options, call)?;
     let columns = ColumnRows::new(&mut columns, &work.shape, work.top_k)?;
     // SAFETY: the rows of a grain belong to one thread.
-    work.run::<false, _>(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
+    work.run(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
 }
 
 /// What [`score_sums`] adds up.
@@ -497,7 +478,7 @@ pub fn score_sums<E: Element>(
 ) -> Result<ScoreSums, Error> {
     let work = Work::new(logits, target, options, call)?;
     let all = Mutex::new(ScoreSums::new(top_k.len(), bins));
-    work.run::<true, _>(
+    work.run(
         call.context,
         || Part::new(ScoreSums::new(top_k.len(), bins), &all, ScoreSums::merge),
         |part, seen, rows| part.own.add(seen, rows, top_k),
@@ -539,7 +520,7 @@ pub fn score_rows<E: Element>(
         context,
         rows.layout.line.len(),
         rows.layout.classes,
-        || Tiles::new(rows.clone()),
+        || Tiles::new(rows.clone(), None),
         |tiles, rows| -> Result<RowScores, OutOfRange> {
             let mut part = RowScores::default();
             for first in rows.clone().step_by(TILE) {

@@ -4,7 +4,8 @@
 //! There are two ways. Short rows (at most [`NARROW`] classes) are packed class by class, lanes across the
 //! rows. Long rows go to their kernel block by block: as slices where the classes are contiguous, else
 //! gathered a group of rows at a time. Which way a row takes depends on its number of classes
-//! alone, and a gathered block meets the same kernel as a slice: layouts cannot change a bit.
+//! alone, and a gathered block meets the same kernel as a slice: layouts cannot change a bit. Rows of more than [`SEGMENT`]
+//! classes are cut into segments, which threads share out where there are too few rows for them.
 //!
 //! All of it runs on the instruction set that was chosen for the grain: each `#[simd]` method is compiled once for each
 //! level and element type, and what is marked `#[inline(always)]` with it.
@@ -24,28 +25,33 @@ use crate::kernel::narrow::{
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
-use crate::kernel::prefetch::prefetch;
+use crate::kernel::prefetch::{AHEAD_BYTES, prefetch};
 use crate::kernel::real::Real;
-use crate::kernel::scan::{Against, RowScan, TileScan, position, scan_block, scan_tile};
+use crate::kernel::scan::{Look, RowScan, TileScan, before_block, scan_tile};
 use crate::kernel::stream::{fence, stream, to_next_line};
-use crate::kernel::wide::{AHEAD_BYTES, RowSum, absorb, block_max};
-use crate::kernel::{BLOCK, NARROW, TILE};
+use crate::kernel::wide::{RowSum, absorb, block_max, merge};
+use crate::kernel::{BLOCK, NARROW, SEGMENT, TILE};
 use crate::options::ClassWeights;
+use crate::parallel::{Context, for_each_segment};
 use crate::reduce::Compensated;
 use crate::rows::{Layout, Rows, RowsMut, Run};
+use crate::top::Top;
 
 /// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
 /// processor follows by itself.
 const AHEAD: usize = 4;
-
-/// The largest tile, in bytes, that is brought into the cache while the one before is scanned: both must stay in it.
-const SCANNED_AHEAD: usize = 1 << 19;
 
 /// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
 /// lines, which are then read once whatever else falls into the same cache set.
 const fn group<E>() -> usize {
     let rows = 256 / size_of::<E>();
     if rows < TILE { rows } else { TILE }
+}
+
+/// Rows that threads had better take together: those that are gathered together.
+pub(crate) fn together<E: Element>(rows: &Rows<'_, E>) -> usize {
+    let apart = rows.layout.contiguous() || rows.layout.classes <= NARROW;
+    if apart { 1 } else { group::<E>() }
 }
 
 /// Distance of gathered rows: not a power of two, so that they do not compete for the same cache sets.
@@ -65,6 +71,46 @@ pub(crate) struct Tiles<'r, E: Element> {
     /// Long rows that are not slices: a block of each row of a group. Short rows that are: the last ones of a run.
     gathered: Vec<E>,
     sums: TileSums<RealOf<E>>,
+    /// What shares out the segments of a row, if not the rows are shared out.
+    segments: Option<Context<'r>>,
+}
+
+/// How many segments rows are cut into.
+fn segments(classes: usize) -> usize {
+    classes.div_ceil(SEGMENT)
+}
+
+/// Who shares out the rows to threads, and who the segments of a row: one of them works on this thread alone.
+pub(crate) fn shared_out<'c, E: Element>(
+    context: Context<'c>,
+    rows: &Rows<'_, E>,
+) -> (Context<'c>, Option<Context<'c>>) {
+    context.for_rows_or_segments(rows.layout.line.len(), segments(rows.layout.classes))
+}
+
+/// Runs `work` on each segment's classes, and gives it memory to gather in.
+#[inline(always)]
+fn for_each_segment_of<E: Element, T: Send>(
+    context: Option<Context<'_>>,
+    classes: usize,
+    gathered: &mut [E],
+    work: impl Fn(Range<usize>, &mut [E]) -> T + Sync,
+) -> Vec<T> {
+    let part = |segment: usize| segment * SEGMENT..((segment + 1) * SEGMENT).min(classes);
+    match context {
+        Some(context) => {
+            let gathered = gathered.len();
+            for_each_segment(context, segments(classes), |i| work(part(i), &mut vec![E::PADDING; gathered]))
+        }
+        None => (0..segments(classes)).map(|i| work(part(i), gathered)).collect(),
+    }
+}
+
+/// What a segment of a tile's rows has come to.
+struct Segment<R> {
+    sums: Vec<RowSum<R>>,
+    looks: Vec<Look<R>>,
+    tops: Vec<Top>,
 }
 
 /// For each row of a tile the sum over the classes of q (max - x), and that of q.
@@ -116,7 +162,8 @@ pub(crate) fn all(len: usize) -> u64 {
 }
 
 impl<'r, E: Element> Tiles<'r, E> {
-    pub(crate) fn new(rows: Rows<'r, E>) -> Self {
+    /// `segments` comes from [`shared_out`].
+    pub(crate) fn new(rows: Rows<'r, E>, segments: Option<Context<'r>>) -> Self {
         let classes = rows.layout.classes;
         let packed = if classes <= NARROW { classes * TILE } else { 0 };
         let gathered = match (classes <= NARROW, rows.layout.contiguous()) {
@@ -131,6 +178,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             packed: vec![RealOf::<E>::ZERO; packed],
             gathered: vec![E::PADDING; gathered],
             sums: TileSums::new(),
+            segments,
         }
     }
 
@@ -142,54 +190,129 @@ impl<'r, E: Element> Tiles<'r, E> {
     /// read, but for those packed with counted neighbours.
     #[simd]
     pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64) {
-        self.len = range.len();
-        if !self.is_narrow() {
-            locate(&self.rows.layout, range.clone(), &mut self.offsets);
-        }
+        self.go_to(range.clone());
         if counted == 0 {
             return;
         }
         if self.is_narrow() {
-            self.pack(simd, range);
-            let sums = &mut self.sums;
-            row_sums(simd, &self.packed, self.len, &sums.max, &mut sums.others, &mut sums.ties);
+            self.sum_narrow(simd, range);
         } else {
-            let mut row = RowSum::EMPTY;
-            let mut group = [RowSum::EMPTY; TILE];
-            let mut next_max = None;
-            let contiguous = self.rows.layout.contiguous();
-            for_each_block(
-                simd,
-                &self.rows,
-                &self.offsets[..self.len],
-                &mut self.gathered,
-                counted,
-                #[inline(always)]
-                |i, start, block, next| {
-                    if contiguous {
-                        // One row after the other; each block's maximum came with the block before.
-                        if start == 0 {
-                            row = RowSum::EMPTY;
-                        }
-                        let max = next_max.unwrap_or_else(
-                            #[inline(always)]
-                            || block_max(simd, block),
-                        );
-                        next_max = Some(absorb(simd, &mut row, block, max, next));
-                        group[i] = row;
-                    } else {
-                        let max = block_max(simd, block);
-                        absorb(simd, &mut group[i], block, max, next);
-                    }
-                },
-            );
+            self.sum_wide::<S, false>(simd, counted, &mut [], &mut []);
+        }
+        finish(simd, &mut self.sums, self.len);
+    }
+
+    /// The same, with what the counted rows tell besides, compared with the target `class` of each. The largest logits go
+    /// to `tops` where there is one for each row. Of rows with a nan, the largest are not known yet.
+    #[simd]
+    pub(crate) fn sum_and_look<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        class: &[usize; TILE],
+        counted: u64,
+        scan: &mut TileScan,
+        tops: &mut [Top],
+    ) {
+        self.go_to(range.clone());
+        if self.is_narrow() {
+            self.sum_narrow(simd, range);
+            scan_tile(simd, &self.packed, self.len, &self.sums.max, class, scan);
+            if !tops.is_empty() {
+                for i in bits(counted) {
+                    (0..self.classes()).for_each(|class| tops[i].offer(class, self.logit(i, class)));
+                }
+            }
+        } else {
+            let mut looks = [Look::new(RealOf::<E>::ZERO, 0); TILE];
             for i in bits(counted) {
-                self.sums.max[i] = group[i].max;
-                self.sums.others[i] = group[i].total();
-                self.sums.ties[i] = group[i].ties;
+                looks[i] = Look::new(self.rows.get(self.offsets[i], class[i]).to_real(), class[i]);
+            }
+            self.sum_wide::<S, true>(simd, counted, &mut looks, tops);
+            for i in bits(counted) {
+                (scan.rows[i], scan.largest[i]) = (looks[i].scan, looks[i].first);
             }
         }
         finish(simd, &mut self.sums, self.len);
+    }
+
+    #[inline(always)]
+    fn go_to(&mut self, range: Range<usize>) {
+        self.len = range.len();
+        if !self.is_narrow() {
+            locate(&self.rows.layout, range, &mut self.offsets);
+        }
+    }
+
+    #[inline(always)]
+    fn sum_narrow<S: Simd>(&mut self, simd: S, range: Range<usize>) {
+        self.pack(simd, range);
+        let sums = &mut self.sums;
+        row_sums(simd, &self.packed, self.len, &sums.max, &mut sums.others, &mut sums.ties);
+    }
+
+    /// `looks` and `tops` hold one for each row, or none at all.
+    #[inline(always)]
+    fn sum_wide<S: Simd, const LOOK: bool>(
+        &mut self,
+        simd: S,
+        counted: u64,
+        looks: &mut [Look<RealOf<E>>],
+        tops: &mut [Top],
+    ) {
+        let mut group = [RowSum::EMPTY; TILE];
+        let (rows, offsets, gathered) = (&self.rows, &self.offsets[..self.len], &mut self.gathered);
+        let classes = rows.layout.classes;
+        if classes <= SEGMENT {
+            sum_segment::<S, E, LOOK>(
+                simd,
+                rows,
+                offsets,
+                gathered,
+                counted,
+                0..classes,
+                &mut group,
+                looks,
+                tops,
+            );
+        } else {
+            let (new_looks, new_tops) = (&*looks, &*tops);
+            let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
+                let mut part = Segment {
+                    sums: vec![RowSum::EMPTY; offsets.len()],
+                    looks: new_looks.to_vec(),
+                    tops: new_tops.to_vec(),
+                };
+                sum_segment::<S, E, LOOK>(
+                    simd,
+                    rows,
+                    offsets,
+                    gathered,
+                    counted,
+                    range,
+                    &mut part.sums,
+                    &mut part.looks,
+                    &mut part.tops,
+                );
+                part
+            });
+            let mut nothing = Look::new(RealOf::<E>::ZERO, 0);
+            for part in parts {
+                for i in bits(counted) {
+                    let look = looks.get_mut(i).unwrap_or(&mut nothing);
+                    let other = part.looks.get(i).copied().unwrap_or(*look);
+                    merge::<S, RealOf<E>, LOOK>(simd, &mut group[i], look, part.sums[i], other);
+                    if let (Some(top), Some(other)) = (tops.get_mut(i), part.tops.get(i)) {
+                        top.merge(other);
+                    }
+                }
+            }
+        }
+        for i in bits(counted) {
+            self.sums.max[i] = group[i].max;
+            self.sums.others[i] = group[i].total();
+            self.sums.ties[i] = group[i].ties;
+        }
     }
 
     /// The largest logit of row i.
@@ -263,23 +386,9 @@ impl<'r, E: Element> Tiles<'r, E> {
             let mut totals = [0.0; TILE];
             tile_gap::<_, _, false>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
-            let max = &self.sums.max;
-            let mut sums = [Compensated::default(); TILE];
-            for_each_block(
-                simd,
-                &self.rows,
-                &self.offsets[..self.len],
-                &mut self.gathered,
-                counted,
-                #[inline(always)]
-                |i, start, block, _| {
-                    let q = weight.block(start..start + block.len());
-                    sums[i].add(row_gap::<_, _, false>(simd, block, q, max[i].to_f64()).0);
-                },
-            );
-            for i in bits(counted) {
-                gaps[i] = sums[i].get();
-            }
+            let fill = |_: usize, _: Range<usize>, _: &mut [f64]| ();
+            let sums = self.gaps_wide::<S, false>(simd, counted, Some(weight), fill);
+            bits(counted).for_each(|i| gaps[i] = sums[i].0.get());
         }
         gaps
     }
@@ -287,42 +396,50 @@ impl<'r, E: Element> Tiles<'r, E> {
     /// For each counted row the sum over the classes of q (max - x) and that of q, with q from
     /// `fill(row of the tile, classes, to)`.
     #[simd]
-    pub(crate) fn gaps_of<S: Simd, Fill: FnMut(usize, Range<usize>, &mut [f64])>(
+    pub(crate) fn gaps_of<S: Simd, Fill: Fn(usize, Range<usize>, &mut [f64]) + Sync>(
         &mut self,
         simd: S,
         counted: u64,
-        mut fill: Fill,
+        fill: Fill,
     ) -> WeightedGaps {
         let mut gaps = [0.0; TILE];
         let mut totals = [0.0; TILE];
-        let mut q = [0.0; BLOCK];
         if self.is_narrow() {
             let packed = packed_q(self.rows.layout.classes, counted, fill);
             let (q, max) = (TileWeights::Entry(&packed), &self.sums.max);
             tile_gap::<_, _, true>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
-            let max = &self.sums.max;
-            let mut sums = [(Compensated::default(), Compensated::default()); TILE];
-            for_each_block(
-                simd,
-                &self.rows,
-                &self.offsets[..self.len],
-                &mut self.gathered,
-                counted,
-                #[inline(always)]
-                |i, start, block, _| {
-                    let q = &mut q[..block.len()];
-                    fill(i, start..start + block.len(), q);
-                    let (gap, total) = row_gap::<_, _, true>(simd, block, q, max[i].to_f64());
-                    sums[i].0.add(gap);
-                    sums[i].1.add(total);
-                },
-            );
+            let sums = self.gaps_wide::<S, true>(simd, counted, None, fill);
             for i in bits(counted) {
                 (gaps[i], totals[i]) = (sums[i].0.get(), sums[i].1.get());
             }
         }
         WeightedGaps { gaps, totals }
+    }
+
+    /// The sums of long rows, with q from the weights where there are any, else from `fill`.
+    #[inline(always)]
+    fn gaps_wide<S: Simd, const TOTAL: bool>(
+        &mut self,
+        simd: S,
+        counted: u64,
+        weight: Option<ClassWeights<'_>>,
+        fill: impl Fn(usize, Range<usize>, &mut [f64]) + Sync,
+    ) -> [(Compensated, Compensated); TILE] {
+        let (rows, offsets, max) = (&self.rows, &self.offsets[..self.len], &self.sums.max);
+        let none = (Compensated::default(), Compensated::default());
+        let mut sums = [none; TILE];
+        let parts =
+            for_each_segment_of(self.segments, rows.layout.classes, &mut self.gathered, |range, gathered| {
+                gap_segment::<S, E, TOTAL>(simd, rows, offsets, gathered, counted, range, max, weight, &fill)
+            });
+        for part in parts {
+            for i in bits(counted) {
+                sums[i].0.merge(part[i].0);
+                sums[i].1.merge(part[i].1);
+            }
+        }
+        sums
     }
 
     /// p of the target of each row and 1 - p, from the -log p that [`Self::nll`] gave.
@@ -350,14 +467,14 @@ impl<'r, E: Element> Tiles<'r, E> {
             all(self.len),
             out,
             #[inline(always)]
-            |sums, i, _, block, result| apply_to_row::<S, E, F>(simd, block, sums, i, result),
+            |sums, i, _, block, _, result| apply_to_row::<S, E, F>(simd, block, sums, i, result),
         );
     }
 
     /// Writes the gradient of every counted row to `out`, which may be the input itself; 0 to the other rows, which are not
     /// read but for those packed with counted neighbours.
     #[simd]
-    pub(crate) fn write_gradient<S: Simd, Fill: FnMut(usize, Range<usize>, &mut [f64])>(
+    pub(crate) fn write_gradient<S: Simd, Fill: Fn(usize, Range<usize>, &mut [f64]) + Sync>(
         &mut self,
         simd: S,
         range: Range<usize>,
@@ -395,23 +512,19 @@ impl<'r, E: Element> Tiles<'r, E> {
                 counted,
                 out,
                 #[inline(always)]
-                |sums, i, _, block, result| apply_to_row::<S, E, Softmax>(simd, block, sums, i, result),
+                |sums, i, _, block, _, result| apply_to_row::<S, E, Softmax>(simd, block, sums, i, result),
             ),
-            Some((factor, mut fill)) => {
-                let mut q = [0.0; BLOCK];
-                self.write_blocks(
-                    simd,
-                    range.clone(),
-                    counted,
-                    out,
-                    #[inline(always)]
-                    |sums, i, start, block, result| {
-                        let q = &mut q[..block.len()];
-                        fill(i, start..start + block.len(), q);
-                        gradient_of_row(simd, block, q, factor[i], sums, i, result);
-                    },
-                );
-            }
+            Some((factor, fill)) => self.write_blocks(
+                simd,
+                range.clone(),
+                counted,
+                out,
+                #[inline(always)]
+                |sums, i, start, block, q, result| {
+                    fill(i, start..start + block.len(), q);
+                    gradient_of_row(simd, block, q, factor[i], sums, i, result);
+                },
+            ),
         }
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
@@ -438,7 +551,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
     }
 
-    /// Hands every block of the counted rows to `f`, and writes what comes back to `out`.
+    /// Hands every block of the counted rows to `f`, with memory for as many q, and writes what comes back to `out`.
     #[inline(always)]
     fn write_blocks<S: Simd>(
         &mut self,
@@ -446,47 +559,18 @@ impl<'r, E: Element> Tiles<'r, E> {
         range: Range<usize>,
         counted: u64,
         out: &RowsMut<'_, E>,
-        mut f: impl FnMut(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [E]),
+        f: impl Fn(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [f64], &mut [E]) + Sync,
     ) {
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
-        let (rows, sums, classes) = (&self.rows, &self.sums, self.rows.layout.classes);
-        let mut result = [E::PADDING; BLOCK];
-        // `out` may be the input itself, so no slice of the input is alive when a block is written.
-        if rows.layout.contiguous() {
-            for i in bits(counted) {
-                // Blocks end where cache lines of the output do.
-                let (mut start, mut end) = (0, BLOCK - out.to_next_line(to[i]));
-                while start < classes {
-                    let block = rows.classes_of(self.offsets[i], start..end.min(classes));
-                    let result = &mut result[..block.len()];
-                    f(sums, i, start, block, result);
-                    put(out, to[i], start, result);
-                    (start, end) = (end, end + BLOCK);
-                }
-            }
-            if out.streamed {
-                fence();
-            }
-            return;
-        }
-        for_each_group::<E>(
-            classes,
-            self.len,
-            counted,
-            #[inline(always)]
-            |group: Range<usize>, counted, block: Range<usize>| {
-                gather(simd, rows, &self.offsets[group.clone()], block.clone(), &mut self.gathered);
-                for k in bits(counted) {
-                    let at = k * pitch(classes);
-                    let gathered = &mut self.gathered[at..at + block.len()];
-                    let result = &mut result[..block.len()];
-                    f(sums, group.start + k, block.start, gathered, result);
-                    gathered.copy_from_slice(result);
-                }
-                scatter(simd, &self.gathered, block, out, &to[group], counted);
-            },
-        );
+        let (rows, sums, offsets) = (&self.rows, &self.sums, &self.offsets[..self.len]);
+        let (classes, gathered) = (rows.layout.classes, &mut self.gathered);
+        for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
+            let f = |i: usize, start: usize, block: &[E], q: &mut [f64], result: &mut [E]| {
+                f(sums, i, start, block, q, result);
+            };
+            write_segment::<S, E, _>(simd, rows, offsets, gathered, counted, range, (out, &to), f);
+        });
     }
 
     /// Packs the rows of `range` and finds their maxima.
@@ -599,50 +683,6 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
     }
 
-    /// A second look at the counted rows, while they are in the cache. Of long rows every block goes to `also` too: row, first
-    /// class, elements and their maximum. Of rows with a nan, [`Self::argmax`] finds the first.
-    #[simd]
-    pub(crate) fn scan<S: Simd, const FULL: bool, Also: FnMut(usize, usize, &[E], RealOf<E>)>(
-        &mut self,
-        simd: S,
-        class: &[usize; TILE],
-        counted: u64,
-        scan: &mut TileScan,
-        mut also: Also,
-    ) {
-        let max = &self.sums.max;
-        if self.is_narrow() {
-            scan_tile::<_, _, FULL>(simd, &self.packed, self.len, max, class, scan);
-            return;
-        }
-        let tile = self.len * self.rows.layout.classes * size_of::<E>();
-        let ahead = if self.rows.layout.contiguous() && tile <= SCANNED_AHEAD { tile } else { 0 };
-        let zero = RealOf::<E>::ZERO;
-        let mut against = [Against { max: zero, logit: zero, class: 0, ahead }; TILE];
-        for i in bits(counted) {
-            let logit = self.rows.get(self.offsets[i], class[i]).to_real();
-            against[i] = Against { max: max[i], logit, class: class[i], ahead };
-            (scan.rows[i], scan.largest[i]) = (RowScan::default(), 0);
-        }
-        let mut found = 0_u64;
-        for_each_block(
-            simd,
-            &self.rows,
-            &self.offsets[..self.len],
-            &mut self.gathered,
-            counted,
-            #[inline(always)]
-            |i, start, block, _| {
-                let largest = scan_block::<_, _, FULL>(simd, block, start, against[i], &mut scan.rows[i]);
-                if largest == max[i] && found >> i & 1 == 0 {
-                    found |= 1 << i;
-                    scan.largest[i] = start + position(simd, block, max[i]);
-                }
-                also(i, start, block, largest);
-            },
-        );
-    }
-
     pub(crate) fn classes(&self) -> usize {
         self.rows.layout.classes
     }
@@ -660,7 +700,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         self.sums.own[i] / (self.sums.own[i] + self.sums.others[i])
     }
 
-    /// The sum over the classes of (p - 1 if it is the target)^2, from the target's -log p and 1 - p; `scan` was `FULL`.
+    /// The sum over the classes of (p - 1 if it is the target)^2, from the target's -log p and 1 - p.
     #[inline(always)]
     pub(crate) fn squared_error(&self, i: usize, scan: &RowScan, nll: f64, miss: f64) -> f64 {
         let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
@@ -692,6 +732,149 @@ pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize;
     );
 }
 
+/// Sums a segment's classes; see [`Tiles::sum_wide`].
+#[simd]
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "a closure would have to be compiled for the instruction set")]
+fn sum_segment<S: Simd, E: Element, const LOOK: bool>(
+    simd: S,
+    rows: &Rows<'_, E>,
+    offsets: &[isize],
+    gathered: &mut [E],
+    counted: u64,
+    classes: Range<usize>,
+    sums: &mut [RowSum<RealOf<E>>],
+    looks: &mut [Look<RealOf<E>>],
+    tops: &mut [Top],
+) {
+    let contiguous = rows.layout.contiguous();
+    let mut nothing = Look::new(RealOf::<E>::ZERO, 0);
+    let mut next_max = None;
+    for_each_block(
+        simd,
+        rows,
+        offsets,
+        gathered,
+        counted,
+        classes,
+        #[inline(always)]
+        |i, start, block, next| {
+            // One row after the other where they are contiguous: each block's maximum came with the block before.
+            let max = next_max.unwrap_or_else(
+                #[inline(always)]
+                || block_max(simd, block),
+            );
+            let look = if LOOK { &mut looks[i] } else { &mut nothing };
+            if LOOK {
+                before_block::<S, E>(simd, look, start, block, max, sums[i].max);
+                if let Some(top) = tops.get_mut(i) {
+                    top.offer_block(simd, start, block, max);
+                }
+            }
+            let next = absorb::<S, E, LOOK>(simd, &mut sums[i], block, max, next, look);
+            if contiguous {
+                next_max = Some(next);
+            }
+        },
+    );
+}
+
+/// Sums q (max - x), and q, over a segment's classes; see [`Tiles::gaps_wide`].
+#[simd]
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "a closure would have to be compiled for the instruction set")]
+fn gap_segment<S: Simd, E: Element, const TOTAL: bool>(
+    simd: S,
+    rows: &Rows<'_, E>,
+    offsets: &[isize],
+    gathered: &mut [E],
+    counted: u64,
+    classes: Range<usize>,
+    max: &[RealOf<E>; TILE],
+    weight: Option<ClassWeights<'_>>,
+    fill: &impl Fn(usize, Range<usize>, &mut [f64]),
+) -> Vec<(Compensated, Compensated)> {
+    let mut sums = vec![(Compensated::default(), Compensated::default()); offsets.len()];
+    let mut filled = [0.0; BLOCK];
+    for_each_block(
+        simd,
+        rows,
+        offsets,
+        gathered,
+        counted,
+        classes,
+        #[inline(always)]
+        |i, start, block, _| {
+            let classes = start..start + block.len();
+            let q = if let Some(weight) = weight {
+                weight.block(classes)
+            } else {
+                let q = &mut filled[..block.len()];
+                fill(i, classes, q);
+                q
+            };
+            let (gap, total) = row_gap::<_, _, TOTAL>(simd, block, q, max[i].to_f64());
+            sums[i].0.add(gap);
+            sums[i].1.add(total);
+        },
+    );
+    sums
+}
+
+/// Writes a segment's classes; see [`Tiles::write_blocks`].
+#[simd]
+#[inline(never)]
+#[expect(clippy::too_many_arguments, reason = "a closure would have to be compiled for the instruction set")]
+fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut [f64], &mut [E])>(
+    simd: S,
+    rows: &Rows<'_, E>,
+    offsets: &[isize],
+    gathered: &mut [E],
+    counted: u64,
+    classes: Range<usize>,
+    (out, to): (&RowsMut<'_, E>, &[isize; TILE]),
+    f: F,
+) {
+    let mut result = [E::PADDING; BLOCK];
+    let mut q = [0.0; BLOCK];
+    // `out` may be the input itself, so no slice of the input is alive when a block is written.
+    if rows.layout.contiguous() {
+        for i in bits(counted) {
+            // Blocks end where cache lines of the output do.
+            let first = out.to_next_line(to[i] + classes.start as isize);
+            let (mut start, mut end) = (classes.start, classes.start + BLOCK - first);
+            while start < classes.end {
+                let block = rows.classes_of(offsets[i], start..end.min(classes.end));
+                let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
+                f(i, start, block, q, result);
+                put(out, to[i], start, result);
+                (start, end) = (end, end + BLOCK);
+            }
+        }
+        if out.streamed {
+            fence();
+        }
+        return;
+    }
+    let pitch = pitch(rows.layout.classes);
+    for_each_group::<E>(
+        classes,
+        offsets.len(),
+        counted,
+        #[inline(always)]
+        |group: Range<usize>, counted, block: Range<usize>| {
+            gather(simd, rows, &offsets[group.clone()], block.clone(), gathered);
+            for k in bits(counted) {
+                let gathered = &mut gathered[k * pitch..k * pitch + block.len()];
+                let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
+                f(group.start + k, block.start, gathered, q, result);
+                gathered.copy_from_slice(result);
+            }
+            scatter(simd, gathered, block, out, &to[group], counted);
+        },
+    );
+}
+
 /// Calls `f(row, first class, block, next block)` for the blocks of all counted rows: row after row where rows are slices,
 /// and the last block is followed by nothing; else block after block for a group of rows, and no next.
 #[inline(always)]
@@ -701,56 +884,73 @@ fn for_each_block<S: Simd, E: Element>(
     offsets: &[isize],
     gathered: &mut [E],
     counted: u64,
+    classes: Range<usize>,
     mut f: impl FnMut(usize, usize, &[E], &[E]),
 ) {
-    let classes = rows.layout.classes;
-    if rows.layout.contiguous() {
-        let block_of = |i: usize, start| rows.classes_of(offsets[i], start..(start + BLOCK).min(classes));
-        let mut left = bits(counted);
-        let mut this = left.next();
-        while let Some(i) = this {
-            let following = left.next();
-            for start in (0..classes).step_by(BLOCK) {
-                let next = match following {
-                    _ if start + BLOCK < classes => block_of(i, start + BLOCK),
-                    Some(following) => block_of(following, 0),
-                    None => &[],
-                };
-                f(i, start, block_of(i, start), next);
-            }
-            this = following;
-        }
+    let (contiguous, pitch) = (rows.layout.contiguous(), pitch(rows.layout.classes));
+    let end_of = |start: usize| (start + BLOCK).min(classes.end);
+    let mut start = classes.start;
+    // The rows that are gathered, and those that are left: of them, or of all.
+    let mut group = 0..0;
+    let mut left = if contiguous { counted } else { 0 };
+    if classes.is_empty() {
         return;
     }
-    for_each_group::<E>(
-        classes,
-        offsets.len(),
-        counted,
-        #[inline(always)]
-        |group: Range<usize>, counted, block: Range<usize>| {
-            gather(simd, rows, &offsets[group.clone()], block.clone(), gathered);
-            for k in bits(counted) {
-                let at = k * pitch(classes);
-                f(group.start + k, block.start, &gathered[at..at + block.len()], &[]);
+    // Both ways share their call of `f`, which is large.
+    loop {
+        if !contiguous {
+            while left == 0 {
+                if group.end == offsets.len() {
+                    (start, group) = (start + BLOCK, 0..0);
+                    if start >= classes.end {
+                        return;
+                    }
+                }
+                group = group.end..(group.end + self::group::<E>()).min(offsets.len());
+                left = counted >> group.start & all(group.len());
+                if left != 0 {
+                    gather(simd, rows, &offsets[group.clone()], start..end_of(start), gathered);
+                }
             }
-        },
-    );
+        } else if left == 0 {
+            return;
+        }
+        let (k, at) = (left.trailing_zeros() as usize, start);
+        if contiguous && start + BLOCK < classes.end {
+            start += BLOCK;
+        } else {
+            left &= left - 1;
+        }
+        let (mut next, i): (&[E], usize) = (&[], group.start + k);
+        let block = if contiguous {
+            if left >> k & 1 == 0 {
+                start = classes.start;
+            }
+            if left != 0 {
+                next = rows.classes_of(offsets[left.trailing_zeros() as usize], start..end_of(start));
+            }
+            rows.classes_of(offsets[i], at..end_of(at))
+        } else {
+            &gathered[k * pitch..k * pitch + end_of(at) - at]
+        };
+        f(i, at, block, next);
+    }
 }
 
 /// Calls `f(rows of the tile, which of them count, classes)` for each group with a row that counts, block after block.
 #[inline(always)]
 fn for_each_group<E>(
-    classes: usize,
+    classes: Range<usize>,
     rows: usize,
     counted: u64,
     mut f: impl FnMut(Range<usize>, u64, Range<usize>),
 ) {
-    for start in (0..classes).step_by(BLOCK) {
+    for start in classes.clone().step_by(BLOCK) {
         for first in (0..rows).step_by(group::<E>()) {
             let group = first..(first + group::<E>()).min(rows);
             let counted = counted >> first & all(group.len());
             if counted != 0 {
-                f(group, counted, start..(start + BLOCK).min(classes));
+                f(group, counted, start..(start + BLOCK).min(classes.end));
             }
         }
     }
@@ -876,7 +1076,7 @@ mod tests {
     /// What the tiles make of rows along `axis`, on one level.
     fn sums<E: Element>(view: &ndarray::ArrayView2<'_, E>, axis: usize, level: Level) -> Vec<(f64, f64)> {
         let rows = Rows::new(view, Some(axis));
-        let mut tiles = Tiles::new(rows.clone());
+        let mut tiles = Tiles::new(rows.clone(), None);
         let mut all_rows = Vec::new();
         let count = rows.layout.line.len();
         for first in (0..count).step_by(TILE) {
@@ -975,7 +1175,7 @@ mod tests {
                 x.row_mut(5).fill(-INF);
                 x[[5, 2]] = 1.0;
                 let view = x.view();
-                let mut tiles = Tiles::new(Rows::new(&view, Some(1)));
+                let mut tiles = Tiles::new(Rows::new(&view, Some(1)), None);
                 dispatch!(level, simd => tiles.sum(simd, 0..6, all(6)));
                 let got: Vec<f64> = (0..6).map(|i| tiles.log_sum_exp(i)).collect();
                 assert_eq!((got[0], got[1], got[5]), (-INF, INF, 1.0));

@@ -44,7 +44,15 @@ impl Top {
 
     /// Takes a logit into account. Classes come in their order: a later one never displaces its equal.
     pub(crate) fn offer(&mut self, class: usize, x: f64) {
-        let entry = (order(x), Reverse(class));
+        self.take_entry((order(x), Reverse(class)));
+    }
+
+    /// Takes the largest logits of later classes into account.
+    pub(crate) fn merge(&mut self, other: &Top) {
+        other.heap.iter().for_each(|Reverse(entry)| self.take_entry(*entry));
+    }
+
+    fn take_entry(&mut self, entry: Entry) {
         if !self.is_full() {
             self.heap.push(Reverse(entry));
         } else if let Some(mut least) = self.heap.peek_mut()
@@ -60,8 +68,7 @@ impl Top {
         }
     }
 
-    /// Takes a block of classes from `start` on into account, whose maximum is `largest`. A row with a nan has its blocks
-    /// looked at element by element.
+    /// Takes a block of classes from `start` on into account, whose maximum is `largest`; it holds no nan.
     #[inline(always)]
     pub(crate) fn offer_block<S: Simd, E: Element>(
         &mut self,
@@ -69,16 +76,15 @@ impl Top {
         start: usize,
         block: &[E],
         largest: RealOf<E>,
-        has_nan: bool,
     ) {
-        if self.is_full() && !has_nan && largest.to_f64() <= self.least {
+        if self.is_full() && largest.to_f64() <= self.least {
             return;
         }
         let lanes = RealOf::<E>::LANES;
         let vectors = block.chunks_exact(lanes);
         let rest = block.len() - vectors.remainder().len();
         for (k, x) in vectors.enumerate() {
-            if self.is_full() && !has_nan {
+            if self.is_full() {
                 let least = Vector::<E, S>::splat(simd, RealOf::<E>::from_f64(self.least));
                 if E::load(simd, x).simd_gt(least).to_bitmask() == 0 {
                     continue;
@@ -137,13 +143,22 @@ mod tests {
         ) {
             let k = k.min(row.len());
             let has_nan = row.iter().any(|x| x.is_nan());
-            let mut top = Top::default();
             for (_, level) in isa::available() {
-                top.restart(k);
-                for (b, block) in row.chunks(48).enumerate() {
-                    let largest = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    dispatch!(level, simd => top.offer_block(simd, b * 48, block, largest, has_nan));
+                // The blocks of two halves, and those of a row with a nan one by one.
+                let mut halves = [Top::default(), Top::default()];
+                for (half, top) in halves.iter_mut().enumerate() {
+                    top.restart(k);
+                    for (b, block) in row.chunks(48).enumerate().filter(|(b, _)| (*b < 2) == (half == 0)) {
+                        let largest = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                        if has_nan {
+                            block.iter().enumerate().for_each(|(i, x)| top.offer(b * 48 + i, f64::from(*x)));
+                        } else {
+                            dispatch!(level, simd => top.offer_block(simd, b * 48, block, largest));
+                        }
+                    }
                 }
+                let [mut top, other] = halves;
+                top.merge(&other);
                 prop_assert_eq!(top.take().collect::<Vec<_>>(), expected(&row, k));
             }
         }

@@ -16,7 +16,7 @@
 //! | `narrow` | the same for a tile of short rows, lanes across the rows |
 //! | `finish` | from max and sum to log sum exp, lanes across the rows |
 //! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
-//! | `scan` | entropy, rank and largest class of rows that are still in the cache |
+//! | `scan` | what a row tells besides its sum: entropy, rank, largest class |
 //! | `divergence` | a row or two in `f64`: softmax, divergences, moments at a temperature |
 //! | `output` | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
 //! | `pointwise` | the losses of single elements, a block at a time |
@@ -57,3 +57,6 @@ pub(crate) const NARROW: usize = 64;
 /// Elements of a row that are treated together: 4 KiB of `f32`, which stay in the first-level cache
 /// between finding their maximum and adding their exponentials.
 pub(crate) const BLOCK: usize = 1024;
+
+/// Classes that are summed as a row of their own where there are more. Where rows are few, threads share these out.
+pub(crate) const SEGMENT: usize = 1 << 17;

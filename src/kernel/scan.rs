@@ -1,4 +1,4 @@
-//! A second look at rows that are still in the cache, once their maximum and sum are known.
+//! What a row tells besides its sum.
 //!
 //! ```text
 //! gap = sum of term(x) (max - x),   entropy = log1p(rest) + gap / (own + others)
@@ -6,6 +6,8 @@
 //!
 //! in the units of [`super::finish`]. Both parts are positive, so that the entropy of a confident row keeps its digits. For
 //! a row with a nan, with +inf or of nothing but -inf the numbers mean nothing.
+//!
+//! Of a long row they are found while it is summed ([`super::wide`]), of packed rows in a second look.
 
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
@@ -13,98 +15,153 @@ use fearless_simd_macros::simd;
 
 use super::TILE;
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, pivot, power_of_two, term_and_gap};
-use super::prefetch::prefetch;
+use super::exp::{Pivot, pivot, power_of_two, term, term_and_gap};
 use super::real::Real;
-use super::wide::last_vector;
-
-/// Vectors that are in flight together.
-const CHAINS: usize = 4;
 
 /// Sums and counts over the classes of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct RowScan {
     /// The sum of term(x) (max - x).
     pub gap: f64,
-    /// With `FULL`, the sum of the squares of the terms below the maximum, times 2^-SCALE.
+    /// The sum of the squares of the terms below the maximum, times 2^-SCALE.
     pub squares: f64,
     /// Classes with a larger logit than the target.
     pub greater: f64,
-    /// With `FULL`, classes with the largest logit.
+    /// Classes with the largest logit.
     pub largest: f64,
-    /// With `FULL`, classes before the target with the target's logit.
+    /// Classes before the target with the target's logit.
     pub tied_before: f64,
 }
 
-/// What a row's blocks are compared with.
-#[derive(Clone, Copy)]
-pub(crate) struct Against<R> {
-    pub max: R,
+/// The scan of a long row so far, and the target that its elements are compared with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look<R> {
     /// The target's logit, and its class.
     pub logit: R,
     pub class: usize,
-    /// How many bytes behind an element lies the one that takes its place in the next tile; 0 if that is not known, or too far
-    /// to stay in the cache.
-    pub ahead: usize,
+    pub scan: RowScan,
+    /// The first class with the largest logit.
+    pub first: usize,
 }
 
-/// Adds a block whose first class is `start`, and returns the block's maximum (a nan may or may not show).
-#[simd]
-pub(crate) fn scan_block<S: Simd, E: Element, const FULL: bool>(
-    simd: S,
-    block: &[E],
-    start: usize,
-    against: Against<RealOf<E>>,
-    scan: &mut RowScan,
-) -> RealOf<E> {
-    let lanes = RealOf::<E>::LANES;
-    let common = Common::<S, RealOf<E>>::new(simd, against);
-    let mut sums = [Lanes::<S, RealOf<E>, FULL>::new(simd); CHAINS];
-    let steps = block.chunks_exact(CHAINS * lanes);
-    let vectors = steps.remainder().chunks_exact(lanes);
-    let last = vectors.remainder();
-    for x in steps {
-        // The memory would have nothing to do: the block is in the cache, the next tile is not.
-        if against.ahead > 0 {
-            prefetch(x.as_ptr().wrapping_byte_add(against.ahead), size_of_val(x));
-        }
-        for (chain, sums) in sums.iter_mut().enumerate() {
-            sums.add(E::load(simd, &x[chain * lanes..(chain + 1) * lanes]), &common);
-        }
+impl<R: Real> Look<R> {
+    pub(crate) fn new(logit: R, class: usize) -> Self {
+        Look { logit, class, scan: RowScan::default(), first: 0 }
     }
-    for x in vectors {
-        sums[0].add(E::load(simd, x), &common);
+
+    /// Expresses the sums in units of a new maximum, in which `sum` is the row's sum. `own` was the term of the old one.
+    #[inline(always)]
+    pub(crate) fn rescale(&mut self, sum: f64, old: R, new: R, own: f64, factor: impl Fn(f64) -> f64) {
+        // Each gap grows by the difference; where nothing is left of the terms, it does not matter how large that is.
+        let grown = if sum == 0.0 { 0.0 } else { sum * (new.to_f64() - old.to_f64()) };
+        self.scan.gap = factor(self.scan.gap) + grown;
+        let own = own * power_of_two(-R::SCALE / 2);
+        self.scan.squares = factor(factor(self.scan.squares + self.scan.largest * own * own));
+        self.scan.largest = 0.0;
     }
-    if !last.is_empty() {
-        sums[1].add(last_vector(simd, block, last.len()), &common);
+
+    /// Adds the sums of later classes, in the same units.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, part: &RowScan) {
+        self.scan.gap += part.gap;
+        self.scan.squares += part.squares;
+        self.scan.greater += part.greater;
+        self.scan.largest += part.largest;
+        self.scan.tied_before += part.tied_before;
     }
-    let [a, b, c, d] = sums;
-    scan.gap += wide_sum::<S, RealOf<E>>([a.gap, b.gap, c.gap, d.gap]);
-    // Counts of a block are small enough for any number.
-    scan.greater += RealOf::<E>::sum::<S>((a.greater + b.greater) + (c.greater + d.greater));
-    if FULL {
-        scan.squares += wide_sum::<S, RealOf<E>>([a.squares, b.squares, c.squares, d.squares]);
-        scan.largest += RealOf::<E>::sum::<S>((a.tied + b.tied) + (c.tied + d.tied));
-        let before = against.class.saturating_sub(start).min(block.len());
-        scan.tied_before += count_equal(simd, &block[..before], against.logit);
-    }
-    a.largest.max(b.largest).max(c.largest.max(d.largest)).reduce_max()
 }
 
-/// The sum of all lanes of four vectors, in `f64`.
+/// Looks at a block before it is absorbed: `start` is its first class, `block_max` its maximum and `max` that of the row
+/// before it.
 #[inline(always)]
-fn wide_sum<S: Simd, R: Real>([a, b, c, d]: [R::V<S>; CHAINS]) -> f64 {
-    let (a, b, c, d) = (R::widen(a), R::widen(b), R::widen(c), R::widen(d));
-    let mut sum = (a[0] + b[0]) + (c[0] + d[0]);
+pub(crate) fn before_block<S: Simd, E: Element>(
+    simd: S,
+    look: &mut Look<RealOf<E>>,
+    start: usize,
+    block: &[E],
+    block_max: RealOf<E>,
+    max: RealOf<E>,
+) {
+    if block_max > max {
+        look.first = start + position(simd, block, block_max);
+    }
+    if look.logit <= block_max && start < look.class {
+        let before = (look.class - start).min(block.len());
+        look.scan.tied_before += count_equal(simd, &block[..before], look.logit);
+    }
+}
+
+/// What a block's elements add, lane by lane: short enough for `f32`.
+pub(crate) struct Lanes<S: Simd, R: Real, const LOOK: bool> {
+    max: R::V<S>,
+    max_less_base: R::V<S>,
+    logit: R::V<S>,
+    gap: [R::V<S>; 2],
+    squares: [R::V<S>; 2],
+    greater: [R::V<S>; 2],
+    tied: [R::V<S>; 2],
+}
+
+impl<S: Simd, R: Real, const LOOK: bool> Lanes<S, R, LOOK> {
+    #[inline(always)]
+    pub(crate) fn new(simd: S, max: R::V<S>, p: &Pivot<R::V<S>>, look: &Look<R>) -> Self {
+        let none = [R::V::<S>::splat(simd, R::ZERO); 2];
+        Lanes {
+            max,
+            max_less_base: max - p.base,
+            logit: R::V::<S>::splat(simd, look.logit),
+            gap: none,
+            squares: none,
+            greater: none,
+            tied: none,
+        }
+    }
+
+    /// The terms of x; what else it tells goes to one of two chains.
+    #[inline(always)]
+    pub(crate) fn term(&mut self, x: R::V<S>, p: &Pivot<R::V<S>>, chain: usize) -> R::V<S> {
+        if !LOOK {
+            return term::<S, R>(x, p);
+        }
+        let (term, gap) = term_and_gap::<S, R>(x, p, self.max_less_base);
+        self.gap[chain] = term.mul_add(gap, self.gap[chain]);
+        let greater = self.greater[chain];
+        self.greater[chain] = x.simd_gt(self.logit).select(greater + R::ONE, greater);
+        let below = scaled_below::<S, R>(x, self.max, term);
+        self.squares[chain] = below.mul_add(below, self.squares[chain]);
+        let tied = self.tied[chain];
+        self.tied[chain] = x.simd_eq(self.max).select(tied + R::ONE, tied);
+        term
+    }
+
+    /// Ends a block.
+    #[inline(always)]
+    pub(crate) fn add_to(self, look: &mut Look<R>) {
+        if !LOOK {
+            return;
+        }
+        look.scan.gap += wide_sum::<S, R>(self.gap);
+        look.scan.squares += wide_sum::<S, R>(self.squares);
+        // Counts of a block are small enough for any number.
+        look.scan.greater += <R as Real>::sum::<S>(self.greater[0] + self.greater[1]);
+        look.scan.largest += <R as Real>::sum::<S>(self.tied[0] + self.tied[1]);
+    }
+}
+
+/// The sum of all lanes of two vectors, in `f64`.
+#[inline(always)]
+fn wide_sum<S: Simd, R: Real>([a, b]: [R::V<S>; 2]) -> f64 {
+    let (a, b) = (R::widen(a), R::widen(b));
+    let mut sum = a[0] + b[0];
     if R::HALVES == 2 {
-        sum += (a[1] + b[1]) + (c[1] + d[1]);
+        sum += a[1] + b[1];
     }
     sum.reduce_sum()
 }
 
 /// The position of the first element that equals a number; 0 if none does.
 #[simd]
-pub(crate) fn position<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> usize {
+fn position<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> usize {
     let lanes = RealOf::<E>::LANES;
     let wanted = Vector::<E, S>::splat(simd, value);
     let vectors = block.chunks_exact(lanes);
@@ -135,55 +192,6 @@ fn count_equal<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> f
     <RealOf<E> as Real>::sum::<S>(count) + rest as f64
 }
 
-/// What all elements of a row are compared with, in all lanes.
-struct Common<S: Simd, R: Real> {
-    max: R::V<S>,
-    max_less_base: R::V<S>,
-    logit: R::V<S>,
-    p: Pivot<R::V<S>>,
-}
-
-impl<S: Simd, R: Real> Common<S, R> {
-    #[inline(always)]
-    fn new(simd: S, against: Against<R>) -> Self {
-        let max = R::V::<S>::splat(simd, against.max);
-        let p = pivot::<S, R>(max);
-        Common { max, max_less_base: max - p.base, logit: R::V::<S>::splat(simd, against.logit), p }
-    }
-}
-
-/// Sums over a part of a block, lane by lane: short enough for `f32`.
-#[derive(Clone, Copy)]
-struct Lanes<S: Simd, R: Real, const FULL: bool> {
-    gap: R::V<S>,
-    squares: R::V<S>,
-    greater: R::V<S>,
-    tied: R::V<S>,
-    largest: R::V<S>,
-}
-
-impl<S: Simd, R: Real, const FULL: bool> Lanes<S, R, FULL> {
-    #[inline(always)]
-    fn new(simd: S) -> Self {
-        let zero = R::V::<S>::splat(simd, R::ZERO);
-        let largest = R::V::<S>::splat(simd, R::NEG_INFINITY);
-        Lanes { gap: zero, squares: zero, greater: zero, tied: zero, largest }
-    }
-
-    #[inline(always)]
-    fn add(&mut self, x: R::V<S>, common: &Common<S, R>) {
-        let (term, gap) = term_and_gap::<S, R>(x, &common.p, common.max_less_base);
-        self.gap = term.mul_add(gap, self.gap);
-        self.greater = x.simd_gt(common.logit).select(self.greater + R::ONE, self.greater);
-        self.largest = self.largest.max(x);
-        if FULL {
-            let below = scaled_below::<S, R>(x, common.max, term);
-            self.squares = below.mul_add(below, self.squares);
-            self.tied = x.simd_eq(common.max).select(self.tied + R::ONE, self.tied);
-        }
-    }
-}
-
 /// The term of an x below the maximum, times 2^(-SCALE / 2) so that its square is in range; 0 of the maximum.
 #[inline(always)]
 fn scaled_below<S: Simd, R: Real>(x: R::V<S>, max: R::V<S>, term: R::V<S>) -> R::V<S> {
@@ -191,7 +199,7 @@ fn scaled_below<S: Simd, R: Real>(x: R::V<S>, max: R::V<S>, term: R::V<S>) -> R:
     x.simd_lt(max).select(term, zero) * R::from_f64(power_of_two(-R::SCALE / 2))
 }
 
-/// What [`scan_tile`] finds, for each row.
+/// What the rows of a tile tell.
 #[derive(Clone)]
 pub(crate) struct TileScan {
     pub rows: [RowScan; TILE],
@@ -205,9 +213,9 @@ impl TileScan {
     }
 }
 
-/// The same for the first `rows` rows of a packed tile, lanes across the rows.
+/// Looks at the first `rows` rows of a packed tile, lanes across the rows.
 #[simd]
-pub(crate) fn scan_tile<S: Simd, R: Real, const FULL: bool>(
+pub(crate) fn scan_tile<S: Simd, R: Real>(
     simd: S,
     packed: &[R],
     rows: usize,
@@ -238,19 +246,15 @@ pub(crate) fn scan_tile<S: Simd, R: Real, const FULL: bool>(
             for half in 0..R::HALVES {
                 gap[half] += g[half];
             }
-            if FULL {
-                let below = scaled_below::<S, R>(x, m, term);
-                let s = R::widen(below * below);
-                for half in 0..R::HALVES {
-                    squares[half] += s[half];
-                }
+            let below = scaled_below::<S, R>(x, m, term);
+            let s = R::widen(below * below);
+            for half in 0..R::HALVES {
+                squares[half] += s[half];
             }
             greater = x.simd_gt(logit).select(greater + one, greater);
             first = x.simd_eq(m).select(number, first);
-            if FULL {
-                largest = x.simd_eq(m).select(largest + one, largest);
-                tied = x.simd_eq(logit).select(number.simd_lt(class).select(tied + one, tied), tied);
-            }
+            largest = x.simd_eq(m).select(largest + one, largest);
+            tied = x.simd_eq(logit).select(number.simd_lt(class).select(tied + one, tied), tied);
         }
         let (greater, largest) = (R::widen(greater), R::widen(largest));
         let (tied, first) = (R::widen(tied), R::widen(first));

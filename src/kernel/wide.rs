@@ -4,6 +4,9 @@
 //! was being summed; so memory is read once and always has something to overlap with. The
 //! maximum's own term, exactly 1, is kept out of the sum: a confident row keeps its digits.
 //!
+//! What else a row can tell, its entropy for instance, is found in the same loop ([`Look`]): each element is read, and its
+//! exponential computed, once.
+//!
 //! The terms of a block are added in an order that only their positions decide (four vectors to one, that
 //! to the accumulator), and the sums of blocks are compensated: the same bits everywhere, and a million
 //! equal classes cost no digits.
@@ -13,17 +16,14 @@ use fearless_simd_macros::simd;
 
 use super::BLOCK;
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, exp_f64, own_term, pivot, power_of_two, scale_down, term};
-use super::prefetch::prefetch;
+use super::exp::{Pivot, exp_f64, own_term, pivot, power_of_two, scale_down};
+use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
+use super::scan::{Lanes, Look};
 use super::sum::Sum;
 
 /// Vectors that are in flight together.
 const CHAINS: usize = 4;
-
-/// How far behind the block whose maximum is being found memory is asked for: about what is computed in the time that memory
-/// takes to answer. Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
-pub(crate) const AHEAD_BYTES: usize = 8192;
 
 /// What is known of a row when some of its blocks have been absorbed.
 #[derive(Clone, Copy, Debug)]
@@ -67,12 +67,13 @@ pub(crate) fn block_max<S: Simd, E: Element>(simd: S, block: &[E]) -> RealOf<E> 
 /// Adds a block of at most [`BLOCK`] elements with maximum `block_max` to the row, and returns the
 /// maximum of `next` (minus infinity where that is empty).
 #[simd]
-pub(crate) fn absorb<S: Simd, E: Element>(
+pub(crate) fn absorb<S: Simd, E: Element, const LOOK: bool>(
     simd: S,
     row: &mut RowSum<RealOf<E>>,
     block: &[E],
     block_max: RealOf<E>,
     next: &[E],
+    look: &mut Look<RealOf<E>>,
 ) -> RealOf<E> {
     debug_assert!(block.len() <= BLOCK && next.len() <= BLOCK);
     if block_max == RealOf::<E>::NEG_INFINITY {
@@ -84,60 +85,118 @@ pub(crate) fn absorb<S: Simd, E: Element>(
     }
     if block_max <= row.max {
         let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, row.max));
-        let (sum, _, next_max) = sum_terms::<S, E, false>(simd, block, block_max, &p, next);
+        let (sum, _, next_max) = sum_terms::<S, E, false, LOOK>(simd, block, row.max, &p, next, look);
         row.add(sum);
         next_max
     } else {
-        let v = Vector::<E, S>::splat(simd, block_max);
-        let p = pivot::<S, RealOf<E>>(v);
         if row.max != RealOf::<E>::NEG_INFINITY {
-            row.sum = rescale::<S, RealOf<E>>(simd, *row, block_max);
-            row.lost = 0.0;
+            rescale::<S, RealOf<E>, LOOK>(simd, row, block_max, look);
         }
         row.max = block_max;
-        let (sum, equal, next_max) = sum_terms::<S, E, true>(simd, block, block_max, &p, next);
+        let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, block_max));
+        let (sum, equal, next_max) = sum_terms::<S, E, true, LOOK>(simd, block, block_max, &p, next, look);
         row.add(sum);
         row.ties = f64::from(equal) - 1.0;
         next_max
     }
 }
 
-/// The row's sum, and the term of its maximum, in units of a new and larger maximum.
+/// Adds what later blocks of the row have come to.
 #[simd]
-fn rescale<S: Simd, R: Real>(simd: S, row: RowSum<R>, new: R) -> f64 {
+pub(crate) fn merge<S: Simd, R: Real, const LOOK: bool>(
+    simd: S,
+    row: &mut RowSum<R>,
+    look: &mut Look<R>,
+    mut part: RowSum<R>,
+    mut part_look: Look<R>,
+) {
+    if part.max == R::NEG_INFINITY {
+        // Nothing, or a nan.
+        row.sum += part.sum;
+    } else if row.max == R::NEG_INFINITY {
+        part.sum += row.sum;
+        (*row, look.first) = (part, part_look.first);
+    } else {
+        if part.max == row.max {
+            row.ties += part.ties + 1.0;
+        } else if part.max < row.max {
+            rescale::<S, R, LOOK>(simd, &mut part, row.max, &mut part_look);
+        } else {
+            rescale::<S, R, LOOK>(simd, row, part.max, look);
+            (row.max, row.ties, look.first) = (part.max, part.ties, part_look.first);
+        }
+        row.add((part.sum, part.lost));
+    }
+    if LOOK {
+        look.add(&part_look.scan);
+    }
+}
+
+/// Expresses the row's sum, with the terms of its maximum, in units of a new and larger maximum.
+#[simd]
+#[inline(never)]
+fn rescale<S: Simd, R: Real, const LOOK: bool>(simd: S, row: &mut RowSum<R>, new: R, look: &mut Look<R>) {
     let (old_v, new_v) = (R::V::<S>::splat(simd, row.max), R::V::<S>::splat(simd, new));
     let (old_p, new_p) = (pivot::<S, R>(old_v), pivot::<S, R>(new_v));
     let own = |v, p: &Pivot<R::V<S>>| own_term::<S, R>(v, p)[0].as_slice()[0] * power_of_two(R::SCALE);
-    let total = row.total() + (row.ties + 1.0) * own(old_v, &old_p);
+    let old_own = own(old_v, &old_p);
     let (old_base, new_base) = (old_p.base.as_slice()[0], new_p.base.as_slice()[0]);
-    if old_base == R::ZERO && new_base == R::ZERO {
+    let factor = if old_base == R::ZERO && new_base == R::ZERO {
         let n = old_p.n.as_slice()[0].to_f64() - new_p.n.as_slice()[0].to_f64();
-        scale_down(total, n as i32)
+        Factor::Power(n as i32)
     } else {
         // In two halves, each within the range of exp_f64; beyond, even a subnormal result has faded to 0.
         let half = 0.5 * (row.max.to_f64() - new.to_f64());
-        if half < -690.0 {
-            return total * 0.0;
+        let half =
+            if half < -690.0 { 0.0 } else { exp_f64(<f64 as Real>::V::<S>::splat(simd, half)).as_slice()[0] };
+        Factor::Product { half, old_own, new_own: own(new_v, &new_p) }
+    };
+    row.sum = factor.of(row.total() + (row.ties + 1.0) * old_own);
+    row.lost = 0.0;
+    if LOOK {
+        look.rescale(row.sum, row.max, new, old_own, |x| factor.of(x));
+    }
+}
+
+/// What a sum is multiplied by.
+#[derive(Clone, Copy)]
+enum Factor {
+    /// 2^n.
+    Power(i32),
+    /// half^2 / `old_own` * `new_own`.
+    Product { half: f64, old_own: f64, new_own: f64 },
+}
+
+impl Factor {
+    #[inline(always)]
+    fn of(self, x: f64) -> f64 {
+        match self {
+            Factor::Power(n) => scale_down(x, n),
+            Factor::Product { half, old_own, new_own } => x * half * half / old_own * new_own,
         }
-        let factor = exp_f64(<f64 as Real>::V::<S>::splat(simd, half)).as_slice()[0];
-        total * factor * factor / own(old_v, &old_p) * own(new_v, &new_p)
     }
 }
 
 /// The sum of a block's terms and the maximum of the next block, in one loop. With `IS_MAX` the block holds the
 /// row's maximum: elements that equal it are counted instead.
 #[inline(always)]
-fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
+fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const LOOK: bool>(
     simd: S,
     block: &[E],
-    block_max: RealOf<E>,
+    max: RealOf<E>,
     p: &Pivot<Vector<E, S>>,
     next: &[E],
+    look: &mut Look<RealOf<E>>,
 ) -> ((f64, f64), u32, RealOf<E>) {
     let lanes = RealOf::<E>::LANES;
     let step = CHAINS * lanes;
-    let max = Vector::<E, S>::splat(simd, block_max);
-    let mut terms = Terms::<S, E, IS_MAX> { acc: Sum::new(simd), equal: 0 };
+    let max = Vector::<E, S>::splat(simd, max);
+    let mut terms = Terms::<S, E, IS_MAX, LOOK> {
+        acc: Sum::new(simd),
+        equal: 0,
+        max,
+        looked: Lanes::new(simd, max, p, look),
+    };
     let mut next_max = Maximum::<S, E>::new(simd);
 
     let together = block.len().min(next.len()) / step * step;
@@ -145,27 +204,28 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool>(
     for (x, ahead) in block_head.chunks_exact(step).zip(next.chunks_exact(step)) {
         prefetch(ahead.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(ahead));
         next_max.absorb_step(ahead);
-        terms.absorb_step(simd, x, max, p);
+        terms.absorb_step(simd, x, p);
     }
     next_max.absorb(next, together);
 
     let steps = block_tail.chunks_exact(step);
     let rest = steps.remainder();
     for x in steps {
-        terms.absorb_step(simd, x, max, p);
+        terms.absorb_step(simd, x, p);
     }
     let vectors = rest.chunks_exact(lanes);
     let last = vectors.remainder();
     for x in vectors {
         let x = E::load(simd, x);
-        let e = terms.others(x, max, p);
+        let e = terms.others(x, p, 0);
         terms.acc.add(e);
     }
     if !last.is_empty() {
         let x = last_vector(simd, block, last.len());
-        let e = terms.others(x, max, p);
+        let e = terms.others(x, p, 1);
         terms.acc.add(e);
     }
+    terms.looked.add_to(look);
     (terms.acc.reduce(), terms.equal, next_max.reduce())
 }
 
@@ -191,30 +251,32 @@ pub(crate) fn padded<S: Simd, E: Element>(simd: S, short: &[E]) -> Vector<E, S> 
     E::load(simd, &full[..RealOf::<E>::LANES])
 }
 
-struct Terms<S: Simd, E: Element, const IS_MAX: bool> {
+struct Terms<S: Simd, E: Element, const IS_MAX: bool, const LOOK: bool> {
     acc: Sum<S, RealOf<E>>,
     equal: u32,
+    max: Vector<E, S>,
+    looked: Lanes<S, RealOf<E>, LOOK>,
 }
 
-impl<S: Simd, E: Element, const IS_MAX: bool> Terms<S, E, IS_MAX> {
+impl<S: Simd, E: Element, const IS_MAX: bool, const LOOK: bool> Terms<S, E, IS_MAX, LOOK> {
     #[inline(always)]
-    fn absorb_step(&mut self, simd: S, x: &[E], max: Vector<E, S>, p: &Pivot<Vector<E, S>>) {
+    fn absorb_step(&mut self, simd: S, x: &[E], p: &Pivot<Vector<E, S>>) {
         let lanes = RealOf::<E>::LANES;
-        let a = self.others(E::load(simd, &x[..lanes]), max, p);
-        let b = self.others(E::load(simd, &x[lanes..2 * lanes]), max, p);
-        let c = self.others(E::load(simd, &x[2 * lanes..3 * lanes]), max, p);
-        let d = self.others(E::load(simd, &x[3 * lanes..]), max, p);
+        let a = self.others(E::load(simd, &x[..lanes]), p, 0);
+        let b = self.others(E::load(simd, &x[lanes..2 * lanes]), p, 1);
+        let c = self.others(E::load(simd, &x[2 * lanes..3 * lanes]), p, 0);
+        let d = self.others(E::load(simd, &x[3 * lanes..]), p, 1);
         self.acc.add((a + b) + (c + d));
     }
 
     /// The terms of x; with `IS_MAX` those that equal the maximum are counted and become 0.
     #[inline(always)]
-    fn others(&mut self, x: Vector<E, S>, max: Vector<E, S>, p: &Pivot<Vector<E, S>>) -> Vector<E, S> {
-        let e = term::<S, RealOf<E>>(x, p);
+    fn others(&mut self, x: Vector<E, S>, p: &Pivot<Vector<E, S>>, chain: usize) -> Vector<E, S> {
+        let e = self.looked.term(x, p, chain);
         if !IS_MAX {
             return e;
         }
-        let is_max = x.simd_eq(max);
+        let is_max = x.simd_eq(self.max);
         self.equal += is_max.to_bitmask().count_ones();
         is_max.select(Vector::<E, S>::splat(x.token(), RealOf::<E>::ZERO), e)
     }

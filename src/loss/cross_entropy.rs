@@ -30,7 +30,7 @@ use crate::parallel::Context;
 use crate::reduce::{Compensated, Total};
 use crate::rows::Rows;
 use crate::targets::{OutOfRange, Probabilities, Target, Targets, TileLabels};
-use crate::tiles::{TileGradient, Tiles, WeightedGaps, bits};
+use crate::tiles::{TileGradient, Tiles, WeightedGaps, bits, shared_out, together};
 
 /// Cross-entropy and its options; the defaults are torch's.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,7 @@ impl Prepare for CrossEntropy<'_> {
                 }
                 None => classes as f64,
             },
+            segments: shared_out(call.context, &input.rows).1,
             rows: input.rows,
             gradient: None,
         })
@@ -93,6 +94,8 @@ struct Work<'a, E> {
     smoothing: f64,
     /// The sum of all weights.
     spread: f64,
+    /// What shares out the segments of a row, if not the rows are shared out.
+    segments: Option<Context<'a>>,
     gradient: Option<Gradient<'a, E>>,
 }
 
@@ -223,7 +226,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     type State = Tiles<'a, E>;
 
     fn state(&self) -> Self::State {
-        Tiles::new(self.rows.clone())
+        Tiles::new(self.rows.clone(), self.segments)
     }
 
     fn rows(&self) -> usize {
@@ -232,6 +235,14 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
 
     fn classes(&self) -> usize {
         self.rows.layout.classes
+    }
+
+    fn together(&self) -> usize {
+        together(&self.rows)
+    }
+
+    fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {
+        shared_out(context, &self.rows).0
     }
 
     #[inline(always)]

@@ -455,7 +455,7 @@ mod tests {
             (numbers(&shape, |i| (i % 91) as f32 * 0.2 - 9.0), numbers(&shape, |i| (i % 7) as f32 / 6.0));
         let mut results = Vec::new();
         for threads in [1, 2, 3] {
-            let context = Context { threads: NonZero::new(threads), interrupted: None, untouched: false };
+            let context = Context { threads: NonZero::new(threads), ..Context::default() };
             let loss = ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: None };
             let call = Elementwise { loss, weight: None };
             let (mut losses, mut gradient, mut place) = (ArrayD::zeros(IxDyn(&shape)), x.clone(), x.clone());

@@ -1,6 +1,6 @@
 //! A call into the library: without the interpreter's lock, stopped by Ctrl-C, with Python's exceptions.
 
-use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{
     PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyOverflowError, PyTypeError, PyValueError,
@@ -11,7 +11,7 @@ use pyo3::types::PyString;
 
 use crate::error::Error;
 use crate::loss::mistakes::Mistake;
-use crate::parallel::Context;
+use crate::parallel::{Context, Interrupt};
 
 /// Elements below which releasing the interpreter costs more than it could bring to another thread.
 const BRIEF_ELEMENTS: usize = 1 << 14;
@@ -26,18 +26,20 @@ pub(super) fn run<T: Send>(
         return Ok(work(Context::default())?);
     }
     py.detach(|| {
-        let caught = RefCell::new(None);
-        let interrupted = || {
+        let caught = Mutex::new(None);
+        let signalled = || {
             Python::attach(|py| match py.check_signals() {
                 Ok(()) => false,
                 Err(error) => {
-                    *caught.borrow_mut() = Some(error);
+                    *caught.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     true
                 }
             })
         };
-        let result = work(Context { threads: None, interrupted: Some(&interrupted), untouched: false });
-        result.map_err(|error| caught.take().unwrap_or_else(|| error.into()))
+        let interrupt = Interrupt::new(&signalled);
+        let result = work(Context { interrupt: Some(&interrupt), ..Context::default() });
+        let caught = caught.into_inner().unwrap_or_else(PoisonError::into_inner);
+        result.map_err(|error| caught.unwrap_or_else(|| error.into()))
     })
 }
 
