@@ -31,10 +31,10 @@ PIP_INSTALL := $(PY) -m pip install --quiet --no-compile
 MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
 
 .PHONY: help demo test test-rust test-python check check-rust check-python check-layers check-docs check-wheel
-.PHONY: bench docs format clean
+.PHONY: check-instructions record-instructions bench docs format clean
 
 help: ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/built ## Build and install into .venv, then score the two examples
 	@echo
@@ -52,7 +52,7 @@ test-rust: $(VENV)/made
 test-python: $(VENV)/built $(VENV)/extra-test.txt
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-check: check-rust check-python check-layers check-docs check-wheel ## Formatting, lints, types, layers, documentation, wheel
+check: check-rust check-python check-layers check-instructions check-docs check-wheel ## Lints, types, layers, instructions, docs, wheel
 	@echo "All checks passed."
 
 check-rust: $(VENV)/made
@@ -71,6 +71,13 @@ check-python: $(VENV)/built $(VENV)/extra-check.txt $(VENV)/extra-test.txt
 
 check-layers: $(VENV)/made
 	$(PY) tools/check_layers.py
+
+# Instructions an element of the main kernels, which noise cannot change, and spills in their innermost loops.
+check-instructions: $(VENV)/built $(VENV)/extra-test.txt
+	$(PY) tools/count_instructions.py
+
+record-instructions: $(VENV)/built $(VENV)/extra-test.txt ## Record the kernels' instruction counts, after an intended change
+	$(PY) tools/count_instructions.py --record
 
 check-docs: docs
 
