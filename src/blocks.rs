@@ -11,9 +11,9 @@ use ndarray::IxDyn;
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::log::Logarithm;
 use crate::kernel::pointwise::{ELEMENTS, convert, narrow};
+use crate::kernel::prefetch::AHEAD_BYTES;
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
-use crate::kernel::wide::AHEAD_BYTES;
 use crate::rows::{Rows, RowsMut, ViewMut};
 use crate::targets::{Target, read};
 

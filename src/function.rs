@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log_sigmoid_of};
 use crate::kernel::{BLOCK, TILE, isa};
-use crate::parallel::{Context, for_each_range};
+use crate::parallel::{Context, for_each_range, for_each_stretch};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
-use crate::tiles::{Tiles, all, shared_out};
+use crate::tiles::{Tiles, all, shared_out, together};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
 ///
@@ -138,10 +138,11 @@ fn for_each_tile<E: Element>(
     let step =
         if rows.layout.contiguous() { (4 * BLOCK / rows.layout.classes.max(1)).clamp(1, TILE) } else { TILE };
     let (context, segments) = shared_out(context, rows);
-    for_each_range(
+    for_each_stretch(
         context,
         rows.layout.line.len(),
         rows.layout.classes,
+        together(rows),
         || Tiles::new(rows.clone(), segments),
         |tiles, rows| {
             for start in rows.clone().step_by(step) {

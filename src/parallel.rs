@@ -62,6 +62,10 @@ impl<'a> Interrupt<'a> {
 }
 
 impl Context<'_> {
+    fn most_threads(&self) -> usize {
+        self.threads.map_or_else(|| num_threads().unwrap_or(1), NonZero::get)
+    }
+
     fn stopped(&self) -> bool {
         self.interrupt.is_some_and(Interrupt::stopped)
     }
@@ -72,7 +76,7 @@ impl Context<'_> {
         if segments <= 1 {
             return (self, None);
         }
-        let threads = self.threads.map_or_else(|| num_threads().unwrap_or(1), NonZero::get);
+        let threads = self.most_threads();
         // Of n pieces, each thread gets at most n / threads, rounded up: the share of the threads that is used is n over that.
         let rounds = |pieces: usize| pieces.div_ceil(threads) as u128;
         if segments as u128 * rounds(rows) > rows as u128 * rounds(segments) {
@@ -121,7 +125,7 @@ pub fn set_num_threads(count: NonZero<usize>) -> Result<(), Error> {
 }
 
 /// Rows in a grain of an array with `classes` classes: whole tiles where rows are short.
-fn grain_rows(classes: usize) -> usize {
+pub(crate) fn grain_rows(classes: usize) -> usize {
     let rows = (GRAIN_ELEMENTS / classes.max(1)).max(1);
     if rows >= crate::kernel::TILE { rows / crate::kernel::TILE * crate::kernel::TILE } else { rows }
 }
@@ -138,7 +142,27 @@ pub(crate) fn for_each_range<W, T: Send>(
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
-    let size = grain_rows(classes);
+    for_each_stretch(context, rows, classes, 1, state, work)
+}
+
+/// The same, with as many grains at a time as make up `together` rows, if there are enough for all threads.
+///
+/// # Errors
+/// As [`for_each_range`].
+pub(crate) fn for_each_stretch<W, T: Send>(
+    context: Context<'_>,
+    rows: usize,
+    classes: usize,
+    together: usize,
+    state: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, Range<usize>) -> T + Sync,
+) -> Result<Vec<T>, Error> {
+    let mut size = grain_rows(classes);
+    if together > size {
+        let (grains, threads) = (rows.div_ceil(size), context.most_threads());
+        let rounds = grains.div_ceil(threads.saturating_mul(together / size)).max(1);
+        size *= grains.div_ceil(threads * rounds).max(1);
+    }
     let elements = rows.saturating_mul(classes.max(1));
     for_each_grain(context, rows.div_ceil(size), elements, state, |state, grain| {
         let start = grain * size;

@@ -15,10 +15,10 @@ use crate::kernel::element::Element;
 use crate::kernel::scan::TileScan;
 use crate::kernel::{TILE, isa};
 use crate::loss::{Call, Input, input_rows};
-use crate::parallel::{Context, for_each_range};
+use crate::parallel::{Context, for_each_stretch};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, bits, locate, shared_out};
+use crate::tiles::{Tiles, bits, locate, shared_out, together};
 use crate::top::Top;
 
 /// What rows are scored against, and how.
@@ -147,10 +147,11 @@ impl<'a, E: Element> Work<'a, E> {
     ) -> Result<(), Error> {
         let level = isa::selected()?;
         let (context, segments) = shared_out(context, &self.rows);
-        let grains = for_each_range(
+        let grains = for_each_stretch(
             context,
             self.rows.layout.line.len(),
             self.rows.layout.classes,
+            together(&self.rows),
             || (part(), Seen::new(self.rows.clone(), segments, self.options)),
             |(part, seen), rows| {
                 for first in rows.clone().step_by(TILE) {

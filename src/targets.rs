@@ -7,7 +7,7 @@ use fearless_simd_macros::simd;
 use half::{bf16, f16};
 
 use crate::error::Error;
-use crate::kernel::element::Element;
+use crate::kernel::element::{Element, widen_slice};
 use crate::kernel::{TILE, isa};
 use crate::loss::TileLosses;
 use crate::options::ClassWeights;
@@ -371,11 +371,9 @@ impl Probabilities<'_> {
     #[simd]
     pub(crate) fn read<S: Simd>(&self, simd: S, row: usize, classes: Range<usize>, to: &mut [f64]) {
         each!(Floats, &self.values, [F16 Bf16 F32 F64], rows => {
-            rows.layout.line.runs(row..row + 1, |run| {
+            rows.layout.line.runs(row..row + 1, #[inline(always)] |run| {
                 if rows.layout.contiguous() {
-                    for (to, from) in to.iter_mut().zip(rows.classes_of(run.offset, classes.clone())) {
-                        *to = from.to_f64();
-                    }
+                    widen_slice(simd, rows.classes_of(run.offset, classes.clone()), to);
                 } else {
                     for (to, class) in to.iter_mut().zip(classes.clone()) {
                         *to = rows.get(run.offset, class).to_f64();

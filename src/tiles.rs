@@ -25,11 +25,11 @@ use crate::kernel::narrow::{
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
-use crate::kernel::prefetch::prefetch;
+use crate::kernel::prefetch::{AHEAD_BYTES, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::scan::{Look, RowScan, TileScan, before_block, scan_tile};
 use crate::kernel::stream::{fence, stream, to_next_line};
-use crate::kernel::wide::{AHEAD_BYTES, RowSum, absorb, block_max, merge};
+use crate::kernel::wide::{RowSum, absorb, block_max, merge};
 use crate::kernel::{BLOCK, NARROW, SEGMENT, TILE};
 use crate::options::ClassWeights;
 use crate::parallel::{Context, for_each_segment};
@@ -46,6 +46,12 @@ const AHEAD: usize = 4;
 const fn group<E>() -> usize {
     let rows = 256 / size_of::<E>();
     if rows < TILE { rows } else { TILE }
+}
+
+/// Rows that threads had better take together: those that are gathered together.
+pub(crate) fn together<E: Element>(rows: &Rows<'_, E>) -> usize {
+    let apart = rows.layout.contiguous() || rows.layout.classes <= NARROW;
+    if apart { 1 } else { group::<E>() }
 }
 
 /// Distance of gathered rows: not a power of two, so that they do not compete for the same cache sets.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from test_cli_resume import posix
+from test_cli import posix
 
 pytestmark = [
     posix,

@@ -30,7 +30,7 @@ def read(path: Path) -> dict[str, Array]:
         return {name: array[name] for name in array.dtype.names}
     if path.suffix == ".csv":
         table = np.genfromtxt(path, delimiter=",", names=True, dtype=None, encoding="utf-8")
-        return {name: table[name] for name in table.dtype.names}
+        return {name: table[name] for name in table.dtype.names or ()}
     pq = pytest.importorskip("pyarrow.parquet")
     table = pq.read_table(path)
     return {name: table[name].to_numpy() for name in table.column_names}
@@ -137,6 +137,21 @@ def test_resumed(
     assert files.score(*options) == 0
     assert_right(out, logits, target)
     assert not (tmp_path / f"rows.{kind}.unfinished").exists()
+
+
+def test_a_file_that_is_gone(files: Files, tmp_path: Path, capsys: Capture) -> None:
+    files.save(*made((30, 20)))
+    out, state = tmp_path / "rows.csv", tmp_path / "state.json"
+    options = ["--per-row", str(out), "--resume", str(state)]
+    assert files.score(*options) == 0
+    assert files.score(*options) == 0
+    out.unlink()
+    capsys.readouterr()
+    assert files.score(*options) == 1
+    assert error(capsys) == (
+        f"crossent: error: {state} is of a run that is complete, but its {out} is gone; name another state to begin "
+        "anew\n"
+    )
 
 
 def test_interrupted_without_a_state(

@@ -118,12 +118,12 @@ def test_any_order_of_rows(
     logits, target = made((30, 40, 50), axis)
     logits[np.nonzero(logits > 9)] = np.nan
     files.save(np.asfortranarray(logits), target)
-    options = ("--json", "--axis", str(axis), "--memory", "30K")
+    options = ["--json", "--axis", str(axis), "--memory", "30K"]
     assert files.score(*options) == 0
     whole = capsys.readouterr().out
     assert json.loads(whole)["nonfinite"] > 0
     stop_after(monkeypatch, 5)
-    options += ("--resume", str(tmp_path / "state.json"))
+    options += ["--resume", str(tmp_path / "state.json")]
     assert files.score(*options) == 130
     assert files.score(*options) == 0
     assert capsys.readouterr().out == whole
@@ -132,13 +132,13 @@ def test_any_order_of_rows(
 def test_a_number_of_units_counts_once(
     files: Files, data: object, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ("--json", "--bytes", "9000")
+    options = ["--json", "--bytes", "9000"]
     assert files.score(*options) == 0
     whole = json.loads(capsys.readouterr().out)
     assert (whole["units"], whole["unit"]) == (9000.0, "byte")
     assert whole["bits_per_unit"] == pytest.approx(whole["nll_sum"] / np.log(2) / 9000)
     stop_after(monkeypatch, 3)
-    options += ("--resume", str(tmp_path / "state.json"), *SMALL)
+    options += ["--resume", str(tmp_path / "state.json"), *SMALL]
     assert files.score(*options) == 130
     assert '"units": null' in capsys.readouterr().err
     assert files.score(*options) == 0

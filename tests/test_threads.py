@@ -253,3 +253,21 @@ def test_targets_changed_by_another_thread_give_a_value_or_a_clean_error() -> No
         spoiler.join()
     assert outcomes <= {"value", "error"}
     assert outcomes
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100, 129])
+@pytest.mark.parametrize("classes", [1030, 1500, 30_000, 70_000])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_rows_that_are_taken_together_are_added_as_if_they_were_not(
+    rows: int, classes: int, reduction: str
+) -> None:
+    # A thread takes more of the rows whose classes lie apart in memory, and with other neighbours.
+    x = logits(np.random.default_rng(rows), (rows, classes), np.dtype(np.float16))
+    t = np.arange(rows) % classes
+    t[rows // 2 : rows // 2 + rows // 10] = -100
+    weight = np.linspace(0.3, 7, classes)
+    crossent.set_num_threads(1)
+    expected = _bits(crossent.cross_entropy(x, t, weight, reduction=reduction))
+    for threads in (1, 2, 3, 16):
+        crossent.set_num_threads(threads)
+        assert _bits(crossent.cross_entropy(np.asfortranarray(x), t, weight, reduction=reduction)) == expected

@@ -5,6 +5,7 @@ use fearless_simd::{f32x4, f32x16, f64x4, f64x8, u16x16, u32x16};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 
 /// A floating-point type that arrays hold: `f16`, `bf16`, `f32` or `f64`.
@@ -19,6 +20,24 @@ pub trait Element: Copy + Send + Sync + 'static + Lanes {
     fn to_f64(self) -> f64;
     /// From `f64`, rounded to nearest even.
     fn from_f64(x: f64) -> Self;
+}
+
+/// A slice as `f64`, exactly; the memory behind it is asked for.
+#[inline(always)]
+pub(crate) fn widen_slice<S: Simd, E: Element>(simd: S, from: &[E], to: &mut [f64]) {
+    let lanes = RealOf::<E>::LANES;
+    let (vectors, mut places) = (from.chunks_exact(lanes), to.chunks_exact_mut(lanes));
+    let last = vectors.remainder();
+    for (from, to) in vectors.zip(&mut places) {
+        prefetch(from.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(from));
+        let wide = RealOf::<E>::widen(E::load(simd, from));
+        for (half, to) in to.chunks_exact_mut(8).enumerate() {
+            wide[half].store_slice(to);
+        }
+    }
+    for (to, from) in places.into_remainder().iter_mut().zip(last) {
+        *to = from.to_f64();
+    }
 }
 
 /// How elements go into and out of vectors.

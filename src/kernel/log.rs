@@ -232,6 +232,25 @@ pub(crate) fn log1p<S: Simd, R: Logarithm>(y: R::V<S>) -> R::V<S> {
     sum.simd_eq(c(R::ZERO)).select(c(R::NEG_INFINITY), log)
 }
 
+/// log(x) where `plain`, else log(1 - x), for x from 0 to 1: the bits of [`log`] and [`log1p`].
+#[inline(always)]
+pub(crate) fn log_or_log1m<S: Simd, R: Logarithm>(
+    x: R::V<S>,
+    plain: <R::V<S> as SimdBase<S>>::Mask,
+) -> R::V<S> {
+    let c = |value| R::V::<S>::splat(x.token(), value);
+    let (zero, one) = (c(R::ZERO), c(R::ONE));
+    let rest = one - x;
+    // What the difference rounded away.
+    let lost = plain.select(zero, (one - rest) - x);
+    let y = plain.select(x, rest);
+    let subnormal = y.simd_lt(c(R::MIN_POSITIVE));
+    let (k, m, scale) = R::split(subnormal.select(y * c(R::from_f64(power_of_two(R::SHIFT))), y));
+    let k = k - subnormal.select(c(R::from_f64(f64::from(R::SHIFT))), zero);
+    let log = R::log_of_parts(k, lost.mul_add(scale, m - one));
+    y.simd_eq(zero).select(c(R::NEG_INFINITY), log)
+}
+
 /// log(1 + y) for y above -1, and 1 + y.
 #[inline(always)]
 fn log1p_by_parts<S: Simd, R: Logarithm>(y: R::V<S>) -> (R::V<S>, R::V<S>) {

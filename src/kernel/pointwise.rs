@@ -14,7 +14,7 @@ use fearless_simd_macros::simd;
 
 use super::element::{Element, RealOf};
 use super::exp::{exp_any, pivot, power_of_two, term};
-use super::log::{Logarithm, log, log1p};
+use super::log::{Logarithm, log, log_or_log1m, log1p};
 use super::real::Real;
 
 /// Elements of a block: seven blocks of `f64` are 28 KiB.
@@ -139,8 +139,14 @@ impl<R: Logarithm> Pointwise<R> for BinaryCrossEntropy {
 
     #[inline(always)]
     fn loss<S: Simd>(&self, x: R::V<S>, t: R::V<S>, _: R::V<S>) -> R::V<S> {
-        let one = R::V::<S>::splat(x.token(), R::ONE);
+        let (zero, one) = (R::V::<S>::splat(x.token(), R::ZERO), R::V::<S>::splat(x.token(), R::ONE));
         let clamp = R::V::<S>::splat(x.token(), R::from_f64(self.clamp));
+        let is_yes = t.simd_eq(one);
+        if (is_yes | t.simd_eq(zero)).all_true() {
+            // Of two logarithms, the one with a factor of 0 is not needed: the usual labels.
+            let own = log_or_log1m::<S, R>(x, is_yes);
+            return -own.simd_lt(clamp).select(clamp, own);
+        }
         let (yes, no) = (log::<S, R>(x), log1p::<S, R>(-x));
         let (yes, no) = (yes.simd_lt(clamp).select(clamp, yes), no.simd_lt(clamp).select(clamp, no));
         -(weighted::<S, R>(t, yes) + weighted::<S, R>(one - t, no))

@@ -1,5 +1,9 @@
 //! Memory that is asked for before it is needed.
 
+/// How far behind what is being read memory is asked for: about what is computed in the time that memory takes to
+/// answer. Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
+pub(crate) const AHEAD_BYTES: usize = 8192;
+
 /// Asks for `bytes` from `start` on. A hint, which changes no result: any address will do.
 #[inline(always)]
 pub(crate) fn prefetch<E>(start: *const E, bytes: usize) {

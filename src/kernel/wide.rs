@@ -17,17 +17,13 @@ use fearless_simd_macros::simd;
 use super::BLOCK;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, exp_f64, own_term, pivot, power_of_two, scale_down};
-use super::prefetch::prefetch;
+use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 use super::scan::{Lanes, Look};
 use super::sum::Sum;
 
 /// Vectors that are in flight together.
 const CHAINS: usize = 4;
-
-/// How far behind the block whose maximum is being found memory is asked for: about what is computed in the time that memory
-/// takes to answer. Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
-pub(crate) const AHEAD_BYTES: usize = 8192;
 
 /// What is known of a row when some of its blocks have been absorbed.
 #[derive(Clone, Copy, Debug)]

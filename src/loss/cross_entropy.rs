@@ -30,7 +30,7 @@ use crate::parallel::Context;
 use crate::reduce::{Compensated, Total};
 use crate::rows::Rows;
 use crate::targets::{OutOfRange, Probabilities, Target, Targets, TileLabels};
-use crate::tiles::{TileGradient, Tiles, WeightedGaps, bits, shared_out};
+use crate::tiles::{TileGradient, Tiles, WeightedGaps, bits, shared_out, together};
 
 /// Cross-entropy and its options; the defaults are torch's.
 #[derive(Clone, Copy, Debug)]
@@ -235,6 +235,10 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
 
     fn classes(&self) -> usize {
         self.rows.layout.classes
+    }
+
+    fn together(&self) -> usize {
+        together(&self.rows)
     }
 
     fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {

@@ -18,10 +18,11 @@ use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
 use crate::options::Reduction;
-use crate::parallel::{Context, for_each_range};
+use crate::parallel::{Context, for_each_stretch, grain_rows};
 use crate::reduce::{GrainSum, Total};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
 use crate::targets::{OutOfRange, Target};
+use crate::tiles::all;
 
 /// The losses of a tile's rows: those that count, with their weights in the mean. The others have 0.
 pub(crate) struct TileLosses {
@@ -46,6 +47,15 @@ impl TileLosses {
         if weighted {
             self.weight = [0.0; TILE];
         }
+    }
+
+    /// Some of the rows, as a tile of their own.
+    fn part(&self, rows: Range<usize>) -> Self {
+        let mut part = TileLosses::new();
+        part.begin(self.counted >> rows.start & all(rows.len()), self.weighted);
+        part.loss[..rows.len()].copy_from_slice(&self.loss[rows.clone()]);
+        part.weight[..rows.len()].copy_from_slice(&self.weight[rows]);
+        part
     }
 }
 
@@ -224,6 +234,10 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     fn rows(&self) -> usize;
     /// Elements of a row that are read or written.
     fn classes(&self) -> usize;
+    /// How many rows a thread had better take together.
+    fn together(&self) -> usize {
+        1
+    }
     /// Who shares out the rows to threads.
     fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {
         context
@@ -332,33 +346,51 @@ fn run<'a, E: Element, L: RowLoss<'a, E>>(
     out: Option<&LossRows<'_>>,
 ) -> Result<Vec<GrainSum>, Error> {
     let level = isa::selected()?;
-    let grains = for_each_range(
+    let stretches = for_each_stretch(
         loss.row_context(context),
         loss.rows(),
         loss.classes(),
+        loss.together(),
         || (loss.state(), TileLosses::new()),
-        |state, rows| dispatch!(level, simd => grain(simd, loss, state, rows, out)),
+        |state, rows| dispatch!(level, simd => stretch(simd, loss, state, rows, out)),
     )?;
-    grains.into_iter().collect::<Result<_, _>>().map_err(|OutOfRange| loss.out_of_range())
+    let mut sums = Vec::with_capacity(stretches.len());
+    for stretch in stretches {
+        let (first, others) = stretch.map_err(|OutOfRange| loss.out_of_range())?;
+        sums.push(first);
+        sums.extend(others);
+    }
+    Ok(sums)
 }
 
+/// The sums of one grain, and of those that came with it.
 #[inline(always)]
-fn grain<'a, S: Simd, E: Element, L: RowLoss<'a, E>>(
+fn stretch<'a, S: Simd, E: Element, L: RowLoss<'a, E>>(
     simd: S,
     loss: &L,
     (state, losses): &mut (L::State, TileLosses),
     rows: Range<usize>,
     out: Option<&LossRows<'_>>,
-) -> Result<GrainSum, OutOfRange> {
-    let mut sum = GrainSum::default();
-    for first in rows.clone().step_by(TILE) {
-        let tile = first..(first + TILE).min(rows.end);
+) -> Result<(GrainSum, Vec<GrainSum>), OutOfRange> {
+    let size = grain_rows(loss.classes());
+    // A tile holds whole grains, or is a part of one.
+    let step = if size < TILE { TILE / size * size } else { TILE };
+    let (mut sum, mut others) = (GrainSum::default(), Vec::new());
+    for first in rows.clone().step_by(step) {
+        let tile = first..(first + step).min(rows.end);
         loss.tile(simd, state, tile.clone(), losses)?;
-        match out {
-            None => sum.add(simd, losses),
+        if let Some(out) = out {
             // SAFETY: the rows of a grain belong to one thread.
-            Some(out) => unsafe { out.write(tile, &losses.loss) },
+            unsafe { out.write(tile, &losses.loss) };
+        } else if rows.len() <= size {
+            sum.add(simd, losses);
+        } else {
+            for start in (0..tile.len()).step_by(size) {
+                let mut part = GrainSum::default();
+                part.add(simd, &losses.part(start..(start + size).min(tile.len())));
+                if first + start == rows.start { sum = part } else { others.push(part) }
+            }
         }
     }
-    Ok(sum)
+    Ok((sum, others))
 }

@@ -74,6 +74,10 @@ def begin(job: Job, options: argparse.Namespace) -> None:
             job.restore(old.sums)
         except ValueError as error:
             raise DataError(f"{path} is damaged: {error}; name another state to begin anew") from error
+    if job.state.complete and options.per_row is not None and not Path(options.per_row).exists():
+        raise DataError(
+            f"{path} is of a run that is complete, but its {options.per_row} is gone; name another state to begin anew"
+        )
     if state.per_row is not None and not job.state.complete:
         job.per_row = PerRow(options.per_row, state.per_row["columns"], job.source.dtype, job.rows)
 
