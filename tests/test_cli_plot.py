@@ -108,7 +108,7 @@ def test_what_is_drawn_is_the_report(data: Data, drawn: list[Any], memory: str) 
     for kind, more, options in (
         ("reliability", ("--bins", "7"), {"bins": 7}),
         ("histogram", (), {}),
-        ("position", (), {"positions": True}),
+        ("position", (), {"by_position": True}),
     ):
         assert _draw(data, kind, *more, "--memory", memory) == 0
         ((report,),) = drawn
