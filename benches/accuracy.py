@@ -1,10 +1,14 @@
-"""Measure the errors of the losses of single elements, and torch's on the same numbers, against mpmath.
+"""Measure the errors of crossent, torch and SciPy in units in the last place, against mpmath.
 
     python benches/accuracy.py
 
-It needs what the tests need. The error is in units in the last place of the largest term of the loss, or of the loss
-where that is larger: relative to the loss itself wherever no terms cancel. Each line is the largest error on a grid
-of a few thousand elements, which the code below states; torch gets the same numbers in the same dtype.
+It needs what the tests need, and takes some minutes. The rows of logits are those of `tests/hard_rows.py`, where each
+family says why it is hard; an error is relative to the result itself, or to the larger of two terms that cancel. For
+crossent it is the largest of all instruction sets that the machine has.
+
+Of the losses of single elements, the error is in units in the last place of the largest term of the loss, or of the
+loss where that is larger: relative to the loss itself wherever no terms cancel. Each line is the largest error on a
+grid of a few thousand elements, which the code below states; torch gets the same numbers in the same dtype.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Any, NamedTuple
 
 import mpmath
 import numpy as np
+import scipy.special
 import torch
 import torch.nn.functional as F
 from mpmath import mpf
@@ -25,15 +30,18 @@ from crossent import _core
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from hard_rows import FAMILIES, FUNCTIONS, SMOOTHING, Function, results_at, samples, soft_targets, weights
 from ulp import ulp_error
 
 Numbers = list[Any]  # of mpmath
+# (N, C) rows and class numbers to results.
+Peer = Callable[[Any, Any], Any]
 # The terms of one loss, which are added.
 Terms = Callable[..., Numbers]
 
 
 class Case(NamedTuple):
-    """One line: a loss, its options, its arguments, and its terms for one element."""
+    """One line: a loss or its gradient, its options, its arguments, and its terms for one element."""
 
     loss: str
     what: str
@@ -41,6 +49,7 @@ class Case(NamedTuple):
     torch_options: dict[str, Any]
     arguments: list[np.ndarray[Any, Any]]
     terms: Terms
+    gradient: bool = False
 
 
 def pairs(x: Any, targets: tuple[float, ...]) -> list[Any]:
@@ -50,6 +59,14 @@ def pairs(x: Any, targets: tuple[float, ...]) -> list[Any]:
 
 def logits_terms(q: float) -> Terms:
     return lambda x, t: [q * t * mpmath.log1p(mpmath.exp(-x)), (1 - t) * mpmath.log1p(mpmath.exp(x))]
+
+
+def logits_gradient_terms(q: float) -> Terms:
+    return lambda x, t: [(1 - t) / (1 + mpmath.exp(-x)), -q * t / (1 + mpmath.exp(x))]
+
+
+def probability_gradient_terms(p: Any, t: Any) -> Numbers:
+    return [(p - t) / max(p * (1 - p), mpf(1e-12))]
 
 
 def probability_terms(p: Any, t: Any) -> Numbers:
@@ -93,14 +110,12 @@ def cases(dtype: Any) -> Iterator[Case]:
     x = np.concatenate([np.linspace(-far, far, 1001), 4 * rng.standard_normal(1000)]).astype(dtype)
     grid = pairs(x, (0.0, 0.25, 1.0))
     for q, what in ((1.0, ""), (3.5, "pos_weight=3.5")):
-        yield Case(
-            "binary_cross_entropy_with_logits",
-            what,
-            {"pos_weight": np.asarray(q, dtype)} if what else {},
-            {"pos_weight": torch.tensor(q, dtype=torch.float32 if float32 else torch.float64)},
-            grid,
-            logits_terms(q),
-        )
+        options = {"pos_weight": np.asarray(q, dtype)} if what else {}
+        torch_options = {"pos_weight": torch.tensor(q, dtype=torch.float32 if float32 else torch.float64)}
+        loss = "binary_cross_entropy_with_logits"
+        yield Case(loss, what, options, torch_options, grid, logits_terms(q))
+        what = f"{what} gradient".lstrip()
+        yield Case(loss, what, options, torch_options, grid, logits_gradient_terms(q), gradient=True)
 
     # torch counts no logarithm below -100.
     small = np.ldexp(1.0, -np.arange(1, 120 if float32 else 140))
@@ -109,13 +124,16 @@ def cases(dtype: Any) -> Iterator[Case]:
     p = p.astype(dtype)
     grid = pairs(p[(p > 0) & (p < 1)], (0.0, 0.25, 1.0))
     yield Case("binary_cross_entropy", "", {"clamp": None}, {}, grid, probability_terms)
+    yield Case("binary_cross_entropy", "gradient", {}, {}, grid, probability_gradient_terms, gradient=True)
 
     x, t = -5 * rng.random(4000), rng.random(4000) + 1e-3
     yield Case("kl_div", "", {}, {}, [x.astype(dtype), t.astype(dtype)], divergence_terms)
     log_t = -5 * rng.random(4000)
     options = {"log_target": True}
+    grid = [x.astype(dtype), log_t.astype(dtype)]
+    yield Case("kl_div", "log_target", options, options, grid, log_divergence_terms)
     yield Case(
-        "kl_div", "log_target", options, options, [x.astype(dtype), log_t.astype(dtype)], log_divergence_terms
+        "kl_div", "log_target gradient", options, options, grid, lambda x, t: [-mpmath.exp(t)], gradient=True
     )
 
     x, t = 3 * rng.standard_normal(4000), 3 * rng.standard_normal(4000)
@@ -142,22 +160,114 @@ def errors(case: Case) -> tuple[float, float]:
         scale = [
             max(abs(number) for number in [*parts, loss]) for parts, loss in zip(terms, exact, strict=True)
         ]
-    ours = getattr(crossent, case.loss)(*case.arguments, reduction="none", **case.options)
-    tensors = [torch.from_numpy(numbers) for numbers in case.arguments]
-    theirs = getattr(F, case.loss)(*tensors, reduction="none", **case.torch_options).numpy()
+    if case.gradient:
+        ours = getattr(crossent, f"{case.loss}_and_grad")(*case.arguments, reduction="sum", **case.options)[1]
+    else:
+        ours = getattr(crossent, case.loss)(*case.arguments, reduction="none", **case.options)
+    tensors = [torch.from_numpy(numbers.copy()) for numbers in case.arguments]
+    tensors[0].requires_grad_(case.gradient)
+    result = getattr(F, case.loss)(*tensors, reduction="none", **case.torch_options)
+    if case.gradient:
+        result.sum().backward()
+        result = tensors[0].grad
+    theirs = result.numpy()
     assert ours.dtype == theirs.dtype
     return ulp_error(ours, exact, scale).max(), ulp_error(theirs, exact, scale).max()
 
 
+def _torch_gradient(x: Any, target: Any, **options: Any) -> Any:
+    leaf = torch.tensor(x, requires_grad=True)
+    F.cross_entropy(leaf, target, reduction="sum", **options).backward()
+    return leaf.grad
+
+
+def _torch_loss(reduction: str, **options: Any) -> Peer:
+    return lambda x, t: F.cross_entropy(torch.tensor(x), torch.tensor(t), reduction=reduction, **options)
+
+
+# What other libraries have for the functions of `hard_rows`, by title.
+TORCH: dict[str, Peer] = {
+    "`logsumexp`": lambda x, t: torch.logsumexp(torch.tensor(x), 1),
+    "`log_softmax`": lambda x, t: F.log_softmax(torch.tensor(x), 1),
+    "`softmax`": lambda x, t: F.softmax(torch.tensor(x), 1),
+    "`cross_entropy`": _torch_loss("none"),
+    "`cross_entropy`, sum": _torch_loss("sum"),
+    "`cross_entropy`, mean": _torch_loss("mean"),
+    "`cross_entropy`, weighted mean": lambda x, t: _torch_loss("mean", weight=torch.tensor(weights(x)))(x, t),
+    "`cross_entropy`, smoothed": _torch_loss("none", label_smoothing=SMOOTHING),
+    "`cross_entropy`, probabilities": lambda x, t: _torch_loss("none")(x, soft_targets(x)),
+    "`cross_entropy_and_grad`": lambda x, t: _torch_gradient(x, torch.tensor(t)),
+    "`cross_entropy_and_grad`, smoothed": lambda x, t: _torch_gradient(
+        x, torch.tensor(t), label_smoothing=SMOOTHING
+    ),
+    "`cross_entropy_and_grad`, probabilities": lambda x, t: _torch_gradient(x, torch.tensor(soft_targets(x))),
+}
+SCIPY: dict[str, Peer] = {
+    "`logsumexp`": lambda x, t: scipy.special.logsumexp(x, 1),
+    "`log_softmax`": lambda x, t: scipy.special.log_softmax(x, 1),
+    "`softmax`": lambda x, t: scipy.special.softmax(x, 1),
+}
+PEERS = {"torch": TORCH, "SciPy": SCIPY}
+
+
+class Figures(NamedTuple):
+    """The largest errors of one function: by library, dtype and family."""
+
+    function: Function
+    largest: dict[tuple[str, str, str], float]
+
+
+def measure(step: int = 1) -> tuple[list[Figures], dict[tuple[str, str], float]]:
+    """The errors on hard rows, and the largest of each instruction set in each dtype."""
+    levels = {level: results_at(level, step) for level in _core.build_info()["available_isas"]}
+    figures = [Figures(function, {}) for function in FUNCTIONS]
+    at_level: dict[tuple[str, str], float] = {}
+    for sample in samples(step):
+        exact = sample.exact()
+        where = sample.dtype.name, sample.family.name
+        largest = figures[FUNCTIONS.index(sample.function)].largest
+        for level, results in levels.items():
+            error = exact.errors(results[sample.key]).max()
+            largest["crossent", *where] = max(largest.get(("crossent", *where), 0.0), error)
+            key = level, sample.dtype.name
+            at_level[key] = max(at_level.get(key, 0.0), error)
+        for library, functions in PEERS.items():
+            if peer := functions.get(sample.function.title):
+                largest[library, *where] = exact.errors(sample.results_of(peer)).max()
+    return figures, at_level
+
+
+def table(figures: list[Figures], dtype: str) -> Iterator[str]:
+    """A line for each function and library, a column for each family."""
+    names = [family.name for family in FAMILIES]
+    yield f"| {dtype} | | {' | '.join(names)} |"
+    yield f"| --- | --- |{' ---: |' * len(names)}"
+    for function, largest in figures:
+        for library in ("crossent", "torch", "SciPy"):
+            if (library, dtype, names[0]) in largest:
+                numbers = " | ".join(_text(largest[library, dtype, family]) for family in names)
+                yield f"| {function.title} | {library} | {numbers} |"
+
+
 def _text(error: float) -> str:
-    return f"{error:.2f}" if error < 1000 else f"{error:.1e}"
+    return f"{error:.2f}" if error < 100 else f"{error:.0e}".replace("e+0", "e").replace("e+", "e")
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     isa = _core.build_info()["isa"]
-    print(f"crossent {crossent.__version__} ({isa}), torch {torch.__version__}, NumPy {np.__version__}\n")
-    print("| loss | | float32: crossent | torch | float64: crossent | torch |")
+    print(
+        f"crossent {crossent.__version__} ({isa}), torch {torch.__version__}, SciPy {scipy.__version__}, "
+        f"NumPy {np.__version__}\n"
+    )
+    figures, at_level = measure()
+    for dtype in ("float32", "float64"):
+        print("\n".join(table(figures, dtype)), flush=True)
+        print()
+    print("| instruction set | float32 | float64 |\n| --- | ---: | ---: |")
+    for level in _core.build_info()["available_isas"]:
+        print(f"| `{level}` | {at_level[level, 'float32']:.2f} | {at_level[level, 'float64']:.2f} |")
+    print("\n| loss | | float32: crossent | torch | float64: crossent | torch |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for narrow, wide in zip(cases(np.float32), cases(np.float64), strict=True):
         numbers = " | ".join(_text(error) for case in (narrow, wide) for error in errors(case))

@@ -213,7 +213,7 @@ impl<'a, E: Element> Seen<'a, E> {
         let own = self.tiles.target_logits(simd, &self.labels.class, self.counted);
         self.normalised = self.tiles.nll_of(&own);
         self.nll = if self.log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
-        self.miss = self.tiles.target_share(simd, &self.normalised).1;
+        self.miss = self.tiles.target_share(simd).1;
         for i in bits(self.counted) {
             if self.tiles.log1p_rest(i).is_nan() {
                 self.look_beside_nan(i);

@@ -71,6 +71,9 @@ pub(crate) struct Tiles<'r, E: Element> {
     /// Long rows that are not slices: a block of each row of a group. Short rows that are: the last ones of a run.
     gathered: Vec<E>,
     sums: TileSums<RealOf<E>>,
+    /// How far the logit of each row's target is below the largest, and what rounding took from that.
+    gap: [f64; TILE],
+    gap_lost: [f64; TILE],
     /// What shares out the segments of a row, if not the rows are shared out.
     segments: Option<Context<'r>>,
 }
@@ -178,6 +181,8 @@ impl<'r, E: Element> Tiles<'r, E> {
             packed: vec![RealOf::<E>::ZERO; packed],
             gathered: vec![E::PADDING; gathered],
             sums: TileSums::new(),
+            gap: [0.0; TILE],
+            gap_lost: [0.0; TILE],
             segments,
         }
     }
@@ -350,8 +355,9 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// -log softmax at the given class of each counted row.
     #[inline(always)]
-    pub(crate) fn nll<S: Simd>(&self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
-        self.nll_of(&self.target_logits(simd, class, counted))
+    pub(crate) fn nll<S: Simd>(&mut self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
+        let logits = self.target_logits(simd, class, counted);
+        self.nll_of(&logits)
     }
 
     /// The logit of a class of each row that counts.
@@ -367,12 +373,23 @@ impl<'r, E: Element> Tiles<'r, E> {
         logits
     }
 
-    /// The negative log-likelihoods of classes with these logits.
+    /// The negative log-likelihoods of classes with these logits, which [`Self::target_share`] is then about.
     #[inline(always)]
-    pub(crate) fn nll_of(&self, logits: &[f64; TILE]) -> [f64; TILE] {
+    pub(crate) fn nll_of(&mut self, logits: &[f64; TILE]) -> [f64; TILE] {
         let mut nll = [0.0; TILE];
         for i in 0..TILE {
-            nll[i] = (self.max(i) - logits[i]) + self.log1p_rest(i);
+            let (max, x) = (self.max(i), logits[i]);
+            let gap = max - x;
+            self.gap[i] = gap;
+            if <RealOf<E> as Real>::HALVES == 2 {
+                // The difference of two f32 is theirs to 53 bits.
+                nll[i] = gap + self.log1p_rest(i);
+            } else {
+                let part = max - gap;
+                let lost = (max - (gap + part)) + (part - x);
+                self.gap_lost[i] = if lost.is_nan() { 0.0 } else { lost };
+                nll[i] = gap + (self.log1p_rest(i) + self.gap_lost[i]);
+            }
         }
         nll
     }
@@ -454,10 +471,10 @@ impl<'r, E: Element> Tiles<'r, E> {
         sums
     }
 
-    /// p of the target of each row and 1 - p, from the -log p that [`Self::nll`] gave.
+    /// p of the class of each row that [`Self::nll`] was asked for, and 1 - p.
     #[inline(always)]
-    pub(crate) fn target_share<S: Simd>(&self, simd: S, nll: &[f64; TILE]) -> ([f64; TILE], [f64; TILE]) {
-        target_share(simd, &self.sums, nll, self.len)
+    pub(crate) fn target_share<S: Simd>(&self, simd: S) -> ([f64; TILE], [f64; TILE]) {
+        target_share(simd, &self.sums, &self.gap, &self.gap_lost, self.len)
     }
 
     /// Writes a function of every element of the tile to `out`, which may be the input itself.

@@ -7,6 +7,7 @@ each dtype, for results that overflow to an infinity, and for subnormal results.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -321,6 +322,104 @@ def test_weights_smoothing_and_probabilities(dtype: DType, width: int, offset: f
                     np.testing.assert_allclose(actual, expected, rtol=1e-14)
 
 
+# ---- rows that nobody listed ----------------------------------------------------------------------------
+
+
+def _exact_loss(row: Array, q: list[Any]) -> Any:
+    """sum q (-log softmax), where a q of 0 adds nothing."""
+    log_p = exact.log_softmax(row, range(row.size))
+    return mpmath.fsum(a * -b for a, b in zip(q, log_p, strict=True) if a != 0)
+
+
+def _index_target(width: int, t: int, weight: Array | None, smoothing: float) -> list[Any]:
+    """The q of a class number."""
+    w = [mpmath.mpf(1 if weight is None else float(weight[i])) for i in range(width)]
+    share = mpmath.mpf(smoothing) / width
+    return [share * w[i] + (1 - mpmath.mpf(smoothing)) * w[i] * (i == t) for i in range(width)]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 1e-7, 0.1, 1.0])
+@pytest.mark.parametrize("gap", [0.0, 3.0, 8.0, 40.0, 700.0])
+@pytest.mark.parametrize("width", [2, 4, 64, 70, 1500])
+@full_precision
+def test_uneven_weights_cost_a_gradient_no_digits(
+    dtype: DType, width: int, gap: float, smoothing: float
+) -> None:
+    """The target's entry is p sum(q) - q: where its weight is small beside the others', the digits of p count."""
+    row = np.cos(np.arange(width)).astype(dtype)
+    row[0] += dtype.type(gap)
+    weight = np.where(np.arange(width) % 2, 1e-3, 1e3).astype(dtype)
+    p = exact.softmax(row, range(width))
+    for t in (0, 1):
+        loss, grad = crossent.cross_entropy_and_grad(
+            row[np.newaxis], [t], weight, reduction="sum", label_smoothing=smoothing
+        )
+        with mpmath.workdps(exact.DIGITS):
+            q = _index_target(width, t, weight, smoothing)
+            total = mpmath.fsum(q)
+            _check(loss.reshape(1), [_exact_loss(row, q)], dtype)
+            entries = [total * a - b for a, b in zip(p, q, strict=True)]
+            scales = [max(total * a, b) for a, b in zip(p, q, strict=True)]
+        assert ulp_error(grad[0], entries, scales).max() <= MAX_ULP[dtype.name]
+
+
+@pytest.mark.parametrize("width", [3, 64, 70, 1500])
+@pytest.mark.parametrize("upstream", [1e-300, 1e-45, 1e38, 1e60, 1e90, 1e300, -1e300, np.inf])
+@full_precision
+def test_a_class_that_is_masked_has_a_gradient_of_zero_whatever_is_upstream(
+    dtype: DType, upstream: float, width: int
+) -> None:
+    row = np.where(np.arange(width) % 2, -np.inf, 1.0).astype(dtype)
+    _, grad = crossent.cross_entropy_and_grad(row[np.newaxis], [0], reduction="sum", grad_output=upstream)
+    if np.isfinite(upstream):
+        assert not grad[0, 1::2].any()
+    assert not np.isnan(grad[0, ::2]).any()
+
+
+@pytest.mark.parametrize("width", [2, 3, 64, 65, 1500])
+@full_precision
+def test_a_target_that_is_masked_has_an_infinite_loss_and_a_finite_gradient(dtype: DType, width: int) -> None:
+    row = np.r_[np.linspace(-3, 3, width - 1), -np.inf].astype(dtype)
+    for smoothing in (0.0, 1e-7, 1.0):
+        loss, grad = crossent.cross_entropy_and_grad(
+            row[np.newaxis], [width - 1], reduction="sum", label_smoothing=smoothing
+        )
+        assert loss == np.inf
+        q = _index_target(width, width - 1, None, smoothing)
+        p = exact.softmax(row, range(width))
+        entries = [a - b for a, b in zip(p, q, strict=True)]
+        scales = [max(a, b) for a, b in zip(p, q, strict=True)]
+        assert ulp_error(grad[0], entries, scales).max() <= MAX_ULP[dtype.name]
+    # Without a part in the target, a masked class adds nothing.
+    q = np.r_[np.full(width - 1, 1 / (width - 1)), 0.0]
+    assert np.isfinite(crossent.cross_entropy(row[np.newaxis], q[np.newaxis]))
+
+
+@pytest.mark.parametrize("width", [2, 3, 5, 10, 30, 64, 65, 100, 1000])
+def test_half_a_million_logits_of_float32(width: int) -> None:
+    """More rows than mpmath can follow: against float64, whose own error is 1e-8 units of float32."""
+    rng = np.random.default_rng(width)
+    count = 500_000 // width
+    x = (rng.standard_normal((count, width)) * rng.choice([0.1, 1.0, 4.0, 20.0], (count, 1))).astype(
+        np.float32
+    )
+    target = np.where(np.arange(count) % 2, x.argmax(1), rng.integers(0, width, count))
+    log_p, rows = reference.log_softmax(x), np.arange(count)
+    p = np.exp(log_p)
+    limit = 3.0
+
+    def within(actual: Array, expected: Array) -> None:
+        unit = np.ldexp(1.0, np.maximum(np.frexp(expected)[1] - 1, -126) - 23)
+        assert (np.abs(actual - expected) <= limit * unit).all()
+
+    within(crossent.log_softmax(x), log_p)
+    within(crossent.softmax(x), p)
+    within(crossent.cross_entropy(x, target, reduction="none"), -log_p[rows, target])
+    _, grad = crossent.cross_entropy_and_grad(x, target, reduction="sum")
+    p[rows, target] = np.expm1(log_p[rows, target])
+    within(grad, p)
+
+
 # ---- subnormal results ----------------------------------------------------------------------------------
 
 
@@ -396,6 +495,46 @@ def test_half_precision_losses_are_float32_right(dtype: DType) -> None:
             with np.errstate(over="ignore"):
                 expected = reference.cross_entropy(x, t, reduction="none").astype(np.float32)
             assert ulp_distance(losses, expected).max() <= MAX_ULP["float32"]
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=name)
+def test_losses_of_half_precision_have_the_bits_of_the_same_numbers_in_float32(dtype: DType) -> None:
+    rng = np.random.default_rng(9)
+    for rows in _half_rows(dtype):
+        if rows.shape[1] == 1:
+            continue
+        rows[np.isinf(rows)] = -np.inf
+        single, t = rows.astype(np.float32), np.arange(len(rows)) % rows.shape[1]
+        soft = rng.dirichlet(np.ones(rows.shape[1]), len(rows)).astype(dtype)
+        for half, full in ((rows, single), (np.asfortranarray(rows), np.asfortranarray(single))):
+            for reduction in ("none", "mean", "sum"):
+                options: dict[str, Any] = {"reduction": reduction}
+                calls = [
+                    (crossent.cross_entropy, t, options),
+                    (crossent.cross_entropy, t, {**options, "label_smoothing": 0.1}),
+                    (crossent.cross_entropy, soft, options),
+                    (crossent.nll_loss, t, options),
+                ]
+                for function, target, given in calls:
+                    same = target if target is t else target.astype(np.float32)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", crossent.LikelyMistakeWarning)
+                        loss, expected = function(half, target, **given), function(full, same, **given)
+                    assert loss.dtype == np.float32
+                    assert loss.tobytes() == expected.tobytes()
+    x = (rng.standard_normal(4000) * 4).astype(dtype)
+    p, t = rng.random(4000).astype(dtype), rng.random(4000).astype(dtype)
+    for function, *arguments in (
+        (crossent.binary_cross_entropy_with_logits, x, t),
+        (crossent.binary_cross_entropy, p, t),
+        (crossent.kl_div, x, p),
+        (crossent.gaussian_nll_loss, x, t, p),
+        (crossent.poisson_nll_loss, x, p),
+    ):
+        loss = function(*arguments, reduction="none")
+        expected = function(*(numbers.astype(np.float32) for numbers in arguments), reduction="none")
+        assert loss.dtype == np.float32
+        assert loss.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("dtype", HALVES, ids=name)

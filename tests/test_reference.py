@@ -1,5 +1,6 @@
 """The judges judged: the ULP ruler, the float64 reference and the mpmath rows agree with each other and with torch."""
 
+import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
@@ -47,6 +48,60 @@ def test_nan_and_infinity_match_only_themselves(dtype: DType) -> None:
     for i, actual in enumerate(values):
         for j, expected in enumerate(values):
             assert ulp_distance(actual, expected) == (0 if i == j else np.inf)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+def test_an_exact_number_between_two_others_is_a_part_of_a_unit_from_each(dtype: DType) -> None:
+    """Also in the subnormal range, where the unit no longer shrinks, and on both sides of a power of two."""
+    info = ml_dtypes.finfo(dtype)
+    digits = int(info.nmant)
+    below = (1 - 2.0 ** -(digits + 1), 1 - 2.0**-digits)  # a unit is half as large below 1
+    pairs = [(1.0, 1 + 2.0**-digits), (-1.0, -1 - 2.0**-digits), below, (1.5, 1.5 + 2.0**-digits)]
+    with mpmath.workdps(60):
+        tiny = mpmath.ldexp(1, int(info.minexp) - digits)
+        normal = mpmath.ldexp(1, int(info.minexp))
+        exact_pairs = [(mpmath.mpf(a), mpmath.mpf(b)) for a, b in pairs]
+        exact_pairs += [(k * tiny, (k + 1) * tiny) for k in (0, 1, 5, -6)]
+        exact_pairs += [(normal - tiny, normal), (normal, normal + tiny)]
+        for a, b in exact_pairs:
+            for part in (mpmath.mpf(0), mpmath.mpf(1) / 4, mpmath.mpf(1) / 3, mpmath.mpf(1) / 2):
+                number = a + (b - a) * part
+                results = np.array([float(a), float(b)]).astype(dtype)
+                assert [mpmath.mpf(float(result)) for result in results] == [a, b]
+                errors = ulp_error(results, [number, number])
+                assert errors == pytest.approx([float(part), float(1 - part)], abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+def test_a_sign_an_infinity_and_a_nan_are_never_near(dtype: DType) -> None:
+    one, zero, largest = mpmath.mpf(1), mpmath.mpf(0), mpmath.mpf(float(ml_dtypes.finfo(dtype).max))
+    digits = int(ml_dtypes.finfo(dtype).nmant)
+    numbers = np.array([-1.0, 0.0, np.inf, -np.inf, np.nan]).astype(dtype)
+    assert ulp_error(numbers, [one] * 5).tolist() == [2.0 ** (digits + 1), 2.0**digits, *[np.inf] * 3]
+    assert ulp_error(numbers, [mpmath.inf] * 5).tolist() == [np.inf, np.inf, 0, np.inf, np.inf]
+    assert ulp_error(numbers, [mpmath.nan] * 5).tolist() == [*[np.inf] * 4, 0]
+    assert (ulp_error(numbers, [zero] * 5)[[0, 2, 3, 4]] > 1e3).all()
+    # What rounds to the largest number is no infinity, what is half a unit above it is.
+    unit = mpmath.ldexp(1, int(mpmath.frexp(largest)[1]) - 1 - digits)
+    at_end = np.array([float(largest), np.inf]).astype(dtype)
+    with mpmath.workdps(exact.DIGITS):
+        assert ulp_error(at_end, [largest + unit / 4] * 2).tolist() == [0.25, np.inf]
+        assert ulp_error(at_end, [largest + unit / 2] * 2).tolist() == [np.inf, 0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+def test_the_ruler_counts_the_steps_of_random_numbers(dtype: DType) -> None:
+    """Against the distance in representable numbers, within one power of two."""
+    rng = np.random.default_rng(0)
+    integers = np.dtype(f"u{dtype.itemsize}")
+    digits = int(ml_dtypes.finfo(dtype).nmant)
+    exponents = rng.integers(0, 2 ** (8 * dtype.itemsize - 1 - digits) - 1, 300)
+    mantissas = rng.integers(0, 2**digits - 9, 300)
+    bits = (exponents << digits) + mantissas
+    steps = rng.integers(0, 9, 300)
+    one, other = bits.astype(integers).view(dtype), (bits + steps).astype(integers).view(dtype)
+    np.testing.assert_array_equal(ulp_distance(one, other), steps)
+    np.testing.assert_array_equal(ulp_error(other, [mpmath.mpf(float(x)) for x in one]), steps)
 
 
 def test_the_ruler_refuses_to_compare_unlike_things() -> None:

@@ -9,7 +9,7 @@ import mpmath
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from arrays import Array
+from arrays import Array, DType
 
 
 def ulp_distance(actual: ArrayLike, expected: ArrayLike) -> NDArray[np.float64]:
@@ -50,23 +50,64 @@ def ulp_error(
     `exact` holds mpmath numbers. Where `exact` is beyond the dtype's range, `actual` must be that infinity.
     """
     actual = np.atleast_1d(np.asarray(actual))
-    exact = list(exact)
-    scales = exact if scale is None else list(scale)
-    if not (actual.shape == (len(exact),) == (len(scales),)):
-        raise ValueError(f"different lengths: {actual.shape}, {len(exact)} and {len(scales)}")
-    info = ml_dtypes.finfo(actual.dtype)
-    triples = zip(actual, exact, scales, strict=True)
-    return np.array([_error(float(a), e, s, info) for a, e, s in triples], dtype=np.float64)
+    return Exact(actual.dtype, exact, scale).errors(actual)
 
 
-def _error(actual: float, exact: mpmath.mpf, scale: mpmath.mpf, info: ml_dtypes.finfo) -> float:
-    with mpmath.workdps(60):
-        half_step_above_max = mpmath.ldexp(1, int(info.maxexp) - int(info.nmant) - 2)
-        if mpmath.isnan(exact):
-            return 0.0 if np.isnan(actual) else np.inf
-        if mpmath.isinf(exact) or abs(exact) >= mpmath.mpf(float(info.max)) + half_step_above_max:
-            return 0.0 if np.isinf(actual) and (actual > 0) == (exact > 0) else np.inf
-        if not np.isfinite(actual):
-            return np.inf
-        exponent = int(info.minexp) if scale == 0 else max(int(mpmath.frexp(scale)[1]) - 1, int(info.minexp))
-        return float(abs(mpmath.mpf(actual) - exact) / mpmath.ldexp(1, exponent - int(info.nmant)))
+class Exact:
+    """Exact numbers, ready to measure results of a dtype against, as often as one likes.
+
+    A number is (high + low) 2^exponent, with high and low from float64: 106 bits.
+    """
+
+    def __init__(
+        self, dtype: DType, exact: Iterable[mpmath.mpf], scale: Iterable[mpmath.mpf] | None = None
+    ) -> None:
+        numbers = list(exact)
+        scales = numbers if scale is None else list(scale)
+        if len(numbers) != len(scales):
+            raise ValueError(f"different lengths: {len(numbers)} and {len(scales)}")
+        info = ml_dtypes.finfo(dtype)
+        self.dtype = np.dtype(dtype)
+        with mpmath.workdps(60):
+            largest = mpmath.mpf(float(info.max)) + mpmath.ldexp(1, int(info.maxexp) - int(info.nmant) - 2)
+            finite = [_within(number, largest) for number in numbers]
+            parts = [_mantissa_and_exponent(number) for number in finite]
+            high = [float(mantissa) for mantissa, _ in parts]
+            low = [float(part[0] - h) if np.isfinite(h) else 0.0 for part, h in zip(parts, high, strict=True)]
+            units = [_unit(size, info) for size in scales]
+        self.high, self.low = np.array(high, np.float64), np.array(low, np.float64)
+        self.exponent = np.array([exponent for _, exponent in parts], np.int64)
+        self.unit = np.array(units, np.int64)
+
+    def errors(self, actual: Array) -> NDArray[np.float64]:
+        if actual.dtype != self.dtype:
+            raise TypeError(f"different dtypes: {actual.dtype} and {self.dtype}")
+        if actual.shape != self.high.shape:
+            raise ValueError(f"different lengths: {actual.shape} and {self.high.shape}")
+        wide = actual.astype(np.float64)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            # Scaling is exact, and so is the first difference where the two are near each other.
+            apart = np.abs((np.ldexp(wide, -self.exponent) - self.high) - self.low)
+            steps = np.ldexp(apart, self.exponent - self.unit)
+        same = (wide == self.high) | (np.isnan(wide) & np.isnan(self.high))
+        both = np.isfinite(wide) & np.isfinite(self.high)
+        return np.where(both, steps, np.where(same, 0.0, np.inf))
+
+
+def _within(number: mpmath.mpf, largest: mpmath.mpf) -> mpmath.mpf:
+    """The number, or the infinity that it is rounded to."""
+    return number if not abs(number) >= largest else mpmath.inf * mpmath.sign(number)
+
+
+def _mantissa_and_exponent(number: mpmath.mpf) -> tuple[mpmath.mpf, int]:
+    if not abs(number) < mpmath.inf:
+        return number, 0
+    mantissa, exponent = mpmath.frexp(number)
+    # Far below half the smallest subnormal number of any dtype, it is as good as 0.
+    return (mantissa, int(exponent)) if exponent > -1200 else (mpmath.mpf(0), 0)
+
+
+def _unit(size: mpmath.mpf, info: ml_dtypes.finfo) -> int:
+    """The exponent of a unit in the last place of a number of this size."""
+    exponent = _mantissa_and_exponent(size)[1] - 1 if size != 0 else int(info.minexp)
+    return max(exponent, int(info.minexp)) - int(info.nmant)

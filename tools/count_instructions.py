@@ -101,7 +101,7 @@ def kernels() -> Iterator[tuple[str, int, Callable[[int], Callable[[], Any]]]]:
 
     def score(rows: int) -> Callable[[], Any]:
         x, t = logits(rows, 2048, np.float32), np.arange(rows)
-        return lambda: _core.score(x, t, -100, None, 1, 0)
+        return lambda: _core.score(x, t, -100, None, 1, 0, False)
 
     yield WIDE, 2048, loss(2048, np.float32)
     yield "cross_entropy f16, 2048 classes", 2048, loss(2048, np.float16)

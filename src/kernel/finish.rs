@@ -67,24 +67,27 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
     }
 }
 
-/// p of the target for each of the first `rows` rows, from its -log p; and 1 - p, without cancellation: where the target is a
-/// largest class, it is the others' share.
+/// p of the target for each of the first `rows` rows, whose logit is `gap` below the largest (`lost` is what rounding took
+/// from that); and 1 - p, without cancellation: where the target is a largest class, it is the others' share.
 #[simd]
 pub(crate) fn target_share<S: Simd, R: Real>(
     simd: S,
     sums: &TileSums<R>,
-    nll: &[f64; TILE],
+    gap: &[f64; TILE],
+    lost: &[f64; TILE],
     rows: usize,
 ) -> ([f64; TILE], [f64; TILE]) {
     let c = |value| f64x8::splat(simd, value);
     let (mut share, mut miss) = ([0.0; TILE], [0.0; TILE]);
     for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
-        let (nll, own, others) = (load(nll), load(&sums.own), load(&sums.others));
-        let p = exp_any(-nll);
-        let is_max = nll.simd_le(load(&sums.log1p_rest));
+        let (gap, own, others) = (load(gap), load(&sums.own), load(&sums.others));
+        let total = own + others;
+        let p = exp_any(-gap) * (own / total);
+        let p = if R::HALVES == 1 { p - p * load(lost) } else { p };
+        let is_max = gap.simd_le(c(0.0));
         p.store_slice(&mut share[lane..lane + 8]);
-        is_max.select(others / (own + others), c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
+        is_max.select(others / total, c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
     }
     (share, miss)
 }

@@ -143,10 +143,10 @@ fn power_below<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
     f64x8::from_bits(x.to_bits() & EXPONENT).max(c(least)).min(c(most))
 }
 
-/// x, or the finite number of R that is nearest to it. A nan stays.
+/// x, or a number of R so large that its product with any exponential that counts is infinite, and with one of 0 is 0. A nan stays.
 #[inline(always)]
 fn within<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
-    let most = f64x8::splat(x.token(), R::MAX.to_f64());
+    let most = f64x8::splat(x.token(), 0.25 * R::MAX.to_f64());
     let x = x.simd_gt(most).select(most, x);
     x.simd_lt(-most).select(-most, x)
 }

@@ -141,7 +141,7 @@ impl<E: Element> Work<'_, E> {
         // the target's alone.
         let factor = gradient.factors(rows.clone());
         let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
-        let (p, miss) = tiles.target_share(simd, &nll);
+        let (p, miss) = tiles.target_share(simd);
         for i in bits(tile.counted) {
             let weight = self.weight.of(tile.class[i]);
             let own = (1.0 - smoothing) * weight;
