@@ -509,7 +509,7 @@ def test_losses_of_half_precision_have_the_bits_of_the_same_numbers_in_float32(d
         for half, full in ((rows, single), (np.asfortranarray(rows), np.asfortranarray(single))):
             for reduction in ("none", "mean", "sum"):
                 options: dict[str, Any] = {"reduction": reduction}
-                calls = [
+                calls: list[tuple[Any, Any, dict[str, Any]]] = [
                     (crossent.cross_entropy, t, options),
                     (crossent.cross_entropy, t, {**options, "label_smoothing": 0.1}),
                     (crossent.cross_entropy, soft, options),
