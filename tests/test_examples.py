@@ -91,6 +91,18 @@ def test_train_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert_same_files(tmp_path / "one", tmp_path / "other", {"digits_logits.npy", "digits_targets.npy"})
 
 
+def test_segment_ink(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    printed = run("segment_ink.py", "--out", tmp_path)
+    for name in ("ink_logits.npy", "ink_targets.npy"):
+        np.testing.assert_allclose(np.load(tmp_path / name), np.load(EXAMPLES / "data" / name), rtol=1e-6)
+    names = [str(tmp_path / f"ink_{part}.npy") for part in ("logits", "targets")]
+    assert cli.main(["score", *names, "--axis", "1", "--ignore-index", "255", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["count"], content["ignored"]) == (7200, 5600)
+    assert f"pixel {content['mean']:.4f} nats" in printed
+
+
 def test_train_charlm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = tmp_path / "text.md"
     text.write_text("The quick brown fox jumps over the lazy dog — again.\n" * 200, encoding="utf-8")
