@@ -250,3 +250,18 @@ def test_an_error_leaves_the_file_of_before(
     assert files.score("--per-row", str(out)) == 1
     assert "the disk failed" in error(capsys)
     assert out.read_text() == "of before"
+
+
+def test_a_total_of_units_is_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((24, 3), np.float32))
+    np.save(tmp_path / "t.npy", np.zeros(24, np.int64))
+    command = ["score", str(tmp_path / "x.npy"), str(tmp_path / "t.npy"), "--bytes", "100", "--json"]
+    assert cli.main(command) == 0
+    expected = json.loads(capsys.readouterr().out)
+    (tmp_path / "rows.csv.tmp").mkdir()  # so that the last step fails, and is done again
+    command += ["--resume", str(tmp_path / "state.json"), "--per-row", str(tmp_path / "rows.csv")]
+    assert cli.main(command) == 1
+    (tmp_path / "rows.csv.tmp").rmdir()
+    capsys.readouterr()
+    assert cli.main(command) == 0
+    assert json.loads(capsys.readouterr().out)["units"] == expected["units"] == 100

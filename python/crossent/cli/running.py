@@ -104,6 +104,10 @@ def drive(job: Job, options: argparse.Namespace) -> int:
             with stop.held():
                 complete(job, options)
         except KeyboardInterrupt:
+            if (
+                job.state.complete
+            ):  # It came while the last was written: there is nothing to interrupt any more.
+                return 0
             with stop.held():
                 interrupted(job, options)
             return stop.code

@@ -170,7 +170,8 @@ class Scoring(Job):
                 self._add(block, self._targets.of(block), stop)
                 yield block.rows
         self._targets.check_end()
-        if self._total is not None:
+        # A run that failed after this has it in its state.
+        if self._total is not None and self.scorer.result().units is None:
             with stop.held():
                 nothing = np.empty((0, self.source.classes), np.float32)
                 self.scorer.update(nothing, np.empty(0, np.int64), units=self._total)
