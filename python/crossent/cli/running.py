@@ -104,9 +104,7 @@ def drive(job: Job, options: argparse.Namespace) -> int:
             with stop.held():
                 complete(job, options)
         except KeyboardInterrupt:
-            if (
-                job.state.complete
-            ):  # It came while the last was written: there is nothing to interrupt any more.
+            if _is_done(job):  # It came while the last was written.
                 return 0
             with stop.held():
                 interrupted(job, options)
@@ -119,6 +117,10 @@ def drive(job: Job, options: argparse.Namespace) -> int:
             if job.per_row is not None:
                 job.per_row.close()
     return 0
+
+
+def _is_done(job: Job) -> bool:
+    return job.state.complete
 
 
 def save(job: Job, options: argparse.Namespace) -> None:
