@@ -109,6 +109,14 @@ fn for_each_segment_of<E: Element, T: Send>(
     }
 }
 
+/// Where long rows are, and which of them count.
+#[derive(Clone, Copy)]
+struct LongRows<'t, 'r, E> {
+    rows: &'t Rows<'r, E>,
+    offsets: &'t [isize],
+    counted: u64,
+}
+
 /// What a segment of a tile's rows has come to.
 struct Segment<R> {
     sums: Vec<RowSum<R>>,
@@ -266,39 +274,20 @@ impl<'r, E: Element> Tiles<'r, E> {
         tops: &mut [Top],
     ) {
         let mut group = [RowSum::EMPTY; TILE];
-        let (rows, offsets, gathered) = (&self.rows, &self.offsets[..self.len], &mut self.gathered);
-        let classes = rows.layout.classes;
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], counted };
+        let (classes, gathered) = (self.rows.layout.classes, &mut self.gathered);
         if classes <= SEGMENT {
-            sum_segment::<S, E, LOOK>(
-                simd,
-                rows,
-                offsets,
-                gathered,
-                counted,
-                0..classes,
-                &mut group,
-                looks,
-                tops,
-            );
+            sum_segment::<S, E, LOOK>(simd, long, gathered, 0..classes, &mut group, looks, tops);
         } else {
             let (new_looks, new_tops) = (&*looks, &*tops);
             let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
                 let mut part = Segment {
-                    sums: vec![RowSum::EMPTY; offsets.len()],
+                    sums: vec![RowSum::EMPTY; long.offsets.len()],
                     looks: new_looks.to_vec(),
                     tops: new_tops.to_vec(),
                 };
-                sum_segment::<S, E, LOOK>(
-                    simd,
-                    rows,
-                    offsets,
-                    gathered,
-                    counted,
-                    range,
-                    &mut part.sums,
-                    &mut part.looks,
-                    &mut part.tops,
-                );
+                let Segment { sums, looks, tops } = &mut part;
+                sum_segment::<S, E, LOOK>(simd, long, gathered, range, sums, looks, tops);
                 part
             });
             let mut nothing = Look::new(RealOf::<E>::ZERO, 0);
@@ -455,13 +444,13 @@ impl<'r, E: Element> Tiles<'r, E> {
         weight: Option<ClassWeights<'_>>,
         fill: impl Fn(usize, Range<usize>, &mut [f64]) + Sync,
     ) -> [(Compensated, Compensated); TILE] {
-        let (rows, offsets, max) = (&self.rows, &self.offsets[..self.len], &self.sums.max);
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], counted };
+        let (classes, gathered, max) = (self.rows.layout.classes, &mut self.gathered, &self.sums.max);
         let none = (Compensated::default(), Compensated::default());
         let mut sums = [none; TILE];
-        let parts =
-            for_each_segment_of(self.segments, rows.layout.classes, &mut self.gathered, |range, gathered| {
-                gap_segment::<S, E, TOTAL>(simd, rows, offsets, gathered, counted, range, max, weight, &fill)
-            });
+        let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
+            gap_segment::<S, E, TOTAL>(simd, long, gathered, range, max, weight, &fill)
+        });
         for part in parts {
             for i in bits(counted) {
                 sums[i].0.merge(part[i].0);
@@ -592,13 +581,13 @@ impl<'r, E: Element> Tiles<'r, E> {
     ) {
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
-        let (rows, sums, offsets) = (&self.rows, &self.sums, &self.offsets[..self.len]);
-        let (classes, gathered) = (rows.layout.classes, &mut self.gathered);
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], counted };
+        let (classes, gathered, sums) = (self.rows.layout.classes, &mut self.gathered, &self.sums);
         for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
             let f = |i: usize, start: usize, block: &[E], q: &mut [f64], result: &mut [E]| {
                 f(sums, i, start, block, q, result);
             };
-            write_segment::<S, E, _>(simd, rows, offsets, gathered, counted, range, (out, &to), f);
+            write_segment::<S, E, _>(simd, long, gathered, range, (out, &to), f);
         });
     }
 
@@ -764,27 +753,22 @@ pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize;
 /// Sums a segment's classes; see [`Tiles::sum_wide`].
 #[simd]
 #[inline(never)]
-#[expect(clippy::too_many_arguments, reason = "a closure would have to be compiled for the instruction set")]
 fn sum_segment<S: Simd, E: Element, const LOOK: bool>(
     simd: S,
-    rows: &Rows<'_, E>,
-    offsets: &[isize],
+    long: LongRows<'_, '_, E>,
     gathered: &mut [E],
-    counted: u64,
     classes: Range<usize>,
     sums: &mut [RowSum<RealOf<E>>],
     looks: &mut [Look<RealOf<E>>],
     tops: &mut [Top],
 ) {
-    let contiguous = rows.layout.contiguous();
+    let contiguous = long.rows.layout.contiguous();
     let mut nothing = Look::new(RealOf::<E>::ZERO, 0);
     let mut next_max = None;
     for_each_block(
         simd,
-        rows,
-        offsets,
+        long,
         gathered,
-        counted,
         classes,
         #[inline(always)]
         |i, start, block, next| {
@@ -811,26 +795,21 @@ fn sum_segment<S: Simd, E: Element, const LOOK: bool>(
 /// Sums q (max - x), and q, over a segment's classes; see [`Tiles::gaps_wide`].
 #[simd]
 #[inline(never)]
-#[expect(clippy::too_many_arguments, reason = "a closure would have to be compiled for the instruction set")]
 fn gap_segment<S: Simd, E: Element, const TOTAL: bool>(
     simd: S,
-    rows: &Rows<'_, E>,
-    offsets: &[isize],
+    long: LongRows<'_, '_, E>,
     gathered: &mut [E],
-    counted: u64,
     classes: Range<usize>,
     max: &[RealOf<E>; TILE],
     weight: Option<ClassWeights<'_>>,
     fill: &impl Fn(usize, Range<usize>, &mut [f64]),
 ) -> Vec<(Compensated, Compensated)> {
-    let mut sums = vec![(Compensated::default(), Compensated::default()); offsets.len()];
+    let mut sums = vec![(Compensated::default(), Compensated::default()); long.offsets.len()];
     let mut filled = [0.0; BLOCK];
     for_each_block(
         simd,
-        rows,
-        offsets,
+        long,
         gathered,
-        counted,
         classes,
         #[inline(always)]
         |i, start, block, _| {
@@ -853,17 +832,15 @@ fn gap_segment<S: Simd, E: Element, const TOTAL: bool>(
 /// Writes a segment's classes; see [`Tiles::write_blocks`].
 #[simd]
 #[inline(never)]
-#[expect(clippy::too_many_arguments, reason = "a closure would have to be compiled for the instruction set")]
 fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut [f64], &mut [E])>(
     simd: S,
-    rows: &Rows<'_, E>,
-    offsets: &[isize],
+    long: LongRows<'_, '_, E>,
     gathered: &mut [E],
-    counted: u64,
     classes: Range<usize>,
     (out, to): (&RowsMut<'_, E>, &[isize; TILE]),
     f: F,
 ) {
+    let LongRows { rows, offsets, counted } = long;
     let mut result = [E::PADDING; BLOCK];
     let mut q = [0.0; BLOCK];
     // `out` may be the input itself, so no slice of the input is alive when a block is written.
@@ -909,13 +886,12 @@ fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut [f64], &mut
 #[inline(always)]
 fn for_each_block<S: Simd, E: Element>(
     simd: S,
-    rows: &Rows<'_, E>,
-    offsets: &[isize],
+    long: LongRows<'_, '_, E>,
     gathered: &mut [E],
-    counted: u64,
     classes: Range<usize>,
     mut f: impl FnMut(usize, usize, &[E], &[E]),
 ) {
+    let LongRows { rows, offsets, counted } = long;
     let (contiguous, pitch) = (rows.layout.contiguous(), pitch(rows.layout.classes));
     let end_of = |start: usize| (start + BLOCK).min(classes.end);
     let mut start = classes.start;
