@@ -534,32 +534,40 @@ SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from crossent import _core, cli
-score_sums, calls = _core.score_sums, []
+compute, calls = _core.{name}, []
 def slow(*arguments):
     calls.append(1)
-    if len(calls) == 2:
+    if len(calls) == {block}:
         print("waiting", flush=True)
         time.sleep(60)
-    return score_sums(*arguments)
-_core.score_sums = slow
+    return compute(*arguments)
+_core.{name} = slow
 sys.exit(cli.main(sys.argv[1:]))
 """
+
+
+def interrupt(
+    arguments: list[str], number: signal.Signals, name: str = "score_sums", block: int = 8
+) -> tuple[int, str]:
+    """Send a signal to the command while it is at a block; returns its exit code and what it said."""
+    command = [sys.executable, "-c", SLOW.format(name=name, block=block), *arguments]
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert out == ""
+    assert "Traceback" not in err
+    return process.returncode, err
 
 
 @posix
 def test_control_c(files: Files) -> None:
     files.save(*made((90_000, 100)))
-    command = [sys.executable, "-c", SLOW, "score", files.logits, files.targets]
-    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert out == ""
+    code, err = interrupt(["score", files.logits, files.targets], signal.SIGINT, block=2)
+    assert code == 130
     assert err.startswith("crossent: interrupted: ")
     assert "perplexity" in err
-    assert "Traceback" not in err
 
 
 @posix

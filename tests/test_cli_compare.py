@@ -12,8 +12,8 @@ import pytest
 
 import crossent
 from crossent import __version__, _core, cli
-from test_cli import Array, error, made, posix
-from test_cli_resume import SMALL, interrupt, stop_after
+from test_cli import Array, error, interrupt, made, posix
+from test_cli_resume import SMALL, stop_after
 from test_files import write_csv, write_llama
 
 Capture = pytest.CaptureFixture[str]

@@ -14,7 +14,7 @@ import pytest
 
 from crossent import __version__, _core, cli
 from crossent.cli.state import State
-from test_cli import Array, Files, error, files, made, posix
+from test_cli import Array, Files, error, files, interrupt, made, posix
 
 __all__ = ["files"]
 
@@ -293,35 +293,6 @@ def test_a_folder_that_is_not_there(files: Files, data: object, tmp_path: Path, 
 
 
 # ---- signals --------------------------------------------------------------------------------------------------
-
-# A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
-SLOW = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from crossent import _core, cli
-compute, calls = _core.{name}, []
-def slow(*arguments):
-    calls.append(1)
-    if len(calls) == 8:
-        print("waiting", flush=True)
-        time.sleep(60)
-    return compute(*arguments)
-_core.{name} = slow
-sys.exit(cli.main(sys.argv[1:]))
-"""
-
-
-def interrupt(arguments: list[str], number: signal.Signals, name: str = "score_sums") -> tuple[int, str]:
-    """Send a signal to the command while it is at its eighth block; returns its exit code and what it said."""
-    command = [sys.executable, "-c", SLOW.format(name=name), *arguments]
-    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
-    assert out == ""
-    assert "Traceback" not in err
-    return process.returncode, err
 
 
 @posix
