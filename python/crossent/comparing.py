@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._exact import ExactSum, covariance, quotient, standard_error, whole
+from crossent._exact import ExactSum, covariance, quotient, standard_error, state_of, whole
 from crossent.interop import ArrayInput
 from crossent.report import _int64, aligned, html_table
 from crossent.scoring import _at_least_0, shifted
@@ -394,7 +394,7 @@ class Comparer:
         ValueError
             If the text is not that of a comparer.
         """
-        try:
+        with state_of("comparer"):
             state = json.loads(text)
             if state["format"] != _FORMAT:
                 raise ValueError(f"its format is {state['format']!r}, expected {_FORMAT!r}")
@@ -415,9 +415,6 @@ class Comparer:
                 raise ValueError("it has another number of sums")
             if not comparer._tally.same_top <= each.size <= comparer._tally.rows:
                 raise ValueError("a part of the rows is more than all of them")
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            reason = f"there is no {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"the text is not that of a comparer: {reason}; is it damaged?") from error
         return comparer
 
     def __reduce__(self) -> tuple[Any, ...]:

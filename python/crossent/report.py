@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._exact import ExactSum, exp, standard_error, whole
+from crossent._exact import ExactSum, exp, standard_error, state_of, whole
 from crossent.distribution import (
     GroupSums,
     LossHistogram,
@@ -623,7 +623,7 @@ class Scorer:
         ValueError
             If the text is not that of a scorer.
         """
-        try:
+        with state_of("scorer"):
             state = json.loads(text)
             if state["format"] != _FORMAT:
                 raise ValueError(
@@ -664,9 +664,6 @@ class Scorer:
                 raise ValueError("the histogram has another number of rows")
             if groups is not None and sum(group.count for group in t.groups) != t.count:
                 raise ValueError("the positions have another number of rows")
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-            reason = f"there is no {error}" if isinstance(error, KeyError) else error
-            raise ValueError(f"the text is not that of a scorer: {reason}; is it damaged?") from error
         return scorer
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -12,14 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent.cli.files import described
-from crossent.cli.options import Subparsers, add_files, add_memory, add_reading, add_tables, count
+from crossent.cli.files import inputs_of
+from crossent.cli.options import (
+    Subparsers,
+    add_command,
+    add_files,
+    add_json,
+    add_memory,
+    add_no_progress,
+    add_reading,
+    add_tables,
+    count,
+)
 from crossent.cli.output import DataError, made_by, say, table, to_json, write
 from crossent.cli.progress import Bar
 from crossent.cli.reading import Rows, Targets, open_source
 from crossent.cli.score import figures_of, first_nonfinite
 from crossent.cli.stopping import stopping
-from crossent.io import Block, log_blocks, paths_of, read_ahead
+from crossent.io import Block, log_blocks, read_ahead
 from crossent.report import Report, Scorer
 from crossent.temperature import fit_temperature
 
@@ -36,26 +46,23 @@ exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 
 def add(commands: Subparsers) -> None:
     """Add the command to those of the parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "calibrate",
+        run,
         help="find the temperature that calibrates a model",
         description="Find the temperature of the softmax with which the targets are likeliest.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
     add_files(parser)
     add_reading(parser)
     add_tables(parser)
     parser.add_argument(
         "--bins", type=count, default=15, metavar="N", help="bins for the calibration error (default 15)"
     )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar, on a terminal either")
+    add_no_progress(parser)
     add_memory(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object, with where the figures come from"
-    )
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -91,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
             "targets": passes.targets.name,
             **passes.source.provenance(),
             "ignore_index": options.ignore_index,
-            "inputs": passes.inputs(),
+            "inputs": inputs_of(options, {"logits": passes.source}),
         }
         write(sys.stdout, to_json(content))
         return 0
@@ -123,14 +130,6 @@ class _Passes:
         self._options, self.number = options, 0
         self.source = open_source(options, options.logits)
         self.targets = Targets(self.source, options)
-
-    def inputs(self) -> list[dict[str, Any]]:
-        """Describe the files."""
-        inputs = [described("logits", self._options.logits, self.source.paths)]
-        if self._options.targets is not None:
-            paths = (path for path, _ in paths_of(self._options.targets))
-            inputs.append(described("targets", self._options.targets, paths))
-        return inputs
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         for block, target in self.blocks():

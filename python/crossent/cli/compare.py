@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -13,15 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent.cli.files import described
-from crossent.cli.options import Subparsers, add_memory, add_reading, add_tables, add_targets
+from crossent.cli.files import inputs_of
+from crossent.cli.options import (
+    Subparsers,
+    add_command,
+    add_json,
+    add_memory,
+    add_reading,
+    add_tables,
+    add_targets,
+    deciding,
+)
 from crossent.cli.output import DataError, made_by, say, table, to_json, write
 from crossent.cli.reading import Rows, Targets, open_source
 from crossent.cli.running import Job, add_running, begin, drive
 from crossent.cli.state import State
 from crossent.cli.stopping import Stop
 from crossent.comparing import Comparer
-from crossent.io import Block, Source, log_blocks, paths_of, read_ahead
+from crossent.io import Block, Source, log_blocks, read_ahead
 
 _EXAMPLE = """\
 examples:
@@ -37,15 +45,15 @@ exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 
 def add(commands: Subparsers) -> None:
     """Add the command to those of the parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "compare",
+        run,
         help="compare the logits of two models, row by row",
         description="Tell how far the distributions of a model Q are from those of a reference P on the same rows.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run, per_row=None)
+    parser.set_defaults(per_row=None)
     parser.add_argument("reference", metavar="REFERENCE", help="file or pattern: the logits of P")
     parser.add_argument("other", metavar="OTHER", help="file or pattern: the logits of Q")
     add_targets(parser, "REFERENCE")
@@ -53,9 +61,7 @@ def add(commands: Subparsers) -> None:
     add_tables(parser)
     add_running(parser)
     add_memory(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object, with where the figures come from"
-    )
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -66,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if code:
         return code
     write(sys.stdout, job.result())
-    if job.comparer.result().count == 0:
+    if job.total.result().count == 0:
         say(
             f"error: no row was counted; check {options.reference} and the ignore index {options.ignore_index}"
         )
@@ -74,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-class Comparing(Job):
+class Comparing(Job[Comparer]):
     """The comparison of two files."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -86,18 +92,9 @@ class Comparing(Job):
         self._targets = None
         if options.targets is not None or self.source.has_targets or self.source.targets is not None:
             self._targets = Targets(self.source, options)
-        inputs = [
-            described("reference", options.reference, self.source.paths),
-            described("other", options.other, self._other.paths),
-        ]
-        if options.targets is not None:
-            inputs.append(
-                described("targets", options.targets, (path for path, _ in paths_of(options.targets)))
-            )
-        names = ["ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns"]
-        told = {name.replace("_", "-"): getattr(options, name) for name in names}
-        self.state = State("compare", inputs, told)
-        self.comparer = Comparer(ignore_index=options.ignore_index)
+        inputs = inputs_of(options, {"reference": self.source, "other": self._other})
+        self.state = State("compare", inputs, deciding(options))
+        self.total = Comparer(ignore_index=options.ignore_index)
 
     def _check_shapes(self) -> None:
         ours, theirs = self.source, self._other
@@ -128,20 +125,6 @@ class Comparing(Job):
     def sources(self) -> tuple[Source, Source]:
         """The reference and the other."""
         return self.source, self._other
-
-    @property
-    def rows(self) -> int:
-        """How many rows are compared."""
-        return self.comparer.rows
-
-    def sums(self) -> dict[str, Any]:
-        """Give the sums so far."""
-        sums: dict[str, Any] = json.loads(self.comparer.to_json())
-        return sums
-
-    def restore(self, sums: dict[str, Any]) -> None:
-        """Go on from such sums."""
-        self.comparer = Comparer.from_json(json.dumps(sums))
 
     def figure(self) -> str:
         """Give nothing: the percentiles of a result take a sort."""
@@ -180,11 +163,11 @@ class Comparing(Job):
         part = Comparer(ignore_index=self._options.ignore_index)
         part.update(p.values, q.values, p.target)
         with stop.held():
-            self.comparer.merge(part)
+            self.total.merge(part)
 
     def result(self) -> str:
         """Give the table or the JSON object of what is compared."""
-        comparison = self.comparer.result()
+        comparison = self.total.result()
         if not self._options.json:
             return table(comparison._lines())
         state, options = self.state, self._options

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from crossent.cli.output import DataError
-from crossent.io import OptionError
+from crossent.io import OptionError, Source, paths_of
 
 _PIECE, _PIECES = 1 << 16, 16
 
@@ -28,6 +29,19 @@ def fingerprint(path: str) -> str:
             file.seek((size - _PIECE) * number // (_PIECES - 1))
             digest.update(file.read(_PIECE))
         return "sampled-sha256:" + digest.hexdigest()
+
+
+def inputs_of(options: argparse.Namespace, logits: Mapping[str, Source]) -> list[dict[str, Any]]:
+    """Describe the files of logits, by the arguments that name them, and that of the targets if there is one."""
+    inputs = [described(name, getattr(options, name), source.paths) for name, source in logits.items()]
+    if options.targets is not None:
+        inputs.append(named("targets", options.targets))
+    return inputs
+
+
+def named(argument: str, name: str) -> dict[str, Any]:
+    """Describe an input that has not been opened as logits."""
+    return described(argument, name, (path for path, _ in paths_of(name)))
 
 
 def described(argument: str, name: str, paths: Iterable[str]) -> dict[str, Any]:

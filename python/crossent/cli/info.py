@@ -8,7 +8,7 @@ import math
 import sys
 from typing import Any
 
-from crossent.cli.options import Subparsers, add_reading
+from crossent.cli.options import Subparsers, add_command, add_json, add_reading
 from crossent.cli.output import say, write
 from crossent.io import OptionError, describe
 
@@ -23,18 +23,17 @@ exit codes: 0 a result, 1 bad data, 2 bad usage
 
 def add(commands: Subparsers) -> None:
     """Add the command to those of the parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "info",
+        run,
         help="tell what is in files",
         description="Tell the kind, shape and dtype of the arrays in files, and what their first rows look like.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
     parser.add_argument("files", metavar="FILE", nargs="+", help="file, FILE:KEY or pattern")
     add_reading(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser, "")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossent.cli.files import check_output
-from crossent.cli.options import Subparsers
+from crossent.cli.options import Subparsers, add_command, add_json
 from crossent.cli.output import DataError, say, table, to_json, write
 from crossent.cli.score import UNITS, report_content, report_lines
 from crossent.cli.state import State
@@ -30,20 +30,19 @@ exit codes: 0 a result, 1 bad data, 2 bad usage
 
 def add(commands: Subparsers) -> None:
     """Add the command to those of the parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "merge",
+        run,
         help="put the states of several runs together",
         description="Put together the states that runs over parts of the data wrote with --resume.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
     parser.add_argument(
         "states", metavar="STATE", nargs="+", help="states, all of `score` or all of `compare`"
     )
     parser.add_argument("--save-state", metavar="OUT", help="write the merged state, to be merged again")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json(parser, "")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from crossent.io import MEMORY, RAW_DTYPES, RAW_TARGET_DTYPES, VALUES, parse_bytes
@@ -30,6 +31,26 @@ right class. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes
 file that holds several; a quoted pattern such as 'logits-*.npy' names files to read in the order of their numbers.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 """
+
+
+# What decides how files are read, and so the result.
+_READING = ("ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns")
+
+
+def add_command(
+    commands: Subparsers, name: str, run: Callable[[argparse.Namespace], int], **texts: str
+) -> argparse.ArgumentParser:
+    """Add a command with its texts for `help`, `description` and `epilog`; `run` runs it."""
+    parser = commands.add_parser(
+        name, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **texts
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def deciding(options: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """Give the options that decide the result, `more` among them, by their names on the command line."""
+    return {name.replace("_", "-"): getattr(options, name) for name in (*_READING, *more)}
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +109,16 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help=f"how much memory to use, about (default {MEMORY >> 20}M)",
     )
+
+
+def add_no_progress(parser: argparse.ArgumentParser) -> None:
+    """Add the option of no bar."""
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar, on a terminal either")
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = ", with where the figures come from") -> None:
+    """Add the option of a result for programs."""
+    parser.add_argument("--json", action="store_true", help=f"print one JSON object{what}")
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent.cli.compare import Comparing, Stretch
-from crossent.cli.files import check_output, described, replace
+from crossent.cli.files import check_output, described, inputs_of, replace
 from crossent.cli.options import (
     Subparsers,
+    add_command,
     add_files,
     add_memory,
+    add_no_progress,
     add_reading,
     add_tables,
     positive,
@@ -29,7 +31,7 @@ from crossent.cli.progress import Bar
 from crossent.cli.reading import Rows, Targets, open_source
 from crossent.cli.state import State
 from crossent.cli.stopping import Stop, stopping
-from crossent.io import OptionError, Source, log_blocks, paths_of, read_ahead
+from crossent.io import OptionError, Source, log_blocks, read_ahead
 from crossent.report import Report, Scorer
 from crossent.scoring import Scores, score
 
@@ -55,15 +57,14 @@ _DOTS_PER_INCH = 300
 
 def add(commands: Subparsers) -> None:
     """Add the command to those of the parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "plot",
+        run,
         help="draw the scores of a file",
         description="Draw the calibration, the spread of the loss, the loss by position or two models' losses.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
     add_files(parser)
     parser.add_argument("--kind", choices=_KINDS, required=True, help="what to draw")
     parser.add_argument(
@@ -88,7 +89,7 @@ def add(commands: Subparsers) -> None:
     add_reading(parser)
     add_tables(parser)
     add_memory(parser)
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar, on a terminal either")
+    add_no_progress(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -185,10 +186,7 @@ def _scored(options: argparse.Namespace) -> Report:
     """Score the rows of a file."""
     source = open_source(options, options.logits)
     targets = Targets(source, options)
-    inputs = [described("logits", options.logits, source.paths)]
-    if options.targets is not None:
-        inputs.append(described("targets", options.targets, (path for path, _ in paths_of(options.targets))))
-    check_output(options.output, "-o", inputs)
+    check_output(options.output, "-o", inputs_of(options, {"logits": source}))
     length = _length(source, options) if options.kind == "position" else None
     scorer = Scorer(
         ignore_index=options.ignore_index,

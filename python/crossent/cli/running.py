@@ -5,30 +5,38 @@ from __future__ import annotations
 import abc
 import argparse
 import contextlib
+import json
 import shlex
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from crossent.cli.files import check_output
-from crossent.cli.options import seconds
+from crossent.cli.options import add_no_progress, seconds
 from crossent.cli.output import DataError, say
 from crossent.cli.per_row import PerRow
 from crossent.cli.progress import Bar
 from crossent.cli.state import State
 from crossent.cli.stopping import Stop, stopping
+from crossent.comparing import Comparer
 from crossent.io import OptionError, Source
+from crossent.report import Scorer
 
 # A state takes no more than this part of the time.
 _SHARE = 0.02
 
 
-class Job(abc.ABC):
+# What a job adds up in.
+Total = TypeVar("Total", Scorer, Comparer)
+
+
+class Job(abc.ABC, Generic[Total]):
     """What a command adds up over the blocks of rows of its files."""
 
     state: State
     source: Source
+    total: Total
     per_row: PerRow | None = None
 
     @abc.abstractmethod
@@ -40,24 +48,25 @@ class Job(abc.ABC):
         """Give the figure so far that the bar shows."""
 
     @abc.abstractmethod
-    def sums(self) -> dict[str, Any]:
-        """Give the sums so far, as JSON has them."""
-
-    @abc.abstractmethod
-    def restore(self, sums: dict[str, Any]) -> None:
-        """Go on from such sums."""
-
-    @abc.abstractmethod
     def result(self) -> str:
         """Give the result so far, as it is printed."""
 
+    def sums(self) -> dict[str, Any]:
+        """Give the sums so far, as JSON has them."""
+        sums: dict[str, Any] = json.loads(self.total.to_json())
+        return sums
+
+    def restore(self, sums: dict[str, Any]) -> None:
+        """Go on from such sums."""
+        self.total = type(self.total).from_json(json.dumps(sums))
+
     @property
-    @abc.abstractmethod
     def rows(self) -> int:
         """How many rows the sums hold."""
+        return self.total.rows
 
 
-def begin(job: Job, options: argparse.Namespace) -> None:
+def begin(job: Job[Any], options: argparse.Namespace) -> None:
     """Check the outputs, and take over the state that the run goes on from, if there is one."""
     state, path = job.state, options.resume
     if path is not None:
@@ -82,7 +91,7 @@ def begin(job: Job, options: argparse.Namespace) -> None:
         job.per_row = PerRow(options.per_row, state.per_row["columns"], job.source.dtype, job.rows)
 
 
-def drive(job: Job, options: argparse.Namespace) -> int:
+def drive(job: Job[Any], options: argparse.Namespace) -> int:
     """Run to the end. Returns 0; or the exit code of an interruption, when the result so far has been told."""
     if job.state.complete:
         say(f"note: {options.resume} is of a run that is complete; this is its result")
@@ -119,11 +128,11 @@ def drive(job: Job, options: argparse.Namespace) -> int:
     return 0
 
 
-def _is_done(job: Job) -> bool:
+def _is_done(job: Job[Any]) -> bool:
     return job.state.complete
 
 
-def save(job: Job, options: argparse.Namespace) -> None:
+def save(job: Job[Any], options: argparse.Namespace) -> None:
     """Write the state of what is done."""
     if job.per_row is not None:
         job.per_row.flush()
@@ -131,7 +140,7 @@ def save(job: Job, options: argparse.Namespace) -> None:
     job.state.write(options.resume)
 
 
-def save_if_possible(job: Job, options: argparse.Namespace) -> None:
+def save_if_possible(job: Job[Any], options: argparse.Namespace) -> None:
     """Write the state; where that fails, the work is worth more."""
     try:
         save(job, options)
@@ -141,7 +150,7 @@ def save_if_possible(job: Job, options: argparse.Namespace) -> None:
         )
 
 
-def complete(job: Job, options: argparse.Namespace) -> None:
+def complete(job: Job[Any], options: argparse.Namespace) -> None:
     """Write the files of a run whose rows are all done."""
     job.state.source = job.source.provenance()
     if job.per_row is not None:
@@ -153,7 +162,7 @@ def complete(job: Job, options: argparse.Namespace) -> None:
         job.per_row.remove_unfinished()
 
 
-def interrupted(job: Job, options: argparse.Namespace) -> None:
+def interrupted(job: Job[Any], options: argparse.Namespace) -> None:
     """Tell the result so far, and how to go on."""
     of = "" if job.source.rows is None else f" of {job.source.rows}"
     say(f"interrupted: {job.rows}{of} rows {job.state.command}d; the result so far:\n{job.result()}")
@@ -183,4 +192,4 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how often to write that state (default 30)",
     )
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar, on a terminal either")
+    add_no_progress(parser)

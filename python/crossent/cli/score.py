@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 import os
 import sys
@@ -15,16 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent._exact import exp
-from crossent.cli.files import described
+from crossent.cli.files import inputs_of, named
 from crossent.cli.options import (
     EXAMPLE,
     Subparsers,
+    add_command,
     add_files,
+    add_json,
     add_memory,
     add_reading,
     add_tables,
     count,
     counts,
+    deciding,
 )
 from crossent.cli.output import DataError, made_by, say, table, to_json, write
 from crossent.cli.per_row import chosen_columns
@@ -32,7 +34,7 @@ from crossent.cli.reading import Rows, Targets, open_beside, open_source
 from crossent.cli.running import Job, add_running, begin, drive
 from crossent.cli.state import State
 from crossent.cli.stopping import Stop
-from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, paths_of, read_ahead
+from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, read_ahead
 from crossent.report import Report, Scorer
 from crossent.scoring import score
 
@@ -42,15 +44,14 @@ UNITS = {"bytes": "byte", "characters": "character", "words": "word"}
 
 def add(commands: Subparsers) -> None:
     """Add the command to those of the parser."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "score",
+        run,
         help="score a file of logits against a file of targets",
         description="Score stored logits against target classes.",
         epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(run=run)
     add_files(parser)
     add_reading(parser)
     add_tables(parser)
@@ -85,9 +86,7 @@ def add(commands: Subparsers) -> None:
     )
     add_running(parser)
     add_memory(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object, with where the figures come from"
-    )
+    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -100,13 +99,13 @@ def run(options: argparse.Namespace) -> int:
     for note in job.notes():
         say(f"note: {note}")
     write(sys.stdout, job.result())
-    if job.scorer.result().count == 0:
+    if job.total.result().count == 0:
         say(f"error: no row was counted: {job.why_nothing()}")
         return 1
     return 0
 
 
-class Scoring(Job):
+class Scoring(Job[Scorer]):
     """The scores of a file."""
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -115,16 +114,11 @@ class Scoring(Job):
         self.source = open_source(options, options.logits)
         self._targets = Targets(self.source, options)
         self._unit = next((name for name in UNITS if getattr(options, name) is not None), None)
-        self._total, self._units = _open_units(self.source, options, self._unit)
-        inputs = [described("logits", options.logits, self.source.paths)]
-        if options.targets is not None:
-            inputs.append(
-                described("targets", options.targets, (path for path, _ in paths_of(options.targets)))
-            )
+        self._units_total, self._units = _open_units(self.source, options, self._unit)
+        inputs = inputs_of(options, {"logits": self.source})
         if self._units is not None:
-            name = getattr(options, str(self._unit))
-            inputs.append(described(f"--{self._unit}", name, (path for path, _ in paths_of(name))))
-        self.state = State("score", inputs, self._result_options())
+            inputs.append(named(f"--{self._unit}", getattr(options, str(self._unit))))
+        self.state = State("score", inputs, deciding(options, "top_k", "bins", *UNITS))
         if options.per_row is not None:
             self.state.per_row = {
                 "path": options.per_row,
@@ -132,35 +126,15 @@ class Scoring(Job):
             }
         elif options.per_row_columns is not None:
             raise OptionError("--per-row-columns goes with --per-row OUT; give both")
-        self.scorer = self._new_scorer()
-
-    def _result_options(self) -> dict[str, Any]:
-        options = self._options
-        names = ["ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns"]
-        names += ["top_k", "bins", *UNITS]
-        return {name.replace("_", "-"): getattr(options, name) for name in names}
+        self.total = self._new_scorer()
 
     def _new_scorer(self) -> Scorer:
         options = self._options
         return Scorer(ignore_index=options.ignore_index, top_k=options.top_k, bins=options.bins)
 
-    @property
-    def rows(self) -> int:
-        """How many rows are scored."""
-        return self.scorer.rows
-
-    def sums(self) -> dict[str, Any]:
-        """Give the sums so far."""
-        sums: dict[str, Any] = json.loads(self.scorer.to_json())
-        return sums
-
-    def restore(self, sums: dict[str, Any]) -> None:
-        """Go on from such sums."""
-        self.scorer = Scorer.from_json(json.dumps(sums))
-
     def figure(self) -> str:
         """Give the perplexity so far."""
-        return f"perplexity {self.scorer.result().perplexity:.4g}"
+        return f"perplexity {self.total.result().perplexity:.4g}"
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
         """Score block after block."""
@@ -171,10 +145,10 @@ class Scoring(Job):
                 yield block.rows
         self._targets.check_end()
         # A run that failed after this has it in its state.
-        if self._total is not None and self.scorer.result().units is None:
+        if self._units_total is not None and self.total.result().units is None:
             with stop.held():
                 nothing = np.empty((0, self.source.classes), np.float32)
-                self.scorer.update(nothing, np.empty(0, np.int64), units=self._total)
+                self.total.update(nothing, np.empty(0, np.int64), units=self._units_total)
 
     def _add(self, block: Block, target: NDArray[Any], stop: Stop) -> None:
         ignored = self._options.ignore_index
@@ -194,7 +168,7 @@ class Scoring(Job):
         with stop.held():
             if records is not None and self.per_row is not None:
                 self.per_row.append(records)
-            self.scorer.merge(part)
+            self.total.merge(part)
             state = self.state
             if state.first_nonfinite_row is None:
                 state.first_nonfinite_row = place
@@ -203,7 +177,7 @@ class Scoring(Job):
 
     def result(self) -> str:
         """Give the table or the JSON object of what is scored."""
-        report = self.scorer.result()
+        report = self.total.result()
         return self._json(report) if self._options.json else table(report_lines(report, self._unit))
 
     def _json(self, report: Report) -> str:
@@ -221,7 +195,7 @@ class Scoring(Job):
 
     def notes(self) -> Iterator[str]:
         """Tell what to be careful about."""
-        report, state = self.scorer.result(), self.state
+        report, state = self.total.result(), self.state
         if state.first_nonfinite_row is not None:
             place = ", ".join(map(str, state.first_nonfinite_row))
             yield (
