@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # One interpreter for every cargo call, so that none of them makes the binding compile again.
 export PYO3_PYTHON := $(abspath $(PY))
 
-RUST_SOURCES := Cargo.toml $(wildcard Cargo.lock) $(shell find src -name '*.rs')
+RUST_SOURCES := Cargo.toml .cargo/config.toml $(wildcard Cargo.lock) $(shell find src -name '*.rs')
 # Byte code is made when a module is first imported: far less work than making it for all of torch.
 PIP_INSTALL := $(PY) -m pip install --quiet --no-compile
 MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin

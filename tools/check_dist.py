@@ -23,6 +23,7 @@ IN_WHEEL = [
 ONLY_IN_WHEEL = re.compile(r"crossent/([\w/]+\.pyi?|py\.typed|_core\.\S+)|crossent-[^/]+\.dist-info/.+")
 
 IN_SDIST = [
+    ".cargo/config.toml",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE-APACHE",
@@ -32,7 +33,9 @@ IN_SDIST = [
     "pyproject.toml",
 ]
 IN_SDIST += ["python/crossent/__init__.py", "python/crossent/py.typed", "src/lib.rs"]
-STRAY = re.compile(r"(^|/)(\.(?!cargo_vcs_info)|__pycache__|target/|build/)|\.(so|pyd|pyc|whl|npy)$")
+STRAY = re.compile(
+    r"(^|/)(\.(?!cargo_vcs_info|cargo/config)|__pycache__|target/|build/)|\.(so|pyd|pyc|whl|npy)$"
+)
 
 
 def wheel_faults(wheel: Path) -> list[str]:

@@ -201,7 +201,7 @@ def executed(path: str, addresses: list[int]) -> list[str]:
 
 def stack_stores(instructions: list[str]) -> list[str]:
     """Those that store a vector register on the stack."""
-    return [text for text in instructions if re.search(r"%[xyz]mm\d+,\s*-?(0x[0-9a-f]+)?\(%rsp[,)]", text)]
+    return [text for text in instructions if re.search(r"%[xyz]mm\d+,\s*-?(0x[0-9a-f]+)?\(%r[sb]p[,)]", text)]
 
 
 # ---- the record -------------------------------------------------------------------------------------------

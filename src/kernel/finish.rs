@@ -61,9 +61,17 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
             let ties = f64x8::from_slice(simd, &sums.ties[at.clone()]);
             let others = smaller.mul_add(unit, ties * own);
             own.store_slice(&mut sums.own[at.clone()]);
-            others.store_slice(&mut sums.others[at.clone()]);
-            log1p_ratio(others, own, R::HALVES == 1).store_slice(&mut sums.log1p_rest[at]);
+            others.store_slice(&mut sums.others[at]);
         }
+    }
+    // In a loop of its own: the shorter an iteration, the more of them a processor works on at once.
+    for lane in (0..rows).step_by(8) {
+        let at = lane..lane + 8;
+        let (own, others) = (
+            f64x8::from_slice(simd, &sums.own[at.clone()]),
+            f64x8::from_slice(simd, &sums.others[at.clone()]),
+        );
+        log1p_ratio(others, own, R::HALVES == 1).store_slice(&mut sums.log1p_rest[at]);
     }
 }
 
