@@ -33,9 +33,7 @@ IN_SDIST = [
     "pyproject.toml",
 ]
 IN_SDIST += ["python/crossent/__init__.py", "python/crossent/py.typed", "src/lib.rs"]
-STRAY = re.compile(
-    r"(^|/)(\.(?!cargo_vcs_info|cargo/config)|__pycache__|target/|build/)|\.(so|pyd|pyc|whl|npy)$"
-)
+STRAY = re.compile(r"(^|/)(\.(?!cargo_vcs_info)|__pycache__|target/|build/)|\.(so|pyd|pyc|whl|npy)$")
 
 
 def wheel_faults(wheel: Path) -> list[str]:
@@ -57,7 +55,8 @@ def sdist_faults(sdist: Path) -> list[str]:
     with tarfile.open(sdist) as archive:
         names = [member.name.partition("/")[2] for member in archive if member.isfile()]
     faults = [f"no {name}" for name in IN_SDIST if name not in names]
-    return faults + [f"{name} does not belong there" for name in names if STRAY.search(name)]
+    stray = [name for name in names if name not in IN_SDIST and STRAY.search(name)]
+    return faults + [f"{name} does not belong there" for name in stray]
 
 
 def main(folder: str) -> int:

@@ -66,12 +66,9 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
     }
     // In a loop of its own: the shorter an iteration, the more of them a processor works on at once.
     for lane in (0..rows).step_by(8) {
-        let at = lane..lane + 8;
-        let (own, others) = (
-            f64x8::from_slice(simd, &sums.own[at.clone()]),
-            f64x8::from_slice(simd, &sums.others[at.clone()]),
-        );
-        log1p_ratio(others, own, R::HALVES == 1).store_slice(&mut sums.log1p_rest[at]);
+        let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
+        let rest = log1p_ratio(load(&sums.others), load(&sums.own), R::HALVES == 1);
+        rest.store_slice(&mut sums.log1p_rest[lane..lane + 8]);
     }
 }
 
