@@ -1,8 +1,10 @@
 //! Arrays of any dtype and layout as blocks of numbers to compute with, read and written a stretch of elements at a time.
 //!
 //! Losses of single elements meet their arguments here: what is computed with is `f32` or `f64` whatever is stored, so the
-//! dtypes meet in a virtual call for each block and not in copies of the loss for each combination.
+//! dtypes meet in a virtual call for each block and not in copies of the loss for each combination. A block that is stored
+//! as what is computed with is read where it is.
 
+use std::any::TypeId;
 use std::ops::Range;
 
 use fearless_simd::{Level, Simd, dispatch};
@@ -10,7 +12,7 @@ use ndarray::IxDyn;
 
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::log::Logarithm;
-use crate::kernel::pointwise::{ELEMENTS, convert, narrow};
+use crate::kernel::pointwise::{ELEMENTS, VECTOR, convert, narrow};
 use crate::kernel::prefetch::AHEAD_BYTES;
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
@@ -24,19 +26,29 @@ pub(crate) trait Source: Sync {
     /// Whether they are `f64`, which `f32` does not hold.
     fn is_wide(&self) -> bool;
 
-    /// The elements of `range`, at most a block of them, to the front of `to`. The vector that the last one is part of is
-    /// filled up with it. Integers beyond 2^53 are rounded.
-    fn load_f64(&self, level: Level, range: Range<usize>, to: &mut [f64; ELEMENTS]);
+    /// The elements of `range`, at most a block of them: where they are if they are such numbers side by side, else brought to
+    /// `buffer`. The vector that the last one is part of is filled up with it. Integers beyond 2^53 are rounded.
+    fn load_f64<'b>(
+        &'b self,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [f64; ELEMENTS],
+    ) -> &'b [f64];
 
     /// The same; integers beyond 2^24 and all `f64` are rounded.
-    fn load_f32(&self, level: Level, range: Range<usize>, to: &mut [f32; ELEMENTS]);
+    fn load_f32<'b>(
+        &'b self,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [f32; ELEMENTS],
+    ) -> &'b [f32];
 
     /// The first element for which `wrong` holds, and its position.
     fn first(&self, level: Level, wrong: &dyn Fn(f64) -> bool) -> Option<(usize, f64)> {
-        let mut block = [0.0; ELEMENTS];
+        let mut buffer = [0.0; ELEMENTS];
         (0..self.len()).step_by(ELEMENTS).find_map(|start| {
             let end = (start + ELEMENTS).min(self.len());
-            self.load_f64(level, start..end, &mut block);
+            let block = self.load_f64(level, start..end, &mut buffer);
             let at = block[..end - start].iter().position(|x| wrong(*x))?;
             Some((start + at, block[at]))
         })
@@ -45,18 +57,33 @@ pub(crate) trait Source: Sync {
 
 /// The number that a loss computes with.
 pub(crate) trait Computed: Logarithm {
-    fn load(source: &dyn Source, level: Level, range: Range<usize>, to: &mut [Self; ELEMENTS]);
+    fn load<'b>(
+        source: &'b dyn Source,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [Self; ELEMENTS],
+    ) -> &'b [Self];
 }
 
 impl Computed for f32 {
-    fn load(source: &dyn Source, level: Level, range: Range<usize>, to: &mut [f32; ELEMENTS]) {
-        source.load_f32(level, range, to);
+    fn load<'b>(
+        source: &'b dyn Source,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [f32; ELEMENTS],
+    ) -> &'b [f32] {
+        source.load_f32(level, range, buffer)
     }
 }
 
 impl Computed for f64 {
-    fn load(source: &dyn Source, level: Level, range: Range<usize>, to: &mut [f64; ELEMENTS]) {
-        source.load_f64(level, range, to);
+    fn load<'b>(
+        source: &'b dyn Source,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [f64; ELEMENTS],
+    ) -> &'b [f64] {
+        source.load_f64(level, range, buffer)
     }
 }
 
@@ -69,11 +96,22 @@ pub(crate) trait Sink: Sync {
     unsafe fn store(&self, level: Level, range: Range<usize>, from: &[f64; ELEMENTS]);
 }
 
-fn fill_up<R: Copy>(to: &mut [R; ELEMENTS], len: usize) {
+/// The first `len` numbers, and the last of them up to the end of its vector.
+fn filled_up<R: Copy>(buffer: &mut [R; ELEMENTS], len: usize) -> &[R] {
+    let whole = len.next_multiple_of(VECTOR);
     if len > 0 {
-        let last = to[len - 1];
-        to[len..len.next_multiple_of(16)].fill(last);
+        let last = buffer[len - 1];
+        buffer[len..whole].fill(last);
     }
+    &buffer[..whole]
+}
+
+/// A slice as one of R, if E is R.
+fn as_is<E: 'static, R: 'static>(from: &[E]) -> Option<&[R]> {
+    (TypeId::of::<E>() == TypeId::of::<R>()).then(|| {
+        // SAFETY: the two types are one.
+        unsafe { std::slice::from_raw_parts(from.as_ptr().cast(), from.len()) }
+    })
 }
 
 impl<E: Element> Source for Rows<'_, E> {
@@ -85,17 +123,40 @@ impl<E: Element> Source for Rows<'_, E> {
         RealOf::<E>::HALVES == 1
     }
 
-    fn load_f64(&self, level: Level, range: Range<usize>, to: &mut [f64; ELEMENTS]) {
-        let len = range.len();
-        dispatch!(level, simd => load(simd, self, range, &mut to[..len]));
-        fill_up(to, len);
+    fn load_f64<'b>(
+        &'b self,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [f64; ELEMENTS],
+    ) -> &'b [f64] {
+        numbers(self, level, range, buffer)
     }
 
-    fn load_f32(&self, level: Level, range: Range<usize>, to: &mut [f32; ELEMENTS]) {
-        let len = range.len();
-        dispatch!(level, simd => load(simd, self, range, &mut to[..len]));
-        fill_up(to, len);
+    fn load_f32<'b>(
+        &'b self,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [f32; ELEMENTS],
+    ) -> &'b [f32] {
+        numbers(self, level, range, buffer)
     }
+}
+
+/// See [`Source::load_f64`].
+fn numbers<'b, E: Element, R: Real>(
+    rows: &'b Rows<'_, E>,
+    level: Level,
+    range: Range<usize>,
+    buffer: &'b mut [R; ELEMENTS],
+) -> &'b [R] {
+    let len = range.len();
+    if len.is_multiple_of(VECTOR)
+        && let Some(there) = rows.slice(range.clone()).and_then(as_is)
+    {
+        return there;
+    }
+    dispatch!(level, simd => load(simd, rows, range, &mut buffer[..len]));
+    filled_up(buffer, len)
 }
 
 #[inline(always)]
@@ -136,16 +197,26 @@ macro_rules! integer_source {
                 false
             }
 
-            fn load_f64(&self, level: Level, range: Range<usize>, to: &mut [f64; ELEMENTS]) {
+            fn load_f64<'b>(
+                &'b self,
+                level: Level,
+                range: Range<usize>,
+                buffer: &'b mut [f64; ELEMENTS],
+            ) -> &'b [f64] {
                 let len = range.len();
-                dispatch!(level, _ => read(self, range, &mut to[..len], #[inline(always)] |x| x as f64));
-                fill_up(to, len);
+                dispatch!(level, _ => read(self, range, &mut buffer[..len], #[inline(always)] |x| x as f64));
+                filled_up(buffer, len)
             }
 
-            fn load_f32(&self, level: Level, range: Range<usize>, to: &mut [f32; ELEMENTS]) {
+            fn load_f32<'b>(
+                &'b self,
+                level: Level,
+                range: Range<usize>,
+                buffer: &'b mut [f32; ELEMENTS],
+            ) -> &'b [f32] {
                 let len = range.len();
-                dispatch!(level, _ => read(self, range, &mut to[..len], #[inline(always)] |x| x as f32));
-                fill_up(to, len);
+                dispatch!(level, _ => read(self, range, &mut buffer[..len], #[inline(always)] |x| x as f32));
+                filled_up(buffer, len)
             }
         }
     )+};
@@ -252,11 +323,11 @@ impl FloatsMut<'_> {
         with_numbers!(FloatsMut, [F16 Bf16 F32 F64], self, view => Box::new(RowsMut::new(view, None)))
     }
 
-    /// To read and to write the same memory: a block is copied before it is overwritten.
+    /// To read and to write the same memory: a block has been read when it is overwritten.
     pub(crate) fn source_and_sink(&mut self) -> (Box<dyn Source + '_>, Box<dyn Sink + '_>) {
         with_numbers!(FloatsMut, [F16 Bf16 F32 F64], self, view => {
             let to = RowsMut::new(view, None);
-            // SAFETY: a block's elements belong to one thread, which copies them before it writes them.
+            // SAFETY: a block's elements belong to one thread, which drops what it has borrowed of them before it writes them.
             (Box::new(unsafe { Rows::of_output(&to) }), Box::new(to))
         })
     }
@@ -271,13 +342,42 @@ mod tests {
 
     fn all(numbers: &Numbers<'_>, level: Level) -> Vec<f64> {
         let source = numbers.source();
-        let mut block = [f64::NAN; ELEMENTS];
-        source.load_f64(level, 0..source.len(), &mut block);
-        assert_eq!(block[source.len() - 1], block[source.len().next_multiple_of(16) - 1]);
-        let mut narrow = [f32::NAN; ELEMENTS];
-        source.load_f32(level, 0..source.len(), &mut narrow);
-        assert!(block.iter().zip(narrow).all(|(wide, narrow)| *wide as f32 == narrow || narrow.is_nan()));
-        block[..source.len()].to_vec()
+        let (mut wide, mut narrow) = ([f64::NAN; ELEMENTS], [f32::NAN; ELEMENTS]);
+        let wide = source.load_f64(level, 0..source.len(), &mut wide);
+        assert_eq!(wide.len(), source.len().next_multiple_of(VECTOR));
+        assert!(wide[source.len()..].iter().all(|x| *x == wide[source.len() - 1]));
+        let narrow = source.load_f32(level, 0..source.len(), &mut narrow);
+        assert!(wide.iter().zip(narrow).all(|(wide, narrow)| *wide as f32 == *narrow));
+        wide[..source.len()].to_vec()
+    }
+
+    #[test]
+    fn whole_vectors_of_what_is_computed_with_are_read_where_they_are() {
+        let a = Array::from_shape_fn(67, |i| i as f32).into_dyn();
+        let (wide, whole) = (a.mapv(f64::from), a.as_slice().unwrap());
+        let is_there = |numbers: &Numbers<'_>, range: Range<usize>| {
+            let (mut narrow, mut wide) = ([0.0; ELEMENTS], [0.0; ELEMENTS]);
+            let (source, level) = (numbers.source(), Level::new());
+            let expected: Vec<f32> = range.clone().map(|i| i as f32).collect();
+            let (into_narrow, into_wide) = (narrow.as_ptr_range(), wide.as_ptr_range());
+            let got = source.load_f32(level, range.clone(), &mut narrow);
+            assert_eq!(got[..range.len()], expected);
+            let is_narrow = !into_narrow.contains(&got.as_ptr());
+            let got = source.load_f64(level, range, &mut wide);
+            assert!(got.iter().zip(expected).all(|(x, y)| *x == f64::from(y)));
+            (is_narrow, !into_wide.contains(&got.as_ptr()))
+        };
+        for start in 0..3 {
+            assert_eq!(is_there(&Numbers::F32(a.view()), start..start + 64), (true, false));
+            assert_eq!(is_there(&Numbers::F64(wide.view()), start..start + 64), (false, true));
+            assert_eq!(is_there(&Numbers::F32(a.view()), start..start + 63), (false, false));
+        }
+        let halves = a.mapv(half::f16::from_f32);
+        assert_eq!(is_there(&Numbers::F16(halves.view()), 0..64), (false, false));
+        let mut apart = Array::zeros(134);
+        apart.slice_mut(s![..;2]).assign(&a.view().into_dimensionality::<ndarray::Ix1>().unwrap());
+        assert_eq!(is_there(&Numbers::F32(apart.slice(s![..;2]).into_dyn()), 0..64), (false, false));
+        assert_eq!(whole[66], 66.0);
     }
 
     #[test]

@@ -170,6 +170,17 @@ impl<'a, E: Copy> Rows<'a, E> {
         unsafe { std::slice::from_raw_parts(self.start.offset(run.offset), run.len * self.layout.classes) }
     }
 
+    /// The first class of the rows of `range`, if their distance is one element.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Option<&[E]> {
+        let (len, mut slice) = (range.len(), None);
+        self.layout.line.runs(range, |run| {
+            if run.stride == 1 && run.len == len {
+                slice = Some(self.rows_of(run, 0));
+            }
+        });
+        slice
+    }
+
     /// One class of consecutive rows whose distance is one element.
     #[inline(always)]
     pub(crate) fn rows_of(&self, run: Run, class: usize) -> &[E] {

@@ -1,9 +1,8 @@
 //! Losses of one element: its input, its target, and a third number (the weight of positives, or a variance).
 //!
-//! Each works on a block, which stays in the first-level cache, in `f32` or in `f64`: the arguments are converted when a
-//! block is read, and the results are widened to `f64`, weighted there and rounded, once, as they are stored. What may
-//! cancel is written for `f64` alone. A loss and its gradient come from one walk over a block, in which what they share
-//! is computed once.
+//! Each works on a block, in `f32` or in `f64`: arguments of other types are converted when a block is read, and the results
+//! are widened to `f64`, weighted there and rounded, once, as they are stored. What may cancel is written for `f64` alone. A
+//! loss and its gradient come from one walk over a block, in which what they share is computed once.
 //!
 //! Errors before the last rounding, relative to the largest term: below 4 ULP of the number computed with; but for the rate of
 //! a Poisson distribution, which is added to `eps` first.
@@ -15,35 +14,56 @@ use fearless_simd_macros::simd;
 use super::element::{Element, RealOf};
 use super::exp::{exp_any, pivot, power_of_two, term};
 use super::log::{Logarithm, log, log_or_log1m, log1p};
+use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 
 /// Elements of a block: seven blocks of `f64` are 28 KiB.
 pub(crate) const ELEMENTS: usize = 512;
 
-/// The arguments and the results of as many elements as a block has.
+/// Arguments are read this many at a time, or a divisor of it.
+pub(crate) const VECTOR: usize = 16;
+
+/// What one thread reuses from block to block.
 pub(crate) struct Block<R> {
-    pub input: [R; ELEMENTS],
-    pub target: [R; ELEMENTS],
-    pub third: [R; ELEMENTS],
+    pub buffers: Buffers<R>,
     pub weight: [f64; ELEMENTS],
     /// What the gradient is multiplied by.
     pub upstream: [f64; ELEMENTS],
+    pub results: Results,
+}
+
+/// Memory for arguments that cannot be read where they are.
+pub(crate) struct Buffers<R> {
+    pub input: [R; ELEMENTS],
+    pub target: [R; ELEMENTS],
+    pub third: [R; ELEMENTS],
+}
+
+/// The losses of a block's elements, and their gradients.
+pub(crate) struct Results {
     pub loss: [f64; ELEMENTS],
     pub gradient: [f64; ELEMENTS],
+}
+
+/// The arguments of a block's elements, as many of each. The vector that the last one is part of is filled up with it.
+#[derive(Clone, Copy)]
+pub(crate) struct Arguments<'a, R> {
+    pub input: &'a [R],
+    pub target: &'a [R],
+    pub third: &'a [R],
 }
 
 impl<R: Real> Block<R> {
     /// Third numbers and weights of 1, until others are read.
     pub(crate) fn new(upstream: f64) -> Self {
         let (zero, one) = ([0.0; ELEMENTS], [1.0; ELEMENTS]);
+        let buffers =
+            Buffers { input: [R::ZERO; ELEMENTS], target: [R::ZERO; ELEMENTS], third: [R::ONE; ELEMENTS] };
         Block {
-            input: [R::ZERO; ELEMENTS],
-            target: [R::ZERO; ELEMENTS],
-            third: [R::ONE; ELEMENTS],
+            buffers,
             weight: one,
             upstream: [upstream; ELEMENTS],
-            loss: zero,
-            gradient: zero,
+            results: Results { loss: zero, gradient: zero },
         }
     }
 }
@@ -58,8 +78,7 @@ pub(crate) trait Pointwise<R: Real>: Gradient + Sync {
     /// Where the arguments are allowed.
     #[inline(always)]
     fn allowed<S: Simd>(&self, x: R::V<S>, _t: R::V<S>, _a: R::V<S>) -> Mask<S, R> {
-        let zero = R::V::<S>::splat(x.token(), R::ZERO);
-        zero.simd_eq(zero)
+        nothing_refused::<S, R>(x.token())
     }
 }
 
@@ -303,67 +322,80 @@ impl Gradient for PoissonNll {
     }
 }
 
-/// Losses, and with `GRADIENT` their gradients, of the first `len` elements of a block, without weights. False if an argument
-/// is refused.
+/// Losses, and with `GRADIENT` their gradients, of a block's elements, without weights. False if an argument is refused.
 #[simd]
 pub(crate) fn evaluate<S: Simd, R: Real, P: Pointwise<R>, const GRADIENT: bool>(
     simd: S,
     loss: &P,
-    block: &mut Block<R>,
-    len: usize,
+    from: Arguments<'_, R>,
+    to: &mut Results,
 ) -> bool {
-    let mut refused = 0;
-    for at in (0..len).step_by(R::LANES) {
-        let (x, t, a) = arguments(simd, block, at);
+    let mut allowed = nothing_refused::<S, R>(simd);
+    let places = to.loss.chunks_exact_mut(R::LANES).zip(to.gradient.chunks_exact_mut(R::LANES));
+    let (xs, ts) = (from.input.chunks_exact(R::LANES), from.target.chunks_exact(R::LANES));
+    for (((x, t), a), (to_loss, to_gradient)) in xs.zip(ts).zip(from.third.chunks_exact(R::LANES)).zip(places)
+    {
+        let (x, t, a) = load::<S, R>(simd, x, t, a);
         if P::CHECKED {
-            refused |= !loss.allowed(x, t, a).to_bitmask();
+            allowed &= loss.allowed(x, t, a);
         }
         let losses = R::widen::<S>(loss.loss(x, t, a));
         let (x, t, a) = (R::widen::<S>(x), R::widen::<S>(t), R::widen::<S>(a));
         for half in 0..R::HALVES {
-            let lanes = at + 8 * half..at + 8 * half + 8;
-            losses[half].store_slice(&mut block.loss[lanes.clone()]);
+            let lanes = 8 * half..8 * half + 8;
+            losses[half].store_slice(&mut to_loss[lanes.clone()]);
             if GRADIENT {
-                loss.gradient(x[half], t[half], a[half]).store_slice(&mut block.gradient[lanes]);
+                loss.gradient(x[half], t[half], a[half]).store_slice(&mut to_gradient[lanes]);
             }
         }
     }
-    refused & all_lanes::<R>() == 0
+    allowed.all_true()
 }
 
-/// `to` *= `by`, where a factor of 0 makes an infinite number vanish. Only the vectors of the first `len` elements count.
+/// `to` *= `by`, where a factor of 0 makes an infinite number vanish.
 #[simd]
-pub(crate) fn multiply<S: Simd>(simd: S, to: &mut [f64; ELEMENTS], by: &[f64; ELEMENTS], len: usize) {
-    for (to, by) in to.chunks_exact_mut(8).zip(by.chunks_exact(8)).take(len.div_ceil(8)) {
+pub(crate) fn multiply<S: Simd>(simd: S, to: &mut [f64; ELEMENTS], by: &[f64]) {
+    for (to, by) in to.chunks_exact_mut(8).zip(by.chunks_exact(8)) {
+        ask_ahead(by);
         weighted::<S, f64>(f64x8::from_slice(simd, by), f64x8::from_slice(simd, to)).store_slice(to);
     }
 }
 
-/// Whether no argument of the first `len` elements of a block is refused.
+/// Whether no argument of a block is refused.
 #[simd]
 pub(crate) fn all_allowed<S: Simd, R: Real, P: Pointwise<R>>(
     simd: S,
     loss: &P,
-    block: &Block<R>,
-    len: usize,
+    from: Arguments<'_, R>,
 ) -> bool {
-    let mut refused = 0;
-    for at in (0..len).step_by(R::LANES) {
-        let (x, t, a) = arguments(simd, block, at);
-        refused |= !loss.allowed(x, t, a).to_bitmask();
+    let mut allowed = nothing_refused::<S, R>(simd);
+    let (xs, ts) = (from.input.chunks_exact(R::LANES), from.target.chunks_exact(R::LANES));
+    for ((x, t), a) in xs.zip(ts).zip(from.third.chunks_exact(R::LANES)) {
+        let (x, t, a) = load::<S, R>(simd, x, t, a);
+        allowed &= loss.allowed(x, t, a);
     }
-    refused & all_lanes::<R>() == 0
+    allowed.all_true()
 }
 
-/// The vectors of a block from element `at` on.
 #[inline(always)]
-fn arguments<S: Simd, R: Real>(simd: S, block: &Block<R>, at: usize) -> (R::V<S>, R::V<S>, R::V<S>) {
-    let load = |from: &[R; ELEMENTS]| R::V::<S>::from_slice(simd, &from[at..at + R::LANES]);
-    (load(&block.input), load(&block.target), load(&block.third))
+fn nothing_refused<S: Simd, R: Real>(simd: S) -> Mask<S, R> {
+    let zero = R::V::<S>::splat(simd, R::ZERO);
+    zero.simd_eq(zero)
 }
 
-fn all_lanes<R: Real>() -> u64 {
-    (1 << R::LANES) - 1
+/// The vectors of some elements' arguments. What is further behind in memory is asked for a vector at a time, while these are
+/// computed with: asked for at once, it would fill what a processor can wait for.
+#[inline(always)]
+fn load<S: Simd, R: Real>(simd: S, x: &[R], t: &[R], a: &[R]) -> (R::V<S>, R::V<S>, R::V<S>) {
+    ask_ahead(x);
+    ask_ahead(t);
+    let vector = |from| R::V::<S>::from_slice(simd, from);
+    (vector(x), vector(t), vector(a))
+}
+
+#[inline(always)]
+fn ask_ahead<R>(vector: &[R]) {
+    prefetch(vector.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(vector));
 }
 
 /// The sum of the first `len` losses of a block, in an order that `len` alone decides.
@@ -429,12 +461,11 @@ mod tests {
 
     /// The loss and the gradient of one element.
     fn at_in<R: Real, P: Pointwise<R>>(level: Level, loss: &P, x: f64, t: f64, a: f64) -> (f64, f64) {
-        let mut block = Block::<R>::new(1.0);
-        block.input.fill(R::from_f64(x));
-        block.target.fill(R::from_f64(t));
-        block.third.fill(R::from_f64(a));
-        assert!(dispatch!(level, simd => evaluate::<_, R, P, true>(simd, loss, &mut block, 9)));
-        (block.loss[8], block.gradient[8])
+        let mut to = Block::<R>::new(1.0).results;
+        let [x, t, a] = [x, t, a].map(|number| [R::from_f64(number); VECTOR]);
+        let from = Arguments { input: &x, target: &t, third: &a };
+        assert!(dispatch!(level, simd => evaluate::<_, R, P, true>(simd, loss, from, &mut to)));
+        (to.loss[8], to.gradient[8])
     }
 
     fn at<P: Pointwise<f64>>(level: Level, loss: &P, x: f64, t: f64, a: f64) -> (f64, f64) {
@@ -524,15 +555,18 @@ mod tests {
     #[test]
     fn what_is_not_allowed_is_seen_in_every_lane() {
         for (_, level) in isa::available() {
-            for lane in 0..19 {
+            for lane in 0..32 {
                 for bad in [-1e-9, 1.000_001, f64::NAN, f64::INFINITY] {
-                    let mut block = Block::new(1.0);
                     let loss = BinaryCrossEntropy { clamp: -100.0 };
-                    assert!(dispatch!(level, simd => all_allowed(simd, &loss, &block, 19)));
-                    block.target[lane] = bad;
-                    assert!(!dispatch!(level, simd => all_allowed(simd, &loss, &block, 19)));
+                    let (good, mut to) = ([1.0; 32], Block::<f64>::new(1.0).results);
+                    let from = Arguments { input: &good, target: &good, third: &good };
+                    assert!(dispatch!(level, simd => all_allowed(simd, &loss, from)));
+                    let mut target = good;
+                    target[lane] = bad;
+                    let from = Arguments { target: &target, ..from };
+                    assert!(!dispatch!(level, simd => all_allowed(simd, &loss, from)));
                     assert!(
-                        !dispatch!(level, simd => evaluate::<_, f64, _, false>(simd, &loss, &mut block, 19))
+                        !dispatch!(level, simd => evaluate::<_, f64, _, false>(simd, &loss, from, &mut to))
                     );
                 }
             }

@@ -1,7 +1,7 @@
 //! Losses of single elements: binary cross-entropy, Kullback-Leibler divergence, Gaussian and Poisson likelihoods.
 //!
-//! One walk for all of them: a block of each argument is widened to `f64`, the kernel takes losses and gradients from it,
-//! and they are rounded as they are stored.
+//! One walk for all of them: the kernel takes losses and gradients from a block of each argument, and they are rounded as
+//! they are stored.
 
 use std::ops::Range;
 
@@ -10,7 +10,9 @@ use fearless_simd::{Level, dispatch};
 use crate::blocks::{Computed, FloatsMut, Numbers, Sink, Source};
 use crate::error::Error;
 use crate::kernel::isa;
-use crate::kernel::pointwise::{self as kernel, Block, ELEMENTS, LOG_2_PI, all_allowed, evaluate, multiply};
+use crate::kernel::pointwise::{
+    self as kernel, Arguments, Block, Buffers, ELEMENTS, LOG_2_PI, VECTOR, all_allowed, evaluate, multiply,
+};
 use crate::parallel::{Context, for_each_range};
 use crate::reduce::{GrainSum, Total};
 use crate::rows::{check_shape, unravel};
@@ -352,9 +354,8 @@ impl Walk<'_> {
         loss: &P,
     ) -> Result<bool, Error> {
         let grains = self.each_block(context, |block, range, _| {
-            self.read(block, range.clone());
-            let len = range.len();
-            if dispatch!(self.level, simd => all_allowed(simd, loss, block, len)) {
+            let arguments = self.read(&mut block.buffers, range);
+            if dispatch!(self.level, simd => all_allowed(simd, loss, arguments)) {
                 Ok(())
             } else {
                 Err(Refused)
@@ -378,12 +379,14 @@ impl Walk<'_> {
         })
     }
 
-    fn read<R: Computed>(&self, block: &mut Block<R>, range: Range<usize>) {
-        R::load(&*self.input, self.level, range.clone(), &mut block.input);
-        R::load(&*self.target, self.level, range.clone(), &mut block.target);
-        if let Some(third) = &self.third {
-            R::load(&**third, self.level, range, &mut block.third);
-        }
+    fn read<'b, R: Computed>(&'b self, buffers: &'b mut Buffers<R>, range: Range<usize>) -> Arguments<'b, R> {
+        let input = R::load(&*self.input, self.level, range.clone(), &mut buffers.input);
+        let target = R::load(&*self.target, self.level, range.clone(), &mut buffers.target);
+        let third = match &self.third {
+            Some(third) => R::load(&**third, self.level, range, &mut buffers.third),
+            None => &buffers.third[..input.len()],
+        };
+        Arguments { input, target, third }
     }
 
     fn step<R: Computed, P: kernel::Pointwise<R>, const GRADIENT: bool>(
@@ -393,38 +396,41 @@ impl Walk<'_> {
         range: Range<usize>,
         sum: &mut GrainSum,
     ) -> Result<(), Refused> {
-        self.read(block, range.clone());
-        if let Some(weight) = &self.weight {
-            weight.load_f64(self.level, range.clone(), &mut block.weight);
-        }
-        if GRADIENT && let Some(upstream) = &self.upstream {
-            upstream.load_f64(self.level, range.clone(), &mut block.upstream);
-        }
-        let len = range.len();
-        let allowed = dispatch!(self.level, simd => {
-            let allowed = evaluate::<_, R, P, GRADIENT>(simd, loss, block, len);
-            if self.weight.is_some() {
-                multiply(simd, &mut block.loss, &block.weight, len);
-            }
-            if GRADIENT {
-                if self.weight.is_some() {
-                    multiply(simd, &mut block.gradient, &block.weight, len);
+        let Block { buffers, weight, upstream, results } = block;
+        let (len, whole) = (range.len(), range.len().next_multiple_of(VECTOR));
+        let allowed = {
+            let arguments = self.read(buffers, range.clone());
+            let weight =
+                self.weight.as_ref().map(|source| source.load_f64(self.level, range.clone(), weight));
+            let upstream = match &self.upstream {
+                Some(source) => source.load_f64(self.level, range.clone(), upstream),
+                None => &upstream[..whole],
+            };
+            dispatch!(self.level, simd => {
+                let allowed = evaluate::<_, R, P, GRADIENT>(simd, loss, arguments, results);
+                if let Some(weight) = weight {
+                    multiply(simd, &mut results.loss, weight);
                 }
-                multiply(simd, &mut block.gradient, &block.upstream, len);
-            }
-            sum.add_counted(kernel::sum(simd, &mut block.loss, len), len);
-            allowed
-        });
+                if GRADIENT {
+                    if let Some(weight) = weight {
+                        multiply(simd, &mut results.gradient, weight);
+                    }
+                    multiply(simd, &mut results.gradient, upstream);
+                }
+                sum.add_counted(kernel::sum(simd, &mut results.loss, len), len);
+                allowed
+            })
+        };
         if !allowed {
             return Err(Refused);
         }
-        // SAFETY: the elements of a grain belong to one thread, and those of this block were copied.
+        // SAFETY: the elements of a grain belong to one thread, and nothing of this block is borrowed any more.
         unsafe {
             if let Some(losses) = &self.losses {
-                losses.store(self.level, range.clone(), &block.loss);
+                losses.store(self.level, range.clone(), &results.loss);
             }
             if let Some(gradient) = &self.gradient {
-                gradient.store(self.level, range, &block.gradient);
+                gradient.store(self.level, range, &results.gradient);
             }
         }
         Ok(())
