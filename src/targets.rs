@@ -8,6 +8,7 @@ use half::{bf16, f16};
 
 use crate::error::Error;
 use crate::kernel::element::{Element, widen_slice};
+use crate::kernel::gap::row_gap;
 use crate::kernel::{TILE, isa};
 use crate::loss::TileLosses;
 use crate::options::ClassWeights;
@@ -365,6 +366,29 @@ impl Probabilities<'_> {
             },
         )?;
         Ok(counts.into_iter().sum())
+    }
+
+    /// The sum over a stretch of one row's classes of p (max - x), for their logits x, and that of p; none where the
+    /// probabilities are no slice.
+    #[simd]
+    pub(crate) fn gap<S: Simd, E: Element>(
+        &self,
+        simd: S,
+        row: usize,
+        classes: Range<usize>,
+        x: &[E],
+        max: f64,
+    ) -> Option<(f64, f64)> {
+        let mut gap = None;
+        each!(Floats, &self.values, [F16 Bf16 F32 F64], rows => {
+            rows.layout.line.runs(row..row + 1, #[inline(always)] |run| {
+                if rows.layout.contiguous() {
+                    let p = rows.classes_of(run.offset, classes.clone());
+                    gap = Some(row_gap::<_, _, _, true>(simd, x, p, max));
+                }
+            });
+        });
+        gap
     }
 
     /// The probabilities of a stretch of one row's classes.

@@ -404,21 +404,30 @@ impl<'r, E: Element> Tiles<'r, E> {
             let mut totals = [0.0; TILE];
             tile_gap::<_, _, false>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
-            let fill = |_: usize, _: Range<usize>, _: &mut [f64]| ();
-            let sums = self.gaps_wide::<S, false>(simd, counted, Some(weight), fill);
+            let sums = self.gaps_wide(
+                simd,
+                counted,
+                #[inline(always)]
+                |_, classes, x, max, _| row_gap::<_, _, _, false>(simd, x, weight.block(classes), max),
+            );
             bits(counted).for_each(|i| gaps[i] = sums[i].0.get());
         }
         gaps
     }
 
     /// For each counted row the sum over the classes of q (max - x) and that of q, with q from
-    /// `fill(row of the tile, classes, to)`.
+    /// `fill(row of the tile, classes, to)`, or both from `gap(row of the tile, classes, logits, max, memory for their q)`.
     #[simd]
-    pub(crate) fn gaps_of<S: Simd, Fill: Fn(usize, Range<usize>, &mut [f64]) + Sync>(
+    pub(crate) fn gaps_of<
+        S: Simd,
+        Fill: Fn(usize, Range<usize>, &mut [f64]),
+        Gap: Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync,
+    >(
         &mut self,
         simd: S,
         counted: u64,
         fill: Fill,
+        gap: Gap,
     ) -> WeightedGaps {
         let mut gaps = [0.0; TILE];
         let mut totals = [0.0; TILE];
@@ -427,7 +436,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             let (q, max) = (TileWeights::Entry(&packed), &self.sums.max);
             tile_gap::<_, _, true>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
-            let sums = self.gaps_wide::<S, true>(simd, counted, None, fill);
+            let sums = self.gaps_wide(simd, counted, gap);
             for i in bits(counted) {
                 (gaps[i], totals[i]) = (sums[i].0.get(), sums[i].1.get());
             }
@@ -435,21 +444,20 @@ impl<'r, E: Element> Tiles<'r, E> {
         WeightedGaps { gaps, totals }
     }
 
-    /// The sums of long rows, with q from the weights where there are any, else from `fill`.
+    /// The sums of long rows, from those that `gap` gives for a stretch.
     #[inline(always)]
-    fn gaps_wide<S: Simd, const TOTAL: bool>(
+    fn gaps_wide<S: Simd>(
         &mut self,
         simd: S,
         counted: u64,
-        weight: Option<ClassWeights<'_>>,
-        fill: impl Fn(usize, Range<usize>, &mut [f64]) + Sync,
+        gap: impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync,
     ) -> [(Compensated, Compensated); TILE] {
         let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], counted };
         let (classes, gathered, max) = (self.rows.layout.classes, &mut self.gathered, &self.sums.max);
         let none = (Compensated::default(), Compensated::default());
         let mut sums = [none; TILE];
         let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
-            gap_segment::<S, E, TOTAL>(simd, long, gathered, range, max, weight, &fill)
+            gap_segment(simd, long, gathered, range, max, &gap)
         });
         for part in parts {
             for i in bits(counted) {
@@ -795,17 +803,16 @@ fn sum_segment<S: Simd, E: Element, const LOOK: bool>(
 /// Sums q (max - x), and q, over a segment's classes; see [`Tiles::gaps_wide`].
 #[simd]
 #[inline(never)]
-fn gap_segment<S: Simd, E: Element, const TOTAL: bool>(
+fn gap_segment<S: Simd, E: Element>(
     simd: S,
     long: LongRows<'_, '_, E>,
     gathered: &mut [E],
     classes: Range<usize>,
     max: &[RealOf<E>; TILE],
-    weight: Option<ClassWeights<'_>>,
-    fill: &impl Fn(usize, Range<usize>, &mut [f64]),
+    gap: &impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64),
 ) -> Vec<(Compensated, Compensated)> {
     let mut sums = vec![(Compensated::default(), Compensated::default()); long.offsets.len()];
-    let mut filled = [0.0; BLOCK];
+    let mut q = [0.0; BLOCK];
     for_each_block(
         simd,
         long,
@@ -814,14 +821,7 @@ fn gap_segment<S: Simd, E: Element, const TOTAL: bool>(
         #[inline(always)]
         |i, start, block, _| {
             let classes = start..start + block.len();
-            let q = if let Some(weight) = weight {
-                weight.block(classes)
-            } else {
-                let q = &mut filled[..block.len()];
-                fill(i, classes, q);
-                q
-            };
-            let (gap, total) = row_gap::<_, _, TOTAL>(simd, block, q, max[i].to_f64());
+            let (gap, total) = gap(i, classes, block, max[i].to_f64(), &mut q[..block.len()]);
             sums[i].0.add(gap);
             sums[i].1.add(total);
         },

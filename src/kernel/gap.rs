@@ -11,75 +11,63 @@ use fearless_simd_macros::simd;
 
 use super::TILE;
 use super::element::{Element, RealOf};
+use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 use super::sum::Sum;
-use super::wide::last_vector;
 
-/// The sum of q (max - x) over a stretch of one row; with `TOTAL` that of q too, else 0.
+/// The sum of q (max - x) over a stretch of one row; with `TOTAL` that of q too, else 0. With it q belongs to this row alone,
+/// and what comes behind it in memory is asked for.
 #[simd]
-pub(crate) fn row_gap<S: Simd, E: Element, const TOTAL: bool>(
+pub(crate) fn row_gap<S: Simd, E: Element, Q: Element, const TOTAL: bool>(
     simd: S,
     x: &[E],
-    q: &[f64],
+    q: &[Q],
     max: f64,
 ) -> (f64, f64) {
-    let lanes = RealOf::<E>::LANES;
     let max = f64x8::splat(simd, max);
-    let mut sums = [[Gap::<S, RealOf<E>, TOTAL>::new(simd); 2]; 2];
-    let (xs, qs) = (x.chunks_exact(2 * lanes), q.chunks_exact(2 * lanes));
-    let (x_last, q_last) = (xs.remainder(), qs.remainder());
-    for (x, q) in xs.zip(qs) {
-        add(&mut sums[0], E::load(simd, &x[..lanes]), &q[..lanes], max);
-        add(&mut sums[1], E::load(simd, &x[lanes..]), &q[lanes..], max);
-    }
-    let (xs, qs) = (x_last.chunks_exact(lanes), q_last.chunks_exact(lanes));
+    let mut sums = [Gap::<S, RealOf<E>, TOTAL>::new(simd); 2];
+    let (xs, qs) = (x.chunks_exact(TWICE), q.chunks_exact(TWICE));
     let len = xs.remainder().len();
     for (x, q) in xs.zip(qs) {
-        add(&mut sums[0], E::load(simd, x), q, max);
+        if TOTAL {
+            prefetch(q.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(q));
+        }
+        let (x, q) = (widen(simd, x), widen(simd, q));
+        for half in 0..2 {
+            sums[half].add(q[half], max - x[half]);
+        }
     }
     if len > 0 {
-        let x = RealOf::<E>::widen(last_vector(simd, x, len));
-        for half in 0..RealOf::<E>::HALVES {
-            sums[0][half].add(last_of::<S, RealOf<E>>(simd, q, len, half), max - x[half]);
+        let (x, q) = (widen_last(simd, x), widen_last(simd, q));
+        for half in 0..2 {
+            let position = f64x8::from_slice(simd, &f64::POSITIONS[8 * half..8 * half + 8]);
+            let counts = position.simd_ge(f64x8::splat(simd, (TWICE - len) as f64));
+            sums[half].add(counts.select(q[half], f64x8::splat(simd, 0.0)), max - x[half]);
         }
     }
-    let (mut gap, mut total) = (0.0, 0.0);
-    for half in 0..RealOf::<E>::HALVES {
-        for sum in [sums[0][half], sums[1][half]] {
-            gap += sum.gap.reduce();
-            total += sum.total.reduce();
-        }
-    }
-    (gap, total)
+    (Wide::reduce(sums.map(|sum| sum.gap)), Wide::reduce(sums.map(|sum| sum.total)))
 }
 
-/// Half of what [`last_vector`] gives, for the q and with 0.
+/// Elements that are widened together.
+const TWICE: usize = 16;
+
+/// Two vectors of `f64` from as many elements.
 #[inline(always)]
-fn last_of<S: Simd, R: Real>(simd: S, q: &[f64], len: usize, half: usize) -> f64x8<S> {
-    if q.len() < R::LANES {
-        let mut filled = [0.0; 16];
-        filled[..q.len()].copy_from_slice(q);
-        return f64x8::from_slice(simd, &filled[8 * half..8 * half + 8]);
-    }
-    let at = q.len() - R::LANES + 8 * half;
-    let position = f64x8::from_slice(simd, &f64::POSITIONS[8 * half..8 * half + 8]);
-    let counts = position.simd_ge(f64x8::splat(simd, (R::LANES - len) as f64));
-    counts.select(f64x8::from_slice(simd, &q[at..at + 8]), f64x8::splat(simd, 0.0))
+fn widen<S: Simd, E: Element>(simd: S, from: &[E]) -> [f64x8<S>; 2] {
+    let lanes = RealOf::<E>::LANES;
+    let first = RealOf::<E>::widen(E::load(simd, &from[..lanes]));
+    if lanes == TWICE { first } else { [first[0], RealOf::<E>::widen(E::load(simd, &from[lanes..]))[0]] }
 }
 
-/// Adds the lanes' q (max - x).
+/// The last elements of a stretch, at the end of the two vectors. What is before them has been met already, or is none of its.
 #[inline(always)]
-fn add<S: Simd, R: Real, const TOTAL: bool>(
-    sums: &mut [Gap<S, R, TOTAL>; 2],
-    x: R::V<S>,
-    q: &[f64],
-    max: f64x8<S>,
-) {
-    let x = R::widen(x);
-    for half in 0..R::HALVES {
-        let q = f64x8::from_slice(x[half].token(), &q[8 * half..8 * half + 8]);
-        sums[half].add(q, max - x[half]);
+fn widen_last<S: Simd, E: Element>(simd: S, from: &[E]) -> [f64x8<S>; 2] {
+    if from.len() >= TWICE {
+        return widen(simd, &from[from.len() - TWICE..]);
     }
+    let mut filled = [E::PADDING; TWICE];
+    filled[TWICE - from.len()..].copy_from_slice(from);
+    widen(simd, &filled)
 }
 
 /// The q of a packed tile.
@@ -179,14 +167,53 @@ impl<S: Simd, R: Real> Wide<S, R> {
         if R::HALVES == 2 { self.sum } else { self.exact.lane_sums() }
     }
 
-    /// The sum of all lanes.
+    /// The sum of all lanes of two.
     #[inline(always)]
-    fn reduce(self) -> f64 {
+    fn reduce([mut a, b]: [Self; 2]) -> f64 {
         if R::HALVES == 2 {
-            return self.sum.reduce_sum();
+            return (a.sum + b.sum).reduce_sum();
         }
-        let (sum, lost) = self.exact.reduce();
+        a.exact.merge(b.exact);
+        let (sum, lost) = a.exact.reduce();
         // An infinite sum leaves a nan in what was lost.
         if lost.is_nan() { sum } else { sum + lost }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fearless_simd::{Level, dispatch};
+    use half::{bf16, f16};
+
+    use super::*;
+    use crate::kernel::isa;
+
+    /// The sums over every stretch of a row, where each q of 0 has an x of minus infinity.
+    fn stretches_add_up<E: Element, Q: Element>(level: Level) {
+        let q_of = |i: usize| (i % 5) as f64 / 8.0;
+        let x_of = |i: usize| if i.is_multiple_of(5) { f64::NEG_INFINITY } else { -((i % 11) as f64) };
+        let x: Vec<E> = (0..70).map(|i| E::from_f64(x_of(i))).collect();
+        let q: Vec<Q> = (0..70).map(|i| Q::from_f64(q_of(i))).collect();
+        for range in (0..3).flat_map(|start| (start..=70).map(move |end| start..end)) {
+            let terms = range.clone().filter(|i| q_of(*i) != 0.0).map(|i| q_of(i) * (1.0 - x_of(i)));
+            let expected = (terms.sum::<f64>(), range.clone().map(q_of).sum::<f64>());
+            let (x, q) = (&x[range.clone()], &q[range.clone()]);
+            let both = dispatch!(level, simd => row_gap::<_, E, Q, true>(simd, x, q, 1.0));
+            assert_eq!(both, expected, "{} {} {range:?}", E::NAME, Q::NAME);
+            let alone = dispatch!(level, simd => row_gap::<_, E, Q, false>(simd, x, q, 1.0));
+            assert_eq!(alone, (expected.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn stretches_of_any_length_and_types_add_up_on_every_level() {
+        for (_, level) in isa::available() {
+            stretches_add_up::<f32, f32>(level);
+            stretches_add_up::<f32, f64>(level);
+            stretches_add_up::<f64, f32>(level);
+            stretches_add_up::<f64, f64>(level);
+            stretches_add_up::<f16, bf16>(level);
+            stretches_add_up::<bf16, f16>(level);
+        }
     }
 }

@@ -33,6 +33,13 @@ impl<S: Simd, R: Real> Sum<S, R> {
         self.sum = new;
     }
 
+    /// Adds another's sums.
+    #[inline(always)]
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.add(other.sum);
+        self.lost += other.lost;
+    }
+
     /// The sums of the lanes. An infinite one has left a nan in what was lost.
     #[inline(always)]
     pub(crate) fn lane_sums(self) -> R::V<S> {

@@ -25,6 +25,7 @@ use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
+use crate::kernel::gap::row_gap;
 use crate::options::{ClassWeights, LabelSmoothing, weighted};
 use crate::parallel::Context;
 use crate::reduce::{Compensated, Total};
@@ -195,11 +196,21 @@ impl<E: Element> Work<'_, E> {
                 }
             }
         };
+        let plain = smoothing == 0.0 && self.weight.as_slice().is_none();
         let WeightedGaps { gaps, totals } = tiles.gaps_of(
             simd,
             losses.counted,
             #[inline(always)]
             |i, classes, q: &mut [f64]| fill(i, classes, q),
+            #[inline(always)]
+            |i, classes, x, max, q| {
+                // Probabilities that are what they are multiplied with are read where they are.
+                if plain && let Some(gap) = probabilities.gap(simd, first + i, classes.clone(), x, max) {
+                    return gap;
+                }
+                fill(i, classes, q);
+                row_gap::<_, _, _, true>(simd, x, q, max)
+            },
         );
         for i in bits(losses.counted) {
             // Without classes there is nothing to sum.
