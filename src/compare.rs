@@ -134,15 +134,15 @@ pub fn compare_sums<P: Element, Q: Element>(
     let q = input_rows(other, Some(axis))?;
     let Input { rows: p, shape, axis } = p;
     let zero = ndarray::arr0(0_i64);
-    let zeros = zero.broadcast(row_shape(&shape, axis)).map(|zeros| Target::I64(zeros.into_dyn()));
+    let zeros = zero.broadcast(row_shape(shape, axis)).map(|zeros| Target::I64(zeros.into_dyn()));
     match (target, zeros) {
         (Some(target), _) => {
-            let labels = checked_labels("compare", target, &shape, axis, ignore_index, call)?;
+            let labels = checked_labels("compare", target, shape, axis, ignore_index, call)?;
             run(&p, &q.rows, &labels, call, true)
         }
         (None, Some(zeros)) => {
             // An array that counts every row; its classes are not looked at.
-            let labels = checked_labels("compare", &zeros, &shape, axis, -100, call)?;
+            let labels = checked_labels("compare", &zeros, shape, axis, -100, call)?;
             run(&p, &q.rows, &labels, call, false)
         }
         (None, None) => Err(Error::TooFewDimensions),

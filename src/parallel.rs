@@ -7,6 +7,7 @@
 //! The pool is private and built on first use. It belongs to the process that built it: a forked child
 //! finds another process id, leaves the parent's pool (whose threads it does not have) and builds its own.
 
+use std::cell::Cell;
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -61,13 +62,26 @@ impl<'a> Interrupt<'a> {
     }
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
     fn most_threads(&self) -> usize {
         self.threads.map_or_else(|| num_threads().unwrap_or(1), NonZero::get)
     }
 
     fn stopped(&self) -> bool {
         self.interrupt.is_some_and(Interrupt::stopped)
+    }
+
+    /// What the calling thread does before each grain: it asks for an interrupt now and then.
+    fn watch(self) -> impl Fn() + 'a {
+        let asked = Cell::new(self.interrupt.map(|interrupt| (interrupt, Instant::now())));
+        move || {
+            if let Some((interrupt, last)) = asked.get()
+                && last.elapsed() >= INTERRUPT_PERIOD
+            {
+                asked.set(Some((interrupt, Instant::now())));
+                interrupt.ask();
+            }
+        }
     }
 
     /// Who shares out work to threads: the first shares out rows; the second, where they are too few to keep the threads
@@ -229,16 +243,28 @@ fn for_each_grain<W, T: Send>(
 ) -> Result<Vec<T>, Error> {
     let wanted = context.threads.map_or_else(num_threads, |n| Ok(n.get()))?;
     let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(grains).max(1) };
+    if threads == 1 {
+        let (watch, mut reused) = (context.watch(), state());
+        let mut results = Vec::with_capacity(grains);
+        for grain in 0..grains {
+            watch();
+            if context.stopped() {
+                break;
+            }
+            results.push(work(&mut reused, grain));
+        }
+        return if context.stopped() { Err(Error::Interrupted) } else { Ok(results) };
+    }
 
     let spans: Vec<Span> = (0..threads).map(|i| Span::new(grains, threads, i)).collect();
-    // Takes grains until there are none, those of one's own span first; `pause` comes before each.
-    let take = |thread: usize, pause: &dyn Fn()| {
+    // Takes grains until there are none, those of one's own span first; `before` comes before each.
+    let take = |thread: usize, before: &dyn Fn()| {
         let mut done = Vec::new();
         let mut reused = None;
         let (others, own) = spans.split_at(thread);
         for span in own.iter().chain(others) {
             while let Some(grain) = span.next() {
-                pause();
+                before();
                 if context.stopped() {
                     return done;
                 }
@@ -247,27 +273,12 @@ fn for_each_grain<W, T: Send>(
         }
         done
     };
-    let caller = || {
-        let Some(interrupt) = context.interrupt else { return take(0, &|| ()) };
-        let asked = std::cell::Cell::new(Instant::now());
-        take(0, &|| {
-            if asked.get().elapsed() >= INTERRUPT_PERIOD {
-                asked.set(Instant::now());
-                interrupt.ask();
-            }
-        })
-    };
-
-    let done = if threads == 1 {
-        caller()
-    } else {
-        let parts = Mutex::new(Vec::new());
-        on_threads(threads, &|thread| {
-            let mut part = if thread == 0 { caller() } else { take(thread, &|| ()) };
-            parts.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
-        });
-        parts.into_inner().unwrap_or_else(PoisonError::into_inner)
-    };
+    let parts = Mutex::new(Vec::new());
+    on_threads(threads, &|thread| {
+        let mut part = if thread == 0 { take(0, &context.watch()) } else { take(thread, &|| ()) };
+        parts.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
+    });
+    let done = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
     if context.stopped() {
         return Err(Error::Interrupted);
     }

@@ -52,6 +52,18 @@ impl GrainSum {
         self.counted += counted as usize;
     }
 
+    /// Adds the next grain.
+    pub(crate) fn merge(&mut self, next: GrainSum) {
+        self.loss.merge(next.loss);
+        self.weight.merge(next.weight);
+        self.counted += next.counted;
+    }
+
+    /// The sums, rounded.
+    pub(crate) fn total(self) -> Total {
+        Total { sum: self.loss.get(), weight: self.weight.get(), counted: self.counted }
+    }
+
     /// Adds the sum of `count` losses, each of weight 1.
     pub(crate) fn add_counted(&mut self, sum: f64, count: usize) {
         self.loss.add(sum);
@@ -86,17 +98,6 @@ pub struct Total {
 }
 
 impl Total {
-    /// Adds the grains in their order.
-    pub(crate) fn of(grains: &[GrainSum]) -> Self {
-        let mut all = GrainSum::default();
-        for grain in grains {
-            all.loss.merge(grain.loss);
-            all.weight.merge(grain.weight);
-            all.counted += grain.counted;
-        }
-        Total { sum: all.loss.get(), weight: all.weight.get(), counted: all.counted }
-    }
-
     /// The sum or the mean; a mean over nothing is nan.
     #[must_use]
     pub fn reduce(&self, reduction: Reduction) -> f64 {
@@ -139,10 +140,11 @@ mod tests {
         (tile.loss[0], tile.weight[0]) = (2.0, 0.5);
         (tile.loss[1], tile.weight[1]) = (4.0, 1.5);
         fearless_simd::dispatch!(fearless_simd::Level::new(), simd => grain.add(simd, &tile));
-        let total = Total::of(&[grain]);
+        let total = grain.total();
         assert_eq!(total, Total { sum: 6.0, weight: 2.0, counted: 2 });
         assert_eq!(total.reduce(Reduction::Mean), 3.0);
-        assert!(Total::of(&[]).reduce(Reduction::Mean).is_nan());
-        assert_eq!(Total::of(&[]).reduce(Reduction::Sum), 0.0);
+        let nothing = GrainSum::default().total();
+        assert!(nothing.reduce(Reduction::Mean).is_nan());
+        assert_eq!(nothing.reduce(Reduction::Sum), 0.0);
     }
 }

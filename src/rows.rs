@@ -25,8 +25,9 @@ struct Dim {
 /// Positions in memory of consecutive rows.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
-    /// Outermost first, merged where possible; never empty.
-    dims: Vec<Dim>,
+    /// All dimensions but the innermost, outermost first, merged where possible: none in the usual layouts.
+    outer: Vec<Dim>,
+    inner: Dim,
     len: usize,
 }
 
@@ -39,23 +40,24 @@ pub(crate) struct Run {
 }
 
 impl Line {
-    fn new(shape: &[usize], strides: &[isize]) -> Self {
-        let mut dims: Vec<Dim> = Vec::with_capacity(shape.len().max(1));
-        for (&len, &stride) in shape.iter().zip(strides) {
-            if len == 1 {
+    fn new(dims: impl Iterator<Item = Dim>) -> Self {
+        let mut line = Line { outer: Vec::new(), inner: Dim { len: 1, stride: 1 }, len: 1 };
+        for dim in dims {
+            line.len *= dim.len;
+            let inner = line.inner;
+            if dim.len == 1 {
                 continue;
             }
-            match dims.last_mut() {
-                Some(outer) if outer.stride == stride * len as isize => {
-                    *outer = Dim { len: outer.len * len, stride };
-                }
-                _ => dims.push(Dim { len, stride }),
+            if inner.len == 1 {
+                line.inner = dim;
+            } else if inner.stride == dim.stride * dim.len as isize {
+                line.inner = Dim { len: inner.len * dim.len, stride: dim.stride };
+            } else {
+                line.outer.push(inner);
+                line.inner = dim;
             }
         }
-        if dims.is_empty() {
-            dims.push(Dim { len: 1, stride: 1 });
-        }
-        Line { len: shape.iter().product(), dims }
+        line
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -65,7 +67,7 @@ impl Line {
     /// The runs that make up the rows of `range`.
     #[inline(always)]
     pub(crate) fn runs(&self, range: Range<usize>, mut f: impl FnMut(Run)) {
-        let Some((inner, outer)) = self.dims.split_last() else { return };
+        let Line { outer, inner, .. } = self;
         let mut row = range.start;
         while row < range.end {
             let (mut index, at) = (row / inner.len, row % inner.len);
@@ -92,17 +94,13 @@ pub(crate) struct Layout {
 impl Layout {
     /// `axis` is the class axis; `None` makes every element a row of one class.
     fn new(shape: &[usize], strides: &[isize], axis: Option<usize>) -> Self {
+        let dims = shape.iter().zip(strides).map(|(&len, &stride)| Dim { len, stride });
         let Some(axis) = axis else {
-            return Layout { line: Line::new(shape, strides), classes: 1, class_stride: 1 };
+            return Layout { line: Line::new(dims), classes: 1, class_stride: 1 };
         };
-        let (mut row_shape, mut row_strides) = (shape.to_vec(), strides.to_vec());
-        let classes = row_shape.remove(axis);
-        let class_stride = row_strides.remove(axis);
-        Layout {
-            line: Line::new(&row_shape, &row_strides),
-            classes,
-            class_stride: if classes == 1 { 1 } else { class_stride },
-        }
+        let rows = dims.enumerate().filter_map(|(i, dim)| (i != axis).then_some(dim));
+        let classes = shape[axis];
+        Layout { line: Line::new(rows), classes, class_stride: if classes == 1 { 1 } else { strides[axis] } }
     }
 
     /// Whether a row is a slice.
@@ -343,6 +341,11 @@ pub(crate) fn row_shape(shape: &[usize], axis: usize) -> Vec<usize> {
     rows
 }
 
+/// Whether that is `rows`.
+pub(crate) fn is_row_shape(rows: &[usize], shape: &[usize], axis: usize) -> bool {
+    rows.len() + 1 == shape.len() && rows[..axis] == shape[..axis] && rows[axis..] == shape[axis + 1..]
+}
+
 /// Whether an argument has the shape it must have.
 ///
 /// # Errors
@@ -404,8 +407,8 @@ mod tests {
     #[test]
     fn dimensions_that_follow_each_other_are_merged() {
         let a = Array::<f32, _>::zeros((2, 3, 4, 5));
-        assert_eq!(Rows::new(&a.view(), Some(1)).layout.line.dims.len(), 2);
-        assert_eq!(Rows::new(&a.view(), Some(3)).layout.line.dims.len(), 1);
+        assert_eq!(Rows::new(&a.view(), Some(1)).layout.line.outer.len(), 1);
+        assert_eq!(Rows::new(&a.view(), Some(3)).layout.line.outer.len(), 0);
         let b = Array::<f32, _>::zeros((1, 3, 1));
         assert_eq!(Rows::new(&b.view(), Some(1)).layout.line.len(), 1);
     }
@@ -424,5 +427,10 @@ mod tests {
         assert_eq!(resolve_axis(0, 3), Ok(0));
         assert!(resolve_axis(3, 3).is_err() && resolve_axis(-4, 3).is_err());
         assert_eq!(unravel(23, &[2, 3, 4]), [1, 2, 3]);
+        for axis in 0..3 {
+            let shape = [2, 3, 4];
+            assert!(is_row_shape(&row_shape(&shape, axis), &shape, axis));
+            assert!(!is_row_shape(&[4, 3], &shape, axis) && !is_row_shape(&shape, &shape, axis));
+        }
     }
 }

@@ -130,12 +130,12 @@ impl<'a, E: Element> Work<'a, E> {
                 expected: "at most the number of classes",
             });
         }
-        let targets = Targets::new(target, &shape, axis, options.ignore_index, call.mask.as_ref())?;
+        let targets = Targets::new(target, shape, axis, options.ignore_index, call.mask.as_ref())?;
         let Targets::Indices(labels) = targets else {
             return Err(Error::FloatingTarget { function: "score" });
         };
         labels.check(call.context)?;
-        Ok(Work { rows, shape: row_shape(&shape, axis), labels, options })
+        Ok(Work { rows, shape: row_shape(shape, axis), labels, options })
     }
 
     /// Runs `each` on every tile that was looked at, on all threads. `part` makes what a thread keeps for itself.

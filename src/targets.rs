@@ -13,8 +13,8 @@ use crate::kernel::{TILE, isa};
 use crate::loss::TileLosses;
 use crate::options::ClassWeights;
 use crate::parallel::{Context, for_each_range};
-use crate::reduce::{GrainSum, Total};
-use crate::rows::{Rows, View, row_shape, unravel};
+use crate::reduce::GrainSum;
+use crate::rows::{Rows, View, is_row_shape, row_shape, unravel};
 use crate::tiles::{all, bits};
 
 /// Class indices or class probabilities, as the caller holds them.
@@ -72,11 +72,11 @@ impl<'a> Targets<'a> {
         ignore_index: i64,
         mask: Option<&'a View<'_, u8>>,
     ) -> Result<Self, Error> {
-        let rows = row_shape(input_shape, axis);
         let classes = input_shape[axis];
+        let fits = |shape: &[usize]| is_row_shape(shape, input_shape, axis);
         // torch also takes a (C,) input with a target of shape (1,).
-        let indices =
-            !target.is_floating() && (target.shape() == rows || rows.is_empty() && target.shape() == [1]);
+        let indices = !target.is_floating()
+            && (fits(target.shape()) || input_shape.len() == 1 && target.shape() == [1]);
         let probabilities = target.is_floating() && target.shape() == input_shape;
         if !indices && !probabilities {
             return Err(Error::TargetShape {
@@ -87,10 +87,11 @@ impl<'a> Targets<'a> {
             });
         }
         if let Some(mask) = mask
-            && mask.shape() != rows
+            && !fits(mask.shape())
             && !(indices && mask.shape() == target.shape())
         {
-            return Err(Error::Shape { name: "where", got: mask.shape().to_vec(), expected: rows });
+            let expected = row_shape(input_shape, axis);
+            return Err(Error::Shape { name: "where", got: mask.shape().to_vec(), expected });
         }
         let mask = mask.map(|mask| Rows::new(mask, None));
         if indices {
@@ -108,7 +109,7 @@ impl<'a> Targets<'a> {
             return Ok(Targets::Indices(Labels {
                 values,
                 mask,
-                shape: target.shape().to_vec(),
+                shape: target.shape(),
                 classes,
                 ignore_index,
             }));
@@ -123,7 +124,8 @@ impl<'a> Targets<'a> {
             Target::F64(a) => Floats::F64(Rows::new(a, Some(axis))),
             _ => unreachable!("integer targets are indices"),
         };
-        Ok(Targets::Probabilities(Probabilities { values, mask, rows: rows.iter().product() }))
+        let rows = row_shape(input_shape, axis).iter().product();
+        Ok(Targets::Probabilities(Probabilities { values, mask, rows }))
     }
 }
 
@@ -144,7 +146,7 @@ enum Indices<'a> {
 pub(crate) struct Labels<'a> {
     values: Indices<'a>,
     mask: Option<Rows<'a, u8>>,
-    shape: Vec<usize>,
+    shape: &'a [usize],
     classes: usize,
     ignore_index: i64,
 }
@@ -296,8 +298,11 @@ impl Labels<'_> {
             }
             Ok(sum)
         })?;
-        let sums: Result<Vec<_>, OutOfRange> = sums.into_iter().collect();
-        Ok(Total::of(&sums.map_err(|OutOfRange| self.first_out_of_range())?).weight)
+        let mut all = GrainSum::default();
+        for sum in sums {
+            all.merge(sum.map_err(|OutOfRange| self.first_out_of_range())?);
+        }
+        Ok(all.total().weight)
     }
 
     /// The error that names the first row whose target is out of range.
@@ -306,7 +311,7 @@ impl Labels<'_> {
         for row in 0..rows {
             if self.any_tile(row..row + 1).is_err() {
                 return Error::TargetOutOfRange {
-                    index: unravel(row, &self.shape),
+                    index: unravel(row, self.shape),
                     value: self.value(row),
                     classes: self.classes,
                     ignore_index: self.ignore_index,

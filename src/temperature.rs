@@ -56,7 +56,7 @@ pub fn temperature_sums<E: Element>(
     b: f64,
 ) -> Result<TemperatureSums, Error> {
     let Input { rows: source, shape, axis } = input_rows(logits, Some(axis))?;
-    let labels = checked_labels("fit_temperature", target, &shape, axis, ignore_index, call)?;
+    let labels = checked_labels("fit_temperature", target, shape, axis, ignore_index, call)?;
     let level = isa::selected()?;
     let classes = source.classes();
     filled(padded(classes), 0.0)?;

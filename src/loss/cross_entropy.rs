@@ -69,7 +69,7 @@ impl Prepare for CrossEntropy<'_> {
         Ok(Work {
             weight: ClassWeights::new(self.weight, classes)?,
             smoothing: LabelSmoothing::new(self.label_smoothing)?.get(),
-            targets: Targets::new(target, &input.shape, input.axis, self.ignore_index, call.mask.as_ref())?,
+            targets: Targets::new(target, input.shape, input.axis, self.ignore_index, call.mask.as_ref())?,
             spread: match self.weight {
                 Some(weight) => {
                     let mut sum = Compensated::default();

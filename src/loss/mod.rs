@@ -271,13 +271,13 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
 /// The rows of a loss's input.
 pub(crate) struct Input<'a, E> {
     pub rows: Rows<'a, E>,
-    pub shape: Vec<usize>,
+    pub shape: &'a [usize],
     pub axis: usize,
 }
 
 impl<E> Input<'_, E> {
     pub(crate) fn row_shape(&self) -> Vec<usize> {
-        row_shape(&self.shape, self.axis)
+        row_shape(self.shape, self.axis)
     }
 }
 
@@ -287,14 +287,14 @@ pub(crate) fn input_rows<'a, E: Element>(
     axis: Option<isize>,
 ) -> Result<Input<'a, E>, Error> {
     let axis = class_axis(input.ndim(), axis)?;
-    Ok(Input { rows: Rows::new(input, Some(axis)), shape: input.shape().to_vec(), axis })
+    Ok(Input { rows: Rows::new(input, Some(axis)), shape: input.shape(), axis })
 }
 
 /// The rows of the input, which are those of the gradient where there is no input, and the gradient's.
 fn input_and_gradient<'a, E: Element>(
     input: Option<&'a View<'_, E>>,
     gradient: &'a mut ViewMut<'_, E>,
-    shape: &[usize],
+    shape: &'a [usize],
     axis: Option<isize>,
     context: Context<'_>,
 ) -> Result<(Input<'a, E>, RowsMut<'a, E>), Error> {
@@ -310,7 +310,7 @@ fn input_and_gradient<'a, E: Element>(
         // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.
         unsafe { Rows::of_output(&out) }
     };
-    Ok((Input { rows, shape: shape.to_vec(), axis }, out))
+    Ok((Input { rows, shape, axis }, out))
 }
 
 /// The class axis of an array, counted from the front.
@@ -323,7 +323,7 @@ pub(crate) fn class_axis(ndim: usize, axis: Option<isize>) -> Result<usize, Erro
 
 /// The sums over all rows.
 fn total<'a, E: Element, L: RowLoss<'a, E>>(loss: &L, context: Context<'_>) -> Result<Total, Error> {
-    Ok(loss.adjusted(Total::of(&run(loss, context, None)?)))
+    Ok(loss.adjusted(run(loss, context, None)?))
 }
 
 /// One loss for each row, to an array of shape `rows`; ignored rows get 0. All targets are checked before the first is
@@ -339,12 +339,12 @@ fn each_row<'a, E: Element, L: RowLoss<'a, E>>(
     run(loss, context, Some(&LossRows::new(&mut out))).map(|_| ())
 }
 
-/// Walks all rows: the sum of each grain, and where there is an `out`, the loss of each row.
+/// Walks all rows: the sums of the grains in their order, or where there is an `out`, the loss of each row.
 fn run<'a, E: Element, L: RowLoss<'a, E>>(
     loss: &L,
     context: Context<'_>,
     out: Option<&LossRows<'_>>,
-) -> Result<Vec<GrainSum>, Error> {
+) -> Result<Total, Error> {
     let level = isa::selected()?;
     let stretches = for_each_stretch(
         loss.row_context(context),
@@ -354,13 +354,15 @@ fn run<'a, E: Element, L: RowLoss<'a, E>>(
         || (loss.state(), TileLosses::new()),
         |state, rows| dispatch!(level, simd => stretch(simd, loss, state, rows, out)),
     )?;
-    let mut sums = Vec::with_capacity(stretches.len());
+    let mut all = GrainSum::default();
     for stretch in stretches {
         let (first, others) = stretch.map_err(|OutOfRange| loss.out_of_range())?;
-        sums.push(first);
-        sums.extend(others);
+        all.merge(first);
+        for other in others {
+            all.merge(other);
+        }
     }
-    Ok(sums)
+    Ok(all.total())
 }
 
 /// The sums of one grain, and of those that came with it.

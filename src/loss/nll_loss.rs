@@ -50,7 +50,7 @@ impl Prepare for NllLoss<'_> {
         if target.is_floating() {
             return Err(Error::ProbabilitiesNotSupported);
         }
-        match Targets::new(target, &input.shape, input.axis, self.ignore_index, call.mask.as_ref())? {
+        match Targets::new(target, input.shape, input.axis, self.ignore_index, call.mask.as_ref())? {
             Targets::Indices(labels) => Ok(Work { rows: input.rows, labels, weight, gradient: None }),
             Targets::Probabilities(_) => Err(Error::ProbabilitiesNotSupported),
         }

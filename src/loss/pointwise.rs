@@ -344,8 +344,12 @@ impl Walk<'_> {
         } else {
             self.each_block(context, |block, range, sum| self.step::<R, P, false>(loss, block, range, sum))
         }?;
-        let sums: Result<Vec<GrainSum>, Refused> = sums.into_iter().collect();
-        Ok(sums.ok().map(|sums| Total::of(&sums)))
+        let mut all = GrainSum::default();
+        for sum in sums {
+            let Ok(sum) = sum else { return Ok(None) };
+            all.merge(sum);
+        }
+        Ok(Some(all.total()))
     }
 
     fn allowed<R: Computed, P: kernel::Pointwise<R>>(
