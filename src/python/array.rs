@@ -9,11 +9,11 @@
 use half::{bf16, f16};
 use ndarray::{IxDyn, ShapeBuilder};
 use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, PyArray_CheckExact};
-use numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyType};
+use pyo3::types::PyBool;
 
 use crate::blocks::FloatsMut;
 use crate::rows::{View, ViewMut};
@@ -50,11 +50,14 @@ impl Float {
         }
     }
 
-    /// The NumPy scalar type.
-    pub(super) fn scalar_type(self, py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-        static TYPES: [PyOnceLock<Py<PyType>>; 4] = [const { PyOnceLock::new() }; 4];
-        let module = if self == Float::Bf16 { "ml_dtypes" } else { "numpy" };
-        TYPES[self as usize].import(py, module, self.name())
+    /// The dtype as NumPy has it.
+    pub(super) fn descriptor(self, py: Python<'_>) -> PyResult<&Bound<'_, PyArrayDescr>> {
+        static DESCRIPTORS: [PyOnceLock<Py<PyArrayDescr>>; 4] = [const { PyOnceLock::new() }; 4];
+        let descriptor = DESCRIPTORS[self as usize].get_or_try_init(py, || {
+            let module = py.import(if self == Float::Bf16 { "ml_dtypes" } else { "numpy" })?;
+            PyArrayDescr::new(py, module.getattr(self.name())?).map(Bound::unbind)
+        })?;
+        Ok(descriptor.bind(py))
     }
 }
 
@@ -131,7 +134,7 @@ pub(super) fn float_dtype(array: &Array<'_>) -> Option<Float> {
     float_of(&array.dtype())
 }
 
-pub(super) fn float_of(dtype: &Bound<'_, numpy::PyArrayDescr>) -> Option<Float> {
+pub(super) fn float_of(dtype: &Bound<'_, PyArrayDescr>) -> Option<Float> {
     match (dtype.kind(), dtype.itemsize()) {
         (b'f', 2) => Some(Float::F16),
         (b'f', 4) => Some(Float::F32),
@@ -267,13 +270,11 @@ pub(super) fn shape_text(array: &Array<'_>) -> String {
 /// # Safety
 /// The array is aligned, its strides are multiples of its item size, and its dtype is `T`.
 pub(super) unsafe fn view<'a, T>(array: &'a Array<'_>) -> View<'a, T> {
-    let (start, strides, flipped) = forward::<T>(array);
+    let (start, strides) = forward::<T>(array);
     // SAFETY: the pointer and strides are the live array's own, with negative strides turned around so that
     // they start at the lowest address; they are turned back below.
-    let mut view = unsafe { View::from_shape_ptr(IxDyn(array.shape()).strides(IxDyn(&strides)), start) };
-    for axis in flipped {
-        view.invert_axis(ndarray::Axis(axis));
-    }
+    let mut view = unsafe { View::from_shape_ptr(IxDyn(array.shape()).strides(strides), start) };
+    flipped(array).for_each(|axis| view.invert_axis(axis));
     view
 }
 
@@ -283,12 +284,10 @@ pub(super) unsafe fn view<'a, T>(array: &'a Array<'_>) -> View<'a, T> {
 /// As for [`view`]; besides, the array is writeable, none of its elements overlap, and nothing else
 /// reads or writes it while the view lives.
 pub(super) unsafe fn view_mut<'a, T>(array: &'a Array<'_>) -> ViewMut<'a, T> {
-    let (start, strides, flipped) = forward::<T>(array);
+    let (start, strides) = forward::<T>(array);
     // SAFETY: as in `view`.
-    let mut view = unsafe { ViewMut::from_shape_ptr(IxDyn(array.shape()).strides(IxDyn(&strides)), start) };
-    for axis in flipped {
-        view.invert_axis(ndarray::Axis(axis));
-    }
+    let mut view = unsafe { ViewMut::from_shape_ptr(IxDyn(array.shape()).strides(strides), start) };
+    flipped(array).for_each(|axis| view.invert_axis(axis));
     view
 }
 
@@ -308,27 +307,29 @@ pub(super) unsafe fn floats_mut<'a>(array: &'a Array<'_>, dtype: Float) -> Float
     }
 }
 
-/// The lowest address, strides in elements made positive, and the axes whose strides were negative.
-fn forward<T>(array: &Array<'_>) -> (*mut T, Vec<usize>, Vec<usize>) {
+/// The lowest address, and strides in elements made positive.
+fn forward<T>(array: &Array<'_>) -> (*mut T, IxDyn) {
     let mut start: *mut T = data(array).cast();
     let size = size_of::<T>() as isize;
-    let mut strides = Vec::with_capacity(array.ndim());
-    let mut flipped = Vec::new();
-    let empty = array.shape().contains(&0);
+    let mut strides = IxDyn::zeros(array.ndim());
+    if array.shape().contains(&0) {
+        return (start, strides);
+    }
     for (axis, (&len, &stride)) in array.shape().iter().zip(array.strides()).enumerate() {
-        if empty {
-            strides.push(0);
-            continue;
-        }
         let stride = if len == 1 { 0 } else { stride / size };
         if stride < 0 {
             // SAFETY: the last element along this axis belongs to the array.
             start = unsafe { start.offset((len as isize - 1) * stride) };
-            flipped.push(axis);
         }
-        strides.push(stride.unsigned_abs());
+        strides[axis] = stride.unsigned_abs();
     }
-    (start, strides, flipped)
+    (start, strides)
+}
+
+/// The axes whose strides are negative.
+fn flipped(array: &Array<'_>) -> impl Iterator<Item = ndarray::Axis> {
+    let dims = array.shape().iter().zip(array.strides()).enumerate();
+    dims.filter_map(|(axis, (&len, &stride))| (len > 1 && stride < 0).then_some(ndarray::Axis(axis)))
 }
 
 /// The addresses from the first byte of the array to the one behind its last.

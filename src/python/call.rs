@@ -1,5 +1,6 @@
 //! A call into the library: without the interpreter's lock, stopped by Ctrl-C, with Python's exceptions.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{
@@ -115,14 +116,14 @@ pub(super) fn ignore_index(given: &Bound<'_, PyAny>) -> PyResult<i64> {
 }
 
 /// `reduction=`, as text.
-pub(super) fn reduction_name(given: &Bound<'_, PyAny>, expected: &str) -> PyResult<String> {
+pub(super) fn reduction_name<'a>(given: &'a Bound<'_, PyAny>, expected: &str) -> PyResult<Cow<'a, str>> {
     let Ok(name) = given.cast::<PyString>() else {
         return Err(PyTypeError::new_err(format!(
             "reduction must be a string: got {}, expected {expected}",
             given.get_type()
         )));
     };
-    Ok(name.to_string_lossy().into_owned())
+    Ok(name.to_string_lossy())
 }
 
 /// The error for a `reduction=` that is none.
@@ -132,9 +133,8 @@ pub(super) fn unknown_reduction(given: &str, expected: &str) -> PyErr {
     ))
 }
 
-/// Names a likely mistake, if there is one, at the line that called the public function.
-pub(super) fn warn_mistake(py: Python<'_>, mistake: Option<Mistake>) -> PyResult<()> {
-    let Some(mistake) = mistake else { return Ok(()) };
+/// Names a likely mistake at the line that called the public function.
+pub(super) fn warn_mistake(py: Python<'_>, mistake: Mistake) -> PyResult<()> {
     static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let category = CATEGORY.import(py, "crossent.exceptions", "LikelyMistakeWarning")?;
     let text = match mistake {

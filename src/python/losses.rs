@@ -10,6 +10,7 @@ use super::{call, result};
 use crate::kernel::element::Element;
 use crate::options::Reduction;
 use crate::rows::View;
+use crate::targets::Target;
 use crate::{Call, ClassLoss, Context, CrossEntropy, NllLoss, Total};
 
 /// `reduction=`: one number, or (`None`) one for each row.
@@ -48,9 +49,20 @@ struct Arrays<'py> {
     dtype: Float,
 }
 
+/// What they hold.
+struct Views<'a> {
+    logits: Floats<'a>,
+    classes: Target<'a>,
+    mask: Option<View<'a, u8>>,
+}
+
 impl<'py> Arrays<'py> {
-    fn call<'a>(&'a self, context: Context<'a>) -> Call<'a> {
-        Call { mask: self.mask.as_ref().map(array::mask_view), context }
+    fn views(&self) -> PyResult<Views<'_>> {
+        Ok(Views {
+            classes: array::target(&self.target)?,
+            logits: array::floats(&self.input, "input")?,
+            mask: self.mask.as_ref().map(array::mask_view),
+        })
     }
 
     /// How much work there is: without classes there are still the targets.
@@ -76,8 +88,8 @@ impl<'py> Arrays<'py> {
 }
 
 impl<'py> LossCall<'_, 'py> {
-    /// The arguments as arrays. Warns of what they seem to be instead.
-    fn arrays(&self, loss: &impl ClassLoss) -> PyResult<Arrays<'py>> {
+    /// The arguments as arrays.
+    fn arrays(&self) -> PyResult<Arrays<'py>> {
         if self.reduction.is_some() && self.out.is_some() {
             return Err(PyValueError::new_err(
                 "out receives per-row losses only: got reduction 'mean' or 'sum', expected reduction='none'",
@@ -87,23 +99,29 @@ impl<'py> LossCall<'_, 'py> {
         let target = array::array(self.target, "target")?;
         let mask = array::mask(self.mask)?;
         let dtype = result::loss_dtype(self.dtype, array::float_dtype(&input).unwrap_or(Float::F32))?;
-        let arrays = Arrays { input, target, mask, dtype };
-        let mistake = {
-            let classes = array::target(&arrays.target)?;
-            let call = arrays.call(Context::default());
-            with_floats!(&array::floats(&arrays.input, "input")?, view => loss.likely_mistake(view, &classes, &call))?
-        };
-        // What runs Python code comes before the views that are read: that code might give the memory away.
-        call::warn_mistake(self.input.py(), mistake)?;
-        Ok(arrays)
+        Ok(Arrays { input, target, mask, dtype })
+    }
+
+    /// What the arrays hold. Warns of what they seem to be instead.
+    fn views<'a>(&self, arrays: &'a Arrays<'py>, loss: &impl ClassLoss) -> PyResult<Views<'a>> {
+        let Views { logits, classes, mask } = arrays.views()?;
+        let call = Call { mask, context: Context::default() };
+        match with_floats!(&logits, view => loss.likely_mistake(view, &classes, &call))? {
+            None => Ok(Views { logits, classes, mask: call.mask }),
+            // A warning runs Python code, which might give the memory away.
+            Some(mistake) => {
+                call::warn_mistake(self.input.py(), mistake)?;
+                arrays.views()
+            }
+        }
     }
 
     fn run(&self, loss: &impl ClassLoss) -> PyResult<Bound<'py, PyAny>> {
         let py = self.input.py();
-        let arrays = self.arrays(loss)?;
+        let arrays = self.arrays()?;
+        let views = self.views(&arrays, loss)?;
         if let Some(reduction) = self.reduction {
-            let (logits, classes) = (array::floats(&arrays.input, "input")?, array::target(&arrays.target)?);
-            let mask = arrays.mask.as_ref().map(array::mask_view);
+            let Views { logits, classes, mask } = views;
             let total = with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
                 loss.total(view, &classes, &Call { mask, context })
             }))?;
@@ -111,8 +129,7 @@ impl<'py> LossCall<'_, 'py> {
         }
         let out = result::receiver(py, self.out, "out", &arrays.rows(loss.axis())?, arrays.dtype)?.array;
         let arrays = arrays.apart(self.out.map(|_| &out), false)?;
-        let (logits, classes) = (array::floats(&arrays.input, "input")?, array::target(&arrays.target)?);
-        let mask = arrays.mask.as_ref().map(array::mask_view);
+        let Views { logits, classes, mask } = arrays.views()?;
         // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument, and has this dtype.
         let losses = unsafe { array::floats_mut(&out, arrays.dtype) };
         with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
@@ -129,14 +146,12 @@ impl<'py> LossCall<'_, 'py> {
         grad_out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let py = self.input.py();
-        let arrays = self.arrays(loss)?;
+        let arrays = self.arrays()?;
+        let Views { logits, classes, mask } = self.views(&arrays, loss)?;
         if self.reduction == Some(Reduction::Mean) {
             // Before anything is written: the warning may be an error.
-            let classes = array::target(&arrays.target)?;
-            let call = arrays.call(Context::default());
-            let none = with_floats!(&array::floats(&arrays.input, "input")?, view => {
-                loss.nothing_counted(view, &classes, &call)
-            })?;
+            let call = Call { mask, context: Context::default() };
+            let none = with_floats!(&logits, view => loss.nothing_counted(view, &classes, &call))?;
             if none {
                 call::warn_nothing_counted(py, arrays.target.len())?;
             }
@@ -199,11 +214,11 @@ impl<'py> LossCall<'_, 'py> {
     /// `grad_output` as float64: one number, or one for each loss.
     fn upstream(&self, given: Option<&Bound<'py, PyAny>>, rows: &[usize]) -> PyResult<Array<'py>> {
         let py = self.input.py();
-        let double = Float::F64.scalar_type(py)?;
         let upstream = match given {
-            None => double.call1((1.0,))?.call_method0("__array__")?.cast_into()?,
+            None => result::scalar(py, 1.0, Float::F64)?.call_method0("__array__")?.cast_into()?,
             Some(given) => {
                 let upstream = array::numbers(given, "grad_output", false)?;
+                let double = Float::F64.descriptor(py)?;
                 upstream.call_method1("astype", (double,))?.cast_into::<numpy::PyUntypedArray>()?
             }
         };

@@ -1,6 +1,8 @@
 //! Results: NumPy scalars, new arrays, and arrays the caller brought.
 
-use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use std::ffi::c_int;
+
+use numpy::{PY_ARRAY_API, PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -88,15 +90,20 @@ pub(super) struct Receiver<'py> {
 /// A new array, not yet written to.
 fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<Receiver<'py>> {
     let bytes = shape.iter().try_fold(dtype.size(), |bytes, n| bytes.checked_mul(*n)).unwrap_or(0);
-    let shape = PyTuple::new(py, shape)?;
+    let descriptor = dtype.descriptor(py)?;
     if bytes < LARGE_BYTES {
-        static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let array = EMPTY.import(py, "numpy", "empty")?.call1((shape, dtype.scalar_type(py)?))?;
+        // SAFETY: NumPy reads as many lengths as it is told there are, and takes over the reference to the descriptor.
+        let array = unsafe {
+            let (ndim, lengths) = (shape.len() as c_int, shape.as_ptr().cast_mut().cast());
+            let new = PY_ARRAY_API.PyArray_Empty(py, ndim, lengths, descriptor.clone().into_dtype_ptr(), 0);
+            Bound::from_owned_ptr_or_err(py, new)?
+        };
         return Ok(Receiver { array: array.cast_into()?, untouched: true });
     }
     let (memory, untouched) = memory::aligned(py, bytes)?;
-    let typed = memory.call_method1("view", (dtype.scalar_type(py)?,))?;
-    Ok(Receiver { array: typed.call_method1("reshape", (shape,))?.cast_into()?, untouched })
+    let typed = memory.call_method1("view", (descriptor,))?;
+    let shaped = typed.call_method1("reshape", (PyTuple::new(py, shape)?,))?;
+    Ok(Receiver { array: shaped.cast_into()?, untouched })
 }
 
 /// `out` if there is one, else a new array.
@@ -115,14 +122,23 @@ pub(super) fn receiver<'py>(
 
 /// A NumPy scalar.
 pub(super) fn scalar(py: Python<'_>, value: f64, dtype: Float) -> PyResult<Bound<'_, PyAny>> {
-    // Rounded here: ml_dtypes would go through float32, and NumPy warns where a number becomes infinite.
-    let value = match dtype {
-        Float::F16 => <half::f16 as Element>::from_f64(value).to_f64(),
-        Float::Bf16 => <half::bf16 as Element>::from_f64(value).to_f64(),
-        Float::F32 => f64::from(value as f32),
-        Float::F64 => value,
-    };
-    dtype.scalar_type(py)?.call1((value,))
+    fn of<E: Element>(py: Python<'_>, value: f64, dtype: Float) -> PyResult<Bound<'_, PyAny>> {
+        // Rounded here: ml_dtypes would go through float32, and NumPy warns where a number becomes infinite.
+        let mut value = E::from_f64(value);
+        let descriptor = dtype.descriptor(py)?.as_dtype_ptr();
+        // SAFETY: NumPy reads a number of this dtype from where it is.
+        unsafe {
+            let new =
+                PY_ARRAY_API.PyArray_Scalar(py, (&raw mut value).cast(), descriptor, std::ptr::null_mut());
+            Bound::from_owned_ptr_or_err(py, new)
+        }
+    }
+    match dtype {
+        Float::F16 => of::<half::f16>(py, value, dtype),
+        Float::Bf16 => of::<half::bf16>(py, value, dtype),
+        Float::F32 => of::<f32>(py, value, dtype),
+        Float::F64 => of::<f64>(py, value, dtype),
+    }
 }
 
 /// The array itself, or its element if it has no dimensions.

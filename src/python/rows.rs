@@ -148,7 +148,7 @@ pub(super) fn logsumexp<'py>(
     let mut input = array::array(x, "x")?;
     // Integers are summed as NumPy's reductions sum them: as float64.
     if matches!(input.dtype().kind(), b'i' | b'u' | b'b') {
-        input = input.call_method1("astype", (Float::F64.scalar_type(py)?,))?.cast_into()?;
+        input = input.call_method1("astype", (Float::F64.descriptor(py)?,))?.cast_into()?;
     }
     array::floats(&input, "x")?;
     let dtype = array::float_dtype(&input).unwrap_or(Float::F64);
