@@ -25,7 +25,7 @@ use crate::kernel::narrow::{
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
-use crate::kernel::prefetch::{AHEAD_BYTES, prefetch};
+use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::scan::{Look, RowScan, TileScan, before_block, scan_tile};
 use crate::kernel::stream::{fence, stream, to_next_line};
@@ -38,8 +38,8 @@ use crate::rows::{Layout, Rows, RowsMut, Run};
 use crate::top::Top;
 
 /// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
-/// processor follows by itself.
-const AHEAD: usize = 4;
+/// processor follows by itself. Where classes are a power of two apart, what is asked for earlier is evicted before its use.
+const AHEAD: usize = 3;
 
 /// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
 /// lines, which are then read once whatever else falls into the same cache set.
@@ -259,9 +259,9 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     #[inline(always)]
     fn sum_narrow<S: Simd>(&mut self, simd: S, range: Range<usize>) {
-        self.pack(simd, range);
+        let ahead = self.pack(simd, range);
         let sums = &mut self.sums;
-        row_sums(simd, &self.packed, self.len, &sums.max, &mut sums.others, &mut sums.ties);
+        row_sums(simd, &self.packed, self.len, ahead, &sums.max, &mut sums.others, &mut sums.ties);
     }
 
     /// `looks` and `tops` hold one for each row, or none at all.
@@ -599,23 +599,25 @@ impl<'r, E: Element> Tiles<'r, E> {
         });
     }
 
-    /// Packs the rows of `range` and finds their maxima.
+    /// Packs the rows of `range` and finds their maxima. Tells where the rows are that come some tiles later.
     #[inline(always)]
-    fn pack<S: Simd>(&mut self, simd: S, range: Range<usize>) {
+    fn pack<S: Simd>(&mut self, simd: S, range: Range<usize>) -> Ahead {
         let (rows, packed) = (&self.rows, &mut self.packed);
         let lanes = RealOf::<E>::LANES;
         let mut first = 0;
         let mut known = false;
+        let mut ahead = Ahead::new(packed.as_ptr(), 0);
         let sums = &mut self.sums;
         rows.layout.line.runs(
             range,
             #[inline(always)]
             |run| {
                 if run.stride == 1 && run.len == TILE {
+                    let next = rows.rows_of(run, 0).as_ptr().wrapping_add(AHEAD * TILE);
+                    ahead = Ahead::new(next, rows.layout.class_stride);
                     let mut max = Maxima::new(simd);
                     for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                         let from = rows.rows_of(run, c);
-                        prefetch(from.as_ptr().wrapping_add(AHEAD * TILE), TILE * size_of::<E>());
                         pack_class(simd, from, to, &mut max);
                     }
                     max.store(&mut sums.max);
@@ -635,7 +637,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                     }
                 } else if rows.layout.contiguous() && run.stride == rows.layout.classes as isize {
                     let slab = rows.slab_of(run);
-                    prefetch(slab.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES), size_of_val(slab));
+                    ahead = Ahead::new(slab.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES), TILE as isize);
                     pack_rows(
                         simd,
                         slab,
@@ -659,6 +661,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         if !known {
             row_maxima(simd, packed, self.len, &mut sums.max);
         }
+        ahead
     }
 
     #[inline(always)]
@@ -1001,10 +1004,18 @@ fn gather<S: Simd, E: Element>(
     let squares = if adjacent(offsets) { offsets.len() / lanes } else { 0 };
     while squares > 0 && done + lanes <= block.end {
         for first in (0..squares * lanes).step_by(lanes) {
+            // From here to the same class of the next square.
+            let next = if first + lanes < squares * lanes {
+                lanes as isize
+            } else {
+                lanes as isize * rows.layout.class_stride - first as isize
+            };
             let mut square = [Vector::<E, S>::splat(simd, RealOf::<E>::ZERO); 16];
             for (c, to) in square[..lanes].iter_mut().enumerate() {
                 let run = Run { offset: offsets[first], stride: 1, len: lanes };
-                *to = E::load(simd, rows.rows_of(run, done + c));
+                let from = rows.rows_of(run, done + c);
+                *to = E::load(simd, from);
+                prefetch(from.as_ptr().wrapping_offset(next), 1);
             }
             transpose_square::<S, RealOf<E>>(&mut square);
             for (k, row) in square[..lanes].iter().enumerate() {

@@ -9,6 +9,7 @@ use fearless_simd_macros::simd;
 use super::TILE;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, pivot, term};
+use super::prefetch::Ahead;
 use super::real::Real;
 use super::sum::LaneSum;
 
@@ -233,12 +234,14 @@ pub(crate) fn pick<S: Simd, R: Real>(
     picked
 }
 
-/// For each of the first `rows` rows the sum of the terms of classes below its maximum, and how many others equal it.
+/// For each of the first `rows` rows the sum of the terms of classes below its maximum, and how many others equal it. Asks for
+/// what comes `ahead`.
 #[simd]
 pub(crate) fn row_sums<S: Simd, R: Real>(
     simd: S,
     packed: &[R],
     rows: usize,
+    ahead: Ahead,
     max: &[R; TILE],
     sum: &mut [f64; TILE],
     ties: &mut [f64; TILE],
@@ -250,13 +253,19 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
         let mut others = LaneSum::<S, R>::new(simd);
         let groups = packed.chunks_exact(4 * TILE);
         let rest = groups.remainder();
-        for group in groups {
+        for (i, group) in groups.enumerate() {
+            for class in 4 * i..4 * i + 4 {
+                ahead.ask(class, lane);
+            }
             let (a, b) = (terms.of(&group[lane..]), terms.of(&group[TILE + lane..]));
             let (c, d) = (terms.of(&group[2 * TILE + lane..]), terms.of(&group[3 * TILE + lane..]));
             others.add([a, b, c, d]);
         }
         // One to three more: a loop over them would send the vectors through memory.
         if rest.len() >= TILE {
+            for class in packed.len() / (4 * TILE) * 4..packed.len() / TILE {
+                ahead.ask(class, lane);
+            }
             let zero = R::V::<S>::splat(simd, R::ZERO);
             let a = terms.of(&rest[lane..]);
             let b = if rest.len() >= 2 * TILE { terms.of(&rest[TILE + lane..]) } else { zero };

@@ -16,3 +16,28 @@ pub(crate) fn prefetch<E>(start: *const E, bytes: usize) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (start, bytes);
 }
+
+/// Where the rows are that come after those of a tile. They are asked for while the tile's terms are computed, a vector
+/// at a time: requests for all of them at once would fill the processor's queue, and what comes next would wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    start: *const u8,
+    class: usize,
+    row: usize,
+}
+
+impl Ahead {
+    /// Class c of row i at `start + c * class + i`, in elements.
+    #[inline(always)]
+    pub(crate) fn new<E>(start: *const E, class: isize) -> Self {
+        let row = size_of::<E>();
+        Ahead { start: start.cast(), class: class.cast_unsigned().wrapping_mul(row), row }
+    }
+
+    /// Asks for a class of some rows, from `row` on.
+    #[inline(always)]
+    pub(crate) fn ask(&self, class: usize, row: usize) {
+        let at = class.wrapping_mul(self.class).wrapping_add(row * self.row);
+        prefetch(self.start.wrapping_add(at), 1);
+    }
+}
