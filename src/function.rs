@@ -9,9 +9,9 @@ use fearless_simd::dispatch;
 use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log_sigmoid_of};
-use crate::kernel::{BLOCK, TILE, isa};
+use crate::kernel::{BLOCK, NARROW, TILE, isa};
 use crate::parallel::{Context, for_each_range, for_each_stretch};
-use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
+use crate::rows::{Layout, Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
 use crate::tiles::{Tiles, all, shared_out, together};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
@@ -135,8 +135,9 @@ fn for_each_tile<E: Element>(
     context: Context<'_>,
     work: impl Fn(&mut Tiles<'_, E>, Range<usize>) + Sync,
 ) -> Result<(), Error> {
-    let step =
-        if rows.layout.contiguous() { (4 * BLOCK / rows.layout.classes.max(1)).clamp(1, TILE) } else { TILE };
+    let Layout { classes, .. } = rows.layout;
+    let singly = rows.layout.contiguous() && classes > NARROW;
+    let step = if singly { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
     let (context, segments) = shared_out(context, rows);
     for_each_stretch(
         context,

@@ -9,13 +9,14 @@ use half::{bf16, f16};
 use crate::error::Error;
 use crate::kernel::element::{Element, widen_slice};
 use crate::kernel::gap::row_gap;
-use crate::kernel::{TILE, isa};
+use crate::kernel::narrow::{last_rows, pack_rows};
+use crate::kernel::{NARROW, TILE, isa};
 use crate::loss::TileLosses;
 use crate::options::ClassWeights;
 use crate::parallel::{Context, for_each_range};
 use crate::reduce::GrainSum;
 use crate::rows::{Rows, View, is_row_shape, row_shape, unravel};
-use crate::tiles::{all, bits};
+use crate::tiles::{all, bits, locate};
 
 /// Class indices or class probabilities, as the caller holds them.
 #[derive(Clone, Debug)]
@@ -411,6 +412,52 @@ impl Probabilities<'_> {
             });
         });
     }
+
+    /// The probabilities of the rows of `range`, at most a tile of short ones, packed as logits are.
+    #[simd]
+    pub(crate) fn pack<S: Simd>(&self, simd: S, range: Range<usize>, packed: &mut [f64]) {
+        each!(Floats, &self.values, [F16 Bf16 F32 F64], rows => pack(simd, rows, range, packed));
+    }
+}
+
+/// The classes of the rows of `range` as `f64`, packed.
+#[inline(always)]
+fn pack<S: Simd, P: Element>(simd: S, rows: &Rows<'_, P>, range: Range<usize>, packed: &mut [f64]) {
+    // Turned around together: as many as a vector of f64 has lanes.
+    const ROWS: usize = 8;
+    let classes = rows.layout.classes;
+    if rows.layout.contiguous() && classes > 1 {
+        let (mut slab, mut last) = ([0.0; ROWS * NARROW], [0.0; last_rows::<f64>(NARROW)]);
+        let (mut offsets, mut max) = ([0; TILE], [0.0; TILE]);
+        let len = range.len();
+        locate(&rows.layout, range, &mut offsets);
+        for (i, offsets) in offsets[..len].chunks(ROWS).enumerate() {
+            let slab = &mut slab[..offsets.len() * classes];
+            for (row, offset) in slab.chunks_exact_mut(classes).zip(offsets) {
+                widen_slice(simd, rows.classes_of(*offset, 0..classes), row);
+            }
+            pack_rows(simd, slab, classes, packed, i * ROWS, &mut last, &mut max);
+        }
+        return;
+    }
+    let mut first = 0;
+    rows.layout.line.runs(
+        range,
+        #[inline(always)]
+        |run| {
+            for (class, to) in packed.chunks_exact_mut(TILE).enumerate() {
+                let to = &mut to[first..first + run.len];
+                if run.stride == 1 {
+                    widen_slice(simd, rows.rows_of(run, class), to);
+                } else {
+                    for (i, to) in to.iter_mut().enumerate() {
+                        *to = rows.get(run.offset + i as isize * run.stride, class).to_f64();
+                    }
+                }
+            }
+            first += run.len;
+        },
+    );
 }
 
 /// One number of each row of `range`.

@@ -19,7 +19,7 @@ DTYPES: tuple[DType, ...] = (*HALVES, np.dtype(np.float32), np.dtype(np.float64)
 INTEGERS: tuple[DType, ...] = tuple(np.dtype(c) for c in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
 
 # Narrow, around the vector widths, and across the blocks of wide rows.
-WIDTHS = (1, 2, 3, 10, 21, 64, 65, 100, 1000, 1030, 5000)
+WIDTHS = (1, 2, 3, 10, 21, 64, 65, 100, 101, 1000, 1030, 5000)
 
 
 def name(dtype: DType) -> str:

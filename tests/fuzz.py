@@ -300,7 +300,7 @@ def show(value: Any) -> str:
     return text if len(text) < 300 else text[:300] + "..."
 
 
-CLASSES = (1, 2, 3, 4, 5, 8, 10, 17, 33, 64, 65, 130)
+CLASSES = (1, 2, 3, 4, 5, 8, 10, 17, 33, 64, 65, 100, 101, 130)
 
 
 def _shape(d: Draw, least: int = 0) -> tuple[int, ...]:

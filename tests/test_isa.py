@@ -23,7 +23,7 @@ AVAILABLE: list[str] = _core.build_info()["available_isas"]
 # Run with a level forced by the variable; prints a hash of every result's bits after having judged the values.
 JUDGE = "import sys, test_isa; test_isa.judge(sys.argv[1])"
 
-WIDTHS = (2, 3, 7, 10, 21, 64, 65, 100, 1030, 5000)
+WIDTHS = (2, 3, 7, 10, 21, 64, 65, 100, 101, 1030, 5000)
 
 
 def judge(level: str) -> None:

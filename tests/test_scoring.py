@@ -120,7 +120,7 @@ def test_targets_of_any_integer_dtype(dtype: DType) -> None:
     )
 
 
-@pytest.mark.parametrize("width", [7, 64, 65, 3000])
+@pytest.mark.parametrize("width", [7, 100, 101, 3000])
 def test_ties_are_broken_by_the_first(width: int) -> None:
     rng = _rng(width)
     for dtype in DTYPES:
@@ -174,7 +174,7 @@ SPECIAL = [
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("width", [4, 64, 65, 2100])
+@pytest.mark.parametrize("width", [4, 100, 101, 2100])
 def test_rows_that_are_not_finite_follow_log_softmax(dtype: Any, width: int) -> None:
     rows = np.array(SPECIAL)
     for fill in (-INF, -100.0):
@@ -229,7 +229,7 @@ wild = st.one_of(
 def test_scores_are_the_definitions_for_any_numbers_and_shapes(data: st.DataObject) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5))
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
-    classes = data.draw(st.sampled_from([1, 2, 5, 64, 65, 1100]))
+    classes = data.draw(st.sampled_from([1, 2, 5, 100, 101, 1100]))
     full = list(shape)
     full[axis] = classes
     dtype: Any = data.draw(st.sampled_from([np.float32, np.float64]))
@@ -262,7 +262,7 @@ def test_scores_are_the_definitions_for_any_numbers_and_shapes(data: st.DataObje
 def test_batches_and_threads_do_not_change_the_bits(dtype: DType) -> None:
     threads = crossent.get_num_threads()
     try:
-        for width in (3, 64, 65, 3000):
+        for width in (3, 100, 101, 3000):
             x, t, where = _data(width, dtype, rows=200)
             whole = crossent.score(x, t, where=where, top_k=2)
             for count in (1, 2, 5):

@@ -79,6 +79,17 @@ pub(crate) enum TileWeights<'a> {
     Entry(&'a [f64]),
 }
 
+impl TileWeights<'_> {
+    /// Those of a class of eight rows.
+    #[inline(always)]
+    pub(crate) fn of<S: Simd>(self, simd: S, class: usize, row: usize) -> f64x8<S> {
+        match self {
+            TileWeights::Class(q) => f64x8::splat(simd, q[class]),
+            TileWeights::Entry(q) => f64x8::from_slice(simd, &q[class * TILE + row..class * TILE + row + 8]),
+        }
+    }
+}
+
 /// The sum of q (max - x) over all classes, for each of the first `rows` rows of a packed tile; and with `TOTAL` that of q.
 #[simd]
 pub(crate) fn tile_gap<S: Simd, R: Real, const TOTAL: bool>(
@@ -96,12 +107,7 @@ pub(crate) fn tile_gap<S: Simd, R: Real, const TOTAL: bool>(
         for (c, x) in packed.chunks_exact(TILE).enumerate() {
             let x = R::widen(R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]));
             for half in 0..R::HALVES {
-                let at = lane + 8 * half;
-                let q = match q {
-                    TileWeights::Class(q) => f64x8::splat(simd, q[c]),
-                    TileWeights::Entry(q) => f64x8::from_slice(simd, &q[c * TILE + at..c * TILE + at + 8]),
-                };
-                sums[half].add(q, m[half] - x[half]);
+                sums[half].add(q.of(simd, c, lane + 8 * half), m[half] - x[half]);
             }
         }
         for half in 0..R::HALVES {

@@ -52,7 +52,7 @@ pub(crate) mod wide;
 pub(crate) const TILE: usize = 64;
 
 /// The most classes that a row may have to be packed into a tile with its neighbours.
-pub(crate) const NARROW: usize = 64;
+pub(crate) const NARROW: usize = 100;
 
 /// Elements of a row that are treated together: 4 KiB of `f32`, which stay in the first-level cache
 /// between finding their maximum and adding their exponentials.

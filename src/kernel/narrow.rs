@@ -49,8 +49,8 @@ pub(crate) const fn last_rows<E: Element>(classes: usize) -> usize {
     RealOf::<E>::LANES * classes + 4
 }
 
-/// Rows that follow each other in memory, turned into columns `first..` of a packed tile, and their maxima. Whole vectors are
-/// written, up to the tile's end; `last` is memory for [`last_rows`].
+/// Rows of two classes or more that follow each other in memory, turned into columns `first..` of a packed tile, and their
+/// maxima. Whole vectors are written, up to the tile's end; `last` is memory for [`last_rows`].
 #[inline(always)]
 pub(crate) fn pack_rows<S: Simd, E: Element>(
     simd: S,
@@ -62,8 +62,8 @@ pub(crate) fn pack_rows<S: Simd, E: Element>(
     max: &mut [RealOf<E>; TILE],
 ) {
     let lanes = RealOf::<E>::LANES;
-    // A four may reach into the next row, but not behind the last.
-    let beyond = if classes == 2 { 0 } else { classes.next_multiple_of(4) - classes };
+    // The four of three classes reaches into the next row, but not behind the last.
+    let beyond = usize::from(classes == 3);
     let mut at = first;
     let mut left = slab;
     while !left.is_empty() && at + lanes <= TILE {
@@ -121,6 +121,8 @@ fn fours<S: Simd, E: Element>(
     let lanes = RealOf::<E>::LANES;
     let mut max = Vector::<E, S>::splat(simd, RealOf::<E>::NEG_INFINITY);
     for start in (0..classes).step_by(4) {
+        // The last four classes may have been there before: packing them again does not matter.
+        let start = start.min(classes.saturating_sub(4));
         let [a, b, c, d] = E::load_fours(simd, &rows[start..], classes);
         let (a, b, c, d) = (a.unzip_low(b), c.unzip_low(d), a.unzip_high(b), c.unzip_high(d));
         let columns = [a.unzip_low(b), c.unzip_low(d), a.unzip_high(b), c.unzip_high(d)];
@@ -215,7 +217,7 @@ pub(crate) fn pick<S: Simd, R: Real>(
     class: &[usize; TILE],
 ) -> [f64; TILE] {
     let mut picked = [0.0; TILE];
-    // As numbers of the vector's own kind: there are at most 64.
+    // As numbers of the vector's own kind, which has all of them exactly.
     let class = class.map(|class| R::from_class(class));
     for lane in (0..rows).step_by(R::LANES) {
         let wanted = R::V::<S>::from_slice(simd, &class[lane..lane + R::LANES]);

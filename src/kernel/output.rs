@@ -7,6 +7,7 @@ use fearless_simd_macros::simd;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, parts, pivot, power_of_two, term};
 use super::finish::TileSums;
+use super::gap::TileWeights;
 use super::log::log1p_ratio;
 use super::real::Real;
 use super::{TILE, halves};
@@ -230,7 +231,7 @@ pub(crate) fn gradient_of_row<S: Simd, E: Element>(
 pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
     simd: S,
     packed: &mut [RealOf<E>],
-    q: &[f64],
+    q: TileWeights<'_>,
     factor: &[f64; TILE],
     sums: &TileSums<RealOf<E>>,
     rows: usize,
@@ -239,13 +240,12 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
     for lane in (0..rows).step_by(lanes) {
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
         let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
-        for (x, q) in packed.chunks_exact_mut(TILE).zip(q.chunks_exact(TILE)) {
+        for (c, x) in packed.chunks_exact_mut(TILE).enumerate() {
             let x = &mut x[lane..lane + lanes];
             let mut p = RealOf::<E>::widen(Softmax::apply::<S, E>(Vector::<E, S>::from_slice(simd, x), &row));
             for half in 0..RealOf::<E>::HALVES {
-                let at = lane + 8 * half..lane + 8 * half + 8;
-                let factor = f64x8::from_slice(simd, &factor[at.clone()]);
-                p[half] -= factor * f64x8::from_slice(simd, &q[at]);
+                let at = lane + 8 * half;
+                p[half] -= f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at);
             }
             E::narrow(p).store_slice(x);
         }

@@ -25,13 +25,13 @@ use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
-use crate::kernel::gap::row_gap;
+use crate::kernel::gap::TileWeights;
 use crate::options::{ClassWeights, LabelSmoothing, weighted};
 use crate::parallel::Context;
 use crate::reduce::{Compensated, Total};
 use crate::rows::Rows;
 use crate::targets::{OutOfRange, Probabilities, Target, Targets, TileLabels};
-use crate::tiles::{TileGradient, Tiles, WeightedGaps, bits, shared_out, together};
+use crate::tiles::{TileGradient, Tiles, WeightedGaps, Weighting, bits, shared_out, together};
 
 /// Cross-entropy and its options; the defaults are torch's.
 #[derive(Clone, Copy, Debug)]
@@ -155,15 +155,11 @@ impl<E: Element> Work<'_, E> {
                 factor[i] * share * (spread - weight) - scale[i] * miss[i]
             };
         }
-        let fill = |_: usize, classes: Range<usize>, to: &mut [f64]| {
-            for (to, q) in to.iter_mut().zip(self.weight.block(classes)) {
-                *to = share * q;
-            }
-        };
+        let smoothed = Smoothed { share, weight: self.weight, classes: self.rows.layout.classes };
         let gradient_of = TileGradient {
             scale: &scale,
             entry: Some((&tile.class, &value)),
-            q: (smoothing > 0.0).then_some((&factor, fill)),
+            q: (smoothing > 0.0).then_some((&factor, smoothed)),
         };
         tiles.write_gradient(simd, rows, tile.counted, gradient_of, &gradient.out);
     }
@@ -178,43 +174,14 @@ impl<E: Element> Work<'_, E> {
         probabilities: &Probabilities<'_>,
         losses: &mut TileLosses,
     ) {
-        let smoothing = self.smoothing;
         losses.begin(probabilities.counted(rows.clone()), false);
-        let first = rows.start;
         tiles.sum(simd, rows.clone(), losses.counted);
-        let uniform = smoothing / self.rows.layout.classes as f64;
-        let fill = |i: usize, classes: Range<usize>, q: &mut [f64]| {
-            probabilities.read(simd, first + i, classes.clone(), q);
-            if smoothing > 0.0 {
-                for q in &mut *q {
-                    *q = *q * (1.0 - smoothing) + uniform;
-                }
-            }
-            if let Some(weight) = self.weight.as_slice() {
-                for (q, w) in q.iter_mut().zip(&weight[classes]) {
-                    *q *= w;
-                }
-            }
-        };
-        let plain = smoothing == 0.0 && self.weight.as_slice().is_none();
-        let WeightedGaps { gaps, totals } = tiles.gaps_of(
-            simd,
-            losses.counted,
-            #[inline(always)]
-            |i, classes, q: &mut [f64]| fill(i, classes, q),
-            #[inline(always)]
-            |i, classes, x, max, q| {
-                // Probabilities that are what they are multiplied with are read where they are.
-                if plain && let Some(gap) = probabilities.gap(simd, first + i, classes.clone(), x, max) {
-                    return gap;
-                }
-                fill(i, classes, q);
-                row_gap::<_, _, _, true>(simd, x, q, max)
-            },
-        );
+        let (smoothing, classes) = (self.smoothing, self.rows.layout.classes);
+        let given = Given { probabilities, rows: rows.clone(), smoothing, weight: self.weight, classes };
+        let WeightedGaps { gaps, totals } = tiles.gaps_of(simd, losses.counted, &given);
         for i in bits(losses.counted) {
             // Without classes there is nothing to sum.
-            if self.rows.layout.classes > 0 {
+            if classes > 0 {
                 losses.loss[i] = gaps[i] + weighted(totals[i], tiles.log1p_rest(i));
             }
         }
@@ -228,8 +195,93 @@ impl<E: Element> Work<'_, E> {
         for i in 0..TILE {
             scale[i] *= factor[i];
         }
-        let gradient_of = TileGradient { scale: &scale, entry: None, q: Some((&factor, fill)) };
+        let gradient_of = TileGradient { scale: &scale, entry: None, q: Some((&factor, &given)) };
         tiles.write_gradient(simd, rows, losses.counted, gradient_of, &gradient.out);
+    }
+}
+
+/// e / C times the weight of each class: what label smoothing takes from the gradient of a class index.
+struct Smoothed<'a> {
+    share: f64,
+    weight: ClassWeights<'a>,
+    classes: usize,
+}
+
+impl Weighting for Smoothed<'_> {
+    #[inline(always)]
+    fn row<S: Simd>(&self, _: S, _: usize, classes: Range<usize>, q: &mut [f64]) {
+        for (q, weight) in q.iter_mut().zip(self.weight.block(classes)) {
+            *q = self.share * weight;
+        }
+    }
+
+    #[inline(always)]
+    fn tile<'m, S: Simd>(&self, simd: S, memory: &'m mut [f64]) -> TileWeights<'m> {
+        let q = &mut memory[..self.classes];
+        self.row(simd, 0, 0..self.classes, q);
+        TileWeights::Class(q)
+    }
+}
+
+/// The probabilities of a tile's rows with their smoothing and weights.
+struct Given<'a> {
+    probabilities: &'a Probabilities<'a>,
+    rows: Range<usize>,
+    smoothing: f64,
+    weight: ClassWeights<'a>,
+    classes: usize,
+}
+
+impl Given<'_> {
+    /// Spreads a part of the probabilities evenly over the classes.
+    #[inline(always)]
+    fn smooth(&self, q: &mut [f64]) {
+        if self.smoothing > 0.0 {
+            let uniform = self.smoothing / self.classes as f64;
+            for q in q {
+                *q = *q * (1.0 - self.smoothing) + uniform;
+            }
+        }
+    }
+}
+
+impl Weighting for &Given<'_> {
+    #[inline(always)]
+    fn row<S: Simd>(&self, simd: S, i: usize, classes: Range<usize>, q: &mut [f64]) {
+        self.probabilities.read(simd, self.rows.start + i, classes.clone(), q);
+        self.smooth(q);
+        if let Some(weight) = self.weight.as_slice() {
+            for (q, w) in q.iter_mut().zip(&weight[classes]) {
+                *q *= w;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<'m, S: Simd>(&self, simd: S, memory: &'m mut [f64]) -> TileWeights<'m> {
+        self.probabilities.pack(simd, self.rows.clone(), memory);
+        self.smooth(memory);
+        if let Some(weight) = self.weight.as_slice() {
+            for (class, w) in memory.chunks_exact_mut(TILE).zip(weight) {
+                for q in class {
+                    *q *= w;
+                }
+            }
+        }
+        TileWeights::Entry(memory)
+    }
+
+    #[inline(always)]
+    fn gap<S: Simd, E: Element>(
+        &self,
+        simd: S,
+        i: usize,
+        classes: Range<usize>,
+        x: &[E],
+        max: f64,
+    ) -> Option<(f64, f64)> {
+        let plain = self.smoothing == 0.0 && self.weight.as_slice().is_none();
+        if plain { self.probabilities.gap(simd, self.rows.start + i, classes, x, max) } else { None }
     }
 }
 
