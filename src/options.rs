@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use crate::error::Error;
 use crate::kernel::BLOCK;
+use crate::kernel::pair::times;
+use crate::kernel::real::Real;
 
 /// How the losses of the rows become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,12 @@ impl<'a> ClassWeights<'a> {
 #[inline(always)]
 pub(crate) fn weighted(a: f64, b: f64) -> f64 {
     if a == 0.0 && b.is_infinite() { 0.0 } else { a * b }
+}
+
+/// The same of numbers in two parts.
+#[inline(always)]
+pub(crate) fn weighted_in_parts<R: Real>(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+    [weighted(a[0], b[0]), times::<R>(a, b)[1]]
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use fearless_simd::Simd;
 use fearless_simd_macros::simd;
 
 use crate::kernel::TILE;
+use crate::kernel::pair::{over, sum_of};
+use crate::kernel::real::Real;
 use crate::loss::TileLosses;
 use crate::options::Reduction;
 
@@ -29,8 +31,13 @@ impl Compensated {
     }
 
     pub(crate) fn get(self) -> f64 {
+        self.parts()[0]
+    }
+
+    /// The sum and what is to be added to it.
+    fn parts(self) -> [f64; 2] {
         // Infinities leave a nan in what was lost.
-        if self.lost.is_finite() { self.sum + self.lost } else { self.sum }
+        if self.lost.is_finite() { sum_of(self.sum, self.lost) } else { [self.sum, 0.0] }
     }
 }
 
@@ -43,12 +50,21 @@ pub(crate) struct GrainSum {
 }
 
 impl GrainSum {
-    /// Adds a tile; rows that do not count have loss and weight 0.
+    /// Adds a tile of rows of R; rows that do not count have loss and weight 0. Of `f64`, nothing is rounded away.
     #[simd]
-    pub(crate) fn add<S: Simd>(&mut self, simd: S, tile: &TileLosses) {
+    pub(crate) fn add<S: Simd, R: Real>(&mut self, simd: S, tile: &TileLosses) {
         let counted = tile.counted.count_ones();
-        self.loss.add(pairwise(&tile.loss));
-        self.weight.add(if tile.weighted { pairwise(&tile.weight) } else { f64::from(counted) });
+        let [loss, lost] = pairwise::<R>(&tile.loss);
+        self.loss.add(loss);
+        if R::HALVES == 1 {
+            self.loss.lost += lost + pairwise::<f32>(&tile.low)[0];
+        }
+        let [weight, lost] =
+            if tile.weighted { pairwise::<R>(&tile.weight) } else { [f64::from(counted), 0.0] };
+        self.weight.add(weight);
+        if R::HALVES == 1 {
+            self.weight.lost += lost;
+        }
         self.counted += counted as usize;
     }
 
@@ -61,7 +77,8 @@ impl GrainSum {
 
     /// The sums, rounded.
     pub(crate) fn total(self) -> Total {
-        Total { sum: self.loss.get(), weight: self.weight.get(), counted: self.counted }
+        let ([sum, sum_low], [weight, weight_low]) = (self.loss.parts(), self.weight.parts());
+        Total { sum, sum_low, weight, weight_low, counted: self.counted }
     }
 
     /// Adds the sum of `count` losses, each of weight 1.
@@ -72,18 +89,24 @@ impl GrainSum {
     }
 }
 
-/// The sum of a tile as a tree of the fixed shape 64, 32, ..., 1.
+/// The sum of a tile as a tree of the fixed shape 64, 32, ..., 1. Of `f64` rows also what its roundings lost.
 #[inline(always)]
-fn pairwise(values: &[f64; TILE]) -> f64 {
-    let mut sums = *values;
+fn pairwise<R: Real>(values: &[f64; TILE]) -> [f64; 2] {
+    let (mut sums, mut lost) = (*values, [0.0; TILE]);
     let mut half = TILE / 2;
     while half > 0 {
         for i in 0..half {
-            sums[i] += sums[i + half];
+            if R::HALVES == 2 {
+                sums[i] += sums[i + half];
+            } else {
+                let [sum, more] = sum_of(sums[i], sums[i + half]);
+                sums[i] = sum;
+                lost[i] += lost[i + half] + more;
+            }
         }
         half /= 2;
     }
-    sums[0]
+    [sums[0], lost[0]]
 }
 
 /// The sums over all rows.
@@ -91,8 +114,10 @@ fn pairwise(values: &[f64; TILE]) -> f64 {
 pub struct Total {
     /// The sum of the losses, in nats.
     pub sum: f64,
+    sum_low: f64,
     /// What the mean divides by: the sum of the weights of the rows that count.
     pub weight: f64,
+    weight_low: f64,
     /// Rows that count.
     pub counted: usize,
 }
@@ -103,7 +128,10 @@ impl Total {
     pub fn reduce(&self, reduction: Reduction) -> f64 {
         match reduction {
             Reduction::Sum => self.sum,
-            Reduction::Mean => self.sum / self.weight,
+            Reduction::Mean => {
+                let [mean, low] = over::<f64>([self.sum, self.sum_low], [self.weight, self.weight_low]);
+                mean + low
+            }
         }
     }
 }
@@ -129,19 +157,23 @@ mod tests {
 
     #[test]
     fn a_tile_is_added_whole() {
-        assert_eq!(pairwise(&std::array::from_fn(|i| i as f64)), 2016.0);
+        assert_eq!(pairwise::<f32>(&std::array::from_fn(|i| i as f64)), [2016.0, 0.0]);
+        let mut values = [1.0; TILE];
+        values[0] = 1e17;
+        let [sum, lost] = pairwise::<f64>(&values);
+        assert_eq!((sum - 1e17) + lost, 63.0);
     }
 
     #[test]
     fn the_mean_divides_by_the_weights_and_over_nothing_is_nan() {
         let mut grain = GrainSum::default();
         let mut tile = TileLosses::new();
-        tile.begin(0b11, true);
+        tile.begin::<f64>(0b11, true);
         (tile.loss[0], tile.weight[0]) = (2.0, 0.5);
         (tile.loss[1], tile.weight[1]) = (4.0, 1.5);
-        fearless_simd::dispatch!(fearless_simd::Level::new(), simd => grain.add(simd, &tile));
+        fearless_simd::dispatch!(fearless_simd::Level::new(), simd => grain.add::<_, f64>(simd, &tile));
         let total = grain.total();
-        assert_eq!(total, Total { sum: 6.0, weight: 2.0, counted: 2 });
+        assert_eq!((total.sum, total.weight, total.counted), (6.0, 2.0, 2));
         assert_eq!(total.reduce(Reduction::Mean), 3.0);
         let nothing = GrainSum::default().total();
         assert!(nothing.reduce(Reduction::Mean).is_nan());

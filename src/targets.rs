@@ -291,11 +291,11 @@ impl Labels<'_> {
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
                 dispatch!(level, simd => self.tile(simd, range, labels))?;
-                tile.begin(labels.counted, weighted);
+                tile.begin::<f32>(labels.counted, weighted);
                 if weighted {
                     bits(labels.counted).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));
                 }
-                dispatch!(level, simd => sum.add(simd, tile));
+                dispatch!(level, simd => sum.add::<_, f32>(simd, tile));
             }
             Ok(sum)
         })?;

@@ -25,6 +25,7 @@ use crate::kernel::narrow::{
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
+use crate::kernel::pair::{plus, sum_of};
 use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::scan::{Look, RowScan, TileScan, before_block, scan_tile};
@@ -283,7 +284,8 @@ impl<'r, E: Element> Tiles<'r, E> {
     fn sum_narrow<S: Simd>(&mut self, simd: S, range: Range<usize>) {
         let ahead = self.pack(simd, range);
         let sums = &mut self.sums;
-        row_sums(simd, &self.packed, self.len, ahead, &sums.max, &mut sums.others, &mut sums.ties);
+        let to = (&mut sums.others, &mut sums.others_low);
+        row_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
     }
 
     /// `looks` and `tops` hold one for each row, or none at all.
@@ -326,7 +328,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
         for i in bits(counted) {
             self.sums.max[i] = group[i].max;
-            self.sums.others[i] = group[i].total();
+            [self.sums.others[i], self.sums.others_low[i]] = group[i].total();
             self.sums.ties[i] = group[i].ties;
         }
     }
@@ -343,11 +345,18 @@ impl<'r, E: Element> Tiles<'r, E> {
         self.sums.log1p_rest[i]
     }
 
+    /// The same in two parts.
+    #[inline(always)]
+    pub(crate) fn log1p_rest_in_parts(&self, i: usize) -> [f64; 2] {
+        [self.sums.log1p_rest[i], self.sums.log1p_low[i]]
+    }
+
     /// log sum exp of row i, with its limits: +inf if a logit is, -inf if all are, nan if one is nan.
     pub(crate) fn log_sum_exp(&self, i: usize) -> f64 {
         let max = self.max(i);
         if max.is_finite() {
-            return max + self.log1p_rest(i);
+            let [sum, low] = plus::<RealOf<E>>([max, 0.0], self.log1p_rest_in_parts(i));
+            return sum + low;
         }
         // The vector maximum may have missed a nan beside an infinity.
         let has_nan = (0..self.rows.layout.classes).any(|c| self.logit(i, c).is_nan());
@@ -396,10 +405,11 @@ impl<'r, E: Element> Tiles<'r, E> {
                 // The difference of two f32 is theirs to 53 bits.
                 nll[i] = gap + self.log1p_rest(i);
             } else {
-                let part = max - gap;
-                let lost = (max - (gap + part)) + (part - x);
+                let lost = sum_of(max, -x)[1];
                 self.gap_lost[i] = if lost.is_nan() { 0.0 } else { lost };
-                nll[i] = gap + (self.log1p_rest(i) + self.gap_lost[i]);
+                let [sum, lost] = sum_of(gap, self.log1p_rest(i));
+                let low = lost + (self.gap_lost[i] + self.sums.log1p_low[i]);
+                nll[i] = sum + if low.is_nan() { 0.0 } else { low };
             }
         }
         nll

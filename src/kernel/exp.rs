@@ -21,10 +21,12 @@
 //!
 //! Measured against exact exponentials: below 1.1 ULP for `f32`, 1.0 ULP for `f64` (tests below).
 
+use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 
 use super::halves;
-use super::real::Real;
+use super::pair::Pair;
+use super::real::{Real, exp_in_parts};
 
 /// What the exponentials of a row (or, lane by lane, of several rows) are relative to.
 #[derive(Clone, Copy)]
@@ -106,10 +108,23 @@ pub(crate) fn term_and_gap<S: Simd, R: Real>(
 /// exp(`t_max`): the maximum's own term, without the factor 2^SCALE, in f64 whatever the row's type; for `f32` to 2^-32.
 #[inline(always)]
 pub(crate) fn own_term<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [R64<S>; 2] {
+    let [own, other] = own_term_in_parts::<S, R>(m, pivot);
+    [own[0], other[0]]
+}
+
+/// The same of rows of `f64` in two parts: everything else is in its units. Of others the second part is 0.
+#[inline(always)]
+pub(crate) fn own_term_in_parts<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [Pair<S>; 2] {
     let (m, n) = (R::widen::<S>(m - pivot.base), R::widen::<S>(pivot.n));
     halves(
         #[inline(always)]
-        |half| R::expm1_f64(f64::reduce(m[half], n[half])) + 1.0,
+        |half| {
+            if R::HALVES == 1 {
+                return exp_in_parts(m[half], n[half]);
+            }
+            let own = R::expm1_f64(f64::reduce(m[half], n[half])) + 1.0;
+            [own, f64x8::splat(own.token(), 0.0)]
+        },
     )
 }
 

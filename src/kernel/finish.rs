@@ -10,8 +10,9 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::exp::{exp_any, own_term, pivot, power_of_two};
-use super::log::log1p_ratio;
+use super::exp::{exp_any, own_term_in_parts, pivot, power_of_two};
+use super::log::{log1p_ratio, log1p_ratio_in_parts};
+use super::pair;
 use super::real::Real;
 
 /// What a tile's rows have come to.
@@ -23,13 +24,19 @@ pub(crate) struct TileSums<R> {
     pub ties: [f64; TILE],
     /// exp(max) / 2^p, from sqrt(1/2) to sqrt(2).
     pub own: [f64; TILE],
+    /// What is to be added to it; 0 unless the rows are `f64`, where nothing wider comes after.
+    pub own_low: [f64; TILE],
     /// Before [`finish`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
     /// units of `own`.
     pub others: [f64; TILE],
+    /// What is to be added to it, as for `own`.
+    pub others_low: [f64; TILE],
     /// What softmax is multiplied by: 1, or a gradient's factor.
     pub scale: [f64; TILE],
     /// log1p(rest) with rest = others / own. For a row with a nan, with +inf or of nothing but -inf both are nan.
     pub log1p_rest: [f64; TILE],
+    /// What is to be added to it, as for `own`.
+    pub log1p_low: [f64; TILE],
 }
 
 impl<R: Real> TileSums<R> {
@@ -39,9 +46,12 @@ impl<R: Real> TileSums<R> {
             max: [R::ZERO; TILE],
             ties: zero,
             own: zero,
+            own_low: zero,
             others: zero,
+            others_low: zero,
             scale: [1.0; TILE],
             log1p_rest: zero,
+            log1p_low: zero,
         }
     }
 }
@@ -52,23 +62,37 @@ pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: us
     let unit = f64x8::splat(simd, power_of_two(-R::SCALE));
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
-        let own = own_term::<S, R>(m, &pivot::<S, R>(m));
+        let own = own_term_in_parts::<S, R>(m, &pivot::<S, R>(m));
         for half in 0..R::HALVES {
             let at = lane + 8 * half..lane + 8 * half + 8;
             // Where the maximum is infinite, this is nan, and so is a multiple of it.
-            let own = own[half];
+            let [own, own_low] = own[half];
             let smaller = f64x8::from_slice(simd, &sums.others[at.clone()]);
             let ties = f64x8::from_slice(simd, &sums.ties[at.clone()]);
-            let others = smaller.mul_add(unit, ties * own);
             own.store_slice(&mut sums.own[at.clone()]);
-            others.store_slice(&mut sums.others[at]);
+            if R::HALVES == 2 {
+                smaller.mul_add(unit, ties * own).store_slice(&mut sums.others[at]);
+                continue;
+            }
+            let [equal, equal_low] = pair::product(ties, own);
+            let [others, lost] = pair::sum(smaller * unit, equal);
+            let lost = f64x8::from_slice(simd, &sums.others_low[at.clone()]).mul_add(unit, lost);
+            others.store_slice(&mut sums.others[at.clone()]);
+            own_low.store_slice(&mut sums.own_low[at.clone()]);
+            (lost + ties.mul_add(own_low, equal_low)).store_slice(&mut sums.others_low[at]);
         }
     }
     // In a loop of its own: the shorter an iteration, the more of them a processor works on at once.
     for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
-        let rest = log1p_ratio(load(&sums.others), load(&sums.own), R::HALVES == 1);
-        rest.store_slice(&mut sums.log1p_rest[lane..lane + 8]);
+        let (own, others) = (load(&sums.own), load(&sums.others));
+        if R::HALVES == 2 {
+            log1p_ratio(others, own, false).store_slice(&mut sums.log1p_rest[lane..lane + 8]);
+            continue;
+        }
+        let [log, low] = log1p_ratio_in_parts([others, load(&sums.others_low)], [own, load(&sums.own_low)]);
+        log.store_slice(&mut sums.log1p_rest[lane..lane + 8]);
+        low.store_slice(&mut sums.log1p_low[lane..lane + 8]);
     }
 }
 
@@ -87,12 +111,18 @@ pub(crate) fn target_share<S: Simd, R: Real>(
     for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
         let (gap, own, others) = (load(gap), load(&sums.own), load(&sums.others));
-        let total = own + others;
-        let p = exp_any(-gap) * (own / total);
-        let p = if R::HALVES == 1 { p - p * load(lost) } else { p };
+        let [total, lost_of_total] = pair::sum(own, others);
+        let (mut p, mut rest) = (exp_any(-gap) * (own / total), others / total);
+        if R::HALVES == 1 {
+            p -= p * load(lost);
+            let (own_low, others_low) = (load(&sums.own_low), load(&sums.others_low));
+            let total = [total, lost_of_total + (own_low + others_low)];
+            let [quotient, low] = pair::quotient([others, others_low], total);
+            rest = quotient + low;
+        }
         let is_max = gap.simd_le(c(0.0));
         p.store_slice(&mut share[lane..lane + 8]);
-        is_max.select(others / total, c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
+        is_max.select(rest, c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
     }
     (share, miss)
 }

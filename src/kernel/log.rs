@@ -15,6 +15,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
 
 use super::exp::power_of_two;
+use super::pair::{self, Pair, ordered_sum};
 use super::real::Real;
 
 // ln 2 in two parts, the first with 21 trailing zeros.
@@ -52,38 +53,51 @@ const INVERSE: [f64; 3] = [2.999_85, -2.909_04, 0.914_19];
 pub(crate) fn log1p_ratio<S: Simd>(s: f64x8<S>, o: f64x8<S>, refined: bool) -> f64x8<S> {
     let simd = s.token();
     let c = |value| f64x8::splat(simd, value);
-
-    let inverse = o.mul_add(o.mul_add(c(INVERSE[2]), c(INVERSE[1])), c(INVERSE[0]));
-    let carried = ((o + s) * inverse).to_bits() + CARRY;
-    let k = f64x8::from_bits((carried >> 52) | TWO_52) - EXPONENT_ZERO;
-    // 2^-k, so that all that follows is near 1.
-    let scale = f64x8::from_bits((c(1.0).to_bits() + ONE) - (carried & EXPONENT));
+    if refined {
+        return log1p_ratio_in_parts([s, c(0.0)], [o, c(0.0)])[0];
+    }
+    let (k, scale) = nearest_power(o + s, o);
     let twice = scale + scale;
     let numerator = o.mul_add(twice - 2.0, s * twice);
     // 2 q: it is s / o itself where that is tiny, subnormal numbers included.
-    if !refined {
-        let q = numerator / s.mul_add(scale, o.mul_add(scale, o));
-        let z = q * q;
-        let r = z.mul_add(z.mul_add(c(SHORT[2]), c(SHORT[1])), c(SHORT[0]));
-        return k.mul_add(c(std::f64::consts::LN_2), (q * z).mul_add(r, q));
-    }
-    let denominator = s * scale + (o * scale + o);
-    let mut q = numerator / denominator;
-    // What the denominator's two sums and the division rounded away.
-    let (small, part) = (o * scale, s * scale);
-    let sum = o + small;
-    let lost = small - (sum - o);
-    let back = denominator - sum;
-    let lost = lost + ((sum - (denominator - back)) + (part - back));
-    let left = (-q).mul_add(denominator, numerator);
-    q += (-q).mul_add(lost, left) / denominator;
+    let q = numerator / s.mul_add(scale, o.mul_add(scale, o));
+    let z = q * q;
+    let r = z.mul_add(z.mul_add(c(SHORT[2]), c(SHORT[1])), c(SHORT[0]));
+    k.mul_add(c(std::f64::consts::LN_2), (q * z).mul_add(r, q))
+}
+
+/// The same of numbers in two parts, and in two parts: 2^-57 of the logarithm is not in them.
+#[inline(always)]
+pub(crate) fn log1p_ratio_in_parts<S: Simd>([s, s_low]: Pair<S>, [o, o_low]: Pair<S>) -> Pair<S> {
+    let c = |value| f64x8::splat(s.token(), value);
+    let [sum, lost] = pair::sum(o, s);
+    let (k, scale) = nearest_power(sum, o);
+    let twice = scale + scale;
+    // The difference is exact (Sterbenz), and where s is small, all of s is in `lost`.
+    let [numerator, more] = ordered_sum(twice.mul_add(sum, o * -2.0), twice * lost);
+    let more = more + twice.mul_add(s_low, (twice - 2.0) * o_low);
+    let [denominator, below] = pair::sum(scale * sum, o);
+    let below = below + scale.mul_add(lost + (s_low + o_low), o_low);
+    // 2 q, and what is missing.
+    let [q, left] = pair::quotient([numerator, more], [denominator, below]);
     let z = q * q;
     let mut r = c(SERIES[6]);
     for i in (0..6).rev() {
         r = z.mul_add(r, c(SERIES[i]));
     }
-    let low = (q * z).mul_add(r, k * LN2_LO);
-    k.mul_add(c(LN2_HI), q + low)
+    let low = (q * z).mul_add(r, k.mul_add(c(LN2_LO), left));
+    let [log, lost] = ordered_sum(k * LN2_HI, q);
+    ordered_sum(log, lost + low)
+}
+
+/// k and 2^-k for which 2^-k sum / o is near 1.
+#[inline(always)]
+fn nearest_power<S: Simd>(sum: f64x8<S>, o: f64x8<S>) -> (f64x8<S>, f64x8<S>) {
+    let c = |value| f64x8::splat(o.token(), value);
+    let inverse = o.mul_add(o.mul_add(c(INVERSE[2]), c(INVERSE[1])), c(INVERSE[0]));
+    let carried = (sum * inverse).to_bits() + CARRY;
+    let k = f64x8::from_bits((carried >> 52) | TWO_52) - EXPONENT_ZERO;
+    (k, f64x8::from_bits((c(1.0).to_bits() + ONE) - (carried & EXPONENT)))
 }
 
 /// Mantissas from sqrt(2) on go to the next power of two: adding this carries into the exponent.

@@ -9,6 +9,7 @@
 //! | `real` | the number computed with (f32 or f64) and its vector of 512 bits |
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
 //! | `log` | `log1p` of a quotient, `log` and `log1p` |
+//! | `pair` | numbers in two parts |
 //! | `sum` | running sums of terms, compensated in f64 |
 //! | `prefetch` | memory asked for before it is needed |
 //! | `stream` | stores that go past the caches |
@@ -40,6 +41,7 @@ pub mod isa;
 pub(crate) mod log;
 pub(crate) mod narrow;
 pub(crate) mod output;
+pub(crate) mod pair;
 pub(crate) mod pointwise;
 pub(crate) mod prefetch;
 pub(crate) mod real;

@@ -236,8 +236,8 @@ pub(crate) fn pick<S: Simd, R: Real>(
     picked
 }
 
-/// For each of the first `rows` rows the sum of the terms of classes below its maximum, and how many others equal it. Asks for
-/// what comes `ahead`.
+/// For each of the first `rows` rows the sum of the terms of classes below its maximum, in two parts where rows are `f64`,
+/// and how many others equal it. Asks for what comes `ahead`.
 #[simd]
 pub(crate) fn row_sums<S: Simd, R: Real>(
     simd: S,
@@ -245,7 +245,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
     rows: usize,
     ahead: Ahead,
     max: &[R; TILE],
-    sum: &mut [f64; TILE],
+    (sum, sum_low): (&mut [f64; TILE], &mut [f64; TILE]),
     ties: &mut [f64; TILE],
 ) {
     for lane in (0..rows).step_by(R::LANES) {
@@ -261,7 +261,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
             }
             let (a, b) = (terms.of(&group[lane..]), terms.of(&group[TILE + lane..]));
             let (c, d) = (terms.of(&group[2 * TILE + lane..]), terms.of(&group[3 * TILE + lane..]));
-            others.add([a, b, c, d]);
+            others.add([a, b, c, d], 4);
         }
         // One to three more: a loop over them would send the vectors through memory.
         if rest.len() >= TILE {
@@ -272,12 +272,15 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
             let a = terms.of(&rest[lane..]);
             let b = if rest.len() >= 2 * TILE { terms.of(&rest[TILE + lane..]) } else { zero };
             let c = if rest.len() >= 3 * TILE { terms.of(&rest[2 * TILE + lane..]) } else { zero };
-            others.add([a, b, c, zero]);
+            others.add([a, b, c, zero], rest.len() / TILE);
         }
-        let others = others.get();
+        let (others, low) = others.get();
         let tied = R::widen::<S>(terms.tied);
         for half in 0..R::HALVES {
             others[half].store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
+            if R::HALVES == 1 {
+                low.store_slice(&mut sum_low[lane..lane + 8]);
+            }
             tied[half].store_slice(&mut ties[lane + 8 * half..lane + 8 * half + 8]);
         }
     }

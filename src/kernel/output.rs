@@ -9,6 +9,7 @@ use super::exp::{Pivot, parts, pivot, power_of_two, term};
 use super::finish::TileSums;
 use super::gap::TileWeights;
 use super::log::log1p_ratio;
+use super::pair;
 use super::real::Real;
 use super::{TILE, halves};
 
@@ -29,9 +30,12 @@ pub(crate) trait RowFunction: Copy + Send + Sync {
 #[derive(Clone, Copy)]
 pub(crate) struct Sums<S: Simd> {
     own: [f64x8<S>; 2],
+    own_low: [f64x8<S>; 2],
     others: [f64x8<S>; 2],
+    others_low: [f64x8<S>; 2],
     scale: [f64x8<S>; 2],
     log1p_rest: [f64x8<S>; 2],
+    log1p_low: [f64x8<S>; 2],
 }
 
 impl<S: Simd> Sums<S> {
@@ -41,9 +45,12 @@ impl<S: Simd> Sums<S> {
         let both = |from: &[f64; TILE]| [f64x8::splat(simd, from[i]); 2];
         Sums {
             own: both(&sums.own),
+            own_low: both(&sums.own_low),
             others: both(&sums.others),
+            others_low: both(&sums.others_low),
             scale: both(&sums.scale),
             log1p_rest: both(&sums.log1p_rest),
+            log1p_low: both(&sums.log1p_low),
         }
     }
 
@@ -61,14 +68,19 @@ impl<S: Simd> Sums<S> {
         };
         Sums {
             own: load(&sums.own),
+            own_low: load(&sums.own_low),
             others: load(&sums.others),
+            others_low: load(&sums.others_low),
             scale: load(&sums.scale),
             log1p_rest: load(&sums.log1p_rest),
+            log1p_low: load(&sums.log1p_low),
         }
     }
 }
 
-/// x - log sum exp(x), in f64, rounded once.
+/// x - log sum exp(x), in f64.
+///
+/// Of rows of `f64` log sum exp is in two parts: where the difference to the first is small, it is exact.
 #[derive(Clone, Copy)]
 pub(crate) struct LogSoftmax;
 
@@ -77,16 +89,19 @@ impl RowFunction for LogSoftmax {
 
     #[inline(always)]
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R> {
-        (R::widen(max), sums.log1p_rest)
+        let max = R::widen(max);
+        if R::HALVES == 2 {
+            return (max, sums.log1p_rest);
+        }
+        let [high, low] = pair::sum(max[0], sums.log1p_rest[0]);
+        let low = low + sums.log1p_low[0];
+        ([high, high], [low, low])
     }
 
     #[inline(always)]
-    fn apply<S: Simd, E: Element>(
-        x: Vector<E, S>,
-        (max, log1p_rest): &Self::Row<S, RealOf<E>>,
-    ) -> Vector<E, S> {
+    fn apply<S: Simd, E: Element>(x: Vector<E, S>, (high, low): &Self::Row<S, RealOf<E>>) -> Vector<E, S> {
         let x = RealOf::<E>::widen(x);
-        E::narrow([(x[0] - max[0]) - log1p_rest[0], (x[1] - max[1]) - log1p_rest[1]])
+        E::narrow([(x[0] - high[0]) - low[0], (x[1] - high[1]) - low[1]])
     }
 }
 
@@ -109,12 +124,22 @@ impl RowFunction for Softmax {
         let k = [power_below::<S, R>(c[0]), power_below::<S, R>(c[1])];
         let c = [within::<S, R>(c[0] / k[0]), within::<S, R>(c[1] / k[1])];
         let high = R::narrow(c);
-        let rounded = R::widen(high);
+        let low = if R::HALVES == 2 {
+            let rounded = R::widen(high);
+            [c[0] - rounded[0], c[1] - rounded[1]]
+        } else {
+            // What the sum and the quotient rounded away; beyond the range of numbers nothing.
+            let [total, lost] = pair::sum(sums.own[0], sums.others[0]);
+            let total = [total, lost + (sums.own_low[0] + sums.others_low[0])];
+            let low = pair::quotient([sums.scale[0], sums.scale[0] * 0.0], total)[1] / k[0];
+            let low = low.abs().simd_lt(c[0].abs()).select(low, c[0] * 0.0);
+            [low, low]
+        };
         let unit = power_of_two(-R::SCALE);
         Scaled {
             pivot: pivot::<S, R>(max),
             high,
-            low: R::narrow([c[0] - rounded[0], c[1] - rounded[1]]),
+            low: R::narrow(low),
             unit: R::narrow([k[0] * unit, k[1] * unit]),
         }
     }
@@ -123,6 +148,29 @@ impl RowFunction for Softmax {
     fn apply<S: Simd, E: Element>(x: Vector<E, S>, row: &Self::Row<S, RealOf<E>>) -> Vector<E, S> {
         let (s, q) = parts::<S, RealOf<E>>(x, &row.pivot);
         (row.high.mul_add(q, row.low) + row.high) * s * row.unit
+    }
+}
+
+impl Softmax {
+    /// The function's value at x, less q. For rows of `f64` it is rounded with the difference.
+    #[inline(always)]
+    fn less<S: Simd, E: Element>(
+        x: Vector<E, S>,
+        row: &Scaled<S, RealOf<E>>,
+        q: [f64x8<S>; 2],
+    ) -> Vector<E, S> {
+        let p = RealOf::<E>::widen(Self::apply::<S, E>(x, row));
+        if RealOf::<E>::HALVES == 2 {
+            return E::narrow([p[0] - q[0], p[1] - q[1]]);
+        }
+        let (s, e) = parts::<S, RealOf<E>>(x, &row.pivot);
+        let unit = RealOf::<E>::widen(s * row.unit)[0];
+        let rest = RealOf::<E>::widen(row.high.mul_add(e, row.low))[0];
+        let value = RealOf::<E>::widen(row.high)[0].mul_add(unit, rest.mul_add(unit, -q[0]));
+        // No product within a fused operation is infinite: beside an infinite q it would count for nothing.
+        let infinite = q[0].abs().simd_eq(f64x8::splat(x.token(), f64::INFINITY));
+        let value = infinite.select(p[0] - q[0], value);
+        E::narrow([value, value])
     }
 }
 
@@ -213,15 +261,22 @@ pub(crate) fn gradient_of_row<S: Simd, E: Element>(
         lanes,
         #[inline(always)]
         |at, x, out| {
-            let p = RealOf::<E>::widen(Softmax::apply::<S, E>(E::load(simd, x), &row));
-            let q = if let Some(q) = q.get(at..at + lanes) {
-                less(p, factor, q, RealOf::<E>::HALVES)
-            } else {
-                let mut padded = [0.0; 16];
-                padded[..q.len()].copy_from_slice(q);
-                less(p, factor, &padded, RealOf::<E>::HALVES)
-            };
-            E::store(E::narrow(q), out);
+            let mut padded = [0.0; 16];
+            let q = q.get(at..at + lanes).unwrap_or_else(
+                #[inline(always)]
+                || {
+                    padded[..q.len()].copy_from_slice(q);
+                    &padded
+                },
+            );
+            let q = halves(
+                #[inline(always)]
+                |half| {
+                    let at = 8 * (half % RealOf::<E>::HALVES);
+                    factor * f64x8::from_slice(simd, &q[at..at + 8])
+                },
+            );
+            E::store(Softmax::less::<S, E>(E::load(simd, x), &row, q), out);
         },
     );
 }
@@ -242,23 +297,16 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
         let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
         for (c, x) in packed.chunks_exact_mut(TILE).enumerate() {
             let x = &mut x[lane..lane + lanes];
-            let mut p = RealOf::<E>::widen(Softmax::apply::<S, E>(Vector::<E, S>::from_slice(simd, x), &row));
-            for half in 0..RealOf::<E>::HALVES {
-                let at = lane + 8 * half;
-                p[half] -= f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at);
-            }
-            E::narrow(p).store_slice(x);
+            let q = halves(
+                #[inline(always)]
+                |half| {
+                    let at = lane + 8 * (half % RealOf::<E>::HALVES);
+                    f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at)
+                },
+            );
+            Softmax::less::<S, E>(Vector::<E, S>::from_slice(simd, x), &row, q).store_slice(x);
         }
     }
-}
-
-/// p - factor q.
-#[inline(always)]
-fn less<S: Simd>(mut p: [f64x8<S>; 2], factor: f64x8<S>, q: &[f64], halves: usize) -> [f64x8<S>; 2] {
-    for half in 0..halves {
-        p[half] -= factor * f64x8::from_slice(factor.token(), &q[8 * half..8 * half + 8]);
-    }
-    p
 }
 
 /// log(1 / (1 + exp(-x))) = min(x, 0) - log1p(exp(-|x|)), in f64, rounded once.

@@ -14,6 +14,7 @@ use fearless_simd_macros::simd;
 use super::element::{Element, RealOf};
 use super::exp::{exp_any, pivot, power_of_two, term};
 use super::log::{Logarithm, log, log_or_log1m, log1p};
+use super::pair;
 use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 
@@ -121,7 +122,7 @@ impl<R: Logarithm> Pointwise<R> for LogitsBinaryCrossEntropy {
         let k = x.simd_lt(zero).select(positives, negatives);
         // A nan reaches the result through the second term.
         let slope = k.simd_eq(zero).select(zero, k * x.abs());
-        slope + (negatives + positives) * R::log1p_unit(exp_minus_abs::<S, R>(x))
+        (negatives + positives).mul_add(R::log1p_unit(exp_minus_abs::<S, R>(x)), slope)
     }
 }
 
@@ -131,11 +132,13 @@ impl Gradient for LogitsBinaryCrossEntropy {
     fn gradient<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
         let (zero, one) = (f64x8::splat(x.token(), 0.0), f64x8::splat(x.token(), 1.0));
         let e = exp_minus_abs::<S, f64>(x);
-        let larger = one / (e + one);
+        let [total, lost] = pair::ordered_sum(one, e);
+        let larger = one / total;
+        let larger = (larger * lost).mul_add(-larger, larger);
         let smaller = e * larger;
         let negative = x.simd_lt(zero);
         let (s, rest) = (negative.select(smaller, larger), negative.select(larger, smaller));
-        (one - t) * s - (a * t) * rest
+        (a * t).mul_add(-rest, (one - t) * s)
     }
 }
 
@@ -248,8 +251,9 @@ impl Pointwise<f64> for GaussianNll {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
         let v = self.variance(a);
-        let gap = x - t;
-        (log::<S, f64>(v) + gap * gap / v) * 0.5 + self.constant
+        let [gap, lost] = pair::sum(x, -t);
+        let square = gap.mul_add(gap, or_zero(gap * lost) * 2.0);
+        (log::<S, f64>(v) + square / v) * 0.5 + self.constant
     }
 
     #[inline(always)]
@@ -263,6 +267,12 @@ impl Gradient for GaussianNll {
     fn gradient<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
         (x - t) / self.variance(a)
     }
+}
+
+/// x, or 0 for a nan: what rounding took from numbers that are not finite.
+#[inline(always)]
+fn or_zero<S: Simd>(x: f64x8<S>) -> f64x8<S> {
+    x.simd_eq(x).select(x, f64x8::splat(x.token(), 0.0))
 }
 
 /// Stirling's approximation of log(t!), where t > 1; else 0.
@@ -287,7 +297,7 @@ pub(crate) struct PoissonNllOfLog {
 impl Pointwise<f64> for PoissonNllOfLog {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
-        let loss = exp_any(x) - t * x;
+        let loss = t.mul_add(-x, exp_any(x));
         if self.full { loss + stirling(t) } else { loss }
     }
 }
@@ -310,7 +320,8 @@ pub(crate) struct PoissonNll {
 impl Pointwise<f64> for PoissonNll {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
-        let loss = x - t * log::<S, f64>(x + self.eps);
+        let [rate, lost] = pair::sum(x, f64x8::splat(x.token(), self.eps));
+        let loss = t.mul_add(-(log::<S, f64>(rate) + or_zero(lost / rate)), x);
         if self.full { loss + stirling(t) } else { loss }
     }
 }

@@ -3,6 +3,8 @@
 use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
 
+use super::pair::{Pair, ordered_sum};
+
 /// `f32` or `f64`, with its vector of 512 bits and the constants of its exponential.
 pub trait Real: SimdFloatElement + Send + Sync + 'static {
     /// The vector: 16 `f32` or 8 `f64`, on every level.
@@ -201,38 +203,16 @@ impl Real for f64 {
     const POSITIONS: [f64; 16] =
         [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
 
-    // HI has 33 bits: its product with a 16-bit n is exact with and without a fused multiply-add.
     #[inline(always)]
     fn reduce<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> f64x8<S> {
-        const HI: f64 = 0.693_147_180_485_539_1; // 0x1.62E42FEFp-1
-        const LO: f64 = 7.440_617_110_012_397e-11; // 0x1.473DE6AF278EDp-34
         let simd = x.token();
-        let t = n.mul_add(f64x8::splat(simd, -HI), x);
-        n.mul_add(f64x8::splat(simd, -LO), t)
+        let t = n.mul_add(f64x8::splat(simd, -LN_2_HI), x);
+        n.mul_add(f64x8::splat(simd, -LN_2_LO), t)
     }
 
-    // As for f32, to degree 11; approximation error 2^-55.8 relative.
     #[inline(always)]
     fn expm1<S: Simd>(t: f64x8<S>) -> f64x8<S> {
-        const C: [f64; 10] = [
-            0.500_000_000_000_000_1,
-            0.166_666_666_666_666_69,
-            0.041_666_666_666_624_13,
-            0.008_333_333_333_330_062,
-            0.001_388_888_891_721_371_7,
-            0.000_198_412_698_630_536_18,
-            2.480_152_129_595_437_6e-5,
-            2.755_726_845_969_706_4e-6,
-            2.762_008_844_540_974_6e-7,
-            2.510_038_549_551_032e-8,
-        ];
-        let c = |value| f64x8::splat(t.token(), value);
-        let square = t * t;
-        let mut r = c(C[9]);
-        for i in (0..9).rev() {
-            r = t.mul_add(r, c(C[i]));
-        }
-        square.mul_add(r, t)
+        (t * t).mul_add(exp_tail(t), t)
     }
 
     #[inline(always)]
@@ -281,4 +261,44 @@ impl Real for f64 {
     fn from_f64(x: f64) -> f64 {
         x
     }
+}
+
+// HI has 33 bits: its product with a 16-bit n is exact with and without a fused multiply-add.
+const LN_2_HI: f64 = 0.693_147_180_485_539_1; // 0x1.62E42FEFp-1
+const LN_2_LO: f64 = 7.440_617_110_012_397e-11; // 0x1.473DE6AF278EDp-34
+
+/// (exp(t) - 1 - t) / t^2, as for `f32`, to degree 9; the approximation error is 2^-55.8 of exp(t).
+#[inline(always)]
+fn exp_tail<S: Simd>(t: f64x8<S>) -> f64x8<S> {
+    const C: [f64; 10] = [
+        0.500_000_000_000_000_1,
+        0.166_666_666_666_666_69,
+        0.041_666_666_666_624_13,
+        0.008_333_333_333_330_062,
+        0.001_388_888_891_721_371_7,
+        0.000_198_412_698_630_536_18,
+        2.480_152_129_595_437_6e-5,
+        2.755_726_845_969_706_4e-6,
+        2.762_008_844_540_974_6e-7,
+        2.510_038_549_551_032e-8,
+    ];
+    let c = |value| f64x8::splat(t.token(), value);
+    let mut r = c(C[9]);
+    for i in (0..9).rev() {
+        r = t.mul_add(r, c(C[i]));
+    }
+    r
+}
+
+/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, in two parts: good to a quarter of a unit in the last place of the first.
+#[inline(always)]
+pub(crate) fn exp_in_parts<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
+    let c = |value| f64x8::splat(x.token(), value);
+    // The first difference is exact, and what the second one loses is kept.
+    let first = n.mul_add(c(-LN_2_HI), x);
+    let t = n.mul_add(c(-LN_2_LO), first);
+    let t_low = n.mul_add(c(-LN_2_LO), first - t);
+    let [one_and_t, lost] = ordered_sum(c(1.0), t);
+    let [exp, more] = ordered_sum(one_and_t, t * t * exp_tail(t));
+    [exp, more + t_low.mul_add(one_and_t, lost)]
 }

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 
+use super::pair::{self, sum_of};
 use super::real::Real;
 
 /// Sums, lane by lane. In `f64`, where nothing wider comes after, what each addition rounds away is kept (Knuth's
@@ -54,10 +55,8 @@ impl<S: Simd, R: Real> Sum<S, R> {
         }
         let (mut sum, mut lost) = (0.0_f64, <R as Real>::sum::<S>(self.lost));
         for x in self.sum.as_slice() {
-            let x = x.to_f64();
-            let new = sum + x;
-            let part = new - sum;
-            lost += (sum - (new - part)) + (x - part);
+            let [new, more] = sum_of(sum, x.to_f64());
+            lost += more;
             sum = new;
         }
         (sum, lost)
@@ -79,21 +78,34 @@ impl<S: Simd, R: Real> LaneSum<S, R> {
         LaneSum { wide: [f64x8::splat(simd, 0.0); 2], exact: Sum::new(simd), _real: PhantomData }
     }
 
+    /// Adds four terms, of which those from `count` on are 0.
     #[inline(always)]
-    pub(crate) fn add(&mut self, [a, b, c, d]: [R::V<S>; 4]) {
+    pub(crate) fn add(&mut self, [a, b, c, d]: [R::V<S>; 4], count: usize) {
         if R::HALVES == 2 {
             let sum = R::widen((a + b) + (c + d));
             self.wide = [self.wide[0] + sum[0], self.wide[1] + sum[1]];
         } else {
-            for x in [a, b, c, d] {
-                self.exact.add(R::widen(x)[0]);
+            self.exact.add(R::widen(a)[0]);
+            if count > 1 {
+                self.exact.add(R::widen(b)[0]);
+            }
+            if count > 2 {
+                self.exact.add(R::widen(c)[0]);
+            }
+            if count > 3 {
+                self.exact.add(R::widen(d)[0]);
             }
         }
     }
 
+    /// The sums, and what is to be added to those of `f64`.
     #[inline(always)]
-    pub(crate) fn get(self) -> [f64x8<S>; 2] {
-        if R::HALVES == 2 { self.wide } else { [self.exact.lane_sums(); 2] }
+    pub(crate) fn get(self) -> ([f64x8<S>; 2], f64x8<S>) {
+        if R::HALVES == 2 {
+            return (self.wide, self.exact.lost);
+        }
+        let [sum, low] = pair::ordered_sum(self.exact.sum, self.exact.lost);
+        ([sum; 2], low)
     }
 }
 

@@ -17,6 +17,7 @@ use fearless_simd_macros::simd;
 use super::BLOCK;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, exp_f64, own_term, pivot, power_of_two, scale_down};
+use super::pair::sum_of;
 use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 use super::scan::{Lanes, Look};
@@ -40,19 +41,19 @@ pub(crate) struct RowSum<R> {
 impl<R: Real> RowSum<R> {
     pub(crate) const EMPTY: Self = RowSum { max: R::NEG_INFINITY, sum: 0.0, lost: 0.0, ties: 0.0 };
 
-    /// The sum of the terms.
+    /// The sum of the terms, and what is to be added to it.
     #[inline(always)]
-    pub(crate) fn total(&self) -> f64 {
-        self.sum + self.lost
+    pub(crate) fn total(&self) -> [f64; 2] {
+        let sum = self.sum + self.lost;
+        [sum, self.lost - (sum - self.sum)]
     }
 
-    /// Adds a block's sum (Knuth's exact addition).
+    /// Adds a block's sum.
     #[inline(always)]
     fn add(&mut self, (block, lost): (f64, f64)) {
-        let new = self.sum + block;
-        let part = new - self.sum;
-        self.lost += (self.sum - (new - part)) + (block - part) + lost;
-        self.sum = new;
+        let [sum, more] = sum_of(self.sum, block);
+        self.lost += more + lost;
+        self.sum = sum;
     }
 }
 
@@ -151,7 +152,7 @@ fn rescale<S: Simd, R: Real, const LOOK: bool>(simd: S, row: &mut RowSum<R>, new
             if half < -690.0 { 0.0 } else { exp_f64(<f64 as Real>::V::<S>::splat(simd, half)).as_slice()[0] };
         Factor::Product { half, old_own, new_own: own(new_v, &new_p) }
     };
-    row.sum = factor.of(row.total() + (row.ties + 1.0) * old_own);
+    row.sum = factor.of(row.total()[0] + (row.ties + 1.0) * old_own);
     row.lost = 0.0;
     if LOOK {
         look.rescale(row.sum, row.max, new, old_own, |x| factor.of(x));

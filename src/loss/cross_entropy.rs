@@ -24,9 +24,10 @@ use super::mistakes::{self, Mistake};
 use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
 use crate::error::Error;
 use crate::kernel::TILE;
-use crate::kernel::element::Element;
+use crate::kernel::element::{Element, RealOf};
 use crate::kernel::gap::TileWeights;
-use crate::options::{ClassWeights, LabelSmoothing, weighted};
+use crate::kernel::pair::{over, plus, times};
+use crate::options::{ClassWeights, LabelSmoothing, weighted_in_parts};
 use crate::parallel::Context;
 use crate::reduce::{Compensated, Total};
 use crate::rows::Rows;
@@ -112,27 +113,35 @@ impl<E: Element> Work<'_, E> {
         losses: &mut TileLosses,
     ) {
         let smoothing = self.smoothing;
-        losses.begin(tile.counted, self.weight.as_slice().is_some());
+        losses.begin::<RealOf<E>>(tile.counted, self.weight.as_slice().is_some());
         tiles.sum(simd, rows.clone(), tile.counted);
         let nll = tiles.nll(simd, &tile.class, tile.counted);
+        let share_in_parts = over::<RealOf<E>>([smoothing, 0.0], [self.rows.layout.classes as f64, 0.0]);
+        let share = share_in_parts[0];
         if smoothing == 0.0 && !losses.weighted {
             for i in 0..TILE {
                 losses.loss[i] = if tile.counted >> i & 1 == 1 { nll[i] } else { 0.0 };
             }
         } else {
-            for i in bits(tile.counted) {
-                losses.weight[i] = self.weight.of(tile.class[i]);
-                losses.loss[i] = weighted((1.0 - smoothing) * losses.weight[i], nll[i]);
+            bits(tile.counted).for_each(|i| losses.weight[i] = self.weight.of(tile.class[i]));
+            let gaps =
+                if smoothing > 0.0 { tiles.gaps(simd, tile.counted, self.weight) } else { [0.0; TILE] };
+            let own = plus::<RealOf<E>>([1.0, 0.0], [-smoothing, 0.0]);
+            // Branches would keep the loop from being one of vectors.
+            for i in 0..rows.len() {
+                let own = times::<RealOf<E>>(own, [losses.weight[i], 0.0]);
+                let mut loss = weighted_in_parts::<RealOf<E>>(own, [nll[i], 0.0]);
+                if smoothing > 0.0 {
+                    let rest = tiles.log1p_rest_in_parts(i);
+                    let even = weighted_in_parts::<RealOf<E>>([self.spread, 0.0], rest);
+                    let even = plus::<RealOf<E>>([gaps[i], 0.0], even);
+                    loss = plus::<RealOf<E>>(loss, times::<RealOf<E>>(share_in_parts, even));
+                }
+                let counts = tile.counted >> i & 1 == 1;
+                losses.set::<RealOf<E>>(i, if counts { loss } else { [0.0; 2] });
             }
         }
-        let share = smoothing / self.rows.layout.classes as f64;
         let spread = if smoothing > 0.0 { self.spread } else { 0.0 };
-        if smoothing > 0.0 {
-            let gaps = tiles.gaps(simd, tile.counted, self.weight);
-            for i in bits(tile.counted) {
-                losses.loss[i] += share * (gaps[i] + weighted(spread, tiles.log1p_rest(i)));
-            }
-        }
         let Some(gradient) = &self.gradient else { return };
         if tile.counted == 0 {
             Tiles::write_zeros(rows, &gradient.out);
@@ -174,7 +183,7 @@ impl<E: Element> Work<'_, E> {
         probabilities: &Probabilities<'_>,
         losses: &mut TileLosses,
     ) {
-        losses.begin(probabilities.counted(rows.clone()), false);
+        losses.begin::<RealOf<E>>(probabilities.counted(rows.clone()), false);
         tiles.sum(simd, rows.clone(), losses.counted);
         let (smoothing, classes) = (self.smoothing, self.rows.layout.classes);
         let given = Given { probabilities, rows: rows.clone(), smoothing, weight: self.weight, classes };
@@ -182,7 +191,9 @@ impl<E: Element> Work<'_, E> {
         for i in bits(losses.counted) {
             // Without classes there is nothing to sum.
             if classes > 0 {
-                losses.loss[i] = gaps[i] + weighted(totals[i], tiles.log1p_rest(i));
+                let total = [totals[i], 0.0];
+                let total = weighted_in_parts::<RealOf<E>>(total, tiles.log1p_rest_in_parts(i));
+                losses.set::<RealOf<E>>(i, plus::<RealOf<E>>([gaps[i], 0.0], total));
             }
         }
         let Some(gradient) = &self.gradient else { return };

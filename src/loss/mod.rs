@@ -15,7 +15,9 @@ use self::gradient::{Gradient, Upstream};
 use self::mistakes::Mistake;
 use crate::blocks::FloatsMut;
 use crate::error::Error;
-use crate::kernel::element::Element;
+use crate::kernel::element::{Element, RealOf};
+use crate::kernel::pair::plus;
+use crate::kernel::real::Real;
 use crate::kernel::{TILE, isa};
 use crate::options::Reduction;
 use crate::parallel::{Context, for_each_stretch, grain_rows};
@@ -28,6 +30,8 @@ use crate::tiles::all;
 pub(crate) struct TileLosses {
     pub counted: u64,
     pub loss: [f64; TILE],
+    /// What is to be added to it; 0 unless the rows are `f64`.
+    pub low: [f64; TILE],
     /// Whether `weight` says more than `counted`.
     pub weighted: bool,
     pub weight: [f64; TILE],
@@ -35,25 +39,38 @@ pub(crate) struct TileLosses {
 
 impl TileLosses {
     pub(crate) fn new() -> Self {
-        TileLosses { counted: 0, loss: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
+        TileLosses { counted: 0, loss: [0.0; TILE], low: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
     }
 
-    /// Starts a tile.
+    /// Starts a tile of rows of R.
     #[inline(always)]
-    pub(crate) fn begin(&mut self, counted: u64, weighted: bool) {
+    pub(crate) fn begin<R: Real>(&mut self, counted: u64, weighted: bool) {
         self.counted = counted;
         self.weighted = weighted;
         self.loss = [0.0; TILE];
+        if R::HALVES == 1 {
+            self.low = [0.0; TILE];
+        }
         if weighted {
             self.weight = [0.0; TILE];
+        }
+    }
+
+    /// The loss of row i, from its two parts.
+    #[inline(always)]
+    pub(crate) fn set<R: Real>(&mut self, i: usize, loss: [f64; 2]) {
+        self.loss[i] = loss[0];
+        if R::HALVES == 1 {
+            [self.loss[i], self.low[i]] = plus::<R>([loss[0], 0.0], [loss[1], 0.0]);
         }
     }
 
     /// Some of the rows, as a tile of their own.
     fn part(&self, rows: Range<usize>) -> Self {
         let mut part = TileLosses::new();
-        part.begin(self.counted >> rows.start & all(rows.len()), self.weighted);
+        part.begin::<f64>(self.counted >> rows.start & all(rows.len()), self.weighted);
         part.loss[..rows.len()].copy_from_slice(&self.loss[rows.clone()]);
+        part.low[..rows.len()].copy_from_slice(&self.low[rows.clone()]);
         part.weight[..rows.len()].copy_from_slice(&self.weight[rows]);
         part
     }
@@ -385,11 +402,11 @@ fn stretch<'a, S: Simd, E: Element, L: RowLoss<'a, E>>(
             // SAFETY: the rows of a grain belong to one thread.
             unsafe { out.write(tile, &losses.loss) };
         } else if rows.len() <= size {
-            sum.add(simd, losses);
+            sum.add::<_, RealOf<E>>(simd, losses);
         } else {
             for start in (0..tile.len()).step_by(size) {
                 let mut part = GrainSum::default();
-                part.add(simd, &losses.part(start..(start + size).min(tile.len())));
+                part.add::<_, RealOf<E>>(simd, &losses.part(start..(start + size).min(tile.len())));
                 if first + start == rows.start { sum = part } else { others.push(part) }
             }
         }

@@ -9,8 +9,8 @@ use super::mistakes::{self, Mistake};
 use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
 use crate::error::Error;
 use crate::kernel::TILE;
-use crate::kernel::element::Element;
-use crate::options::{ClassWeights, weighted};
+use crate::kernel::element::{Element, RealOf};
+use crate::options::{ClassWeights, weighted_in_parts};
 use crate::parallel::Context;
 use crate::rows::Rows;
 use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
@@ -89,13 +89,14 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     ) -> Result<(), OutOfRange> {
         let mut tile = TileLabels::default();
         self.labels.tile(simd, rows.clone(), &mut tile)?;
-        losses.begin(tile.counted, self.weight.as_slice().is_some());
+        losses.begin::<RealOf<E>>(tile.counted, self.weight.as_slice().is_some());
         let mut offsets = [0; TILE];
         locate(&self.rows.layout, rows.clone(), &mut offsets);
         for i in bits(tile.counted) {
             let t = tile.class[i];
             losses.weight[i] = self.weight.of(t);
-            losses.loss[i] = weighted(losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
+            let (weight, nll) = (losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
+            losses.set::<RealOf<E>>(i, weighted_in_parts::<RealOf<E>>([weight, 0.0], [nll, 0.0]));
         }
         let Some(gradient) = &self.gradient else { return Ok(()) };
         let factor = gradient.factors(rows.clone());
