@@ -56,7 +56,7 @@ pub fn logsumexp<E: Element, O: Element>(
     let out = RowsMut::new(&mut out, None);
     let level = isa::selected()?;
     for_each_tile(&rows, context, |tiles, range| {
-        dispatch!(level, simd => tiles.sum(simd, range.clone(), all(range.len())));
+        dispatch!(level, simd => tiles.sum(simd, range.clone(), all(range.len()), false));
         // SAFETY: the rows of a tile belong to one thread.
         unsafe { out.write(range, |i| O::from_f64(tiles.log_sum_exp(i))) };
     })
@@ -122,7 +122,7 @@ fn map_rows<E: Element, F: RowFunction>(
     let level = isa::selected()?;
     for_each_tile(&rows, context, |tiles, range| {
         dispatch!(level, simd => {
-            tiles.sum(simd, range.clone(), all(range.len()));
+            tiles.sum(simd, range.clone(), all(range.len()), F::SHARES);
             tiles.write::<_, F>(simd, range, &out);
         });
     })

@@ -70,7 +70,9 @@ impl Line {
         let Line { outer, inner, .. } = self;
         let mut row = range.start;
         while row < range.end {
-            let (mut index, at) = (row / inner.len, row % inner.len);
+            // Where all rows are one run, nothing is divided.
+            let (mut index, at) =
+                if outer.is_empty() { (0, row) } else { (row / inner.len, row % inner.len) };
             let mut offset = at as isize * inner.stride;
             for dim in outer.iter().rev() {
                 offset += (index % dim.len) as isize * dim.stride;

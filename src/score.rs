@@ -211,7 +211,7 @@ impl<'a, E: Element> Seen<'a, E> {
         self.top.iter_mut().for_each(|top| top.restart(self.top_k));
         self.tiles.sum_and_look(simd, range, &self.labels.class, self.counted, &mut self.scan, &mut self.top);
         let own = self.tiles.target_logits(simd, &self.labels.class, self.counted);
-        self.normalised = self.tiles.nll_of(&own);
+        self.tiles.nll_of(&own, &mut self.normalised);
         self.nll = if self.log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
         self.miss = self.tiles.target_share(simd).1;
         for i in bits(self.counted) {

@@ -30,6 +30,7 @@ use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::scan::{Look, RowScan, TileScan, before_block, scan_tile};
 use crate::kernel::stream::{fence, stream, to_next_line};
+use crate::kernel::two::two_classes;
 use crate::kernel::wide::{RowSum, absorb, block_max, merge};
 use crate::kernel::{BLOCK, NARROW, SEGMENT, TILE};
 use crate::options::ClassWeights;
@@ -222,20 +223,19 @@ impl<'r, E: Element> Tiles<'r, E> {
         self.rows.layout.classes <= NARROW
     }
 
-    /// Goes to the rows of `range` and finds their maxima and sums. Rows that are not `counted` are not
-    /// read, but for those packed with counted neighbours.
+    /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of. Rows
+    /// that are not `counted` are not read, but for those packed with counted neighbours.
     #[simd]
-    pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64) {
+    pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64, shares: bool) {
         self.go_to(range.clone());
         if counted == 0 {
             return;
         }
         if self.is_narrow() {
-            self.sum_narrow(simd, range);
+            self.sum_narrow(simd, range, shares);
         } else {
             self.sum_wide::<S, false>(simd, counted, &mut [], &mut []);
         }
-        finish(simd, &mut self.sums, self.len);
     }
 
     /// The same, with what the counted rows tell besides, compared with the target `class` of each. The largest logits go
@@ -252,7 +252,7 @@ impl<'r, E: Element> Tiles<'r, E> {
     ) {
         self.go_to(range.clone());
         if self.is_narrow() {
-            self.sum_narrow(simd, range);
+            self.sum_narrow(simd, range, true);
             scan_tile(simd, &self.packed, self.len, &self.sums.max, class, scan);
             if !tops.is_empty() {
                 for i in bits(counted) {
@@ -269,7 +269,6 @@ impl<'r, E: Element> Tiles<'r, E> {
                 (scan.rows[i], scan.largest[i]) = (looks[i].scan, looks[i].first);
             }
         }
-        finish(simd, &mut self.sums, self.len);
     }
 
     #[inline(always)]
@@ -281,11 +280,16 @@ impl<'r, E: Element> Tiles<'r, E> {
     }
 
     #[inline(always)]
-    fn sum_narrow<S: Simd>(&mut self, simd: S, range: Range<usize>) {
+    fn sum_narrow<S: Simd>(&mut self, simd: S, range: Range<usize>, shares: bool) {
         let ahead = self.pack(simd, range);
         let sums = &mut self.sums;
+        if self.rows.layout.classes == 2 {
+            two_classes(simd, &self.packed, self.len, ahead, sums, shares);
+            return;
+        }
         let to = (&mut sums.others, &mut sums.others_low);
         row_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
+        finish(simd, sums, self.len);
     }
 
     /// `looks` and `tops` hold one for each row, or none at all.
@@ -331,6 +335,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             [self.sums.others[i], self.sums.others_low[i]] = group[i].total();
             self.sums.ties[i] = group[i].ties;
         }
+        finish(simd, &mut self.sums, self.len);
     }
 
     /// The largest logit of row i.
@@ -375,9 +380,15 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// -log softmax at the given class of each counted row.
     #[inline(always)]
-    pub(crate) fn nll<S: Simd>(&mut self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
+    pub(crate) fn nll<S: Simd>(
+        &mut self,
+        simd: S,
+        class: &[usize; TILE],
+        counted: u64,
+        nll: &mut [f64; TILE],
+    ) {
         let logits = self.target_logits(simd, class, counted);
-        self.nll_of(&logits)
+        self.nll_of(&logits, nll);
     }
 
     /// The logit of a class of each row that counts.
@@ -395,8 +406,7 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// The negative log-likelihoods of classes with these logits, which [`Self::target_share`] is then about.
     #[inline(always)]
-    pub(crate) fn nll_of(&mut self, logits: &[f64; TILE]) -> [f64; TILE] {
-        let mut nll = [0.0; TILE];
+    pub(crate) fn nll_of(&mut self, logits: &[f64; TILE], nll: &mut [f64; TILE]) {
         for i in 0..TILE {
             let (max, x) = (self.max(i), logits[i]);
             let gap = max - x;
@@ -412,7 +422,6 @@ impl<'r, E: Element> Tiles<'r, E> {
                 nll[i] = sum + if low.is_nan() { 0.0 } else { low };
             }
         }
-        nll
     }
 
     /// The first class with the largest logit; with a nan in the row, the first nan.
@@ -1132,7 +1141,7 @@ mod tests {
         let count = rows.layout.line.len();
         for first in (0..count).step_by(TILE) {
             let range = first..(first + TILE).min(count);
-            dispatch!(level, simd => tiles.sum(simd, range.clone(), all(range.len())));
+            dispatch!(level, simd => tiles.sum(simd, range.clone(), all(range.len()), false));
             all_rows.extend((0..range.len()).map(|i| (tiles.max(i), tiles.log1p_rest(i))));
         }
         all_rows
@@ -1227,7 +1236,7 @@ mod tests {
                 x[[5, 2]] = 1.0;
                 let view = x.view();
                 let mut tiles = Tiles::new(Rows::new(&view, Some(1)), None);
-                dispatch!(level, simd => tiles.sum(simd, 0..6, all(6)));
+                dispatch!(level, simd => tiles.sum(simd, 0..6, all(6), false));
                 let got: Vec<f64> = (0..6).map(|i| tiles.log_sum_exp(i)).collect();
                 assert_eq!((got[0], got[1], got[5]), (-INF, INF, 1.0));
                 assert!(got[2].is_nan() && got[3].is_nan() && got[4].is_nan(), "{got:?}");

@@ -59,7 +59,7 @@ pub(crate) fn pivot<S: Simd, R: Real>(m: R::V<S>) -> Pivot<R::V<S>> {
 
 /// max(floor, x) that keeps a nan in x.
 #[inline(always)]
-fn at_least<S: Simd, R: Real>(x: R::V<S>, floor: R::V<S>) -> R::V<S> {
+pub(crate) fn at_least<S: Simd, R: Real>(x: R::V<S>, floor: R::V<S>) -> R::V<S> {
     if x.token().level().is_fallback() {
         x.simd_lt(floor).select(floor, x)
     } else {
@@ -166,12 +166,21 @@ pub(crate) fn exp_any<S: Simd>(x: R64<S>) -> R64<S> {
     let magic = c(f64::MAGIC);
     let n = x.mul_add(c(f64::LOG2_E), magic) - magic;
     let q = f64::expm1(f64::reduce(x, n));
-    // 2^n as a product of two numbers that exist.
+    let [first, rest] = powers_of_two(n);
+    first.mul_add(q, first) * rest
+}
+
+/// 2^n as a product of two numbers that exist, for integers n from -2044 to 2046.
+#[inline(always)]
+pub(crate) fn powers_of_two<S: Simd>(n: R64<S>) -> [R64<S>; 2] {
+    let c = |value| R64::<S>::splat(n.token(), value);
     let biased = c(f64::MAGIC + 1023.0);
     let half = n.mul_add(c(0.5), biased);
     let rest = (n - (half - biased)) + biased;
-    let first = R64::<S>::from_bits(half.to_bits() << f64::MANTISSA);
-    first.mul_add(q, first) * R64::<S>::from_bits(rest.to_bits() << f64::MANTISSA)
+    [half, rest].map(
+        #[inline(always)]
+        |k| R64::<S>::from_bits(k.to_bits() << f64::MANTISSA),
+    )
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
 
 use super::exp::power_of_two;
+use super::halves;
 use super::pair::{self, Pair, ordered_sum};
 use super::real::Real;
 
@@ -66,7 +67,39 @@ pub(crate) fn log1p_ratio<S: Simd>(s: f64x8<S>, o: f64x8<S>, refined: bool) -> f
     k.mul_add(c(std::f64::consts::LN_2), (q * z).mul_add(r, q))
 }
 
-/// The same of numbers in two parts, and in two parts: 2^-57 of the logarithm is not in them.
+/// log(1 + y) for y from 0 to 1, where it is to be rounded to `f32`: only what is small beside y is computed in `f32`.
+#[inline(always)]
+pub(crate) fn log1p_short<S: Simd>(y: [f64x8<S>; 2]) -> [f64x8<S>; 2] {
+    // (log1p(y) - y + y^2 / 2) / y^3 to 2^-29.7 of log1p(y) (Remez).
+    const FIRST: f64 = 0.333_330_936_125;
+    const TAIL: [f32; 8] = [
+        -0.249_933_29,
+        0.199_264_66,
+        -0.162_289_04,
+        0.126_807_9,
+        -0.085_935_71,
+        0.044_313_19,
+        -0.014_689_277,
+        0.002_277_812,
+    ];
+    let simd = y[0].token();
+    let single = f32::narrow(y);
+    // In pairs (Estrin): a chain of eight would be waited for.
+    let pair = |i: usize| single.mul_add(f32x16::splat(simd, TAIL[i + 1]), f32x16::splat(simd, TAIL[i]));
+    let square = single * single;
+    let (low, high) = (square.mul_add(pair(2), pair(0)), square.mul_add(pair(6), pair(4)));
+    let r = f32::widen((square * square).mul_add(high, low));
+    let c = |value| f64x8::splat(simd, value);
+    halves(
+        #[inline(always)]
+        |half| {
+            let y = y[half];
+            (y * y).mul_add(y.mul_add(y.mul_add(r[half], c(FIRST)), c(-0.5)), y)
+        },
+    )
+}
+
+/// The same as [`log1p_ratio`] of numbers in two parts, and in two parts: 2^-57 of the logarithm is not in them.
 #[inline(always)]
 pub(crate) fn log1p_ratio_in_parts<S: Simd>([s, s_low]: Pair<S>, [o, o_low]: Pair<S>) -> Pair<S> {
     let c = |value| f64x8::splat(s.token(), value);

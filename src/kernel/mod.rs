@@ -15,6 +15,7 @@
 //! | `stream` | stores that go past the caches |
 //! | `wide` | max and sum of exponentials of a long row, lanes across the classes |
 //! | `narrow` | the same for a tile of short rows, lanes across the rows |
+//! | `two` | log sum exp of a tile of rows of two classes |
 //! | `finish` | from max and sum to log sum exp, lanes across the rows |
 //! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
 //! | `scan` | what a row tells besides its sum: entropy, rank, largest class |
@@ -48,6 +49,7 @@ pub(crate) mod real;
 pub(crate) mod scan;
 pub(crate) mod stream;
 pub(crate) mod sum;
+pub(crate) mod two;
 pub(crate) mod wide;
 
 /// Rows in a tile: the unit in which targets are read, losses are formed and short rows are packed.

@@ -64,14 +64,15 @@ pub(crate) fn pack_rows<S: Simd, E: Element>(
     let lanes = RealOf::<E>::LANES;
     // The four of three classes reaches into the next row, but not behind the last.
     let beyond = usize::from(classes == 3);
-    let mut at = first;
-    let mut left = slab;
-    while !left.is_empty() && at + lanes <= TILE {
-        let whole = left.len() >= lanes * classes + beyond;
-        let rows = if whole {
+    let step = lanes * classes;
+    let (mut at, mut start) = (first, 0);
+    while start < slab.len() && at + lanes <= TILE {
+        let left = &slab[start..];
+        let rows = if left.len() >= step + beyond {
             left
         } else {
-            last[..left.len().min(lanes * classes)].copy_from_slice(&left[..left.len().min(lanes * classes)]);
+            let left = &left[..left.len().min(step)];
+            last[..left.len()].copy_from_slice(left);
             &*last
         };
         let m = if classes == 2 {
@@ -80,11 +81,11 @@ pub(crate) fn pack_rows<S: Simd, E: Element>(
             fours::<S, E>(simd, rows, classes, packed, at)
         };
         m.store_slice(&mut max[at..at + lanes]);
-        left = &left[left.len().min(lanes * classes)..];
+        start += step;
         at += lanes;
     }
     // A run that begins within a vector of the tile.
-    for row in left.chunks_exact(classes) {
+    for row in slab[start.min(slab.len())..].chunks_exact(classes) {
         max[at] = RealOf::<E>::NEG_INFINITY;
         for (to, from) in packed.chunks_exact_mut(TILE).zip(row) {
             let x = from.to_real();
@@ -218,9 +219,12 @@ pub(crate) fn pick<S: Simd, R: Real>(
 ) -> [f64; TILE] {
     let mut picked = [0.0; TILE];
     // As numbers of the vector's own kind, which has all of them exactly.
-    let class = class.map(|class| R::from_class(class));
+    let mut wanted = [R::ZERO; TILE];
+    for (wanted, class) in wanted.iter_mut().zip(class) {
+        *wanted = R::from_class(*class);
+    }
     for lane in (0..rows).step_by(R::LANES) {
-        let wanted = R::V::<S>::from_slice(simd, &class[lane..lane + R::LANES]);
+        let wanted = R::V::<S>::from_slice(simd, &wanted[lane..lane + R::LANES]);
         let mut found = R::V::<S>::splat(simd, R::ZERO);
         let mut c = found;
         for x in packed.chunks_exact(TILE) {

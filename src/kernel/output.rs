@@ -22,6 +22,8 @@ pub(crate) trait RowFunction: Copy + Send + Sync {
 
     /// From the maxima and the finished sums of as many rows as there are lanes.
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R>;
+    /// Whether it is made of shares, not of log sum exp.
+    const SHARES: bool;
     /// The function's value at x, to be stored as an `E`.
     fn apply<S: Simd, E: Element>(x: Vector<E, S>, row: &Self::Row<S, RealOf<E>>) -> Vector<E, S>;
 }
@@ -85,6 +87,7 @@ impl<S: Simd> Sums<S> {
 pub(crate) struct LogSoftmax;
 
 impl RowFunction for LogSoftmax {
+    const SHARES: bool = false;
     type Row<S: Simd, R: Real> = ([f64x8<S>; 2], [f64x8<S>; 2]);
 
     #[inline(always)]
@@ -113,6 +116,7 @@ impl RowFunction for LogSoftmax {
 pub(crate) struct Softmax;
 
 impl RowFunction for Softmax {
+    const SHARES: bool = true;
     type Row<S: Simd, R: Real> = Scaled<S, R>;
 
     #[inline(always)]

@@ -44,8 +44,13 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
 
     /// x - n ln 2, exact to about 2^-26 (`f32`) or 2^-55 (`f64`) for |n| below 2^16.
     fn reduce<S: Simd>(x: Self::V<S>, n: Self::V<S>) -> Self::V<S>;
-    /// exp(t) - 1 for |t| <= ln(2)/2, to the same accuracy.
-    fn expm1<S: Simd>(t: Self::V<S>) -> Self::V<S>;
+    /// (exp(t) - 1 - t) / t^2 for |t| <= ln(2)/2.
+    fn exp_tail<S: Simd>(t: Self::V<S>) -> Self::V<S>;
+    /// exp(t) - 1, to the accuracy of [`Self::reduce`].
+    #[inline(always)]
+    fn expm1<S: Simd>(t: Self::V<S>) -> Self::V<S> {
+        (t * t).mul_add(Self::exp_tail(t), t)
+    }
     /// The same in `f64`, a digit or two more accurate than the number itself.
     fn expm1_f64<S: Simd>(t: f64x8<S>) -> f64x8<S>;
     /// The lanes as `f64`, lower half first.
@@ -104,22 +109,20 @@ impl Real for f32 {
         }
     }
 
-    // exp(t) = 1 + t + t^2 (c2 + c3 t + ... + c6 t^4); the coefficients interpolate
-    // (exp(t) - 1 - t) / t^2 at Chebyshev nodes, approximation error 2^-26.5 relative.
+    // c2 + c3 t + ... + c6 t^4; the coefficients interpolate at Chebyshev nodes, approximation error 2^-26.5 relative to
+    // exp(t).
     #[inline(always)]
-    fn expm1<S: Simd>(t: f32x16<S>) -> f32x16<S> {
+    fn exp_tail<S: Simd>(t: f32x16<S>) -> f32x16<S> {
         const C2: f32 = 0.5;
         const C3: f32 = 0.166_665_76;
         const C4: f32 = 0.041_666_556;
         const C5: f32 = 0.008_363_179;
         const C6: f32 = 0.001_392_618_4;
         let c = |value| f32x16::splat(t.token(), value);
-        let square = t * t;
         let r = t.mul_add(c(C6), c(C5));
         let r = t.mul_add(r, c(C4));
         let r = t.mul_add(r, c(C3));
-        let r = t.mul_add(r, c(C2));
-        square.mul_add(r, t)
+        t.mul_add(r, c(C2))
     }
 
     // Interpolated in the same way, to degree 7 (2^-32), and added in pairs (Estrin): this is one row's, or one tile's, and
@@ -210,9 +213,27 @@ impl Real for f64 {
         n.mul_add(f64x8::splat(simd, -LN_2_LO), t)
     }
 
+    // As for `f32`, to degree 9: the approximation error is 2^-55.8 of exp(t).
     #[inline(always)]
-    fn expm1<S: Simd>(t: f64x8<S>) -> f64x8<S> {
-        (t * t).mul_add(exp_tail(t), t)
+    fn exp_tail<S: Simd>(t: f64x8<S>) -> f64x8<S> {
+        const C: [f64; 10] = [
+            0.500_000_000_000_000_1,
+            0.166_666_666_666_666_69,
+            0.041_666_666_666_624_13,
+            0.008_333_333_333_330_062,
+            0.001_388_888_891_721_371_7,
+            0.000_198_412_698_630_536_18,
+            2.480_152_129_595_437_6e-5,
+            2.755_726_845_969_706_4e-6,
+            2.762_008_844_540_974_6e-7,
+            2.510_038_549_551_032e-8,
+        ];
+        let c = |value| f64x8::splat(t.token(), value);
+        let mut r = c(C[9]);
+        for i in (0..9).rev() {
+            r = t.mul_add(r, c(C[i]));
+        }
+        r
     }
 
     #[inline(always)]
@@ -267,29 +288,6 @@ impl Real for f64 {
 const LN_2_HI: f64 = 0.693_147_180_485_539_1; // 0x1.62E42FEFp-1
 const LN_2_LO: f64 = 7.440_617_110_012_397e-11; // 0x1.473DE6AF278EDp-34
 
-/// (exp(t) - 1 - t) / t^2, as for `f32`, to degree 9; the approximation error is 2^-55.8 of exp(t).
-#[inline(always)]
-fn exp_tail<S: Simd>(t: f64x8<S>) -> f64x8<S> {
-    const C: [f64; 10] = [
-        0.500_000_000_000_000_1,
-        0.166_666_666_666_666_69,
-        0.041_666_666_666_624_13,
-        0.008_333_333_333_330_062,
-        0.001_388_888_891_721_371_7,
-        0.000_198_412_698_630_536_18,
-        2.480_152_129_595_437_6e-5,
-        2.755_726_845_969_706_4e-6,
-        2.762_008_844_540_974_6e-7,
-        2.510_038_549_551_032e-8,
-    ];
-    let c = |value| f64x8::splat(t.token(), value);
-    let mut r = c(C[9]);
-    for i in (0..9).rev() {
-        r = t.mul_add(r, c(C[i]));
-    }
-    r
-}
-
 /// exp(x - n ln 2) for an n within 1/2 of x / ln 2, in two parts: good to a quarter of a unit in the last place of the first.
 #[inline(always)]
 pub(crate) fn exp_in_parts<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
@@ -299,6 +297,6 @@ pub(crate) fn exp_in_parts<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
     let t = n.mul_add(c(-LN_2_LO), first);
     let t_low = n.mul_add(c(-LN_2_LO), first - t);
     let [one_and_t, lost] = ordered_sum(c(1.0), t);
-    let [exp, more] = ordered_sum(one_and_t, t * t * exp_tail(t));
+    let [exp, more] = ordered_sum(one_and_t, t * t * f64::exp_tail(t));
     [exp, more + t_low.mul_add(one_and_t, lost)]
 }

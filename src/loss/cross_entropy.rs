@@ -113,16 +113,17 @@ impl<E: Element> Work<'_, E> {
         losses: &mut TileLosses,
     ) {
         let smoothing = self.smoothing;
+        tiles.sum(simd, rows.clone(), tile.counted, self.gradient.is_some());
         losses.begin::<RealOf<E>>(tile.counted, self.weight.as_slice().is_some());
-        tiles.sum(simd, rows.clone(), tile.counted);
-        let nll = tiles.nll(simd, &tile.class, tile.counted);
+        tiles.nll(simd, &tile.class, tile.counted, &mut losses.loss);
         let share_in_parts = over::<RealOf<E>>([smoothing, 0.0], [self.rows.layout.classes as f64, 0.0]);
         let share = share_in_parts[0];
-        if smoothing == 0.0 && !losses.weighted {
+        if tile.counted != u64::MAX {
             for i in 0..TILE {
-                losses.loss[i] = if tile.counted >> i & 1 == 1 { nll[i] } else { 0.0 };
+                losses.loss[i] = if tile.counted >> i & 1 == 1 { losses.loss[i] } else { 0.0 };
             }
-        } else {
+        }
+        if smoothing > 0.0 || losses.weighted {
             bits(tile.counted).for_each(|i| losses.weight[i] = self.weight.of(tile.class[i]));
             let gaps =
                 if smoothing > 0.0 { tiles.gaps(simd, tile.counted, self.weight) } else { [0.0; TILE] };
@@ -130,7 +131,7 @@ impl<E: Element> Work<'_, E> {
             // Branches would keep the loop from being one of vectors.
             for i in 0..rows.len() {
                 let own = times::<RealOf<E>>(own, [losses.weight[i], 0.0]);
-                let mut loss = weighted_in_parts::<RealOf<E>>(own, [nll[i], 0.0]);
+                let mut loss = weighted_in_parts::<RealOf<E>>(own, [losses.loss[i], 0.0]);
                 if smoothing > 0.0 {
                     let rest = tiles.log1p_rest_in_parts(i);
                     let even = weighted_in_parts::<RealOf<E>>([self.spread, 0.0], rest);
@@ -183,8 +184,8 @@ impl<E: Element> Work<'_, E> {
         probabilities: &Probabilities<'_>,
         losses: &mut TileLosses,
     ) {
-        losses.begin::<RealOf<E>>(probabilities.counted(rows.clone()), false);
-        tiles.sum(simd, rows.clone(), losses.counted);
+        losses.begin_with_none::<RealOf<E>>(probabilities.counted(rows.clone()), false);
+        tiles.sum(simd, rows.clone(), losses.counted, self.gradient.is_some());
         let (smoothing, classes) = (self.smoothing, self.rows.layout.classes);
         let given = Given { probabilities, rows: rows.clone(), smoothing, weight: self.weight, classes };
         let WeightedGaps { gaps, totals } = tiles.gaps_of(simd, losses.counted, &given);
@@ -297,10 +298,10 @@ impl Weighting for &Given<'_> {
 }
 
 impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
-    type State = Tiles<'a, E>;
+    type State = (Tiles<'a, E>, TileLabels);
 
     fn state(&self) -> Self::State {
-        Tiles::new(self.rows.clone(), self.segments)
+        (Tiles::new(self.rows.clone(), self.segments), TileLabels::default())
     }
 
     fn rows(&self) -> usize {
@@ -323,15 +324,14 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     fn tile<S: Simd>(
         &self,
         simd: S,
-        tiles: &mut Self::State,
+        (tiles, tile): &mut Self::State,
         rows: Range<usize>,
         losses: &mut TileLosses,
     ) -> Result<(), OutOfRange> {
         match &self.targets {
             Targets::Indices(labels) => {
-                let mut tile = TileLabels::default();
-                labels.tile(simd, rows.clone(), &mut tile)?;
-                self.indices(simd, tiles, rows, &tile, losses);
+                labels.tile(simd, rows.clone(), tile)?;
+                self.indices(simd, tiles, rows, tile, losses);
             }
             Targets::Probabilities(probabilities) => {
                 self.probabilities(simd, tiles, rows, probabilities, losses);

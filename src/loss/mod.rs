@@ -42,18 +42,24 @@ impl TileLosses {
         TileLosses { counted: 0, loss: [0.0; TILE], low: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
     }
 
-    /// Starts a tile of rows of R.
+    /// Starts a tile of rows of R, where all losses are set at once.
     #[inline(always)]
     pub(crate) fn begin<R: Real>(&mut self, counted: u64, weighted: bool) {
         self.counted = counted;
         self.weighted = weighted;
-        self.loss = [0.0; TILE];
         if R::HALVES == 1 {
             self.low = [0.0; TILE];
         }
         if weighted {
             self.weight = [0.0; TILE];
         }
+    }
+
+    /// The same where they are set row by row, those of the rows that count.
+    #[inline(always)]
+    pub(crate) fn begin_with_none<R: Real>(&mut self, counted: u64, weighted: bool) {
+        self.begin::<R>(counted, weighted);
+        self.loss = [0.0; TILE];
     }
 
     /// The loss of row i, from its two parts.

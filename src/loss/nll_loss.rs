@@ -89,7 +89,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     ) -> Result<(), OutOfRange> {
         let mut tile = TileLabels::default();
         self.labels.tile(simd, rows.clone(), &mut tile)?;
-        losses.begin::<RealOf<E>>(tile.counted, self.weight.as_slice().is_some());
+        losses.begin_with_none::<RealOf<E>>(tile.counted, self.weight.as_slice().is_some());
         let mut offsets = [0; TILE];
         locate(&self.rows.layout, rows.clone(), &mut offsets);
         for i in bits(tile.counted) {
