@@ -302,9 +302,7 @@ impl<'a, E: Element> Seen<'a, E> {
             let mut classes = classes.into_iter().flatten();
             for k in 0..self.top_k {
                 let class = classes.next();
-                let log_prob = class.map_or(0.0, |class| {
-                    (self.tiles.logit(i, class) - self.tiles.max(i)) - self.tiles.log1p_rest(i)
-                });
+                let log_prob = class.map_or(0.0, |class| self.tiles.log_softmax(i, class));
                 // SAFETY: see above.
                 unsafe {
                     ids.set(id_at[i], k, class.map_or(-1, |class| class as i64));

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::kernel::element::{Element, widen_slice};
 use crate::kernel::gap::row_gap;
 use crate::kernel::narrow::{last_rows, pack_rows};
-use crate::kernel::{NARROW, TILE, isa};
+use crate::kernel::{NARROW, TILE, isa, real};
 use crate::loss::TileLosses;
 use crate::options::ClassWeights;
 use crate::parallel::{Context, for_each_range};
@@ -278,11 +278,15 @@ impl Labels<'_> {
 
     /// Looks at all targets before anything is written.
     pub(crate) fn check(&self, context: Context<'_>) -> Result<(), Error> {
-        self.divisor(ClassWeights::none(), context).map(|_| ())
+        self.divisor::<f32>(ClassWeights::none(), context).map(|_| ())
     }
 
-    /// The sum of the weights of the rows that count.
-    pub(crate) fn divisor(&self, weight: ClassWeights<'_>, context: Context<'_>) -> Result<f64, Error> {
+    /// The sum of the weights of the rows of R that count.
+    pub(crate) fn divisor<R: real::Real>(
+        &self,
+        weight: ClassWeights<'_>,
+        context: Context<'_>,
+    ) -> Result<f64, Error> {
         let weighted = weight.as_slice().is_some();
         let level = isa::selected()?;
         let state = || (TileLosses::new(), TileLabels::default());
@@ -291,11 +295,11 @@ impl Labels<'_> {
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
                 dispatch!(level, simd => self.tile(simd, range, labels))?;
-                tile.begin::<f32>(labels.counted, weighted);
+                tile.begin::<R>(labels.counted, weighted);
                 if weighted {
                     bits(labels.counted).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));
                 }
-                dispatch!(level, simd => sum.add::<_, f32>(simd, tile));
+                dispatch!(level, simd => sum.add::<_, R>(simd, tile));
             }
             Ok(sum)
         })?;

@@ -223,8 +223,8 @@ impl<'r, E: Element> Tiles<'r, E> {
         self.rows.layout.classes <= NARROW
     }
 
-    /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of. Rows
-    /// that are not `counted` are not read, but for those packed with counted neighbours.
+    /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of (of more
+    /// than two classes in any case). Rows that are not `counted` are not read, but for those packed with counted neighbours.
     #[simd]
     pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64, shares: bool) {
         self.go_to(range.clone());
@@ -354,6 +354,17 @@ impl<'r, E: Element> Tiles<'r, E> {
     #[inline(always)]
     pub(crate) fn log1p_rest_in_parts(&self, i: usize) -> [f64; 2] {
         [self.sums.log1p_rest[i], self.sums.log1p_low[i]]
+    }
+
+    /// log softmax of row i at a class, rounded as in a result of its own.
+    pub(crate) fn log_softmax(&self, i: usize, class: usize) -> f64 {
+        let (x, max) = (self.logit(i, class), self.max(i));
+        if <RealOf<E> as Real>::HALVES == 2 {
+            return (x - max) - self.log1p_rest(i);
+        }
+        let [rest, low] = self.log1p_rest_in_parts(i);
+        let [high, lost] = sum_of(max, rest);
+        (x - high) - (lost + low)
     }
 
     /// log sum exp of row i, with its limits: +inf if a logit is, -inf if all are, nan if one is nan.

@@ -421,3 +421,18 @@ def test_grad_output_may_be_of_any_real_dtype_and_layout() -> None:
     twice = crossent.cross_entropy_and_grad(X, T, reduction="none", grad_output=2)[1]
     once = crossent.cross_entropy_and_grad(X, T, reduction="none")[1]
     assert np.array_equal(twice, 2 * once)
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
+def test_the_loss_and_its_gradient_divide_by_the_same_number(dtype: DType) -> None:
+    """Weights that cancel, so that what is kept of their sum decides: 1 in float64."""
+    x = crossent.log_softmax(np.random.default_rng(1).standard_normal((3, 3)).astype(dtype))
+    w = np.array([1e16, -1e16, 1.0])
+    for key in ("cross_entropy", "nll_loss"):
+        mean, gradient = getattr(crossent, f"{key}_and_grad")(x, np.arange(3), w)
+        whole, of_sum = getattr(crossent, f"{key}_and_grad")(x, np.arange(3), w, reduction="sum")
+        if dtype == FLOAT64:
+            assert mean == whole
+            np.testing.assert_array_equal(gradient, of_sum)
+        else:
+            assert np.isfinite(mean) == np.isfinite(gradient).all()

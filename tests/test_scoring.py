@@ -136,6 +136,17 @@ def test_top_k_may_be_every_class() -> None:
         _check(crossent.score(x, t, top_k=width), reference.score(x, t, top_k=width), x.dtype)
 
 
+@pytest.mark.parametrize("width", [2, 10, 500])
+def test_top_log_probs_have_the_bits_of_log_softmax(width: int) -> None:
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        x, _, _ = _data(width, dtype)
+        scores = crossent.score(x, np.zeros(len(x), np.int64), top_k=width)
+        assert scores.top_ids is not None
+        assert scores.top_log_probs is not None
+        expected = np.take_along_axis(crossent.log_softmax(x, 1), scores.top_ids, 1)
+        assert scores.top_log_probs.tobytes() == expected.tobytes()
+
+
 def test_without_top_k_there_are_no_such_arrays() -> None:
     scores = crossent.score(np.zeros((2, 3)), [0, 1])
     assert scores.top_ids is None

@@ -15,7 +15,8 @@ use super::log::{log1p_ratio, log1p_ratio_in_parts};
 use super::pair;
 use super::real::Real;
 
-/// What a tile's rows have come to.
+/// What a tile's rows have come to. Of two classes `own`, `others` and what is to be added to them are there only where they
+/// were asked for, and `ties` never is.
 #[derive(Clone)]
 pub(crate) struct TileSums<R> {
     /// The largest element.

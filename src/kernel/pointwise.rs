@@ -252,7 +252,7 @@ impl Pointwise<f64> for GaussianNll {
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
         let v = self.variance(a);
         let [gap, lost] = pair::sum(x, -t);
-        let square = gap.mul_add(gap, or_zero(gap * lost) * 2.0);
+        let square = gap.mul_add(gap, or_zero(gap * lost * 2.0));
         (log::<S, f64>(v) + square / v) * 0.5 + self.constant
     }
 
@@ -269,10 +269,11 @@ impl Gradient for GaussianNll {
     }
 }
 
-/// x, or 0 for a nan: what rounding took from numbers that are not finite.
+/// x, or 0 where it is not finite: what rounding took from numbers that are not, or that are too large to tell.
 #[inline(always)]
 fn or_zero<S: Simd>(x: f64x8<S>) -> f64x8<S> {
-    x.simd_eq(x).select(x, f64x8::splat(x.token(), 0.0))
+    let c = |value| f64x8::splat(x.token(), value);
+    x.abs().simd_lt(c(f64::INFINITY)).select(x, c(0.0))
 }
 
 /// Stirling's approximation of log(t!), where t > 1; else 0.
@@ -297,7 +298,7 @@ pub(crate) struct PoissonNllOfLog {
 impl Pointwise<f64> for PoissonNllOfLog {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
-        let loss = t.mul_add(-x, exp_any(x));
+        let loss = exp_any(x) - t * x;
         if self.full { loss + stirling(t) } else { loss }
     }
 }

@@ -356,7 +356,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
 
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
         match &self.targets {
-            Targets::Indices(labels) => labels.divisor(self.weight, context),
+            Targets::Indices(labels) => labels.divisor::<RealOf<E>>(self.weight, context),
             Targets::Probabilities(probabilities) => probabilities.divisor(context),
         }
     }

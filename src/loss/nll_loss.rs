@@ -119,7 +119,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     }
 
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
-        self.labels.divisor(self.weight, context)
+        self.labels.divisor::<RealOf<E>>(self.weight, context)
     }
 
     fn likely_mistake(&self) -> Option<Mistake> {
