@@ -677,10 +677,7 @@ class Result:
             )
         if case.against_peer is not None:
             name, times = case.against_peer
-            if name == FASTEST:
-                ratio = self.ratio(self.fastest(["torch", self.peer or ""]))
-            else:
-                ratio = self.ratio(name)
+            ratio = self.ratio(self.fastest(["torch", self.peer or ""]) if name == FASTEST else name)
             text = f"not behind {name}" if times == 1 else f"{times:g}x {name}"
             goals.append((text, None if ratio is None else ratio >= times))
         if case.against_limit is not None:

@@ -28,8 +28,8 @@ from ulp import Exact
 
 SMOOTHING = 0.1
 
-# The largest error that a function may have on any row, with any instruction set, in float32 and in float64. docs/numerics.md
-# says why it is not 1 in float32.
+# The largest error that a function may have on any row, with any instruction set, in float32 and in float64.
+# docs/numerics.md says why it is not 1 in float32.
 LIMITS: dict[str, tuple[float, float]] = {
     "`logsumexp`": (2.0, 2.0),
     "`log_softmax`": (2.0, 2.0),
