@@ -24,7 +24,7 @@ pub struct ComparisonSums {
     pub rows: u64,
     /// Rows that count.
     pub count: u64,
-    /// Rows for which both have the same prediction.
+    /// Rows for which both have the same prediction; a row with a nan has none.
     pub same_top: u64,
     /// KL(P || Q) in nats.
     pub forward: ExactSum,
@@ -98,8 +98,8 @@ impl ComparisonSums {
     }
 }
 
-/// Rows of one class index each, checked; or all of class 0, where there are no targets.
-pub(crate) fn checked_labels<'a>(
+/// Rows of one class index each, whose classes are not checked yet.
+pub(crate) fn labels<'a>(
     function: &'static str,
     target: &'a Target<'_>,
     shape: &[usize],
@@ -112,12 +112,20 @@ pub(crate) fn checked_labels<'a>(
     }
     let targets = Targets::new(target, shape, axis, ignore_index, call.mask.as_ref())?;
     let Targets::Indices(labels) = targets else { return Err(Error::FloatingTarget { function }) };
-    labels.check(call.context)?;
     Ok(labels)
 }
 
-/// Compares the softmaxes of two arrays of logits, row by row: the sums, and KL(P || Q) of each row that counts, in order.
-/// Without a target every row counts that the mask leaves in.
+/// What is kept of each row that counts, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct ComparisonRows {
+    /// KL(P || Q) in nats.
+    pub forward: Vec<f64>,
+    /// q - p of the target; empty where there are no targets.
+    pub difference: Vec<f64>,
+}
+
+/// Compares the softmaxes of two arrays of logits, row by row: the sums, and what percentiles need of each row. Without a
+/// target every row counts that the mask leaves in.
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
@@ -128,25 +136,34 @@ pub fn compare_sums<P: Element, Q: Element>(
     ignore_index: i64,
     axis: isize,
     call: &Call<'_>,
-) -> Result<(ComparisonSums, Vec<f64>), Error> {
+) -> Result<(ComparisonSums, ComparisonRows), Error> {
     let p = input_rows(logits, Some(axis))?;
     check_shape("other_logits", other.shape(), logits.shape())?;
     let q = input_rows(other, Some(axis))?;
     let Input { rows: p, shape, axis } = p;
-    let zero = ndarray::arr0(0_i64);
-    let zeros = zero.broadcast(row_shape(shape, axis)).map(|zeros| Target::I64(zeros.into_dyn()));
-    match (target, zeros) {
-        (Some(target), _) => {
-            let labels = checked_labels("compare", target, shape, axis, ignore_index, call)?;
-            run(&p, &q.rows, &labels, call, true)
-        }
-        (None, Some(zeros)) => {
-            // An array that counts every row; its classes are not looked at.
-            let labels = checked_labels("compare", &zeros, shape, axis, -100, call)?;
-            run(&p, &q.rows, &labels, call, false)
-        }
-        (None, None) => Err(Error::TooFewDimensions),
+    let has_target = target.is_some();
+    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
+        let labels = labels("compare", target, shape, axis, ignore_index, call)?;
+        labels.check(call.context)?;
+        run(&p, &q.rows, &labels, call, has_target)
+    })
+}
+
+/// Runs `work` with the target and the index to ignore; where there is no target, with one of class 0 for every row, of which
+/// none is ignored.
+pub(crate) fn with_any_target<T>(
+    target: Option<&Target<'_>>,
+    ignore_index: i64,
+    shape: &[usize],
+    axis: usize,
+    work: impl FnOnce(&Target<'_>, i64) -> Result<T, Error>,
+) -> Result<T, Error> {
+    if let Some(target) = target {
+        return work(target, ignore_index);
     }
+    let zero = ndarray::arr0(0_i64);
+    let zeros = zero.broadcast(row_shape(shape, axis)).ok_or(Error::TooFewDimensions)?;
+    work(&Target::I64(zeros.into_dyn()), -100)
 }
 
 /// A row of each model, in `f64`.
@@ -161,7 +178,7 @@ fn run(
     labels: &Labels<'_>,
     call: &Call<'_>,
     has_target: bool,
-) -> Result<(ComparisonSums, Vec<f64>), Error> {
+) -> Result<(ComparisonSums, ComparisonRows), Error> {
     let level = isa::selected()?;
     let (rows, classes) = (p.count(), p.classes());
     // Found out before the threads make theirs.
@@ -178,7 +195,7 @@ fn run(
         },
         |(part, pair, tile), rows| {
             let sums = &mut part.own;
-            let mut each = Vec::with_capacity(rows.len());
+            let mut each = ComparisonRows::default();
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
                 dispatch!(level, simd => labels.tile(simd, range.clone(), tile))?;
@@ -187,12 +204,12 @@ fn run(
                     p.read(level, first + i, &mut pair.p);
                     q.read(level, first + i, &mut pair.q);
                     let class = has_target.then_some(tile.class[i]);
-                    each.push(dispatch!(level, simd => {
+                    dispatch!(level, simd => {
                         let (x, y) = (soft(simd, &pair.p), soft(simd, &pair.q));
                         let Divergences { forward, reverse, jensen_shannon } =
                             divergences(simd, &pair.p, &x, &pair.q, &y);
                         sums.count += 1;
-                        sums.same_top += u64::from(x.largest == y.largest);
+                        sums.same_top += u64::from(x.largest.is_some() && x.largest == y.largest);
                         sums.forward.add(forward);
                         sums.forward_squared.add_square(forward);
                         sums.reverse.add(reverse);
@@ -201,15 +218,21 @@ fn run(
                             let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
                             let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
                             sums.targets.add(x_nll, y_nll, difference);
+                            each.difference.push(difference);
                         }
-                        forward
-                    }));
+                        each.forward.push(forward);
+                    });
                 }
             }
             Ok(each)
         },
     )?;
-    let grains: Result<Vec<Vec<f64>>, OutOfRange> = grains.into_iter().collect();
+    let grains: Result<Vec<ComparisonRows>, OutOfRange> = grains.into_iter().collect();
     let grains = grains.map_err(|OutOfRange| labels.first_out_of_range())?;
-    Ok((finished(all), grains.concat()))
+    let mut each = ComparisonRows::default();
+    for grain in grains {
+        each.forward.extend(grain.forward);
+        each.difference.extend(grain.difference);
+    }
+    Ok((finished(all), each))
 }

@@ -43,12 +43,13 @@ pub mod targets;
 pub mod temperature;
 mod tiles;
 mod top;
+pub mod values;
 
 #[cfg(feature = "python")]
 mod python;
 
 pub use blocks::{FloatsMut, Numbers};
-pub use compare::{ComparisonSums, compare_sums};
+pub use compare::{ComparisonRows, ComparisonSums, compare_sums};
 pub use error::Error;
 pub use exact::ExactSum;
 pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
@@ -65,3 +66,4 @@ pub use rows::{View, ViewMut};
 pub use score::{Columns, Group, Score, ScoreSums, score, score_sums};
 pub use targets::Target;
 pub use temperature::{TemperatureSums, temperature_sums};
+pub use values::{Improper, check_targets, likely_mistake, log_of_probabilities};

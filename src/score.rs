@@ -46,11 +46,12 @@ pub struct Columns<'a, O> {
     pub entropy: ViewMut<'a, O>,
     /// The first class with the largest logit; with a nan in the row, the first nan.
     pub prediction: ViewMut<'a, i64>,
-    /// 1 + the number of classes with a larger logit than the target.
+    /// The target's place among the classes, from 1 on: 1 + the number of classes with a larger logit, or with the same and a
+    /// lower index. In a row with a nan it is the number of classes.
     pub rank: ViewMut<'a, i64>,
     /// False for rows that are left out.
     pub counted: ViewMut<'a, bool>,
-    /// Whether the prediction is the target.
+    /// Whether the prediction is the target, which no row with a nan counts as: whether the rank is 1.
     pub correct: ViewMut<'a, bool>,
     /// The classes of the largest logits, along a further axis at the end, and the logarithms of their probabilities.
     pub top: Option<(ViewMut<'a, i64>, ViewMut<'a, O>)>,
@@ -173,6 +174,8 @@ struct Seen<'a, E: Element> {
     scan: TileScan,
     labels: TileLabels,
     counted: u64,
+    /// Rows that hold a nan: no class of theirs is found.
+    nan: u64,
     log_probs: bool,
     nll: [f64; TILE],
     /// The same under the softmax of the row, which differs for log-probabilities that do not add up to 1.
@@ -191,6 +194,7 @@ impl<'a, E: Element> Seen<'a, E> {
             scan: TileScan::new(),
             labels: TileLabels::default(),
             counted: 0,
+            nan: 0,
             log_probs,
             nll: [0.0; TILE],
             normalised: [0.0; TILE],
@@ -205,6 +209,7 @@ impl<'a, E: Element> Seen<'a, E> {
     fn look<S: Simd>(&mut self, simd: S, labels: &Labels<'_>, range: Range<usize>) -> Result<(), OutOfRange> {
         labels.tile(simd, range.clone(), &mut self.labels)?;
         self.counted = self.labels.counted;
+        self.nan = 0;
         if self.counted == 0 {
             return Ok(());
         }
@@ -216,19 +221,31 @@ impl<'a, E: Element> Seen<'a, E> {
         self.miss = self.tiles.target_share(simd).1;
         for i in bits(self.counted) {
             if self.tiles.log1p_rest(i).is_nan() {
-                self.look_beside_nan(i);
+                self.look_at_no_softmax(i);
             }
         }
         Ok(())
     }
 
-    /// Finds the largest classes of a row that may hold nan, which stands before all numbers.
+    /// Looks once more at a row without a softmax: with a nan, with +inf or of nothing but -inf.
     #[cold]
-    fn look_beside_nan(&mut self, i: usize) {
+    fn look_at_no_softmax(&mut self, i: usize) {
+        let (classes, class) = (self.tiles.classes(), self.labels.class[i]);
+        let own = self.tiles.logit(i, class);
+        let (mut nan, mut greater, mut tied_before) = (false, 0, 0);
+        for c in 0..classes {
+            let x = self.tiles.logit(i, c);
+            nan |= x.is_nan();
+            greater += u64::from(x > own);
+            tied_before += u64::from(x == own && c < class);
+        }
+        self.nan |= u64::from(nan) << i;
+        self.scan.rows[i].greater = greater as f64;
+        self.scan.rows[i].tied_before = tied_before as f64;
         self.scan.largest[i] = self.tiles.argmax(i);
         if let Some(top) = self.top.get_mut(i) {
             top.restart(self.top_k);
-            (0..self.tiles.classes()).for_each(|class| top.offer(class, self.tiles.logit(i, class)));
+            (0..classes).for_each(|class| top.offer(class, self.tiles.logit(i, class)));
         }
     }
 
@@ -236,40 +253,30 @@ impl<'a, E: Element> Seen<'a, E> {
         self.counted >> i & 1 == 1
     }
 
+    fn has_nan(&self, i: usize) -> bool {
+        self.nan >> i & 1 == 1
+    }
+
     fn is_correct(&self, i: usize) -> bool {
-        self.is_counted(i) && self.scan.largest[i] == self.labels.class[i]
+        self.is_counted(i) && !self.has_nan(i) && self.scan.largest[i] == self.labels.class[i]
+    }
+
+    /// Whether the target is among the k largest classes.
+    fn is_among(&self, k: usize, i: usize) -> bool {
+        !self.has_nan(i) && self.rank(i) <= k as f64
     }
 
     fn entropy(&self, i: usize) -> f64 {
         self.tiles.entropy(i, &self.scan.rows[i])
     }
 
+    /// The target's place among the classes, the first of ties first; the last in a row with a nan.
     fn rank(&self, i: usize) -> f64 {
-        1.0 + self.scan.rows[i].greater
-    }
-
-    /// The target's place among the classes, the first of ties first.
-    fn place(&self, i: usize) -> f64 {
-        if self.is_correct(i) {
-            return 1.0;
+        if self.has_nan(i) {
+            return self.tiles.classes() as f64;
         }
-        if self.tiles.log1p_rest(i).is_nan() {
-            return self.place_beside_nan(i);
-        }
-        self.rank(i) + self.scan.rows[i].tied_before
-    }
-
-    /// The same in a row that may hold nan, which stands before all numbers, as among the largest classes.
-    #[cold]
-    fn place_beside_nan(&self, i: usize) -> f64 {
-        let class = self.labels.class[i];
-        let own = self.tiles.logit(i, class);
-        let is_before = |c: usize| {
-            let x = self.tiles.logit(i, c);
-            let is_tied = x == own || (x.is_nan() && own.is_nan());
-            (x.is_nan() && !own.is_nan()) || x > own || (is_tied && c < class)
-        };
-        1.0 + (0..self.tiles.classes()).filter(|c| is_before(*c)).count() as f64
+        let row = &self.scan.rows[i];
+        1.0 + row.greater + row.tied_before
     }
 
     fn squared_error(&self, i: usize) -> f64 {
@@ -339,7 +346,7 @@ pub struct ScoreSums {
     pub count: u64,
     /// Rows whose prediction is the target.
     pub correct: u64,
-    /// For each k of the call, rows with the target among the k largest, the first of ties first.
+    /// For each k of the call, rows with the target among the k largest, the first of ties first. Rows with a nan are not.
     pub top: Vec<u64>,
     /// Rows whose negative log-likelihood is not finite, and the first of them.
     pub nonfinite: u64,
@@ -351,7 +358,7 @@ pub struct ScoreSums {
     pub nll_squared: ExactSum,
     /// Entropies, in nats.
     pub entropy: ExactSum,
-    /// 1 / rank.
+    /// 1 / rank, with the ranks of [`Columns`].
     pub reciprocal_rank: ExactSum,
     /// The squared errors of the probabilities (Brier 1950).
     pub squared_error: ExactSum,
@@ -428,7 +435,7 @@ impl ScoreSums {
             let (nll, correct) = (seen.nll[i], u64::from(seen.is_correct(i)));
             self.correct += correct;
             for (count, k) in self.top.iter_mut().zip(top_k) {
-                *count += u64::from(seen.place(i) <= *k as f64);
+                *count += u64::from(seen.is_among(*k, i));
             }
             if nll.is_finite() {
                 self.histogram[((nll * BINS_PER_NAT) as usize).min(LOSS_BINS)] += 1;

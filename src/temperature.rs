@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use fearless_simd::dispatch;
 
-use crate::compare::checked_labels;
+use crate::compare::labels;
 use crate::error::{Error, filled};
 use crate::exact::ExactSum;
 use crate::kernel::divergence::{moments, soft};
@@ -56,7 +56,8 @@ pub fn temperature_sums<E: Element>(
     b: f64,
 ) -> Result<TemperatureSums, Error> {
     let Input { rows: source, shape, axis } = input_rows(logits, Some(axis))?;
-    let labels = checked_labels("fit_temperature", target, shape, axis, ignore_index, call)?;
+    let labels = labels("fit_temperature", target, shape, axis, ignore_index, call)?;
+    labels.check(call.context)?;
     let level = isa::selected()?;
     let classes = source.classes();
     filled(padded(classes), 0.0)?;

@@ -347,18 +347,20 @@ def score(
     gaps = times(p, np.where(p == 0, 0.0, m - wide)).sum(axis=-1)
     entropy = np.where(np.isfinite(m[..., 0]), np.log1p(rest)[..., 0] + gaps, np.nan)
     own: Float64 = np.take_along_axis(wide, t[..., np.newaxis], axis=-1)
-    # In a ranking a nan stands before all numbers, and of equals the first.
+    # Of the largest classes a nan comes before all numbers, and of equals the first. No target is found beside a nan.
     keys = np.where(np.isnan(wide), -np.inf, -wide)
     order = np.lexsort((np.broadcast_to(np.arange(classes), wide.shape), keys, ~np.isnan(wide)), axis=-1)
     top = order[..., :top_k]
+    has_nan = np.isnan(wide).any(axis=-1)
+    place = 1 + (order == t[..., np.newaxis]).argmax(axis=-1)
     columns = {
         "nll": -np.take_along_axis(_log_softmax_last(wide), t[..., np.newaxis], axis=-1)[..., 0],
         "logsumexp": _logsumexp_last(wide),
         "entropy": entropy,
         "prediction": order[..., 0],
-        "rank": 1 + (wide > own).sum(axis=-1),
-        "correct": order[..., 0] == t,
-        "place": 1 + (order == t[..., np.newaxis]).argmax(axis=-1),
+        "rank": np.where(has_nan, classes, place),
+        "correct": (order[..., 0] == t) & ~has_nan,
+        "place": np.where(has_nan, np.inf, place),
         "confidence": np.where(np.isfinite(m), 1.0 / (1.0 + rest), np.nan)[..., 0],
         "squared_error": np.square(p - (np.arange(classes) == t[..., np.newaxis])).sum(axis=-1),
         "top_ids": top,

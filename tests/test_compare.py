@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import pickle
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -135,6 +136,7 @@ def test_divergences_keep_their_digits_however_near_the_models_are(step: float, 
         assert found == pytest.approx(float(truth), rel=relative)
 
 
+@pytest.mark.filterwarnings("ignore:.*has one class only")
 def test_equal_logits_are_no_distance_apart() -> None:
     for width in (1, 5, 64, 3000):
         x, _, t, _ = _models(width)
@@ -143,6 +145,7 @@ def test_equal_logits_are_no_distance_apart() -> None:
         assert (got.same_top, got.log_perplexity_ratio) == (1.0, 0.0)
         assert got.log_perplexity_ratio_standard_error == 0.0
         assert got.target_probability_rms_difference == 0.0
+        assert got.target_probability_rms_difference_standard_error == 0.0
         if width > 1:
             assert got.correlation == 1.0
         else:
@@ -201,6 +204,7 @@ def test_no_rows_and_one_row() -> None:
         assert repr(comparison)
 
 
+@pytest.mark.filterwarnings("ignore::crossent.exceptions.LikelyMistakeWarning")
 @given(st.data())
 def test_divergences_are_never_negative_and_mean_what_they_say(data: st.DataObject) -> None:
     width = data.draw(st.sampled_from([1, 2, 7, 8, 65]))
@@ -309,12 +313,82 @@ def test_damaged_text_is_refused(damage: str) -> None:
         crossent.Comparer.from_json(text)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 11, 101, 1001, 1002, 4001])
+def test_percentiles_at_a_row_are_that_row(rows: int) -> None:
+    # KL of the row [0, 0] to [0, g] falls with its number; q - p of class 0 rises.
+    far = np.linspace(3, 0.001, rows)
+    x, y = np.zeros((rows, 2)), np.stack([np.zeros(rows), far], axis=1)
+    got = crossent.compare(x, y, np.zeros(rows, int))
+    kl = np.sort([crossent.compare(x[i : i + 1], y[i : i + 1]).kl_mean for i in range(rows)])
+    differences = np.sort(1 / (1 + np.exp(far)) - 0.5)
+    found = got.target_probability_difference_percentiles
+    assert found is not None
+    assert list(found) == [0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9]
+    assert list(got.kl_percentiles) == [1, 5, 10, 50, 90, 95, 99, 99.9]
+    for values, percentiles in ((kl, got.kl_percentiles), (differences, found)):
+        for percent, value in percentiles.items():
+            position = Fraction(str(percent)) * (rows - 1) / 100
+            below, part = int(position), position % 1
+            if part == 0 and values is kl:
+                assert value == values[below], percent
+            above = values[min(below + 1, rows - 1)]
+            expected = float(1 - part) * values[below] + float(part) * above
+            assert value == pytest.approx(expected, rel=1e-9, abs=1e-15), percent
+    assert (got.kl_min, got.kl_max) == (kl[0], kl[-1])
+    assert got.target_probability_difference_min == pytest.approx(differences[0], rel=1e-12)
+    assert got.target_probability_difference_max == pytest.approx(differences[-1], rel=1e-12)
+
+
+@every_dtype
+def test_perplexities_are_compared_with_their_errors(dtype: DType) -> None:
+    x, y, t, where = _models(40, dtype)
+    got = crossent.compare(x, y, t, where=where)
+    counted = (t != -100) & where
+    a = -reference.log_softmax(x)[np.arange(len(t)), np.maximum(t, 0)][counted]
+    b = -reference.log_softmax(y)[np.arange(len(t)), np.maximum(t, 0)][counted]
+    n = int(counted.sum())
+    p, q = math.exp(a.mean()), math.exp(b.mean())
+    covariance = np.cov(a, b) / n
+    assert got.perplexity_ratio == pytest.approx(q / p, rel=1e-9)
+    assert got.perplexity_difference == pytest.approx(q - p, rel=1e-6)
+    # The error of a function of means: its gradient, times their covariance, times its gradient.
+    for gradient, error in (
+        ((-q / p, q / p), got.perplexity_ratio_standard_error),
+        ((-p, q), got.perplexity_difference_standard_error),
+    ):
+        assert error == pytest.approx(math.sqrt(gradient @ covariance @ np.array(gradient)), rel=1e-6)
+
+
+def test_a_model_is_no_distance_from_itself_with_no_error() -> None:
+    x, _, t, _ = _models(40)
+    got = crossent.compare(x, x, t)
+    assert (got.perplexity_ratio, got.perplexity_ratio_standard_error) == (1.0, 0.0)
+    assert (got.perplexity_difference, got.perplexity_difference_standard_error) == (0.0, 0.0)
+    assert got.target_probability_rms_difference_standard_error == 0.0
+    assert got.target_probability_difference_min == got.target_probability_difference_max == 0.0
+    assert (got.kl_min, got.kl_max) == (0.0, 0.0)
+    one = crossent.compare(x[:1], x[:1], np.zeros(1, int))
+    assert math.isnan(one.target_probability_rms_difference_standard_error or 0.0)
+
+
+def test_rows_with_a_nan_have_no_prediction_in_common() -> None:
+    x = np.array([[0.0, 2.0], [math.nan, 2.0], [math.nan, math.nan]])
+    assert crossent.compare(x, x).same_top == 1 / 3
+    assert crossent.compare(x[:1], x[1:2]).same_top == 0.0
+
+
 def test_a_comparison_is_frozen_and_readable() -> None:
     x, y, t, _ = _models(30)
     comparison = crossent.compare(x, y, t)
     with pytest.raises(AttributeError):
         comparison.kl_mean = 0.0  # type: ignore[misc]
-    for part in ("mean KL(P || Q)", "99.9 %", "same prediction", "ln(PPL(Q) / PPL(P))", "correlation"):
+    for part in (
+        "mean KL(P || Q)",
+        "percentile 99.9",
+        "same prediction",
+        "ln(PPL(Q) / PPL(P))",
+        "correlation",
+    ):
         assert part in repr(comparison)
         assert part in comparison._repr_html_().replace("&amp;", "&")
     assert "correlation" not in repr(crossent.compare(x, y))

@@ -67,12 +67,26 @@ def test_losses_on_an_edge_in_the_tail_and_beyond() -> None:
     assert histogram.not_finite == 2  # nan, and a target that has no probability
     assert histogram.counts == (2,)
     assert histogram.total == len(x)
-    on_an_edge = crossent.score(np.zeros((3, 1)), [0, 0, 0])
+    with pytest.warns(crossent.LikelyMistakeWarning, match="has one class only"):
+        on_an_edge = crossent.score(np.zeros((3, 1)), [0, 0, 0])
     assert distribution.histogram(distribution.bin_counts(on_an_edge.nll), 0).counts == (3,)
     counts = distribution.bin_counts(
         np.array([0.03125, np.nextafter(0.03125, 0), 31.99, 32.0, 1e308, math.inf])
     )
     assert (counts[0], counts[1], counts[-2], counts[-1]) == (1, 1, 1, 2)
+
+
+def test_a_quantile_is_found_in_whole_rows() -> None:
+    for rows in (1, 3, 7, 100, 1000):
+        histogram = crossent.LossHistogram((1,) * rows, 0, 0)
+        for percent in range(1, 101):
+            wanted = -(-percent * rows // 100)  # rows that make up this share, rounded up
+            assert histogram.quantile(percent / 100) == wanted / 32, (rows, percent)
+            assert histogram.quantile(np.float64(percent) / 100) == wanted / 32
+    assert crossent.LossHistogram((1,) * 1000, 0, 0).quantile(0.999) == 999 / 32
+    assert (
+        crossent.LossHistogram((10**18, 1), 0, 0).quantile(1) == 2 / 32
+    )  # more rows than a float tells apart
 
 
 def test_quantiles_are_ends_of_bins() -> None:

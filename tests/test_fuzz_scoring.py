@@ -78,9 +78,18 @@ def good_score(d: Draw) -> dict[str, Any]:
     a = good_rows(d)
     if d.chance(0.4):
         a["top_k"] = d.upto(a["logits"].shape[a.get("axis", -1)] + 1)
-    if d.chance(0.2):
-        a["log_probs"] = True
-    return a
+    return with_values(d, a)
+
+
+def with_values(d: Draw, a: dict[str, Any]) -> dict[str, Any]:
+    """The same rows, said to be something else: probabilities are made to be such."""
+    kind = d.one(("", "", "", "logits", "log_probs", "probs"))
+    if kind == "probs":
+        for key in {"logits", "other_logits"} & set(a):
+            x, axis = a[key], a.get("axis", -1)
+            p = reference.softmax(np.where(np.isfinite(x), x, 0).astype(np.float64), axis=axis)
+            a[key] = p.astype(x.dtype)
+    return a | ({"values": kind} if kind else {})
 
 
 def good_sequences(d: Draw) -> dict[str, Any]:
@@ -109,14 +118,14 @@ def good_compare(d: Draw) -> dict[str, Any]:
     if d.chance(0.3):
         del a["target"]
         a.pop("ignore_index", None)
-    return a
+    return with_values(d, a)
 
 
 def good_temperature(d: Draw) -> dict[str, Any]:
     a = good_rows(d)
     a.pop("shift", None)
     a["logits"] = np.where(np.isfinite(a["logits"]), a["logits"], 0).astype(a["logits"].dtype)
-    return a
+    return with_values(d, a)
 
 
 def good_log_loss(d: Draw) -> dict[str, Any]:
@@ -149,8 +158,7 @@ def good_scorer(d: Draw) -> dict[str, Any]:
     if d.chance(0.4):
         own = np.asarray(d.numbers.integers(0, 9, a["target"].shape))
         a["units"] = d.one((own.astype(d.one(INTEGERS)), own * 0.5, 3, 2.5))
-    if d.chance(0.2):
-        a["log_probs"] = True
+    a = with_values(d, a)
     if d.chance(0.3):
         a["by_position"] = True
         rows = a["target"].shape
@@ -240,6 +248,9 @@ TOP_KS = fuzz._pool(
     np.array([1, 3]),
     (True,),
 )
+VALUES = fuzz._pool(
+    "logits", "log_probs", "probs", "log-probs", "prob", "", b"probs", None, 1, ("probs",), True
+)
 PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
     **dict.fromkeys(("logits", "other_logits", "target", "where", "units", "lengths", "cu_seqlens", "segment_ids",
                      "positions"), fuzz.bad_array),
@@ -247,6 +258,7 @@ PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
     **dict.fromkeys(("ignore_index", "axis", "shift", "top_k", "bins"), fuzz.INTS),
     **dict.fromkeys(("normalize", "log_probs", "by_position"), fuzz.BOOLS),
     "eps": fuzz.FLOATS,
+    "values": VALUES,
     "text": bad_text,
     "other": bad_other,
 }  # fmt: skip
@@ -301,6 +313,8 @@ class Judge(fuzz.Judge):
             with warnings.catch_warnings():
                 warnings.simplefilter("error" if not call.spoiled else "ignore")
                 warnings.simplefilter("ignore", PendingDeprecationWarning)  # of matrices
+                # Numbers of any kind are said to be log-probabilities.
+                warnings.simplefilter("ignore", crossent.LikelyMistakeWarning)
                 result = MAKE[call.name](dict(call.arguments))
         except Wrong:
             raise
@@ -331,7 +345,9 @@ class Judge(fuzz.Judge):
             return
         if not call.spoiled:
             # Not every drawn set of rows has a best temperature.
-            if call.name == "fit_temperature" and text.startswith(("no temperature", "no row is counted")):
+            reasons: tuple[str, ...] = ("no temperature", "no row is counted")
+            reasons += ("a row has no finite likelihood",) if call.plain.get("values") == "probs" else ()
+            if call.name == "fit_temperature" and text.startswith(reasons):
                 return
             raise Wrong(f"good arguments raised {problem}") from error
         if isinstance(error, MemoryError) and call.huge:
@@ -361,7 +377,7 @@ def _make_tally(public: Any, a: dict[str, Any]) -> Any:
     filled = public(**_take(a, public))
     more: dict[str, Any] = {"units": 1} if a.get("units") is not None else {}
     more |= {"positions": [0, 1]} if a.get("by_position") else {}
-    filled.update(*pair, **more)
+    filled.update(*pair, values="logits", **more)
     actions = [
         (tally, tally.update, _take(a, tally.update)),
         (filled, filled.update, _take(a, filled.update)),
@@ -392,7 +408,7 @@ def _make_tally(public: Any, a: dict[str, Any]) -> Any:
 def public_count(public: Any, pair: tuple[Any, ...], a: dict[str, Any], more: dict[str, Any]) -> int:
     """The rows of the first batch that count."""
     one = public(**_take(a, public))
-    one.update(*pair, **more)
+    one.update(*pair, values="logits", **more)
     return int(one.result().count)
 
 
@@ -436,8 +452,19 @@ def shifted(a: dict[str, Any]) -> dict[str, Any]:
 
 
 def columns_of(a: dict[str, Any]) -> dict[str, Array]:
-    allowed = ("logits", "target", "ignore_index", "where", "top_k", "log_probs")
-    return reference.score(**{key: a[key] for key in allowed if key in a})
+    allowed = ("logits", "target", "ignore_index", "where", "top_k")
+    a = as_logs(a)
+    log_probs = a.get("values", "logits") != "logits"
+    return reference.score(**{key: a[key] for key in allowed if key in a}, log_probs=log_probs)
+
+
+def as_logs(a: dict[str, Any]) -> dict[str, Any]:
+    """The same arguments with the logarithms of probabilities."""
+    if a.get("values") != "probs":
+        return a
+    with np.errstate(divide="ignore"):
+        logs = {key: np.log(reference.widen(a[key])) for key in {"logits", "other_logits"} & set(a)}
+    return {**a, **logs, "values": "log_probs"}
 
 
 def check_score(a: dict[str, Any], scores: Any) -> None:
@@ -486,7 +513,7 @@ def check_sequences(a: dict[str, Any], sequences: Any) -> None:
 
 
 def check_compare(a: dict[str, Any], comparison: Any) -> None:
-    b = shifted(a)
+    b = {**as_logs(shifted(a)), "values": "logits"}
     with np.errstate(all="ignore"):
         x, y = (np.ascontiguousarray(reference.widen(b[key])) for key in ("logits", "other_logits"))
         b.setdefault("target", np.zeros(x.shape[:-1], int))
@@ -494,7 +521,8 @@ def check_compare(a: dict[str, Any], comparison: Any) -> None:
         right = columns_of(b)
         counted = right["counted"]
         kl, reverse, shannon = (v[counted] for v in reference.divergences(x, y))
-        same = (right["prediction"] == other["prediction"])[counted]
+        has_nan = np.isnan(x).any(axis=-1) | np.isnan(y).any(axis=-1)
+        same = ((right["prediction"] == other["prediction"]) & ~has_nan)[counted]
         n = int(counted.sum())
         if (comparison.count, comparison.ignored) != (n, counted.size - n):
             raise Wrong(f"the count is {comparison.count}, expected {n}")
@@ -514,7 +542,7 @@ def check_compare(a: dict[str, Any], comparison: Any) -> None:
 
 
 def check_temperature(a: dict[str, Any], found: Any) -> None:
-    b = shifted(a)
+    b = {**as_logs(shifted(a)), "values": "logits"}
     right = columns_of(b)
     n = int(right["counted"].sum())
     near("the count", found.count, n)
@@ -561,8 +589,10 @@ def check_scorer(a: dict[str, Any], report: Any) -> None:
         near("units", report.units, units[counted].sum() if units.ndim else units)
     nll = right["nll"][counted]
     histogram = report.loss_histogram
-    edge = 32 * nll[nll < 33] % 1
-    if not (a.get("log_probs") or (np.minimum(edge, 1 - edge) < 1e-3).any()):  # rounding may cross an edge
+    edge = 32 * nll[np.abs(nll) < 33] % 1
+    if not (
+        a.get("values", "logits") != "logits" or (np.minimum(edge, 1 - edge) < 1e-3).any()
+    ):  # rounding may cross an edge
         counts = distribution.bin_counts(nll)
         if (*histogram.counts, histogram.above) != (*np.trim_zeros(counts[:-1], "b"), counts[-1]):
             raise Wrong(f"the histogram is {histogram}, expected {counts}")
@@ -624,14 +654,17 @@ def test_no_memory_for_the_scores_is_a_memory_error() -> None:
     "row", [[np.nan, 2, 1, 0], [0, 1, 2, np.nan], [1, np.nan, np.nan, 3], [np.inf, np.nan, 3, np.inf]]
 )
 @pytest.mark.parametrize("repeat", [1, 30])
-def test_a_scorer_ranks_nan_as_top_k_does(row: list[float], dtype: Any, repeat: int) -> None:
+def test_no_class_is_found_beside_a_nan(row: list[float], dtype: Any, repeat: int) -> None:
     x = np.array([row * repeat], dtype)
     for target in range(4):
-        scorer = crossent.Scorer(top_k=(1, 2, 3, 4))
+        scorer = crossent.Scorer(top_k=(1, 2, 3, 4, 1000))
         scorer.update(x, [target])
-        top = crossent.score(x, [target], top_k=4).top_ids
-        assert top is not None
-        assert scorer.result().top_k_accuracy == {k: float(target in top[0, :k]) for k in (1, 2, 3, 4)}
+        report, scores = scorer.result(), crossent.score(x, [target], top_k=4)
+        assert report.top_k_accuracy == dict.fromkeys((1, 2, 3, 4, 1000), 0.0)
+        assert (report.accuracy, report.nonfinite) == (0.0, 1)
+        assert report.mean_reciprocal_rank == 1 / x.shape[1]
+        assert (int(scores.rank[0]), bool(scores.correct[0])) == (x.shape[1], False)
+        assert scores.prediction[0] == x[0].argmax()
 
 
 @pytest.mark.parametrize(

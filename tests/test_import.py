@@ -54,11 +54,14 @@ FUNCTIONS = {
     "softmax": "x, axis=-1, *, out=None",
     "log_sigmoid": "x, *, out=None",
     "logsumexp": "x, axis=None, *, keepdims=False, out=None",
-    "score": "logits, target, *, ignore_index=-100, where=None, axis=-1, shift=0, top_k=0, log_probs=False",
-    "Scorer": "*, ignore_index=-100, top_k=(1, 5), bins=15, by_position=False",
-    "compare": ("logits, other_logits, target=None, *, ignore_index=-100, where=None, axis=-1, shift=0"),
-    "Comparer": "*, ignore_index=-100",
-    "fit_temperature": "logits, target=None, *, ignore_index=-100, where=None, axis=-1",
+    "score": "logits, target, *, ignore_index=-100, where=None, axis=-1, shift=0, top_k=0, "
+    "values='logits', log_probs=None",
+    "Scorer": "*, ignore_index=-100, top_k=(1, 5), bins=15, by_position=False, values='logits'",
+    "compare": (
+        "logits, other_logits, target=None, *, ignore_index=-100, where=None, axis=-1, shift=0, values='logits'"
+    ),
+    "Comparer": "*, ignore_index=-100, values='logits'",
+    "fit_temperature": "logits, target=None, *, ignore_index=-100, where=None, axis=-1, values='logits'",
     "log_loss": "y_true, y_proba, *, labels=None, sample_weight=None, normalize=True, eps='auto'",
     "set_num_threads": "n",
     "get_num_threads": "",

@@ -133,8 +133,10 @@ def test_equal_logits_have_no_spread() -> None:
         assert report.standard_error == 0.0
         assert report.mean_entropy == pytest.approx(math.log(width), rel=1e-7)
         assert report.brier_score == pytest.approx(1 - 1 / width, rel=1e-6)
-        # All ranks are 1, but of ties the first comes first.
-        assert report.mean_reciprocal_rank == 1.0
+        # Of ties the first comes first.
+        ranks = 1 + np.arange(100) % width
+        assert report.mean_reciprocal_rank == pytest.approx((1 / ranks).mean(), rel=1e-15)
+        assert report.accuracy == (ranks == 1).mean()
         assert report.top_k_accuracy[5] == (np.arange(100) % width < 5).mean()
 
 
@@ -427,8 +429,8 @@ def test_log_probabilities_are_taken_as_they_are(width: int, dtype: DType) -> No
     x[3, max(t[3], 0)] = -np.inf
     rounded = crossent.log_softmax(x.astype(np.float32)).astype(dtype)
     scorer = crossent.Scorer()
-    scorer.update(rounded, t, where=where, log_probs=True)
-    scores = crossent.score(rounded, t, where=where, log_probs=True)
+    scorer.update(rounded, t, where=where, values="log_probs")
+    scores = crossent.score(rounded, t, where=where, values="log_probs")
     wide = rounded.astype(np.float64)
     counted = (t != -100) & where
     expected = 0.0 - wide[np.arange(len(t)), np.where(counted, t, 0)]
@@ -454,3 +456,33 @@ def test_the_number_of_rows_is_known() -> None:
     scorer.update(x, [0, 1, -100, 0, 0, 0, 0])
     comparer.update(x, x)
     assert (scorer.rows, comparer.rows) == (7, 7)
+
+
+# ---- what the lines are called ------------------------------------------------------------------------------
+
+
+def test_lines_say_what_rows_are_and_leave_out_what_says_nothing() -> None:
+    x, t = np.eye(4)[np.arange(40) % 4] * 3, np.arange(40) % 4
+    scorer = crossent.Scorer(top_k=(1, 2, 3, 4, 5))
+    scorer.update(x, t)
+    lines = dict(scorer.result()._lines())
+    assert "bits per row" in lines
+    assert "bits per token" not in lines
+    assert [name for name in lines if name.startswith("top-")] == ["top-2 accuracy", "top-3 accuracy"]
+    assert scorer.result().classes == 4
+    assert scorer.result().top_k_accuracy[5] == 1.0
+    assert repr(scorer.result()).count("standard error") == repr(scorer.result()).count("±") == 1
+    of_text = crossent.Scorer()
+    of_text.update(x, t, units=t + 1)
+    assert "bits per token" in dict(of_text.result()._lines())
+    # Batches of fewer classes do not hide what the others tell; a text without the number shows all.
+    scorer.update(np.zeros((1, 9)), [3])
+    assert "top-5 accuracy" in dict(scorer.result()._lines())
+    state = json.loads(scorer.to_json())
+    assert state.pop("classes") == 9
+    del state["values"]
+    old = crossent.Scorer.from_json(json.dumps(state)).result()
+    assert (old.classes, old.mean) == (0, scorer.result().mean)
+    assert "top-5 accuracy" in dict(old._lines())
+    comparison = repr(crossent.compare(x, x + 0.1, t))
+    assert comparison.count("standard error") == 1

@@ -75,6 +75,7 @@ def _data(width: int, dtype: DType, rows: int = 70) -> tuple[Array, Array, Array
 # ---- columns --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*has one class only")
 @every_dtype
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_column_is_that_of_the_definition_in_every_layout(width: int, dtype: DType) -> None:
@@ -130,6 +131,7 @@ def test_ties_are_broken_by_the_first(width: int) -> None:
         _check(crossent.score(x, t, top_k=k), reference.score(x, t, top_k=k), dtype)
 
 
+@pytest.mark.filterwarnings("ignore:.*has one class only")
 def test_top_k_may_be_every_class() -> None:
     for width in (1, 30, 300, 2500):
         x, t, _ = _data(width, np.dtype(np.float32), rows=5)
@@ -236,6 +238,7 @@ wild = st.one_of(
 )
 
 
+@pytest.mark.filterwarnings("ignore::crossent.exceptions.LikelyMistakeWarning")
 @given(st.data())
 def test_scores_are_the_definitions_for_any_numbers_and_shapes(data: st.DataObject) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5))
@@ -486,3 +489,60 @@ def test_scores_are_frozen() -> None:
     scores = crossent.score(X, T)
     with pytest.raises(AttributeError):
         scores.nll = scores.entropy  # type: ignore[misc]
+
+
+# ---- ranks ----------------------------------------------------------------------------------------------
+
+
+@every_dtype
+@pytest.mark.parametrize("classes", [2, 10, 100, 101, 3000, 140_000])
+def test_a_constant_model_is_not_perfect(classes: int, dtype: DType) -> None:
+    targets = np.unique(np.array([0, 1, classes // 2, classes - 1]))
+    for level in (0.0, -3.5, 2.0, -INF):
+        x = np.full((len(targets), classes), level, dtype)
+        for axis, rows in ((-1, x), (0, np.ascontiguousarray(x.T))):
+            scores = crossent.score(rows, targets, axis=axis)
+            np.testing.assert_array_equal(scores.rank, 1 + targets)
+            np.testing.assert_array_equal(scores.correct, targets == 0)
+            assert not scores.prediction.any()
+            scorer = crossent.Scorer(top_k=(1, 2))
+            scorer.update(rows, targets, axis=axis)
+            report = scorer.result()
+            assert report.mean_reciprocal_rank == pytest.approx((1 / (1 + targets)).mean(), rel=1e-15)
+            assert report.accuracy == report.top_k_accuracy[1] == (targets == 0).mean()
+            assert report.top_k_accuracy[2] == (targets < 2).mean()
+
+
+@every_dtype
+@pytest.mark.parametrize("width", [3, 100, 101, 1030])
+def test_rank_top_k_and_prediction_order_the_classes_alike(width: int, dtype: DType) -> None:
+    rng = _rng(width, 9)
+    x = rng.integers(-2, 3, (60, width)).astype(dtype)
+    x[::5, :: max(width // 7, 1)] = INF
+    order = np.argsort(-x.astype(np.float64), axis=1, kind="stable")
+    t = rng.integers(0, width, 60)
+    scores = crossent.score(x, t, top_k=width)
+    assert scores.top_ids is not None
+    np.testing.assert_array_equal(scores.top_ids, order)
+    np.testing.assert_array_equal(scores.top_ids[np.arange(60), scores.rank - 1], t)
+    np.testing.assert_array_equal(scores.prediction, order[:, 0])
+    np.testing.assert_array_equal(scores.correct, scores.rank == 1)
+
+
+@every_dtype
+@pytest.mark.parametrize("width", [1, 4, 100, 101, 1030])
+@pytest.mark.filterwarnings("ignore:.*has one class only")
+def test_a_row_with_a_nan_finds_no_class(width: int, dtype: DType) -> None:
+    x = np.zeros((3, width), dtype)
+    x[0], x[1, width // 2] = NAN, NAN
+    for target in {0, width // 2, width - 1}:
+        scores = crossent.score(x, [target] * 3)
+        assert scores.rank.tolist() == [width, width, 1 + target]
+        assert scores.correct.tolist() == [False, False, target == 0]
+        scorer = crossent.Scorer(top_k=(1, width + 1))
+        scorer.update(x, [target] * 3)
+        report = scorer.result()
+        assert report.nonfinite == 2
+        assert report.accuracy == (target == 0) / 3
+        assert report.top_k_accuracy[width + 1] == 1 / 3
+        assert report.mean_reciprocal_rank == pytest.approx((2 / width + 1 / (1 + target)) / 3, rel=1e-15)

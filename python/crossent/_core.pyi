@@ -15,6 +15,7 @@ __all__ = [
     "binary_cross_entropy_with_logits",
     "binary_cross_entropy_with_logits_and_grad",
     "build_info",
+    "check_targets",
     "compare_sums",
     "cross_entropy",
     "cross_entropy_and_grad",
@@ -23,7 +24,9 @@ __all__ = [
     "get_num_threads",
     "kl_div",
     "kl_div_and_grad",
+    "likely_mistake",
     "log_loss",
+    "log_of_probabilities",
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
@@ -244,7 +247,41 @@ def compare_sums(
     where: ArrayInput | None,
     axis: int,
     /,
-) -> tuple[tuple[int, int, int], list[_Units], list[_Units] | None, NDArray[np.float64]]: ...
+) -> tuple[
+    tuple[int, int, int],
+    list[_Units],
+    list[_Units] | None,
+    NDArray[np.float64],
+    NDArray[np.float64] | None,
+]: ...
+def check_targets(
+    rows: ArrayInput,
+    target: ArrayInput | None,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    name: str,
+    /,
+) -> None: ...
+def likely_mistake(
+    rows: ArrayInput,
+    target: ArrayInput | None,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    log_probs: bool,
+    name: str,
+    /,
+) -> str | None: ...
+def log_of_probabilities(
+    probabilities: ArrayInput,
+    target: ArrayInput | None,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    name: str,
+    /,
+) -> tuple[NDArray[np.float64], tuple[tuple[int, int, float] | None, tuple[int, float] | None]]: ...
 def temperature_sums(
     logits: ArrayInput,
     target: ArrayInput,

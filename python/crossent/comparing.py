@@ -7,20 +7,22 @@ import json
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._exact import ExactSum, covariance, quotient, standard_error, state_of, whole
-from crossent.interop import ArrayInput
+from crossent._exact import ExactSum, covariance, exp, quotient, standard_error, state_of, whole
+from crossent._values import Values, checked, log_parts, look, tell
+from crossent.interop import ArrayInput, as_array
 from crossent.report import _int64, aligned, html_table
 from crossent.scoring import _at_least_0, shifted
 
 # The percentiles of llama.cpp's table.
-_PERCENTILES = (1, 5, 10, 50, 90, 95, 99, 99.9)
+_KL_PERCENTILES = (1, 5, 10, 50, 90, 95, 99, 99.9)
+_DIFFERENCE_PERCENTILES = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
 
 
 @dataclass(frozen=True, repr=False)
@@ -42,10 +44,10 @@ class Comparison:
     kl_percentiles : mapping of float to float
         Of KL(P || Q), at 1, 5, 10, 50, 90, 95, 99 and 99.9 percent: linear between the neighbours of position
         share (n - 1) of the sorted values.
-    kl_max : float
-        The largest KL(P || Q).
+    kl_min, kl_max : float
+        The smallest and the largest KL(P || Q).
     same_top : float
-        The share of rows for which both models have the same prediction.
+        The share of rows for which both models have the same prediction; a row that holds a nan has none.
     same_top_standard_error : float
         The root of same_top (1 - same_top) / (n - 1).
     reverse_kl_mean : float
@@ -59,6 +61,14 @@ class Comparison:
         ln(perplexity of Q / perplexity of P), the difference of these means.
     log_perplexity_ratio_standard_error : float or None
         Of that difference, in pairs: the root of (var(P) + var(Q) - 2 cov(P, Q)) / n with sample variances.
+    perplexity_ratio : float or None
+        Perplexity of Q / perplexity of P.
+    perplexity_ratio_standard_error : float or None
+        The ratio times the standard error of its logarithm.
+    perplexity_difference : float or None
+        Perplexity of Q - perplexity of P.
+    perplexity_difference_standard_error : float or None
+        The root of (var(P) a^2 + var(Q) b^2 - 2 cov(P, Q) a b) / n, where a and b are the perplexities.
     target_probability_mean_difference : float or None
         The mean of q - p for the targets' probabilities.
     target_probability_mean_difference_standard_error : float or None
@@ -66,7 +76,11 @@ class Comparison:
     target_probability_rms_difference : float or None
         The root of the mean of (q - p)^2.
     target_probability_rms_difference_standard_error : float or None
-        That of the mean of (q - p)^2, over twice the root.
+        That of the mean of (q - p)^2, over twice the root; 0 where all are 0.
+    target_probability_difference_percentiles : mapping of float to float, or None
+        Of q - p, at 0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99 and 99.9 percent.
+    target_probability_difference_min, target_probability_difference_max : float or None
+        The smallest and the largest q - p.
     correlation : float or None
         Pearson's, of the two models' negative log-likelihoods; nan where one of them does not vary.
 
@@ -80,6 +94,7 @@ class Comparison:
     kl_mean: float
     kl_standard_error: float
     kl_percentiles: Mapping[float, float]
+    kl_min: float
     kl_max: float
     same_top: float
     same_top_standard_error: float
@@ -89,10 +104,17 @@ class Comparison:
     other_nll_mean: float | None
     log_perplexity_ratio: float | None
     log_perplexity_ratio_standard_error: float | None
+    perplexity_ratio: float | None
+    perplexity_ratio_standard_error: float | None
+    perplexity_difference: float | None
+    perplexity_difference_standard_error: float | None
     target_probability_mean_difference: float | None
     target_probability_mean_difference_standard_error: float | None
     target_probability_rms_difference: float | None
     target_probability_rms_difference_standard_error: float | None
+    target_probability_difference_percentiles: Mapping[float, float] | None
+    target_probability_difference_min: float | None
+    target_probability_difference_max: float | None
     correlation: float | None
 
     def __float__(self) -> float:
@@ -107,54 +129,82 @@ class Comparison:
             Numbers and dictionaries: what `json.dumps` takes.
         """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["kl_percentiles"] = {str(key): value for key, value in self.kl_percentiles.items()}
+        for name in ("kl_percentiles", "target_probability_difference_percentiles"):
+            if values[name] is not None:
+                values[name] = {str(key): value for key, value in values[name].items()}
         return values
 
     def _lines(self) -> list[tuple[str, str]]:
-        def with_error(value: float | None, error: float | None) -> str:
-            return f"{value:.6g} ± {error:.2g}"
-
         lines = [
             ("rows counted", f"{self.count:,}"),
             ("rows ignored", f"{self.ignored:,}"),
-            ("mean KL(P || Q)", f"{with_error(self.kl_mean, self.kl_standard_error)} nats"),
-            ("maximum", f"{self.kl_max:.6g}"),
-            *((f"{key:g} %", f"{value:.6g}") for key, value in reversed(list(self.kl_percentiles.items()))),
+            (
+                "mean KL(P || Q)",
+                f"{_with_error(self.kl_mean, self.kl_standard_error)} nats (standard error)",
+            ),
+            ("KL, maximum", f"{self.kl_max:.6g}"),
+            *_percentile_lines("KL", self.kl_percentiles),
+            ("KL, minimum", f"{self.kl_min:.6g}"),
             ("mean KL(Q || P)", f"{self.reverse_kl_mean:.6g} nats"),
             ("mean Jensen-Shannon", f"{self.jensen_shannon_mean:.6g} nats"),
-            ("same prediction", with_error(self.same_top, self.same_top_standard_error)),
+            ("same prediction", _with_error(self.same_top, self.same_top_standard_error)),
         ]
-        if self.nll_mean is not None:
-            lines += [
-                ("mean NLL of P", f"{self.nll_mean:.6g} nats"),
-                ("mean NLL of Q", f"{self.other_nll_mean:.6g} nats"),
-                (
-                    "ln(PPL(Q) / PPL(P))",
-                    with_error(self.log_perplexity_ratio, self.log_perplexity_ratio_standard_error),
+        if self.target_probability_difference_percentiles is None:
+            return lines
+        return [
+            *lines,
+            ("mean NLL of P", f"{self.nll_mean:.6g} nats"),
+            ("mean NLL of Q", f"{self.other_nll_mean:.6g} nats"),
+            (
+                "ln(PPL(Q) / PPL(P))",
+                _with_error(self.log_perplexity_ratio, self.log_perplexity_ratio_standard_error),
+            ),
+            ("PPL(Q) / PPL(P)", _with_error(self.perplexity_ratio, self.perplexity_ratio_standard_error)),
+            (
+                "PPL(Q) - PPL(P)",
+                _with_error(self.perplexity_difference, self.perplexity_difference_standard_error),
+            ),
+            ("correlation of NLL", f"{self.correlation:.6g}"),
+            (
+                "mean of q - p",
+                _with_error(
+                    self.target_probability_mean_difference,
+                    self.target_probability_mean_difference_standard_error,
+                )
+                + " (p, q: the target's probability)",
+            ),
+            (
+                "RMS of q - p",
+                _with_error(
+                    self.target_probability_rms_difference,
+                    self.target_probability_rms_difference_standard_error,
                 ),
-                (
-                    "mean of q - p",
-                    with_error(
-                        self.target_probability_mean_difference,
-                        self.target_probability_mean_difference_standard_error,
-                    ),
-                ),
-                (
-                    "RMS of q - p",
-                    with_error(
-                        self.target_probability_rms_difference,
-                        self.target_probability_rms_difference_standard_error,
-                    ),
-                ),
-                ("correlation of NLL", f"{self.correlation:.6g}"),
-            ]
-        return lines
+            ),
+            ("q - p, maximum", f"{self.target_probability_difference_max:.6g}"),
+            *_percentile_lines("q - p", self.target_probability_difference_percentiles),
+            ("q - p, minimum", f"{self.target_probability_difference_min:.6g}"),
+        ]
 
     def __repr__(self) -> str:
         return "Comparison of Q with the reference P\n" + aligned(self._lines())
 
     def _repr_html_(self) -> str:
         return html_table("Comparison of Q with the reference P", self._lines())
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return f"{value:.6g} ± {error:.2g}"
+
+
+def _percentile_lines(what: str, percentiles: Mapping[float, float]) -> list[tuple[str, str]]:
+    """Name the percentiles of something for a table, the largest first."""
+    return [
+        (f"{what}, median" if key == 50 else f"{what}, percentile {key:g}", f"{value:.6g}")
+        for key, value in sorted(percentiles.items(), reverse=True)
+    ]
+
+
+Each: TypeAlias = tuple[NDArray[np.float64], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +216,9 @@ class _Tally:
     same_top: int = 0
     sums: tuple[ExactSum, ...] = (ExactSum(),) * 4
     targets: tuple[ExactSum, ...] | None = None
-    # KL(P || Q) of each row that counts, in blocks.
-    each: tuple[NDArray[np.float64], ...] = field(default_factory=tuple)
+    # KL(P || Q) of each row that counts, in blocks; and with targets the q - p of each.
+    each: Each = ()
+    differences: Each = ()
 
     def __add__(self, other: _Tally) -> _Tally:
         if self.rows and other.rows and (self.targets is None) != (other.targets is None):
@@ -179,22 +230,30 @@ class _Tally:
         targets = self.targets if self.targets is not None else other.targets
         if self.targets is not None and other.targets is not None:
             targets = tuple(a + b for a, b in zip(self.targets, other.targets, strict=True))
-        each = (*self.each, *other.each)
-        # Many small blocks become one, so that their number stays a logarithm of that of the rows.
-        while len(each) > 1 and each[-2].size <= each[-1].size:
-            each = (*each[:-2], np.concatenate(each[-2:]))
         return _Tally(
             self.rows + other.rows,
             self.count + other.count,
             self.same_top + other.same_top,
             tuple(a + b for a, b in zip(self.sums, other.sums, strict=True)),
             targets,
-            each,
+            _joined((*self.each, *other.each)),
+            _joined((*self.differences, *other.differences)),
         )
 
 
+def _joined(each: Each) -> Each:
+    """Make one of many small blocks, so that their number stays a logarithm of that of the rows."""
+    while len(each) > 1 and each[-2].size <= each[-1].size:
+        each = (*each[:-2], np.concatenate(each[-2:]))
+    return each
+
+
+def _whole(each: Each) -> NDArray[np.float64]:
+    return np.concatenate(each) if each else np.empty(0)
+
+
 # What the text of a comparer begins with; a later layout gets a later number.
-_FORMAT = "crossent.Comparer 1"
+_FORMAT = "crossent.Comparer 2"
 _TARGET_SUMS = 8
 
 
@@ -213,6 +272,8 @@ class Comparer:
     ----------
     ignore_index : int, default -100
         The target that marks a row as ignored.
+    values : {"logits", "log_probs", "probs"}, default "logits"
+        What the numbers of the batches are, unless `update` says otherwise; as for `compare`.
 
     See Also
     --------
@@ -224,8 +285,8 @@ class Comparer:
     The torch equivalent is ``torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="none")`` on
     whole arrays of log-probabilities, summed over the classes.
 
-    The percentiles are exact. They need the divergence of each counted row: 8 bytes a row are kept, and nothing
-    else grows. 100 million rows take 0.8 GB.
+    The percentiles are exact. They need the divergence of each counted row, and with targets the difference of their
+    probabilities: 8 or 16 bytes a row are kept, and nothing else grows. 100 million rows take 1.6 GB.
 
     Objects can be pickled, and several threads may update one.
 
@@ -244,8 +305,9 @@ class Comparer:
     (1000, '0.000316', 0.977)
     """
 
-    def __init__(self, *, ignore_index: int = -100) -> None:
+    def __init__(self, *, ignore_index: int = -100, values: Values = "logits") -> None:
         self._ignore_index = _int64(ignore_index)
+        self._values = checked(values)
         self._tally = _Tally()
         self._lock = threading.Lock()
 
@@ -253,6 +315,11 @@ class Comparer:
     def ignore_index(self) -> int:
         """The target that marks a row as ignored."""
         return self._ignore_index
+
+    @property
+    def values(self) -> str:
+        """What the numbers of the batches are, unless `update` says otherwise."""
+        return self._values
 
     @property
     def rows(self) -> int:
@@ -268,6 +335,7 @@ class Comparer:
         where: ArrayInput | None = None,
         axis: int = -1,
         shift: int = 0,
+        values: Values | None = None,
     ) -> None:
         """Compare a batch, and add it. When this raises, nothing has been added.
 
@@ -275,27 +343,77 @@ class Comparer:
         ----------
         logits, other_logits, target, where, axis, shift
             As for `compare`. Targets are for all batches or for none.
+        values : {"logits", "log_probs", "probs"}, optional
+            As for `compare`; by default what the comparer was made for.
 
         Raises
         ------
         IndexError, TypeError, ValueError
             As for `compare`; `ValueError` also if targets are given for some batches only.
+
+        Warns
+        -----
+        LikelyMistakeWarning
+            As for `compare`.
         """
+        mistakes: list[str] = []
+        kind = self._values if values is None else checked(values)
+        self._add(logits, other_logits, target, where, axis, shift, kind, mistakes)
+        tell(mistakes)
+
+    def _add(
+        self,
+        logits: ArrayInput,
+        other_logits: ArrayInput,
+        target: ArrayInput | None,
+        where: ArrayInput | None,
+        axis: int,
+        shift: int,
+        values: Values,
+        mistakes: list[str],
+    ) -> None:
+        """Compare a batch and add it, and note likely mistakes."""
         shift = _at_least_0(shift, "shift")
         if shift:
             other_logits, _, _ = shifted(other_logits, None, None, axis, shift)
             logits, target, where = shifted(logits, target, where, axis, shift)
-        counts, sums, targets, each = _core.compare_sums(
+        index = self._ignore_index
+        if values != "probs":
+            tally = self._tally_of(logits, other_logits, target, where, axis)
+            for rows, name in ((logits, "logits"), (other_logits, "other_logits")):
+                look(rows, target, index, where, axis, values, mistakes, name)
+        else:
+            _check_same_shape(logits, other_logits)
+            tally = _Tally()
+            pairs = zip(
+                log_parts(logits, target, index, where, axis, mistakes),
+                log_parts(other_logits, target, index, where, axis, mistakes, "other_logits"),
+                strict=True,
+            )
+            for p, q in pairs:
+                tally += self._tally_of(p.rows, q.rows, p.target, p.where, -1)
+        with self._lock:
+            self._tally = self._tally + tally
+
+    def _tally_of(
+        self,
+        logits: ArrayInput,
+        other_logits: ArrayInput,
+        target: ArrayInput | None,
+        where: ArrayInput | None,
+        axis: int,
+    ) -> _Tally:
+        """Add up the comparison of some rows."""
+        counts, sums, targets, each, differences = _core.compare_sums(
             logits, other_logits, target, self._ignore_index, where, axis
         )
-        tally = _Tally(
+        return _Tally(
             *counts,
             tuple(map(ExactSum.from_core, sums)),
             None if targets is None else tuple(map(ExactSum.from_core, targets)),
             (each,) if each.size else (),
+            (differences,) if differences is not None and differences.size else (),
         )
-        with self._lock:
-            self._tally = self._tally + tally
 
     def merge(self, other: Comparer) -> Comparer:
         """Add all rows of another comparer.
@@ -337,20 +455,20 @@ class Comparer:
         n = t.count
         forward, squared, reverse, shannon = t.sums
         same = t.same_top / n if n else math.nan
-        each = np.concatenate(t.each) if t.each else np.empty(0)
-        each.sort()  # a nan comes last
+        each = np.sort(_whole(t.each))  # a nan comes last
         return Comparison(
             count=n,
             ignored=t.rows - n,
             kl_mean=forward.over(n),
             kl_standard_error=standard_error(squared, forward, n),
-            kl_percentiles={key: _percentile(each, key / 100.0) for key in _PERCENTILES},
-            kl_max=float(each[-1]) if n else math.nan,
+            kl_percentiles={key: _percentile(each, key) for key in _KL_PERCENTILES},
+            kl_min=_percentile(each, 0),
+            kl_max=_percentile(each, 100),
             same_top=same,
             same_top_standard_error=math.sqrt(same * (1.0 - same) / (n - 1)) if n > 1 else math.nan,
             reverse_kl_mean=reverse.over(n),
             jensen_shannon_mean=shannon.over(n),
-            **_of_targets(t.targets, n),
+            **_of_targets(t.targets, np.sort(_whole(t.differences)), n),
         )
 
     def to_json(self) -> str:
@@ -362,7 +480,6 @@ class Comparer:
             The option, the sums and the divergence of each row, as one JSON object.
         """
         t = self._tally
-        each = np.concatenate(t.each) if t.each else np.empty(0)
         state = {
             "format": _FORMAT,
             "ignore_index": self._ignore_index,
@@ -371,7 +488,9 @@ class Comparer:
             "same_top": t.same_top,
             "sums": [sum.to_json() for sum in t.sums],
             "targets": None if t.targets is None else [sum.to_json() for sum in t.targets],
-            "each": base64.b64encode(each.astype("<f8").tobytes()).decode("ascii"),
+            "each": _to_text(_whole(t.each)),
+            "differences": _to_text(_whole(t.differences)),
+            "values": self._values,
         }
         return json.dumps(state)
 
@@ -397,9 +516,12 @@ class Comparer:
         with state_of("comparer"):
             state = json.loads(text)
             if state["format"] != _FORMAT:
-                raise ValueError(f"its format is {state['format']!r}, expected {_FORMAT!r}")
-            comparer = cls(ignore_index=state["ignore_index"])
-            each = np.frombuffer(base64.b64decode(state["each"], validate=True), "<f8").astype(np.float64)
+                raise ValueError(
+                    f"its format is {state['format']!r}, that of another version, expected {_FORMAT!r}; compare the "
+                    "rows again"
+                )
+            comparer = cls(ignore_index=state["ignore_index"], values=state["values"])
+            each, differences = _from_text(state["each"]), _from_text(state["differences"])
             targets = state["targets"]
             comparer._tally = _Tally(
                 whole(state["rows"]),
@@ -408,9 +530,14 @@ class Comparer:
                 tuple(map(ExactSum.from_json, state["sums"])),
                 None if targets is None else tuple(map(ExactSum.from_json, targets)),
                 (each,) if each.size else (),
+                (differences,) if differences.size else (),
             )
             if each.size != comparer._tally.count:
                 raise ValueError(f"it has {each.size} divergences, expected {comparer._tally.count}")
+            if differences.size != (0 if targets is None else each.size):
+                raise ValueError(
+                    f"it has {differences.size} differences of probabilities for {each.size} rows"
+                )
             if len(state["sums"]) != len(_Tally().sums) or (targets and len(targets) != _TARGET_SUMS):
                 raise ValueError("it has another number of sums")
             if not comparer._tally.same_top <= each.size <= comparer._tally.rows:
@@ -425,26 +552,43 @@ class Comparer:
         return f"<Comparer(ignore_index={self._ignore_index}): {t.count:,} of {t.rows:,} rows counted>"
 
 
-def _percentile(ordered: NDArray[np.float64], share: float) -> float:
-    """llama.cpp's: linear between the neighbours of position share (n - 1)."""
+def _to_text(values: NDArray[np.float64]) -> str:
+    return base64.b64encode(values.astype("<f8").tobytes()).decode("ascii")
+
+
+def _from_text(text: str) -> NDArray[np.float64]:
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
+
+
+def _check_same_shape(logits: ArrayInput, other: ArrayInput) -> None:
+    ours, theirs = as_array(logits, "logits").shape, as_array(other, "other_logits").shape
+    if ours != theirs:
+        raise ValueError(f"other_logits has the wrong shape: got {theirs}, expected {ours}")
+
+
+def _percentile(ordered: NDArray[np.float64], percent: float) -> float:
+    """llama.cpp's: linear between the neighbours of position percent / 100 (n - 1), which is found in integers."""
     if not ordered.size or math.isnan(ordered[-1]):
         return math.nan
-    position = share * (ordered.size - 1)
-    below = int(position)
-    part = position - below
+    below, thousandths = divmod(round(10 * percent) * (ordered.size - 1), 1000)
     low = float(ordered[below])
-    # Not to multiply an infinity with 0.
-    return low if part == 0.0 else (1.0 - part) * low + part * float(ordered[below + 1])
+    if thousandths == 0:
+        return low  # Not to multiply an infinity with 0.
+    part = thousandths / 1000
+    return (1.0 - part) * low + part * float(ordered[below + 1])
 
 
-def _of_targets(sums: tuple[ExactSum, ...] | None, n: int) -> dict[str, float | None]:
+def _of_targets(
+    sums: tuple[ExactSum, ...] | None, differences: NDArray[np.float64], n: int
+) -> dict[str, Any]:
     names = [f.name for f in fields(Comparison)]
     names = names[names.index("nll_mean") :]
     if sums is None:
         return dict.fromkeys(names)
     a, aa, b, bb, ab, difference, squared, fourth = sums
     finite = a.is_finite and b.is_finite
-    ratio = ratio_error = correlation = math.nan
+    p, q = exp(a.over(n)), exp(b.over(n))
+    ratio = ratio_error = difference_error = correlation = math.nan
     if finite and n:
         ratio = ExactSum(b.units - a.units).over(n)
     elif n:
@@ -456,6 +600,7 @@ def _of_targets(sums: tuple[ExactSum, ...] | None, n: int) -> dict[str, float | 
             covariance(ab, a, b, n),
         )
         ratio_error = math.sqrt(quotient(max(var_a + var_b - 2 * cov, 0), below * n))
+        difference_error = _difference_error(p, q, var_a, var_b, cov, below * n)
         if var_a > 0 and var_b > 0:
             # The root of an integer of many bits, so that neither product nor quotient leaves the range of floats.
             shift = 128
@@ -463,19 +608,38 @@ def _of_targets(sums: tuple[ExactSum, ...] | None, n: int) -> dict[str, float | 
             correlation = min(1.0, max(-1.0, quotient(cov << (shift // 2), root)))
     mean_square = squared.over(n)
     rms = math.sqrt(mean_square) if mean_square >= 0 else math.nan
-    rms_error = 0.5 / rms * standard_error(fourth, squared, n) if rms > 0 else math.nan
+    rms_error = standard_error(fourth, squared, n)
+    if rms > 0:
+        rms_error *= 0.5 / rms
     values = (
         a.over(n),
         b.over(n),
         ratio,
         ratio_error,
+        exp(ratio),
+        exp(ratio) * ratio_error,
+        q - p,
+        difference_error,
         difference.over(n),
         standard_error(squared, difference, n),
         rms,
         rms_error,
+        {key: _percentile(differences, key) for key in _DIFFERENCE_PERCENTILES},
+        _percentile(differences, 0),
+        _percentile(differences, 100),
         correlation,
     )
     return dict(zip(names, values, strict=True))
+
+
+def _difference_error(p: float, q: float, var_a: int, var_b: int, cov: int, below: int) -> float:
+    """Return the standard error of q - p, exponentials of two means with these (co)variances over `below`."""
+    if not math.isfinite(p + q):
+        return math.nan
+    (p_above, p_below), (q_above, q_below) = p.as_integer_ratio(), q.as_integer_ratio()
+    p_above, q_above, scale = p_above * q_below, q_above * p_below, p_below * q_below
+    above = var_a * p_above**2 + var_b * q_above**2 - 2 * cov * p_above * q_above
+    return math.sqrt(quotient(max(above, 0), below * scale**2))
 
 
 def compare(
@@ -487,6 +651,7 @@ def compare(
     where: ArrayInput | None = None,
     axis: int = -1,
     shift: int = 0,
+    values: Values = "logits",
 ) -> Comparison:
     """Compare two models' logits for the same rows: their divergences, and what they make of the targets.
 
@@ -514,6 +679,9 @@ def compare(
     shift : int, default 0
         Compare position i, with the target at i + `shift`, along the axis before the classes: 1 for language
         models. Positions without a target are left out.
+    values : {"logits", "log_probs", "probs"}, default "logits"
+        What the numbers of both models are. Log-probabilities are normalised as logits are; probabilities are compared
+        by their logarithms.
 
     Returns
     -------
@@ -528,9 +696,15 @@ def compare(
     TypeError
         If an argument cannot be read as an array, or has a dtype that does not fit.
     ValueError
-        If shapes do not fit each other, or if `shift` is out of range.
+        If shapes do not fit each other, if `shift` is out of range, if `values` is none of those allowed, or if one
+        of the probabilities of a counted row is nan, negative or above 1.
     OverflowError
         If int64 does not hold `ignore_index`.
+
+    Warns
+    -----
+    LikelyMistakeWarning
+        If the numbers look like something else than `values` says, or if probabilities do not add up to 1.
 
     See Also
     --------
@@ -561,6 +735,8 @@ def compare(
     >>> f"{comparison.log_perplexity_ratio:.4f}"
     '-0.0048'
     """
-    comparer = Comparer(ignore_index=ignore_index)
-    comparer.update(logits, other_logits, target, where=where, axis=axis, shift=shift)
+    mistakes: list[str] = []
+    comparer = Comparer(ignore_index=ignore_index, values=values)
+    comparer._add(logits, other_logits, target, where, axis, shift, comparer._values, mistakes)
+    tell(mistakes)
     return comparer.result()

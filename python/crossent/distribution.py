@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -80,8 +81,14 @@ class LossHistogram:
             raise ValueError(f"share is out of range: got {share}, expected 0 to 1")
         if not self.total:
             return np.nan
-        below = np.cumsum(self.counts, dtype=np.float64) >= share * self.total
-        return float(self.edges[int(below.argmax()) + 1]) if below.any() else np.inf
+        # In integers, of the share as it is written: 0.07 is 7 hundredths, though no float is.
+        exact = Fraction(repr(float(share)))
+        below = 0
+        for number, count in enumerate(self.counts, 1):
+            below += count
+            if below * exact.denominator >= exact.numerator * self.total:
+                return number / BINS_PER_NAT
+        return np.inf
 
 
 @dataclass(frozen=True, slots=True)

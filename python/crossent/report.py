@@ -9,7 +9,7 @@ import operator
 import statistics
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._exact import ExactSum, exp, standard_error, state_of, whole
+from crossent._values import Values, checked, chosen, log_parts, look, tell
 from crossent.distribution import (
     GroupSums,
     LossHistogram,
@@ -93,12 +94,12 @@ class Report:
     accuracy : float
         The share of the counted rows whose prediction is the target.
     top_k_accuracy : mapping of int to float
-        For each k, the share of the counted rows whose target is among the k largest logits, where the first of
-        ties comes first: that of 1 is the accuracy.
+        For each k, the share of the counted rows whose target is among the k largest logits, where the lower of
+        tied classes comes first: that of 1 is the accuracy. Rows that hold a nan do not count as found.
     mean_entropy : float
         The mean of the entropy of the softmax, in nats.
     mean_reciprocal_rank : float
-        The mean of 1 / rank, with 1 + the number of classes with a strictly larger logit as the rank.
+        The mean of 1 / rank, with the ranks of `Scores`: ties go to the lower class.
     expected_calibration_error : float
         The mean over the rows of the distance between accuracy and confidence of their bin.
     calibration_bins : tuple of CalibrationBin
@@ -114,6 +115,8 @@ class Report:
     position_groups : tuple of PositionGroup
         Means by position, for scorers made with ``by_position=True``: one group for each position below 16, then
         eight for each doubling of it, up to the largest that occurred.
+    classes : int
+        The number of classes, the largest where batches differ; 0 for no batch.
 
     See Also
     --------
@@ -141,6 +144,7 @@ class Report:
     first_nonfinite: int | None
     loss_histogram: LossHistogram
     position_groups: tuple[PositionGroup, ...]
+    classes: int
 
     def __float__(self) -> float:
         return self.mean
@@ -161,19 +165,26 @@ class Report:
         values["position_groups"] = [asdict(g) for g in self.position_groups]
         return values
 
-    def _lines(self) -> list[tuple[str, str]]:
+    def _lines(self, row: str | None = None) -> list[tuple[str, str]]:
         low, high = self.perplexity_interval
+        # Rows that stand for units of text are tokens; of others that is not known.
+        row = row or ("row" if self.bits_per_unit is None else "token")
         lines = [
             ("rows counted", f"{self.count:,}"),
             ("rows ignored", f"{self.ignored:,}"),
-            ("mean NLL", f"{self.mean:.6g} ± {self.standard_error:.2g} nats"),
+            ("mean NLL", f"{self.mean:.6g} ± {self.standard_error:.2g} nats (standard error)"),
             ("perplexity", f"{self.perplexity:.6g} (95 %: {low:.6g} to {high:.6g})"),
-            ("bits per token", f"{self.bits_per_token:.6g}"),
+            (f"bits per {row}", f"{self.bits_per_token:.6g}"),
         ]
         if self.bits_per_unit is not None:
             lines.append(("bits per unit", f"{self.bits_per_unit:.6g} ({self.units:,.12g} units)"))
         lines.append(("accuracy", f"{self.accuracy:.6g}"))
-        lines += [(f"top-{k} accuracy", f"{v:.6g}") for k, v in self.top_k_accuracy.items() if k > 1]
+        # Among as many classes as there are, every target is found.
+        lines += [
+            (f"top-{k} accuracy", f"{share:.6g}")
+            for k, share in self.top_k_accuracy.items()
+            if k > 1 and not 0 < self.classes <= k
+        ]
         lines += [
             ("mean reciprocal rank", f"{self.mean_reciprocal_rank:.6g}"),
             ("mean entropy", f"{self.mean_entropy:.6g} nats"),
@@ -235,6 +246,8 @@ class _Tally:
     units: ExactSum | None
     histogram: NDArray[np.int64]
     groups: tuple[GroupSums, ...]
+    classes: int = 0
+    """The most that a row had."""
 
     @classmethod
     def empty(cls, top_k: int, bins: int) -> _Tally:
@@ -275,6 +288,7 @@ class _Tally:
             sum(both, ExactSum()) if both else None,
             self.histogram + other.histogram,
             tuple(a + b for a, b in zip_longest(self.groups, other.groups, fillvalue=GroupSums())),
+            max(self.classes, other.classes),
         )
 
 
@@ -306,6 +320,8 @@ class Scorer:
     by_position : bool, default False
         Whether to add up the rows by their positions too: those along the last axis of the targets, or those that
         `update` is given.
+    values : {"logits", "log_probs", "probs"}, default "logits"
+        What the numbers of the batches are, unless `update` says otherwise; as for `score`.
 
     See Also
     --------
@@ -347,6 +363,7 @@ class Scorer:
         top_k: Iterable[int] = (1, 5),
         bins: int = 15,
         by_position: bool = False,
+        values: Values = "logits",
     ) -> None:
         try:
             self._top_k = tuple(_at_least_0(k, "top_k") for k in top_k)
@@ -364,6 +381,7 @@ class Scorer:
                 f"by_position must be a bool: got {by_position!r}; the positions themselves go to update"
             )
         self._by_position = bool(by_position)
+        self._values = checked(values)
         self._ignore_index = _int64(ignore_index)
         self._tally = _Tally.empty(len(self._top_k), self._bins)
         self._lock = threading.Lock()
@@ -389,6 +407,11 @@ class Scorer:
         return self._bins
 
     @property
+    def values(self) -> str:
+        """What the numbers of the batches are, unless `update` says otherwise."""
+        return self._values
+
+    @property
     def by_position(self) -> bool:
         """Whether the rows are added up by their positions too."""
         return self._by_position
@@ -403,7 +426,8 @@ class Scorer:
         positions: ArrayInput | None = None,
         axis: int = -1,
         shift: int = 0,
-        log_probs: bool = False,
+        values: Values | None = None,
+        log_probs: bool | None = None,
     ) -> None:
         """Score a batch, and add it. When this raises, nothing has been added.
 
@@ -420,13 +444,51 @@ class Scorer:
             with ``by_position=True``.
         axis, shift, log_probs
             As for `score`.
+        values : {"logits", "log_probs", "probs"}, optional
+            As for `score`; by default what the scorer was made for.
 
         Raises
         ------
         IndexError, TypeError, ValueError
             As for `score`; `ValueError` also if units are negative or not finite, or given for some batches only,
             and if positions are negative, do not fit, are missing or are not asked for.
+
+        Warns
+        -----
+        LikelyMistakeWarning
+            As for `score`.
         """
+        kind = self._values
+        if values is not None or log_probs is not None:
+            kind = chosen("logits" if values is None else values, log_probs)
+        mistakes: list[str] = []
+        self._add(
+            logits,
+            target,
+            where=where,
+            units=units,
+            positions=positions,
+            axis=axis,
+            shift=shift,
+            values=kind,
+            mistakes=mistakes,
+        )
+        tell(mistakes)
+
+    def _add(
+        self,
+        logits: ArrayInput,
+        target: ArrayInput,
+        *,
+        where: ArrayInput | None = None,
+        units: ArrayInput | None = None,
+        positions: ArrayInput | None = None,
+        axis: int = -1,
+        shift: int = 0,
+        values: Values = "logits",
+        mistakes: list[str],
+    ) -> None:
+        """Score a batch and add it, and note likely mistakes."""
         shift = _at_least_0(shift, "shift")
         given = None if units is None else _units(units)
         if given is not None and given.ndim:
@@ -445,12 +507,43 @@ class Scorer:
             target = later if later is not None else target
             given = each if each is not None else given
         groups = self._groups(unshifted, positions, axis, shift)
-        rest = _core.score_sums(
+        logits = as_array(logits, "logits")
+        if values != "probs":
+            tally = self._tally_of(logits, target, where, axis, groups, log_probs=values == "log_probs")
+            look(logits, target, self._ignore_index, where, axis, values, mistakes)
+        else:
+            tally = _Tally.empty(len(self._top_k), self._bins)
+            for part in log_parts(logits, target, self._ignore_index, where, axis, mistakes):
+                assert part.target is not None
+                here = slice(tally.rows, tally.rows + math.prod(part.rows.shape[:-1]))
+                tally += self._tally_of(
+                    part.rows,
+                    part.target,
+                    part.where,
+                    -1,
+                    None if groups is None else groups[here],
+                    log_probs=True,
+                )
+        total = None if given is None else self._total(given, target, where)
+        tally = replace(tally, units=total, classes=logits.shape[axis])
+        with self._lock:
+            self._tally = self._tally + tally
+
+    def _tally_of(
+        self,
+        logits: ArrayInput,
+        target: ArrayInput,
+        where: ArrayInput | None,
+        axis: int,
+        groups: NDArray[np.uint16] | None,
+        *,
+        log_probs: bool,
+    ) -> _Tally:
+        """Add up the scores of some rows."""
+        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped = _core.score_sums(
             logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs, groups
         )
-        total = None if given is None else self._total(given, target, where)
-        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped = rest
-        tally = _Tally(
+        return _Tally(
             rows,
             count,
             correct,
@@ -459,12 +552,10 @@ class Scorer:
             first,
             tuple(map(ExactSum.from_core, sums)),
             tuple(_Bin(n, right, ExactSum.from_core(sum)) for n, right, sum in bins),
-            total,
+            None,
             counts.astype(np.int64),
             tuple(GroupSums(n, *map(ExactSum.from_core, both)) for n, *both in grouped),
         )
-        with self._lock:
-            self._tally = self._tally + tally
 
     def _groups(
         self, target: ArrayInput, positions: ArrayInput | None, axis: int, shift: int
@@ -479,7 +570,7 @@ class Scorer:
         if shift:
             # Those of the logits: the first ones, where the targets are the last.
             of_logits = np.expand_dims(groups.reshape(rows), axis)
-            groups = shifted(of_logits, None, None, axis, shift)[0].reshape(-1)
+            groups = np.ascontiguousarray(shifted(of_logits, None, None, axis, shift)[0].reshape(-1))
         return groups
 
     def _total(self, units: NDArray[np.float64], target: ArrayInput, where: ArrayInput | None) -> ExactSum:
@@ -571,6 +662,7 @@ class Scorer:
             first_nonfinite=t.first_nonfinite,
             loss_histogram=histogram(t.histogram, t.nonfinite),
             position_groups=position_groups(t.groups),
+            classes=t.classes,
         )
 
     def _options(self) -> str:
@@ -601,6 +693,8 @@ class Scorer:
             "units": None if t.units is None else t.units.to_json(),
             "histogram": counts_to_json(t.histogram),
             "positions": [sums.to_json() for sums in t.groups] if self._by_position else None,
+            "classes": t.classes,
+            "values": self._values,
         }
         return json.dumps(state)
 
@@ -636,6 +730,7 @@ class Scorer:
                 top_k=state["top_k"],
                 bins=len(state["bins"]),
                 by_position=groups is not None,
+                values=state.get("values", "logits"),
             )
             first = state["first_nonfinite"]
             scorer._tally = _Tally(
@@ -650,6 +745,7 @@ class Scorer:
                 None if state["units"] is None else ExactSum.from_json(state["units"]),
                 counts_from_json(state["histogram"]),
                 tuple(map(GroupSums.from_json, groups or ())),
+                whole(state.get("classes", 0)),
             )
             if len(scorer._tally.top) != len(scorer._top_k):
                 raise ValueError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._exact import ExactSum, exp
+from crossent._values import Values, chosen, log_parts, look, tell
 from crossent.interop import ArrayInput, as_array
 
 
@@ -31,11 +32,12 @@ class Scores:
     prediction : numpy.ndarray of int64
         The class with the largest logit, the first of ties; the first nan where there is one.
     rank : numpy.ndarray of int64
-        1 + the number of classes with a strictly larger logit than the target.
+        The target's place among the classes: 1 + the number of classes with a larger logit, or with the same and a
+        lower index, so that rank 1 means predicted. The number of classes where the row holds a nan.
     counted : numpy.ndarray of bool
         False for ignored rows. Of their other fields only `nll` and `correct` mean something.
     correct : numpy.ndarray of bool
-        Whether the row is counted and its prediction is the target.
+        Whether the row is counted and its prediction is the target. False where the row holds a nan.
     top_ids : numpy.ndarray of int64, optional
         The classes of the `top_k` largest logits along a further axis at the end, the largest first, of ties
         the first first.
@@ -314,7 +316,8 @@ def score(
     axis: int = -1,
     shift: int = 0,
     top_k: int = 0,
-    log_probs: bool = False,
+    values: Values = "logits",
+    log_probs: bool | None = None,
 ) -> Scores:
     """Score rows of logits against their targets, in one read of the logits.
 
@@ -325,7 +328,7 @@ def score(
         nll = logsumexp - x[t]
         entropy = sum_c p[c] (logsumexp - x[c])           with p[c] = exp(x[c] - logsumexp)
         prediction = argmax_c x[c]                        the first of ties
-        rank = 1 + (number of classes c with x[c] > x[t])
+        rank = 1 + (number of classes c with x[c] > x[t], or with x[c] = x[t] and c < t)
 
     Parameters
     ----------
@@ -346,9 +349,12 @@ def score(
         `target` is. Nothing is copied.
     top_k : int, default 0
         How many of the largest logits of each row to name, at most C.
-    log_probs : bool, default False
-        The rows are log-probabilities already: `nll` is -x[t], and not normalised anew. It matters where they are
-        rounded, or do not add up to 1. What else there is comes from their softmax.
+    values : {"logits", "log_probs", "probs"}, default "logits"
+        What the numbers are. Of log-probabilities `nll` is -x[t], and not normalised anew, which matters where they
+        are rounded or do not add up to 1; what else there is comes from their softmax. Probabilities, such as those
+        of `predict_proba`, are scored as their logarithms.
+    log_probs : bool, optional
+        Deprecated: True is ``values="log_probs"``.
 
     Returns
     -------
@@ -364,9 +370,16 @@ def score(
     TypeError
         If an argument cannot be read as an array, or has a dtype that does not fit; integer logits too.
     ValueError
-        If shapes do not fit each other, or if `shift` or `top_k` is out of range.
+        If shapes do not fit each other, if `shift` or `top_k` is out of range, if `values` is none of those allowed,
+        or if one of the probabilities of a counted row is nan, negative or above 1; the text names the row.
     OverflowError
         If int64 does not hold `ignore_index`.
+
+    Warns
+    -----
+    LikelyMistakeWarning
+        If the numbers look like something else than `values` says, if there is one class only, or if
+        probabilities do not add up to 1.
 
     See Also
     --------
@@ -379,7 +392,7 @@ def score(
     products, each of which reads or writes an array of the size of the logits.
 
     A row that holds nan or +inf, or nothing but -inf, has no softmax: its `nll` and `entropy` are nan, and
-    `logsumexp` has its limit. Comparisons with nan are false, so `rank` counts the numbers that are larger.
+    `logsumexp` has its limit. In a row that holds a nan no class is found: its `rank` is C, and it is not `correct`.
 
     The entropy is a sum of positive terms, log1p(rest) + sum_c p[c] (max - x[c]), and keeps its digits in a row
     that is sure. The result has the same bits for any memory layout, class axis, row batching and number of
@@ -405,13 +418,59 @@ def score(
     >>> tokens = np.array([[0, 2, 1, 1]])
     >>> crossent.score(np.zeros((1, 4, 3)), tokens, shift=1).nll.round(4).tolist()
     [[1.0986, 1.0986, 1.0986]]
+
+    The probabilities of a classifier:
+
+    >>> crossent.score([[0.9, 0.1], [0.25, 0.75]], [0, 1], values="probs").nll.round(4).tolist()
+    [0.1054, 0.2877]
     """
+    values = chosen(values, log_probs)
     top_k = _at_least_0(top_k, "top_k")
     shift = _at_least_0(shift, "shift")
     if shift:
         logits, later, where = shifted(logits, target, where, axis, shift)
         target = later if later is not None else target
-    return Scores(*_core.score(logits, target, ignore_index, where, axis, top_k, log_probs))
+    mistakes: list[str] = []
+    scores = score_rows(logits, target, ignore_index, where, axis, top_k, values, mistakes)
+    tell(mistakes)
+    return scores
+
+
+def score_rows(
+    logits: ArrayInput,
+    target: ArrayInput,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    top_k: int,
+    values: Values,
+    mistakes: list[str],
+) -> Scores:
+    """Score rows, and note likely mistakes."""
+    if values != "probs":
+        scores = Scores(*_core.score(logits, target, ignore_index, where, axis, top_k, values == "log_probs"))
+        look(logits, target, ignore_index, where, axis, values, mistakes)
+        return scores
+    probabilities = as_array(logits, "logits")
+    real = np.float64 if probabilities.dtype == np.float64 else np.float32
+    columns: list[NDArray[Any] | None] = []
+    for part in log_parts(probabilities, target, ignore_index, where, axis, mistakes):
+        assert part.target is not None
+        found = _core.score(part.rows, part.target, ignore_index, part.where, -1, top_k, True)
+        if not columns:
+            rows = np.moveaxis(probabilities, axis, -1).shape[:-1]
+            columns = [
+                column
+                if column is None
+                else np.zeros(
+                    (*rows, *column.shape[len(rows) :]), real if column.dtype.kind == "f" else column.dtype
+                )
+                for column in found
+            ]
+        for to, column in zip(columns, found, strict=True):
+            if to is not None:
+                to[part.index] = column
+    return Scores(*columns)  # type: ignore[arg-type]
 
 
 def _at_least_0(value: int, name: str) -> int:

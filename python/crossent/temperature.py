@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 from crossent import _core
 from crossent._exact import ExactSum
+from crossent._values import Values, checked, log_parts, look, tell
 from crossent.interop import ArrayInput
 from crossent.report import _int64
 
@@ -70,6 +71,7 @@ def fit_temperature(
     ignore_index: int = -100,
     where: ArrayInput | None = None,
     axis: int = -1,
+    values: Values = "logits",
 ) -> Temperature: ...
 @overload
 def fit_temperature(
@@ -79,6 +81,7 @@ def fit_temperature(
     ignore_index: int = -100,
     where: None = None,
     axis: int = -1,
+    values: Values = "logits",
 ) -> Temperature: ...
 def fit_temperature(
     logits: ArrayInput | Iterable[Batch],
@@ -87,6 +90,7 @@ def fit_temperature(
     ignore_index: int = -100,
     where: ArrayInput | None = None,
     axis: int = -1,
+    values: Values = "logits",
 ) -> Temperature:
     """Find the temperature with which the logits give the targets the largest likelihood.
 
@@ -110,6 +114,8 @@ def fit_temperature(
         A mask of the rows, of the shape of `target`; not for batches.
     axis : int, default -1
         The class axis of the logits.
+    values : {"logits", "log_probs", "probs"}, default "logits"
+        What the numbers are. The temperature divides the logarithms of probabilities.
 
     Returns
     -------
@@ -123,9 +129,15 @@ def fit_temperature(
     TypeError
         If an argument cannot be read as an array, or if the batches can be gone through only once.
     ValueError
-        If shapes do not fit each other; if no row is counted; if a row has no finite likelihood; or if no temperature
-        is best, because every target has the largest logit already (then the smaller the better), or because
-        the logits are no better than chance (then the larger the better).
+        If shapes do not fit each other; if `values` is none of those allowed, or a probability is nan, negative or
+        above 1; if no row is counted; if a row has no finite likelihood; or if no temperature is best, because every
+        target has the largest logit already (then the smaller the better), or because the logits are no better than
+        chance (then the larger the better).
+
+    Warns
+    -----
+    LikelyMistakeWarning
+        If the first numbers look like something else than `values` says, or if probabilities do not add up to 1.
 
     See Also
     --------
@@ -155,20 +167,33 @@ def fit_temperature(
     >>> crossent.fit_temperature(batches).temperature == found.temperature
     True
     """
+    mistakes: list[str] = []
+    try:
+        return fit(logits, target, ignore_index, where, axis, checked(values), mistakes)
+    finally:
+        tell(mistakes)  # They may be why no temperature is best.
+
+
+def fit(
+    logits: ArrayInput | Iterable[Batch],
+    target: ArrayInput | None,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    values: Values,
+    mistakes: list[str],
+) -> Temperature:
+    """Find the temperature, and note likely mistakes."""
     if target is not None:
         batches: Iterable[Batch] = [(logits, target)]  # type: ignore[list-item]
     elif where is not None:
         raise TypeError("where goes with arrays: got batches; mark the rows to leave out with ignore_index")
     else:
         batches = _repeatable(logits)
-    index = _int64(ignore_index)
-
-    def likelihood(b: float) -> _Likelihood:
-        return _likelihood(batches, index, where, axis, b)
-
-    before = likelihood(1.0)
+    rows = _Rows(batches, _int64(ignore_index), where, axis, values, mistakes)
+    before = rows.likelihood(1.0)
     _check(before)
-    b, at, reads = _minimum(likelihood, before)
+    b, at, reads = _minimum(rows.likelihood, before)
     if at.nll > before.nll:  # by a rounding
         b, at = 1.0, before
     return Temperature(1.0 / b, before.nll, at.nll, at.rows, reads)
@@ -188,22 +213,42 @@ def _repeatable(batches: object) -> Iterable[Batch]:
     return batches
 
 
-def _likelihood(
-    batches: Iterable[Batch], ignore_index: int, where: ArrayInput | None, axis: int, b: float
-) -> _Likelihood:
-    count, sums = 0, [ExactSum(), ExactSum(), ExactSum()]
-    for number, batch in enumerate(batches):
-        try:
-            logits, target = batch
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"batch {number} is not a pair: got {type(batch).__name__}, expected (logits, target)"
-            ) from None
-        counted, parts = _core.temperature_sums(logits, target, ignore_index, where, axis, b)
-        count += counted
-        sums = [sum + ExactSum.from_core(part) for sum, part in zip(sums, parts, strict=True)]
-    nll, slope, curvature = (sum.over(count) for sum in sums)
-    return _Likelihood(nll, slope, curvature, count)
+@dataclass(frozen=True)
+class _Rows:
+    """The rows, as often as they are asked for."""
+
+    batches: Iterable[Batch]
+    ignore_index: int
+    where: ArrayInput | None
+    axis: int
+    values: Values
+    mistakes: list[str]
+
+    def likelihood(self, b: float) -> _Likelihood:
+        """Add up the likelihood of the inverse temperature b."""
+        count, sums = 0, [ExactSum(), ExactSum(), ExactSum()]
+        for number, batch in enumerate(self.batches):
+            try:
+                logits, target = batch
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"batch {number} is not a pair: got {type(batch).__name__}, expected (logits, target)"
+                ) from None
+            for counted, parts in self._parts(logits, target, b):
+                count += counted
+                sums = [sum + ExactSum.from_core(part) for sum, part in zip(sums, parts, strict=True)]
+            if number == 0 and not self.mistakes:
+                look(logits, target, self.ignore_index, self.where, self.axis, self.values, self.mistakes)
+        nll, slope, curvature = (sum.over(count) for sum in sums)
+        return _Likelihood(nll, slope, curvature, count)
+
+    def _parts(self, logits: ArrayInput, target: ArrayInput, b: float) -> Iterator[tuple[int, list[Any]]]:
+        if self.values != "probs":
+            yield _core.temperature_sums(logits, target, self.ignore_index, self.where, self.axis, b)
+            return
+        for part in log_parts(logits, target, self.ignore_index, self.where, self.axis, self.mistakes):
+            assert part.target is not None
+            yield _core.temperature_sums(part.rows, part.target, self.ignore_index, part.where, -1, b)
 
 
 def _check(at: _Likelihood) -> None:

@@ -35,8 +35,8 @@ const SMALL: f64 = 0.02;
 pub(crate) struct Soft {
     /// The largest logit.
     pub max: f64,
-    /// The first class with the largest logit; the first nan where there is one.
-    pub largest: usize,
+    /// The first class with the largest logit; none in a row with a nan.
+    pub largest: Option<usize>,
     /// The sum of exp(x - max) over all classes but one largest. With a nan, with +inf and for nothing but -inf it is nan.
     pub rest: f64,
     /// log(1 + rest).
@@ -74,8 +74,8 @@ pub(crate) fn soft<S: Simd>(simd: S, row: &[f64]) -> Soft {
         rest = f64::NAN;
     }
     let log1p_rest = log1p_ratio(c(rest), c(1.0), true).as_slice()[0];
-    let largest = if rest.is_nan() { row.iter().position(|x| x.is_nan()) } else { None };
-    let largest = largest.or_else(|| row.iter().position(|x| *x == max)).unwrap_or(0);
+    let has_nan = rest.is_nan() && row.iter().any(|x| x.is_nan());
+    let largest = if has_nan { None } else { row.iter().position(|x| *x == max) };
     Soft { max, largest, rest, log1p_rest }
 }
 

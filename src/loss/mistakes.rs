@@ -2,7 +2,7 @@
 
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
-use crate::rows::Rows;
+use crate::rows::{Rows, View};
 use crate::tiles::{bits, locate};
 
 /// A log-probability above this is none; below, it may be the rounding of a logarithm's sum.
@@ -49,6 +49,11 @@ pub(crate) fn in_log_probabilities<E: Element>(rows: &Rows<'_, E>, counted: u64)
         let none_positive = all_rows(rows, counted, none_is_positive);
         (!none_positive).then_some(Mistake::PositiveLogProbability)
     })
+}
+
+/// Whether one of the first elements is positive, as no log-probability is.
+pub(crate) fn begins_with_a_positive<E: Element>(elements: &View<'_, E>) -> bool {
+    !none_is_positive(&mut elements.iter().map(|x| x.to_f64()))
 }
 
 /// Whether something holds for every counted row.

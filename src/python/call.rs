@@ -1,6 +1,7 @@
 //! A call into the library: without the interpreter's lock, stopped by Ctrl-C, with Python's exceptions.
 
 use std::borrow::Cow;
+use std::ffi::CStr;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{
@@ -135,8 +136,6 @@ pub(super) fn unknown_reduction(given: &str, expected: &str) -> PyErr {
 
 /// Names a likely mistake at the line that called the public function.
 pub(super) fn warn_mistake(py: Python<'_>, mistake: Mistake) -> PyResult<()> {
-    static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let category = CATEGORY.import(py, "crossent.exceptions", "LikelyMistakeWarning")?;
     let text = match mistake {
         Mistake::OneClass => {
             c"there is one class only, and its probability is always 1; for yes or no use binary cross-entropy, or name the class axis (axis=)"
@@ -148,6 +147,13 @@ pub(super) fn warn_mistake(py: Python<'_>, mistake: Mistake) -> PyResult<()> {
             c"the input holds positive numbers, and log-probabilities have none; give nll_loss the result of log_softmax, or give the logits to cross_entropy"
         }
     };
+    warn_of_mistake(py, text)
+}
+
+/// Warns of something that is allowed but probably not meant, at the line that called the public function.
+pub(super) fn warn_of_mistake(py: Python<'_>, text: &CStr) -> PyResult<()> {
+    static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let category = CATEGORY.import(py, "crossent.exceptions", "LikelyMistakeWarning")?;
     PyErr::warn(py, category, text, 2)
 }
 

@@ -6,7 +6,7 @@
 //! | `result` | an array for a result; checks of `out=` |
 //! | `memory` | its memory, where it is large |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
-//! | `losses`, `pointwise`, `rows`, `score`, `settings` | one wrapper for each function |
+//! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | one wrapper for each function |
 
 mod array;
 mod call;
@@ -17,6 +17,7 @@ mod result;
 mod rows;
 mod score;
 mod settings;
+mod values;
 
 use pyo3::prelude::*;
 
@@ -43,4 +44,6 @@ mod _core {
     use super::score::{compare_sums, exact_sums, log_loss, score, score_sums, temperature_sums};
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, set_num_threads};
+    #[pymodule_export]
+    use super::values::{check_targets, likely_mistake, log_of_probabilities};
 }

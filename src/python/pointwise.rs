@@ -1,12 +1,15 @@
 //! Losses of single elements, with or without their gradients.
 
+use std::ffi::CString;
+
 use numpy::PyUntypedArrayMethods;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::array::{self, Array, Float};
+use super::array::{self, Array, Float, Floats, with_floats};
 use super::{call, result};
 use crate::blocks::Numbers;
+use crate::loss::mistakes::begins_with_a_positive;
 use crate::loss::pointwise::{ElementLoss, Elementwise, Input, Upstream, loss_shape};
 use crate::{Error, Total};
 
@@ -296,6 +299,19 @@ pub(super) fn binary_cross_entropy_with_logits_and_grad<'py>(
     )
 }
 
+/// Names a likely mistake where log-probabilities begin with a positive number.
+fn warn_of_positive(object: &Bound<'_, PyAny>, name: &str, fix: &str) -> PyResult<()> {
+    let array = array::array(object, name)?;
+    let Some(_) = array::float_dtype(&array) else { return Ok(()) };
+    if with_floats!(&array::floats(&array, name)?, view => begins_with_a_positive(view)) {
+        let text = format!(
+            "{name} holds positive numbers, and kl_div takes log-probabilities, which have none: {fix}"
+        );
+        call::warn_of_mistake(object.py(), &CString::new(text)?)?;
+    }
+    Ok(())
+}
+
 /// Kullback-Leibler divergence of log-probabilities.
 #[pyfunction]
 #[pyo3(signature = (input, target, reduction, log_target, dtype, out, /))]
@@ -308,6 +324,10 @@ pub(super) fn kl_div<'py>(
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let log_target = call::flag(log_target, "log_target")?;
+    warn_of_positive(input, "input", "use log_softmax of logits, or the logarithm of probabilities")?;
+    if log_target {
+        warn_of_positive(target, "target", "leave log_target out for probabilities")?;
+    }
     ElementCall {
         input,
         target,
@@ -336,6 +356,10 @@ pub(super) fn kl_div_and_grad<'py>(
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let log_target = call::flag(log_target, "log_target")?;
+    warn_of_positive(input, "input", "use log_softmax of logits, or the logarithm of probabilities")?;
+    if log_target {
+        warn_of_positive(target, "target", "leave log_target out for probabilities")?;
+    }
     ElementCall {
         input,
         target,

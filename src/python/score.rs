@@ -69,7 +69,10 @@ struct NewColumns<'py, O: numpy::Element> {
 
 /// A new array, by NumPy itself, which raises where there is no memory for it, and counts pages that nobody has touched as
 /// zero.
-fn zeros<'py, T: numpy::Element>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+pub(super) fn zeros<'py, T: numpy::Element>(
+    py: Python<'py>,
+    shape: &[usize],
+) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
     static ZEROS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let shape = PyTuple::new(py, shape)?;
     Ok(ZEROS.import(py, "numpy", "zeros")?.call1((shape, T::get_dtype(py)))?.cast_into()?)
@@ -79,7 +82,7 @@ fn zeros<'py, T: numpy::Element>(py: Python<'py>, shape: &[usize]) -> PyResult<B
 ///
 /// # Safety
 /// Nothing else reads or writes the array while the view lives.
-unsafe fn view_of<'a, T: numpy::Element>(array: &'a Bound<'_, PyArrayDyn<T>>) -> ViewMut<'a, T> {
+pub(super) unsafe fn view_of<'a, T: numpy::Element>(array: &'a Bound<'_, PyArrayDyn<T>>) -> ViewMut<'a, T> {
     // The numpy crate's own views stop at 32 dimensions.
     // SAFETY: see above; a new array is aligned, and of this dtype.
     unsafe { array::view_mut(array.as_untyped()) }
@@ -271,7 +274,7 @@ pub(super) fn exact_sums<'py>(
 
 /// The numbers of rows, of those that count and of those with the same prediction; the sums of KL(P || Q), its square, KL(Q ||
 /// P) and the Jensen-Shannon divergence; with a target, those of both nll, their squares and product, and of the difference of
-/// the target's probabilities, its square and fourth power; and KL(P || Q) of each row that counts.
+/// the target's probabilities, its square and fourth power; and KL(P || Q) of each row that counts, and that difference.
 #[pyfunction]
 #[pyo3(signature = (logits, other_logits, target, ignore_index, r#where, axis, /))]
 pub(super) fn compare_sums<'py>(
@@ -313,7 +316,8 @@ pub(super) fn compare_sums<'py>(
         (sums.rows, sums.count, sums.same_top),
         [&sums.forward, &sums.forward_squared, &sums.reverse, &sums.jensen_shannon].map(|sum| units(py, sum)),
         has_target.then(|| of_targets.map(|sum| units(py, sum))),
-        each.into_pyarray(py),
+        each.forward.into_pyarray(py),
+        has_target.then(|| each.difference.into_pyarray(py)),
     )
         .into_pyobject(py)
 }

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
 from crossent import __version__
 from crossent.cli import calibrate, compare, info, merge, plot, score
 from crossent.cli.options import EXAMPLE
-from crossent.cli.output import DataError, flush, say, show_warning
+from crossent.cli.output import DataError, flush, say, warnings_told
 from crossent.io import OptionError
 
 
@@ -35,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     options.argv = argv
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = show_warning
+        with warnings_told():
             return int(options.run(options))
     except KeyboardInterrupt:
         say("interrupted before the first row was scored")

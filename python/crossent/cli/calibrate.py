@@ -31,7 +31,7 @@ from crossent.cli.score import figures_of, first_nonfinite
 from crossent.cli.stopping import stopping
 from crossent.io import Block, log_blocks, read_ahead
 from crossent.report import Report, Scorer
-from crossent.temperature import fit_temperature
+from crossent.temperature import fit
 
 _EXAMPLE = """\
 examples:
@@ -72,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
         try:
             before = passes.report(1.0)
             passes.check(before)
-            found = fit_temperature(passes, ignore_index=options.ignore_index, axis=passes.source.axis)
+            # What the numbers look like has been told of the file.
+            found = fit(passes, None, options.ignore_index, None, passes.source.axis, "logits", [])
             after = passes.report(found.temperature)
         except KeyboardInterrupt:
             say(
@@ -160,7 +161,7 @@ class _Passes:
                 wide = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
                 values = np.divide(wide, temperature, out=wide)
             rows = Rows(self.source, replace(block, values=values))
-            part.update(rows.values, rows.beside(target))
+            part._add(rows.values, rows.beside(target), mistakes=[])
             self.first = self.first or first_nonfinite(part, rows)
             scorer.merge(part)
         return scorer.result()

@@ -26,7 +26,7 @@ from crossent.cli.options import (
 from crossent.cli.output import DataError, made_by, say, table, to_json, write
 from crossent.cli.reading import Rows, Targets, open_source
 from crossent.cli.running import Job, add_running, begin, drive
-from crossent.cli.state import State
+from crossent.cli.state import State, clamped_counts
 from crossent.cli.stopping import Stop
 from crossent.comparing import Comparer
 from crossent.io import Block, Source, log_blocks, read_ahead
@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
     code = drive(job, options)
     if code:
         return code
+    for note in job.notes():
+        say(f"note: {note}")
     write(sys.stdout, job.result())
     if job.total.result().count == 0:
         say(
@@ -160,10 +162,33 @@ class Comparing(Job[Comparer]):
 
     def add(self, p: Stretch, q: Stretch, stop: Stop) -> None:
         """Compare some rows."""
-        part = Comparer(ignore_index=self._options.ignore_index)
-        part.update(p.values, q.values, p.target)
+        ignored = self._options.ignore_index
+        part = Comparer(ignore_index=ignored)
+        # What the numbers look like has been told of the files; a softmax makes log-probabilities of any kind.
+        part._add(p.values, q.values, p.target, None, -1, 0, "logits", [])
+        counted = None if p.target is None else p.target != ignored
         with stop.held():
             self.total.merge(part)
+            self.state.clamped = _more(self.state.clamped, p.clamped, counted)
+            self.state.other_clamped = _more(self.state.other_clamped, q.clamped, counted)
+
+    def notes(self) -> Iterator[str]:
+        """Tell what to be careful about."""
+        state, count = self.state, self.total.result().count
+        clamped = [
+            f"{number} of {count} counted targets of {name}"
+            for number, name in (
+                (state.clamped, self._options.reference),
+                (state.other_clamped, self._options.other),
+            )
+            if number
+        ]
+        if clamped:
+            yield (
+                f"{' and '.join(clamped)} are stored as 16 nats below the largest logit, the least that llama.cpp "
+                "keeps; their losses may have been larger, so figures of the NLL and of perplexities are wrong, and "
+                "the sign of ln(PPL(Q) / PPL(P)) may be"
+            )
 
     def result(self) -> str:
         """Give the table or the JSON object of what is compared."""
@@ -171,7 +196,8 @@ class Comparing(Job[Comparer]):
         if not self._options.json:
             return table(comparison._lines())
         state, options = self.state, self._options
-        content: dict[str, Any] = {**comparison.to_dict(), "complete": state.complete, **made_by()}
+        content: dict[str, Any] = {**comparison.to_dict(), **clamped_counts(state)}
+        content |= {"complete": state.complete, **made_by()}
         content |= {"reference": options.reference, "other": options.other}
         content |= {"targets": None if self._targets is None else self._targets.name}
         content |= {"ignore_index": options.ignore_index, "inputs": state.inputs}
@@ -185,6 +211,17 @@ class Stretch:
     values: NDArray[Any]
     places: NDArray[np.int64]
     target: NDArray[Any] | None
+    clamped: NDArray[np.bool_] | None
+    """Where the file stores a smaller loss of its target than it was."""
+
+
+def _more(
+    count: int | None, clamped: NDArray[np.bool_] | None, counted: NDArray[np.bool_] | None
+) -> int | None:
+    """Add the clamped targets of some rows to those before, where the file tells them."""
+    if clamped is None or counted is None:
+        return count
+    return (count or 0) + int(np.count_nonzero(clamped & counted))
 
 
 class _Reader:
@@ -206,6 +243,7 @@ class _Reader:
             self._target = None
             if self._targets is not None:
                 self._target = rows.beside(self._targets.of(block)).reshape(-1)
+            self._clamped = None if block.clamped is None else rows.beside(block.clamped).reshape(-1)
             self._at, self._end = 0, block.rows
         return self._end - self._at
 
@@ -214,5 +252,8 @@ class _Reader:
         part = slice(self._at, self._at + count)
         self._at += count
         return Stretch(
-            self._values[part], self._places[part], None if self._target is None else self._target[part]
+            self._values[part],
+            self._places[part],
+            None if self._target is None else self._target[part],
+            None if self._clamped is None else self._clamped[part],
         )

@@ -12,7 +12,7 @@ from crossent.cli.files import check_output
 from crossent.cli.options import Subparsers, add_command, add_json
 from crossent.cli.output import DataError, say, table, to_json, write
 from crossent.cli.score import UNITS, report_content, report_lines
-from crossent.cli.state import State
+from crossent.cli.state import State, clamped_counts
 from crossent.comparing import Comparer
 from crossent.report import Scorer
 
@@ -70,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
         isa=first.isa,
         complete=not unfinished,
         clamped=_sum([state.clamped for state in states]),
+        other_clamped=_sum([state.other_clamped for state in states]),
+        source=_common([state.source for state in states]),
         rows=merged.rows,
         sums=json.loads(merged.to_json()),
         runs=[run for state in states for run in _runs(state)],
@@ -136,6 +138,14 @@ def _sum(counts: Sequence[int | None]) -> int | None:
     return sum(known) if known else None
 
 
+def _common(sources: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Keep what is the same of all sources."""
+    first = sources[0]
+    return {
+        name: value for name, value in first.items() if all(source.get(name) == value for source in sources)
+    }
+
+
 def _result(merged: Scorer | Comparer, state: State, *, as_json: bool) -> str:
     provenance: dict[str, Any] = {
         "complete": state.complete,
@@ -144,13 +154,12 @@ def _result(merged: Scorer | Comparer, state: State, *, as_json: bool) -> str:
         "ignore_index": state.options.get("ignore-index"),
         "inputs": state.inputs,
     }
-    if state.clamped is not None:
-        provenance["clamped"] = state.clamped
+    provenance |= clamped_counts(state)
     if isinstance(merged, Comparer):
         comparison = merged.result()
         return to_json(comparison.to_dict() | provenance) if as_json else table(comparison._lines())
     unit = next((unit for unit in UNITS if state.options.get(unit) is not None), None)
     report = merged.result()
-    return (
-        to_json(report_content(report, unit) | provenance) if as_json else table(report_lines(report, unit))
-    )
+    if as_json:
+        return to_json(report_content(report, unit) | provenance)
+    return table(report_lines(report, unit, state.source.get("format")))

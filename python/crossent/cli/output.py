@@ -7,10 +7,12 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from crossent import __version__, _core
+from crossent.exceptions import LikelyMistakeWarning
 
 
 class DataError(Exception):
@@ -56,9 +58,21 @@ def made_by() -> dict[str, Any]:
     }
 
 
-def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Tell a warning on stderr: what `warnings.showwarning` is set to."""
-    say(f"warning: {message}")
+@contextlib.contextmanager
+def warnings_told() -> Iterator[None]:
+    """Tell warnings on stderr, each once; those of likely mistakes whatever filters there are."""
+    told = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        text = str(message)
+        if text not in told:
+            told.add(text)
+            say(f"note: {text}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        warnings.simplefilter("always", LikelyMistakeWarning)
+        yield
 
 
 def say(text: str) -> None:

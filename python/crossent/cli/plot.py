@@ -31,9 +31,9 @@ from crossent.cli.progress import Bar
 from crossent.cli.reading import Rows, Targets, open_source
 from crossent.cli.state import State
 from crossent.cli.stopping import Stop, stopping
-from crossent.io import OptionError, Source, log_blocks, read_ahead
+from crossent.io import OptionError, Source, log_blocks, read_ahead, scored_as
 from crossent.report import Report, Scorer
-from crossent.scoring import Scores, score
+from crossent.scoring import Scores, score, score_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -202,7 +202,7 @@ def _scored(options: argparse.Namespace) -> Report:
             rows = Rows(source, block)
             target = rows.beside(targets.of(block))
             positions = None if length is None else (rows.places() % length).reshape(target.shape)
-            scorer.update(rows.values, target, positions=positions, log_probs=source.values != "logits")
+            scorer._add(rows.values, target, positions=positions, values=scored_as(source), mistakes=[])
             bar.update(block.rows, lambda: f"perplexity {scorer.result().perplexity:.4g}")
     targets.check_end()
     return scorer.result()
@@ -241,12 +241,7 @@ class _Pairs(Comparing):
     def add(self, p: Stretch, q: Stretch, stop: Stop) -> None:
         """Score some rows under both models."""
         scored = [
-            score(
-                rows.values,
-                p.target,
-                ignore_index=self._options.ignore_index,
-                log_probs=source.values != "logits",
-            )
+            score_rows(rows.values, p.target, self._options.ignore_index, None, -1, 0, scored_as(source), [])
             for rows, source in zip((p, q), self.sources, strict=True)
             if p.target is not None
         ]

@@ -32,11 +32,12 @@ from crossent.cli.output import DataError, made_by, say, table, to_json, write
 from crossent.cli.per_row import chosen_columns
 from crossent.cli.reading import Rows, Targets, open_beside, open_source
 from crossent.cli.running import Job, add_running, begin, drive
-from crossent.cli.state import State
+from crossent.cli.state import State, clamped_counts
 from crossent.cli.stopping import Stop
-from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, read_ahead
+from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, read_ahead, scored_as
+from crossent.io.llama import LlamaSource
 from crossent.report import Report, Scorer
-from crossent.scoring import score
+from crossent.scoring import score_rows
 
 UNITS = {"bytes": "byte", "characters": "character", "words": "word"}
 """What bits can be told per, by the option that counts them."""
@@ -152,15 +153,16 @@ class Scoring(Job[Scorer]):
 
     def _add(self, block: Block, target: NDArray[Any], stop: Stop) -> None:
         ignored = self._options.ignore_index
-        log_probs = self.source.values != "logits"
+        values = scored_as(self.source)
         rows = Rows(self.source, block)
         target = rows.beside(target)
         units = None if self._units is None else rows.beside(self._units[block.index])
         part = self._new_scorer()
-        part.update(rows.values, target, units=units, log_probs=log_probs)
+        # What the numbers look like has been told of the file.
+        part._add(rows.values, target, units=units, values=values, mistakes=[])
         records = None
         if self.per_row is not None:
-            scores = score(rows.values, target, ignore_index=ignored, log_probs=log_probs)
+            scores = score_rows(rows.values, target, ignored, None, -1, 0, values, [])
             records = self.per_row.records(rows, scores)
         place, clamped = first_nonfinite(part, rows), None
         if block.clamped is not None:
@@ -178,15 +180,16 @@ class Scoring(Job[Scorer]):
     def result(self) -> str:
         """Give the table or the JSON object of what is scored."""
         report = self.total.result()
-        return self._json(report) if self._options.json else table(report_lines(report, self._unit))
+        if self._options.json:
+            return self._json(report)
+        return table(report_lines(report, self._unit, self.source.format))
 
     def _json(self, report: Report) -> str:
         options, state = self._options, self.state
         content = report_content(report, self._unit)
         if state.first_nonfinite_row is not None:
             content["first_nonfinite_row"] = state.first_nonfinite_row
-        if state.clamped is not None:
-            content["clamped"] = state.clamped
+        content |= clamped_counts(state)
         content |= {"complete": state.complete} | made_by()
         content |= {"logits": options.logits, "targets": self._targets.name}
         content |= state.source or self.source.provenance()
@@ -221,13 +224,14 @@ class Scoring(Job[Scorer]):
         )
 
 
-def report_lines(report: Report, unit: str | None) -> list[tuple[str, str]]:
-    """Name and format the figures of a report for a table."""
+def report_lines(report: Report, unit: str | None, source_format: str | None) -> list[tuple[str, str]]:
+    """Name and format the figures of a report on rows of a file of this format for a table."""
+    row = "token" if source_format == LlamaSource.format else None
     lines = [
         (f"bits per {UNITS[unit]}", value.replace(" units)", f" {unit})"))
         if unit is not None and name == "bits per unit"
         else (name, value)
-        for name, value in report._lines()
+        for name, value in report._lines(row)
     ]
     if unit == "words" and report.units is not None:
         at = next(i for i, (name, _) in enumerate(lines) if name == "bits per word") + 1

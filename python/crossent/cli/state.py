@@ -36,6 +36,11 @@ class State:
     """What is known of the logits, in the end their number of rows too."""
 
     clamped: int | None = None
+    """Counted targets whose loss the file makes smaller than it was; of the reference, where two files are compared."""
+
+    other_clamped: int | None = None
+    """The same of the other file."""
+
     first_nonfinite_row: list[int] | None = None
     rows: int = 0
     """How many rows the sums hold, from the first on: where to go on."""
@@ -116,6 +121,12 @@ class State:
 
 
 _OBJECTS = ("options", "source", "sums")
+
+
+def clamped_counts(state: State) -> dict[str, int]:
+    """Give the counts of clamped targets by their names in JSON, of the files that tell them."""
+    counts = {"clamped": state.clamped, "other_clamped": state.other_clamped}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:

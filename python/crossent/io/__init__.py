@@ -9,7 +9,7 @@ from crossent.io.blocks import BLOCK_BYTES, MEMORY, parse_bytes, row_blocks
 from crossent.io.describe import describe
 from crossent.io.npy import open_npy
 from crossent.io.opening import RAW_DTYPES, RAW_TARGET_DTYPES, open_logits, open_targets, paths_of
-from crossent.io.probabilities import log_blocks
+from crossent.io.probabilities import log_blocks, scored_as
 from crossent.io.source import VALUES, Block, OptionError, Source, TargetArray
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "paths_of",
     "read_ahead",
     "row_blocks",
+    "scored_as",
 ]

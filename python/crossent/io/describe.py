@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from crossent.io.arrays import ArraySource
 from crossent.io.opening import LogitsOptions, is_floating, paths_of, stored_in
+from crossent.io.probabilities import guess
 from crossent.io.source import Source, Stored
 
 _LOOK_BYTES = 4 << 20
 _FIRST = 6
-# How far the sum of a row's probabilities may be from 1 in half precision over a large vocabulary.
-_NEAR = 0.05
 
 
 def describe(
@@ -99,25 +98,9 @@ def _looked_at(rows: NDArray[Any]) -> dict[str, Any]:
     """Look at rows of floating numbers, one after the other along the last axis."""
     first = [float(value) for value in rows[0, :_FIRST]] if rows.size else []
     finite = np.isfinite(rows).all(axis=1) if rows.size else np.ones(len(rows), bool)
-    # Some hundred rows are enough for a guess, and need little memory in float64.
-    kept = rows[finite][:200]
     return {
-        "guess": _guess(kept.astype(np.float64)),
+        "guess": guess(rows),
         "first_values": first,
         "checked_rows": len(rows),
         "not_finite": int(np.count_nonzero(~finite)),
     }
-
-
-def _guess(rows: NDArray[np.float64]) -> str:
-    if rows.size == 0:
-        return "no finite rows"
-    if rows.shape[1] == 1:
-        return "one class only"
-    if (rows >= 0).all() and (rows <= 1 + _NEAR).all() and np.median(np.abs(rows.sum(axis=1) - 1)) < _NEAR:
-        return "probabilities"
-    top = rows.max(axis=1)
-    sums = top + np.log(np.exp(rows - top[:, np.newaxis]).sum(axis=1))
-    if (top <= _NEAR).all() and np.median(np.abs(sums)) < _NEAR:
-        return "log-probabilities"
-    return "logits"

@@ -1,0 +1,122 @@
+//! What the numbers of rows are, before they are scored.
+
+use numpy::{PyArrayDyn, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+
+use super::array::{self, Array, Axis, Floats, with_floats};
+use super::{call, score};
+use crate::loss::mistakes::Mistake;
+use crate::rows::row_shape;
+use crate::{Call, Context, Improper};
+
+/// Rows with their targets, if they have any.
+struct Arguments<'py> {
+    rows: Array<'py>,
+    target: Option<Array<'py>>,
+    mask: Option<Array<'py>>,
+}
+
+impl<'py> Arguments<'py> {
+    fn new(
+        rows: &Bound<'py, PyAny>,
+        target: Option<&Bound<'py, PyAny>>,
+        mask: Option<&Bound<'py, PyAny>>,
+        name: &str,
+    ) -> PyResult<Self> {
+        Ok(Arguments {
+            rows: array::array(rows, name)?,
+            target: target.map(|target| array::array(target, "target")).transpose()?,
+            mask: array::mask(mask)?,
+        })
+    }
+}
+
+/// What the rows look like instead of logits, or of log-probabilities: "one class", "probabilities" or "positive".
+#[pyfunction]
+#[pyo3(signature = (rows, target, ignore_index, r#where, axis, log_probs, name, /))]
+pub(super) fn likely_mistake<'py>(
+    rows: &Bound<'py, PyAny>,
+    target: Option<&Bound<'py, PyAny>>,
+    ignore_index: &Bound<'py, PyAny>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    axis: Axis,
+    log_probs: bool,
+    name: &str,
+) -> PyResult<Option<&'static str>> {
+    let py = rows.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let arrays = Arguments::new(rows, target, r#where, name)?;
+    let target = arrays.target.as_ref().map(array::target).transpose()?;
+    let mask = arrays.mask.as_ref().map(array::mask_view);
+    let found = with_floats!(&array::floats(&arrays.rows, name)?, view => {
+        call::run(py, arrays.rows.len(), |context: Context<'_>| {
+            let call = Call { mask, context };
+            crate::likely_mistake(view, target.as_ref(), ignore_index, axis.0, &call, log_probs)
+        })?
+    });
+    Ok(found.map(|mistake| match mistake {
+        Mistake::OneClass => "one class",
+        Mistake::Probabilities => "probabilities",
+        Mistake::PositiveLogProbability => "positive",
+    }))
+}
+
+/// Checks that the targets fit the rows, and that each is a class or ignored.
+#[pyfunction]
+#[pyo3(signature = (rows, target, ignore_index, r#where, axis, name, /))]
+pub(super) fn check_targets(
+    rows: &Bound<'_, PyAny>,
+    target: Option<&Bound<'_, PyAny>>,
+    ignore_index: &Bound<'_, PyAny>,
+    r#where: Option<&Bound<'_, PyAny>>,
+    axis: Axis,
+    name: &str,
+) -> PyResult<()> {
+    let py = rows.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let arrays = Arguments::new(rows, target, r#where, name)?;
+    let target = arrays.target.as_ref().map(array::target).transpose()?;
+    let mask = arrays.mask.as_ref().map(array::mask_view);
+    with_floats!(&array::floats(&arrays.rows, name)?, view => {
+        call::run(py, arrays.rows.len(), |context: Context<'_>| {
+            let call = Call { mask, context };
+            crate::check_targets(view, target.as_ref(), ignore_index, axis.0, &call)
+        })
+    })
+}
+
+/// The row, the class and the number of the first that is no probability; the row and the sum of the first that does not add up
+/// to 1.
+type FirstImproper = (Option<(u64, usize, f64)>, Option<(u64, f64)>);
+
+/// The logarithms of probabilities, classes last, and what is wrong with those of the rows that count.
+#[pyfunction]
+#[pyo3(signature = (probabilities, target, ignore_index, r#where, axis, name, /))]
+pub(super) fn log_of_probabilities<'py>(
+    probabilities: &Bound<'py, PyAny>,
+    target: Option<&Bound<'py, PyAny>>,
+    ignore_index: &Bound<'py, PyAny>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    axis: Axis,
+    name: &str,
+) -> PyResult<(Bound<'py, PyArrayDyn<f64>>, FirstImproper)> {
+    let py = probabilities.py();
+    let ignore_index = call::ignore_index(ignore_index)?;
+    let arrays = Arguments::new(probabilities, target, r#where, name)?;
+    let shape = arrays.rows.shape();
+    let class_axis = crate::loss::class_axis(shape.len(), Some(axis.0))?;
+    let mut out_shape = row_shape(shape, class_axis);
+    out_shape.push(shape[class_axis]);
+    let out = score::zeros::<f64>(py, &out_shape)?;
+    let target = arrays.target.as_ref().map(array::target).transpose()?;
+    let mask = arrays.mask.as_ref().map(array::mask_view);
+    // SAFETY: the array is new, and nobody else knows it.
+    let to = unsafe { score::view_of(&out) };
+    let Improper { number, sum } = with_floats!(&array::floats(&arrays.rows, name)?, view => {
+        call::run(py, arrays.rows.len(), |context: Context<'_>| {
+            let call = Call { mask, context };
+            crate::log_of_probabilities(view, target.as_ref(), ignore_index, axis.0, &call, to)
+        })?
+    });
+    Ok((out, (number, sum)))
+}

@@ -1,0 +1,225 @@
+//! What the numbers of rows are: logits, log-probabilities or probabilities; and probabilities to log-probabilities.
+
+use std::sync::Mutex;
+
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch, f64x8};
+use fearless_simd_macros::simd;
+
+use crate::compare::{labels, with_any_target};
+use crate::error::{Error, filled};
+use crate::kernel::divergence::WIDTH;
+use crate::kernel::element::Element;
+use crate::kernel::log::log;
+use crate::kernel::{TILE, isa};
+use crate::loss::mistakes::{FIRST, Mistake, in_log_probabilities, in_logits};
+use crate::loss::{Call, Input, input_rows};
+use crate::parallel::for_each_range;
+use crate::rows::{RowsMut, View, ViewMut, check_shape, row_shape};
+use crate::score::{Part, finished};
+use crate::single::{SingleRows, padded};
+use crate::targets::{OutOfRange, Target, TileLabels};
+use crate::tiles::locate;
+
+/// What rows look like instead of logits, or with `log_probs` instead of log-probabilities, by a look at the first of those
+/// that count. Without a target every row counts that the mask leaves in.
+///
+/// # Errors
+/// See [`Error`]; targets that are class probabilities are refused.
+pub fn likely_mistake<E: Element>(
+    rows: &View<'_, E>,
+    target: Option<&Target<'_>>,
+    ignore_index: i64,
+    axis: isize,
+    call: &Call<'_>,
+    log_probs: bool,
+) -> Result<Option<Mistake>, Error> {
+    let Input { rows, shape, axis } = input_rows(rows, Some(axis))?;
+    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
+        let counted = labels("score", target, shape, axis, ignore_index, call)?.first_counted(FIRST);
+        Ok(if log_probs { in_log_probabilities(&rows, counted) } else { in_logits(&rows, counted) })
+    })
+}
+
+/// Checks that the targets fit the rows, and that each is a class or ignored.
+///
+/// # Errors
+/// See [`Error`]; targets that are class probabilities are refused.
+pub fn check_targets<E: Element>(
+    rows: &View<'_, E>,
+    target: Option<&Target<'_>>,
+    ignore_index: i64,
+    axis: isize,
+    call: &Call<'_>,
+) -> Result<(), Error> {
+    let Input { shape, axis, .. } = input_rows(rows, Some(axis))?;
+    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
+        labels("score", target, shape, axis, ignore_index, call)?.check(call.context)
+    })
+}
+
+/// How far above 1 rounding may take a probability.
+const ROUNDING: f64 = 1.0 / 256.0;
+
+/// How far from 1 the sum of a row may be: half precision loses that much over a large vocabulary.
+const SUM: f64 = 0.02;
+
+/// What is wrong with the probabilities of the rows that count.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Improper {
+    /// The first row with a number that is no probability (nan, below 0, above 1), its class and the number.
+    pub number: Option<(u64, usize, f64)>,
+    /// The first row that does not add up to 1, and its sum.
+    pub sum: Option<(u64, f64)>,
+}
+
+impl Improper {
+    /// Keeps the first rows of both.
+    fn merge(&mut self, other: &Improper) {
+        if let Some(number) = other.number.filter(|new| self.number.is_none_or(|old| new.0 < old.0)) {
+            self.number = Some(number);
+        }
+        if let Some(sum) = other.sum.filter(|new| self.sum.is_none_or(|old| new.0 < old.0)) {
+            self.sum = Some(sum);
+        }
+    }
+
+    /// Checks a row, whose length is that of whole vectors.
+    fn check(&mut self, at: u64, row: &[f64], level: Level) {
+        let (sum, all_proper) = dispatch!(level, simd => sum_of_proper(simd, row));
+        let mut found = Improper::default();
+        if !all_proper {
+            let class = row.iter().position(|p| !is_proper(*p)).unwrap_or(0);
+            found.number = Some((at, class, row[class]));
+        } else if (sum - 1.0).abs() > SUM {
+            found.sum = Some((at, sum));
+        }
+        self.merge(&found);
+    }
+}
+
+/// Whether a number is a probability, but for rounding; nan is none.
+fn is_proper(p: f64) -> bool {
+    (0.0..=1.0 + ROUNDING).contains(&p)
+}
+
+/// The sum of the numbers, and whether all are probabilities.
+#[simd]
+fn sum_of_proper<S: Simd>(simd: S, row: &[f64]) -> (f64, bool) {
+    let c = |value| f64x8::splat(simd, value);
+    let (mut sum, mut proper) = (c(0.0), c(1.0));
+    for p in row.chunks_exact(WIDTH) {
+        let p = f64x8::from_slice(simd, p);
+        sum += p;
+        proper = p.simd_ge(c(0.0)).select(p.simd_le(c(1.0 + ROUNDING)).select(proper, c(0.0)), c(0.0));
+    }
+    (sum.reduce_sum(), proper.reduce_min() > 0.0)
+}
+
+/// Writes the logarithms of the probabilities of the rows that count, and 0 for the others, which are not read. `out` has the
+/// rows' shape with the classes along a further axis at the end. Without a target every row counts that the mask leaves in.
+///
+/// # Errors
+/// See [`Error`]; targets that are class probabilities are refused.
+pub fn log_of_probabilities<E: Element>(
+    probabilities: &View<'_, E>,
+    target: Option<&Target<'_>>,
+    ignore_index: i64,
+    axis: isize,
+    call: &Call<'_>,
+    mut out: ViewMut<'_, f64>,
+) -> Result<Improper, Error> {
+    let Input { rows, shape, axis } = input_rows(probabilities, Some(axis))?;
+    let mut expected = row_shape(shape, axis);
+    expected.push(shape[axis]);
+    check_shape("out", out.shape(), &expected)?;
+    let last = out.ndim() - 1;
+    let out = RowsMut::new(&mut out, Some(last));
+    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
+        let labels = labels("score", target, shape, axis, ignore_index, call)?;
+        labels.check(call.context)?;
+        let level = isa::selected()?;
+        let (count, classes) = (rows.count(), rows.classes());
+        filled(padded(classes), 0.0)?;
+        let all = Mutex::new(Improper::default());
+        let grains = for_each_range(
+            call.context,
+            count,
+            classes,
+            || {
+                let part = Part::new(Improper::default(), &all, Improper::merge);
+                (part, vec![0.0; padded(classes)], TileLabels::default())
+            },
+            |(part, row, tile), range| {
+                for first in range.clone().step_by(TILE) {
+                    let range = first..(first + TILE).min(range.end);
+                    dispatch!(level, simd => labels.tile(simd, range.clone(), tile))?;
+                    let mut offsets = [0; TILE];
+                    locate(&out.layout, range.clone(), &mut offsets);
+                    for i in 0..range.len() {
+                        if tile.counted >> i & 1 == 0 {
+                            row.fill(0.0);
+                        } else {
+                            rows.read(level, first + i, row);
+                            row[classes..].fill(0.0);
+                            part.own.check((first + i) as u64, row, level);
+                            dispatch!(level, simd => logarithms(simd, row));
+                        }
+                        // SAFETY: the rows of a grain belong to one thread.
+                        unsafe { (0..classes).for_each(|class| out.set(offsets[i], class, row[class])) };
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        let grains: Result<Vec<()>, OutOfRange> = grains.into_iter().collect();
+        grains.map_err(|OutOfRange| labels.first_out_of_range())?;
+        Ok(finished(all))
+    })
+}
+
+/// The logarithms of whole vectors, in place.
+#[simd]
+fn logarithms<S: Simd>(simd: S, row: &mut [f64]) {
+    for x in row.chunks_exact_mut(WIDTH) {
+        log::<S, f64>(f64x8::from_slice(simd, x)).store_slice(x);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{ArrayD, array};
+
+    use super::*;
+
+    fn log_of(probabilities: ArrayD<f32>, target: Option<ArrayD<i64>>) -> (ArrayD<f64>, Improper) {
+        let mut out = ArrayD::zeros(probabilities.raw_dim());
+        let target = target.as_ref().map(|target| Target::I64(target.view()));
+        let view = probabilities.view();
+        let found =
+            log_of_probabilities(&view, target.as_ref(), -100, -1, &Call::default(), out.view_mut()).unwrap();
+        (out, found)
+    }
+
+    #[test]
+    fn rows_that_count_become_logarithms_and_are_checked() {
+        let p = array![[0.25_f32, 0.75], [0.5, 0.25], [f32::NAN, 0.5], [-0.5, 1.5]].into_dyn();
+        let (log, found) = log_of(p.clone(), None);
+        assert_eq!(log[[0, 0]], 0.25_f64.ln());
+        assert!((log[[0, 1]] - 0.75_f64.ln()).abs() < 1e-16);
+        let Some((2, 0, value)) = found.number else { panic!("{found:?}") };
+        assert!(value.is_nan());
+        assert_eq!(found.sum, Some((1, 0.75)));
+        let (log, found) = log_of(p, Some(array![0, -100, -100, -100].into_dyn()));
+        assert_eq!(found, Improper::default());
+        assert_eq!(log[[2, 0]], 0.0);
+    }
+
+    #[test]
+    fn a_probability_of_nothing_is_minus_infinity() {
+        let (log, found) = log_of(array![[0.0_f32, 1.0, 1e-40]].into_dyn(), None);
+        assert_eq!((log[[0, 0]], log[[0, 1]]), (f64::NEG_INFINITY, 0.0));
+        assert!((log[[0, 2]] + 92.103).abs() < 1e-3);
+        assert_eq!(found, Improper::default());
+    }
+}
