@@ -31,8 +31,7 @@ def log_blocks(source: Source, memory: int, start: int = 0) -> Generator[Block, 
             place = tuple(int(i) for i in np.argwhere(wrong)[0])
             raise ValueError(
                 f"{source.name}: row {_row(source, block, place)} has {values[place]:g} for class "
-                f"{place[source.axis]}, which is no probability; if these are logits or log-probabilities, pass "
-                "--values logits or --values log-probs"
+                f"{place[source.axis]}, which is no probability; {source.likely_cause(values, wrong)}"
             )
         sums = values.sum(axis=source.axis, keepdims=True, dtype=np.float64)
         off = np.abs(sums - 1) > _SUM
