@@ -130,7 +130,8 @@ class Comparing(Job[Comparer]):
         if differs.size:
             row = self.rows + int(differs[0])
             raise DataError(
-                f"{self.source.name} and {self._other.name} hold different targets, row {row} the first; check that both have the same rows in the same order"
+                f"{self.source.name} and {self._other.name} hold different targets, row {row} the first; check "
+                "that both have the same rows in the same order"
             )
 
     @property

@@ -12,6 +12,8 @@ from crossent.io.labels import SEPARATORS, LabelError, listed, short_names
 from crossent.io.names import columns_option, note_on, odd_name, one_class, shared_prefix, who
 from crossent.io.source import OptionError
 
+_LONG = 200  # characters; a longer alternative is no help
+
 
 class NamedByLabels:
     """Labels as they are read: which columns they name, and what they leave out before the names.
@@ -128,7 +130,8 @@ class NamedByLabels:
 
     def _check_rest(self, prefix: str, chosen: Sequence[str]) -> None:
         """Raise for a column that is named as the classes are, but that no label names: it may be one of them."""
-        others = [name for name in self._numeric if name not in set(chosen)]
+        taken = frozenset(chosen)
+        others = [name for name in self._numeric if name not in taken]
         like = [
             name
             for name in others
@@ -139,8 +142,9 @@ class NamedByLabels:
             if not like:
                 raise OptionError(one_class(self._table, chosen[0], self._names))
         if like:
-            both = [name for name in self._names if name in chosen or name in like]
-            alone = "" if len(chosen) == 1 else f", else --columns {columns_option(chosen, self._names)}"
+            both = self._in_order(frozenset([*chosen, *like]))
+            option = columns_option(chosen, self._names)
+            alone = "" if len(chosen) == 1 or len(option) > _LONG else f", else --columns {option}"
             raise OptionError(
                 f"{self._table}: {who(like)} may be {'a class' if len(like) == 1 else 'classes'} too, but no label is "
                 f"named so; if so pass --columns {columns_option(both, self._names)}{alone}"

@@ -19,6 +19,9 @@ _SPECIAL = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _MARK = "\0"
 _AMONG = re.compile(rf"{_MARK}[ \t]*{_DIGITS}[ \t]*(?={_MARK})")
 
+_ALL_INTEGERS = re.compile(rf"(?:[+-]?[0-9]+{_MARK})+")
+_ALL_NUMBERS = re.compile(rf"(?:{_DIGITS}{_MARK})+")
+
 _MISSING = frozenset({
     "", "na", "n/a", "<na>", "#n/a", "#na", "nan", "null", "none", "nil", "nat", "missing", "-", "--", "?", ".",
 })  # fmt: skip
@@ -113,6 +116,12 @@ def kind_of(cells: Iterable[str]) -> tuple[Kind, str | None]:
 
     Cells that are almost numbers, such as 1,5, are none; a column of them is not plainly text either.
     """
+    cells = list(cells)
+    joined = _MARK.join(cells) + _MARK
+    if _ALL_INTEGERS.fullmatch(joined):
+        return Kind.INTEGER, None
+    if _ALL_NUMBERS.fullmatch(joined):
+        return Kind.REAL, None
     integers = reals = special = missing = text = almost = 0
     first: str | None = None
     for cell in cells:

@@ -16,10 +16,10 @@ from crossent.io.cells import Kind
 from crossent.io.labels import listed
 from crossent.io.names import (
     LABELS,
+    Patterns,
     columns_option,
     counted,
     family_of,
-    matches,
     note_on,
     odd_name,
     one_class,
@@ -75,7 +75,7 @@ def label_column(table: str, names: Sequence[str], asked: Asked) -> str | None:
                 f"{table} has no column {asked.label!r}; it has {listed(names)}{_meant(asked.label, names)}"
             )
         return asked.label
-    exact = [] if asked.columns is None else asked.columns.split(",")
+    exact = frozenset(() if asked.columns is None else asked.columns.split(","))
     found = [name for name in names if name.lower() in LABELS and name not in exact]
     found.sort(key=lambda name: LABELS.index(name.lower()))
     if len(found) > 1:
@@ -90,22 +90,21 @@ def named(table: str, columns: Sequence[Column], label: str | None, asked: Asked
     """Take the columns that `--columns` names."""
     assert asked.columns is not None
     names = [column.name for column in columns if column.name != label]
-    patterns = asked.columns.split(",")
-    chosen = [name for name in names if any(matches(name, pattern) for pattern in patterns)]
+    patterns = Patterns(asked.columns.split(","))
+    chosen = [name for name in names if name in patterns]
     if not chosen:
         raise OptionError(
             f"{table} has no columns of numbers for the classes; it has {listed([c.name for c in columns])}; name "
             "them with --columns, such as 'p_*'"
         )
-    for pattern in patterns:
-        if not any(matches(name, pattern) for name in chosen):
-            raise OptionError(
-                f"{table} has no column {pattern!r}, which --columns names; it has {listed(names)}"
-                f"{_meant(pattern, names)}"
-            )
+    idle = patterns.idle(chosen)
+    if idle is not None:
+        raise OptionError(
+            f"{table} has no column {idle!r}, which --columns names; it has {listed(names)}{_meant(idle, names)}"
+        )
     check_prefix(table, chosen, asked.strip_prefix)
     notes: tuple[str, ...] = ()
-    if set(patterns) == set(chosen) and patterns != chosen:
+    if patterns.exact == set(chosen) and patterns.parts != chosen:
         order = ", ".join(f"{name} is {i}" for i, name in enumerate(chosen[:4]))
         more = ", ..." if len(chosen) > 4 else ""
         notes = (f"{table}: the classes are in the order of the table, not of --columns: {order}{more}",)
@@ -162,7 +161,8 @@ class _Judge:
         self._inside = [column for column in self._others if column.name.startswith(prefix or "")]
         self._numeric = [c for c in self._inside if c.kind.is_numeric or c.kind is Kind.MIXED]
         self._reasons: dict[str, str] = {}
-        self._family = family_of([c.name for c in self._numeric if odd_name(c.name) is None])
+        self._odd = {column.name: odd_name(column.name) for column in self._numeric}
+        self._family = family_of([name for name, odd in self._odd.items() if odd is None])
 
     @property
     def lists(self) -> list[str]:
@@ -172,7 +172,7 @@ class _Judge:
     @property
     def likely(self) -> list[str]:
         """The columns of decimal fractions with a name that may be that of a class."""
-        return [c.name for c in self._numeric if c.kind is Kind.REAL and odd_name(c.name) is None]
+        return [c.name for c in self._numeric if c.kind is Kind.REAL and self._odd[c.name] is None]
 
     def take_list(self) -> Choice:
         """Take the column of lists, if there is one."""
@@ -205,7 +205,8 @@ class _Judge:
         chosen = [column.name for column in self._numeric]
         if len(chosen) == 1:
             raise OptionError(one_class(self._table, chosen[0], self._names))
-        left = [name for name in self._names if name not in chosen]
+        taken = frozenset(chosen)
+        left = [name for name in self._names if name not in taken]
         watched = tuple(c.name for c in self._inside if c.kind in (Kind.TEXT, Kind.EMPTY))
         told = note_on(self._table, chosen, left, self._label)
         return Choice(tuple(chosen), self._label, self._prefix, watched, (told,))
@@ -220,9 +221,9 @@ class _Judge:
             self._against(name, "holds lists beside columns of numbers")
         for column in self._numeric:
             name = column.name
-            odd = odd_name(name)
-            if odd is None and name in family.members:
-                odd = odd_name(family.tail(name))
+            odd = self._odd[name]
+            if odd is None and name in family:
+                odd = family.odd(name)
             elif odd is None and family.members:
                 odd = f"is not named as {' and '.join(map(repr, family.members[:2]))} are"
             if odd is not None:
@@ -267,7 +268,7 @@ class _Judge:
         for column in good:
             if column.flaw is not None:
                 rest = [other.name for other in good if other.flaw is None]
-                certain = column.name in self._family.members and len(self._family.members) > 2
+                certain = column.name in self._family and len(self._family.members) > 2
                 other = ""
                 if len(rest) > 1 and not certain:
                     other = f"; if {column.name!r} is no class, pass --columns {columns_option(rest, self._names)}"

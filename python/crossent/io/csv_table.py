@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
+from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -43,12 +44,13 @@ class CsvSource(TableSource):
             count = min(SAMPLE_ROWS, max(_SAMPLE_CELLS // len(self._header), 1))
             self._sample = self._rows(reader, count)
         self.has_rows = bool(self._sample)
-        self.header = [self._column(at, name) for at, name in enumerate(self._header)]
+        self._places_of = {name: place for place, name in enumerate(self._header)}
+        cells = zip(*self._sample, strict=True) if self._sample else [()] * len(self._header)
+        self.header = [self._column(name, each) for name, each in zip(self._header, cells, strict=True)]
         self.shape = (None, 0)
 
-    def _column(self, at: int, name: str) -> Column:
+    def _column(self, name: str, cells: tuple[str, ...]) -> Column:
         """Tell what a column holds, by the first rows; where there are none, it may hold numbers."""
-        cells = [row[at] for row in self._sample]
         if not cells:
             return Column(name, Kind.REAL)
         kind, wrong = kind_of(cells)
@@ -70,19 +72,19 @@ class CsvSource(TableSource):
                 "label,p_0,p_1"
             )
         if len(set(header)) < len(header):
-            twice = next(name for at, name in enumerate(header) if name in header[:at])
+            twice = next(name for name, times in Counter(header).items() if times > 1)
             raise ValueError(
                 f"{self.name}: two columns have one name in the first line, {twice!r}; rename or remove one"
             )
 
     def first_labels(self, label: str) -> list[str]:
         """Give the labels of the first rows."""
-        place = self._header.index(label)
+        place = self._places_of[label]
         return [row[place] for row in self._sample]
 
     def all_labels(self, label: str) -> Iterator[list[str]]:
         """Read the file for its labels alone."""
-        place = self._header.index(label)
+        place = self._places_of[label]
         count = rows_per_block(_LABEL_BYTES, _CELL_BYTES * len(self._header))
         with self._open() as text:
             reader, _ = self._start(text)
@@ -92,13 +94,13 @@ class CsvSource(TableSource):
                 done += len(rows)
 
     def _take(self) -> int:
-        places = [self._header.index(name) for name in self.columns]
+        places = [self._places_of[name] for name in self.columns]
         first, last = places[0], places[-1] + 1
         together = places == list(range(first, last))
         self._places = places
         self._part = slice(first, last) if together else None
-        self._label_place = None if self.label is None else self._header.index(self.label)
-        self._watched_places = [(name, self._header.index(name)) for name in self._watched]
+        self._label_place = None if self.label is None else self._places_of[self.label]
+        self._watched_places = [(name, self._places_of[name]) for name in self._watched]
         return len(places)
 
     def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:

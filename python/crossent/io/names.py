@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import itertools
 import re
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -112,6 +113,8 @@ _ODD = frozenset(
         "annotation",
     ]
 )
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_SEPARATED = re.compile(r"[_.:\- ]+")
 # What people put before the names of classes.
 _KNOWN = re.compile(
     r"(?:y_?)?(?:p|pr|prob|probs|proba|probas|probability|probabilities|logit|logits|l|lp|log_?p|log_?probs?|"
@@ -125,8 +128,7 @@ def odd_name(name: str) -> str | None:
     lower = name.strip().lower()
     if _UNNAMED.fullmatch(lower):
         return "has no name, as an index" if not lower or "unnamed" in lower else "is named as an index"
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()).lower()
-    plain = re.sub(r"[_.:\- ]+", "_", words).strip("_")
+    plain = _SEPARATED.sub("_", _CAPITAL.sub("_", name.strip()).lower()).strip("_")
     if _IDS.intersection(plain.split("_")):
         return "is named as an index"
     if plain in _ODD or lower in LABELS or plain in LABELS:
@@ -143,10 +145,18 @@ class Family:
     suffix: str = ""
     enumerated: bool = False
 
-    def tail(self, name: str) -> str:
-        """Give the part of a member's name that is its own; that of a number or a letter is of no use."""
-        if self.enumerated:
-            return "0"
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
+    @functools.cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.members)
+
+    def odd(self, name: str) -> str | None:
+        """Say why a member is hardly a class by the part of its name that is its own; a number tells nothing."""
+        return None if self.enumerated else odd_name(self._tail(name))
+
+    def _tail(self, name: str) -> str:
         return name[len(self.prefix) : len(name) - len(self.suffix)]
 
     def admits(self, name: str) -> bool:
@@ -160,7 +170,7 @@ class Family:
 
     def is_enumerated(self, name: str) -> bool:
         """Whether a column has its name by its place: p_0, p_1 or A, B."""
-        return self.enumerated and name in self.members
+        return self.enumerated and name in self
 
 
 def family_of(names: Sequence[str]) -> Family:
@@ -214,25 +224,38 @@ def _alike(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
             if name[at] in SEPARATORS:
                 prefixes[name[: at + 1]].append(name)
                 suffixes[name[at:]].append(name)
-    tails = {prefix: {name[len(prefix) :] for name in members} for prefix, members in prefixes.items()}
-    for prefix, members in prefixes.items():
-        if len(members) > 1:
-            known = bool(_KNOWN.fullmatch(prefix))
-            again = any(
-                len(tails[prefix] & tail) > 1
-                for other, tail in tails.items()
-                if other != prefix and not other.startswith(prefix) and not prefix.startswith(other)
-            )
-            yield known, known or again, Family(tuple(members), prefix)
+    tails = {
+        prefix: frozenset(name[len(prefix) :] for name in members)
+        for prefix, members in prefixes.items()
+        if len(members) > 1
+    }
+    times = Counter(tails.values())
+    for prefix, tail in tails.items():
+        known = bool(_KNOWN.fullmatch(prefix))
+        yield known, known or times[tail] > 1, Family(tuple(prefixes[prefix]), prefix)
     for suffix, members in suffixes.items():
         if len(members) > 1:
             known = bool(_KNOWN.fullmatch(suffix[1:]))
             yield known, known, Family(tuple(members), "", suffix)
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Whether a part of `--columns` names a column."""
-    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+class Patterns:
+    """The value of `--columns`: names of columns and patterns for them."""
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self.parts = parts
+        self.exact = frozenset(parts)
+        self._wild = [part for part in parts if any(sign in part for sign in "*?[")]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.exact or any(fnmatch.fnmatchcase(name, part) for part in self._wild)
+
+    def idle(self, names: Sequence[str]) -> str | None:
+        """Give the first part that takes none of the columns."""
+        known = frozenset(names)
+        return next(
+            (part for part in self.parts if part not in known and not fnmatch.filter(names, part)), None
+        )
 
 
 def shared_prefix(names: Sequence[str]) -> str:
@@ -275,7 +298,9 @@ def columns_option(chosen: Sequence[str], names: Sequence[str]) -> str:
         suffix = _shared_suffix(chosen)
         patterns = [f"{pattern_of(prefix)}*", f"{pattern_of(prefix)}[0-9]*", f"*{pattern_of(suffix)}"]
         for pattern in patterns:
-            if pattern != "*" and [name for name in names if matches(name, pattern)] == list(chosen):
+            if pattern != "*" and [name for name in names if fnmatch.fnmatchcase(name, pattern)] == list(
+                chosen
+            ):
                 return shlex.quote(pattern)
     return shlex.quote(",".join(map(pattern_of, chosen)))
 

@@ -35,13 +35,13 @@ class ParquetSource(TableSource):
             if twice is not None:
                 raise ValueError(f"{path}: two columns have one name, {twice!r}; rename or remove one")
             self._types = {field.name: _plain_type(field.type) for field in schema}
-            self.header = [self._column(file, name) for name in names]
+            self.header = [self._column(file, field.name, str(field.type)) for field in schema]
         self.has_rows = rows > 0
         self.shape = (rows, 0)
 
-    def _column(self, file: Any, name: str) -> Column:
+    def _column(self, file: Any, name: str, shown: str) -> Column:
         """Tell what a column holds: by its type, and where that is text, by the first rows."""
-        kind, shown = _kind(self._types[name]), str(file.schema_arrow.field(name).type)
+        kind = _kind(self._types[name])
         if _is_string(self._types[name]):
             cells = [cell for cell in self._first_texts(file, name) if not is_missing(cell)]
             if cells and all(map(is_number, cells)):

@@ -72,7 +72,8 @@ class TableSource(Source, abc.ABC):
                 raise ValueError(
                     f"{self.name} has no column {name!r}, which the files beside it have; it has {listed(list(known))}"
                 )
-        in_order = [column.name for column in self.header if column.name in set(choice.classes)]
+        classes = frozenset(choice.classes)
+        in_order = [column.name for column in self.header if column.name in classes]
         self.columns, self.label = choice.classes, choice.label if labels else None
         self.has_targets = self.label is not None
         self._watched = tuple(name for name in choice.watched if name in known)
