@@ -182,7 +182,7 @@ class CsvSource(TableSource):
             raise self._not_text(error) from error
         if not line.strip():
             raise ValueError(f"{self.name} is empty; its first line should name the columns")
-        self._separator = max(",;\t", key=re.sub('"[^"]*"', "", line).count)
+        self._separator = max(",;\t", key=re.sub('"[^"]*(?:"|$)', "", line).count)
         text.seek(0)
         reader = csv.reader(text, delimiter=self._separator, strict=True)
         (header,) = self._read(reader, 1)
