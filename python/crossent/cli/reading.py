@@ -34,6 +34,7 @@ def open_source(options: argparse.Namespace, name: str, like: Source | None = No
         strip_prefix=options.strip_prefix,
         like=like,
         labels=options.targets is None,
+        ignored=options.ignore_index,
     )
 
 

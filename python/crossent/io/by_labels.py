@@ -23,6 +23,7 @@ class NamedByLabels:
 
     def __init__(self, table: str, columns: Sequence[Column], label: str, asked: Asked) -> None:
         self._table, self._label, self._strip_prefix = table, label, asked.strip_prefix
+        self._ignored = asked.ignored
         self._columns = [column for column in columns if column.name != label]
         self._names = [column.name for column in self._columns]
         self._numeric = [c.name for c in self._columns if c.kind.is_numeric or c.kind is Kind.MIXED]
@@ -66,7 +67,7 @@ class NamedByLabels:
         number = whole(label)
         form = label if number is None or label in self._endings else str(number)
         if form not in self._endings:
-            return is_missing(label) or (number is not None and number < 0)
+            return is_missing(label) or (number is not None and (number < 0 or number == self._ignored))
         allowed = self._endings[form]
         prefixes = allowed | set(self._prefixes_in(form)) if "" in allowed else allowed
         if self._prefixes is not None:

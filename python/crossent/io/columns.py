@@ -65,6 +65,8 @@ class Asked:
     label: str | None = None
     columns: str | None = None
     strip_prefix: str | None = None
+    ignored: int | None = None
+    """The label of rows that are left out."""
 
 
 def label_column(table: str, names: Sequence[str], asked: Asked) -> str | None:

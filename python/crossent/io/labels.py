@@ -53,12 +53,18 @@ class Labels(dict[str, int]):
         names: Sequence[str],
         classes: int,
         prefix: str | None = None,
+        ignored: int | None = None,
         *,
         numbers_are_places: bool = True,
     ) -> None:
-        """`numbers_are_places` is false where the columns stand in another order than the classes."""
+        """Prepare for classes of these names.
+
+        `ignored` is the label of rows to leave out; `numbers_are_places` is false where the columns stand in another
+        order than the classes.
+        """
         super().__init__()
         self._full, self._classes, self._numbers_are_places = list(names), classes, numbers_are_places
+        self._ignored = ignored
         short = short_names(names, prefix)
         self._names = {name: i for each in (self._full, short) for i, name in enumerate(each)}
         self._folded = {name.casefold(): i for i, name in enumerate(short)}
@@ -66,7 +72,10 @@ class Labels(dict[str, int]):
         self._seen: dict[bool, str] = {}  # the first label that was a number, and the first that was a name
 
     def __missing__(self, text: str) -> int:
-        code = self._class_of(text.strip())
+        label = text.strip()
+        code = self._class_of(label)
+        if code == self._ignored and whole(label) != code:
+            raise LabelError(self._hidden(repr(label)))
         self[text] = code
         return code
 
@@ -86,7 +95,7 @@ class Labels(dict[str, int]):
     def _class_of_number(self, number: int) -> int:
         if not _LIMITS.min <= number <= _LIMITS.max:
             raise LabelError(f"{number}, which is outside int64; check --label")
-        if number < 0:
+        if number < 0 or number == self._ignored:
             return number
         if self._numbers:
             if number not in self._numbers:
@@ -133,6 +142,12 @@ class Labels(dict[str, int]):
             return f"{label!r}, which is no number because of the _; write the digits alone"
         return f"{label}, which is no whole number; expected class numbers or names of columns; check --label"
 
+    def _hidden(self, label: str) -> str:
+        return (
+            f"{label}, whose column is class {self._ignored} by its place, and that is the ignore index too; "
+            "pass a negative --ignore-index, and write it into the rows to leave out"
+        )
+
     def _unnamed(self, label: str) -> str:
         if not self._full:
             return f"{label}, but the classes have no names: they are a column of lists; write class numbers"
@@ -170,6 +185,8 @@ class Labels(dict[str, int]):
         for at, value in enumerate(values.tolist()):
             try:
                 codes[at] = self._class_of_number(value)
+                if codes[at] == self._ignored != value:
+                    raise LabelError(self._hidden(str(value)))
             except LabelError as error:
                 row = start + int(np.flatnonzero(numbers == value)[0])
                 raise LabelError(f"the label of row {row} is {error}") from None

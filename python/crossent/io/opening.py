@@ -53,10 +53,13 @@ class LogitsOptions:
     strip_prefix: str | None = None
     like: Source | None = None
     labels: bool = True
+    ignored: int | None = None
 
     def table(self) -> TableOptions:
         """Give those about tables."""
-        return TableOptions(Asked(self.label, self.columns, self.strip_prefix), self.like, self.labels)
+        return TableOptions(
+            Asked(self.label, self.columns, self.strip_prefix, self.ignored), self.like, self.labels
+        )
 
 
 def open_logits(
@@ -71,6 +74,7 @@ def open_logits(
     strip_prefix: str | None = None,
     like: Source | None = None,
     labels: bool = True,
+    ignored: int | None = None,
 ) -> Source:
     """Open a file of logits, of log-probabilities or of probabilities, or several by a pattern.
 
@@ -96,6 +100,8 @@ def open_logits(
         For tables: rows that these are compared with; the classes are put into the order of theirs, by their names.
     labels
         For tables: whether the labels are read; false where the targets are in another file.
+    ignored
+        For tables: the label of rows to leave out, where it is not negative.
 
     Returns
     -------
@@ -111,7 +117,7 @@ def open_logits(
     ValueError
         If a file is damaged, or holds what cannot be scored.
     """
-    options = LogitsOptions(dtype, classes, values, axis, label, columns, strip_prefix, like, labels)
+    options = LogitsOptions(dtype, classes, values, axis, label, columns, strip_prefix, like, labels, ignored)
     sources = [_open_one(path, key, options) for path, key in paths_of(name)]
     take_columns([source for source in sources if isinstance(source, TableSource)], options.table())
     source = sources[0] if len(sources) == 1 else Shards(name, sources)

@@ -63,7 +63,7 @@ class TableSource(Source, abc.ABC):
     def all_labels(self, label: str) -> Iterator[list[str]]:
         """Give all labels as text, some rows at a time."""
 
-    def take(self, choice: Choice, *, labels: bool) -> None:
+    def take(self, choice: Choice, *, labels: bool, ignored: int | None) -> None:
         """Read these columns."""
         known = {column.name: column for column in self.header}
         wanted = choice.classes if choice.label is None else (*choice.classes, choice.label)
@@ -81,7 +81,7 @@ class TableSource(Source, abc.ABC):
         self.shape = (*self.shape[:1], self._take())
         names = () if self._is_list else choice.classes
         self._labels = Labels(
-            names, self.classes, choice.prefix, numbers_are_places=in_order == list(choice.classes)
+            names, self.classes, choice.prefix, ignored, numbers_are_places=in_order == list(choice.classes)
         )
 
     @abc.abstractmethod
@@ -142,7 +142,7 @@ def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
     # The labels of a table whose classes are put into another order may count them in their old one.
     labels = options.labels and aligned == choice
     for table in tables:
-        table.take(aligned, labels=labels)
+        table.take(aligned, labels=labels, ignored=options.asked.ignored)
     for table in tables:
         table.notes = choice.notes
 
