@@ -134,6 +134,8 @@ def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
     label = label_column(name, names, options.asked)
     if options.asked.columns is not None:
         choice = named(name, first.header, label, options.asked)
+    elif not first.has_rows and (numeric := _numeric(first.header, label)):
+        choice = Choice(numeric, label)  # no rows are scored, whatever is taken; the command says so
     elif label is not None and options.labels and _have_text_labels(tables, first.header, label):
         choice = _named_by_labels(tables, first.header, label, options.asked)
     else:
@@ -145,6 +147,10 @@ def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
         table.take(aligned, labels=labels, ignored=options.asked.ignored)
     for table in tables:
         table.notes = choice.notes
+
+
+def _numeric(header: Sequence[Column], label: str | None) -> tuple[str, ...]:
+    return tuple(column.name for column in header if column.kind.is_numeric and column.name != label)
 
 
 def _have_text_labels(tables: Sequence[TableSource], header: Sequence[Column], label: str) -> bool:
