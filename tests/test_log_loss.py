@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tracemalloc
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -132,6 +134,72 @@ def test_its_case_of_labels_out_of_order() -> None:
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match=text):
         assert actual == pytest.approx(metrics.log_loss(y, p, labels=labels), rel=1e-14)
+
+
+# ---- frames whose columns have names --------------------------------------------------------------------
+
+FRAME_P = np.random.default_rng(8).dirichlet([1.0, 1.0, 1.0], 6)
+ANIMALS = ["cat", "dog", "owl"]
+FRAME_Y = ["cat", "dog", "owl", "owl", "cat", "dog"]
+FRAME_LOSS = -np.log(FRAME_P[np.arange(6), [0, 1, 2, 2, 0, 1]]).mean()
+
+
+def _frames(names: list[Any], order: list[int]) -> Iterator[Any]:
+    """A frame of each library, with its columns in another order."""
+    pandas, polars, pyarrow = map(pytest.importorskip, ("pandas", "polars", "pyarrow"))
+    columns = {str(names[i]): FRAME_P[:, i] for i in order}
+    yield pandas.DataFrame(columns)
+    yield pandas.DataFrame(FRAME_P, columns=names).iloc[:, order]
+    yield polars.DataFrame(columns)
+    yield pyarrow.table(columns)
+    yield pyarrow.RecordBatch.from_pydict(columns)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("options", [{}, {"sample_weight": [1, 1, 1, 1, 1, 1]}, {"labels": "as the columns"}])
+def test_columns_named_as_the_labels_are_taken_by_name(order: list[int], options: Any) -> None:
+    if "labels" in options:
+        options = {"labels": [ANIMALS[i] for i in order]}
+    for frame in _frames(ANIMALS, list(order)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert crossent.log_loss(FRAME_Y, frame, **options) == pytest.approx(FRAME_LOSS, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("names", "y", "order", "options", "why"),
+    [
+        (ANIMALS, FRAME_Y, [2, 0, 1], {"labels": ANIMALS}, "labels= has the order"),
+        (ANIMALS, FRAME_Y, [0, 1, 2], {"labels": ["owl", "dog", "cat"]}, "labels= has the order"),
+        ([0, 1, 2], [0, 1, 2, 2, 0, 1], [1, 2, 0], {}, "their names are numbers"),
+        ([0, 1, 2], [0.0, 1.0, 2.0, 2.0, 0.0, 1.0], [1, 2, 0], {}, "their names are numbers"),
+        (["p_cat", "p_dog", "p_owl"], FRAME_Y, [1, 0, 2], {}, "their names have a prefix"),
+    ],
+)
+def test_names_that_something_speaks_against_are_told(
+    names: list[Any], y: Any, order: list[int], options: Any, why: str
+) -> None:
+    for frame in _frames(names, order):
+        with pytest.warns(UserWarning, match=why) as caught:
+            assert crossent.log_loss(y, frame, **options) == pytest.approx(FRAME_LOSS, rel=1e-14)
+        assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_names_of_columns_tell_nothing() -> None:
+    for names in (["a", "b", "c"], ["cat", "dog", "cow"], [0, 1, 2]):
+        for frame in _frames(names, [0, 1, 2]):
+            assert crossent.log_loss(FRAME_Y, frame) == pytest.approx(FRAME_LOSS, rel=1e-14)
+    (first, *_) = _frames([0, 1, 2], [0, 1, 2])
+    assert crossent.log_loss([1, 2, 3, 3, 1, 2], first) == pytest.approx(FRAME_LOSS, rel=1e-14)
+
+
+def test_an_indicator_with_named_columns() -> None:
+    pandas = pytest.importorskip("pandas")
+    indicator = pandas.DataFrame({name: [int(y == name) for y in FRAME_Y] for name in ANIMALS})
+    for order in itertools.permutations(ANIMALS):
+        for frame in _frames(ANIMALS, [2, 0, 1]):
+            assert crossent.log_loss(indicator[list(order)], frame) == pytest.approx(FRAME_LOSS, rel=1e-14)
 
 
 # ---- its options crossed --------------------------------------------------------------------------------

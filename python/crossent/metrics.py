@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import warnings
 from typing import Any
 
@@ -39,7 +40,9 @@ def log_loss(
         The right labels: numbers, strings or booleans; or an indicator of the right column.
     y_proba : array-like of shape (N, C) or (N,)
         Probabilities, float16, bfloat16, float32 or float64, as `predict_proba` gives them: one column for each
-        label in ascending order. Of shape (N,) or (N, 1), those of the larger of two labels.
+        label in ascending order. Of shape (N,) or (N, 1), those of the larger of two labels. Where it is a frame of
+        pandas, polars or PyArrow whose columns are named exactly as the labels, or so after a prefix such as
+        ``p_`` that all share, the names tell which column is whose, in any order.
     labels : array-like of shape (C,), optional
         All labels; by default those that occur in `y_true`.
     sample_weight : array-like of shape (N,), optional
@@ -66,7 +69,8 @@ def log_loss(
     Warns
     -----
     UserWarning
-        If a row does not sum to 1, or if `labels` are not in ascending order.
+        If a row does not sum to 1, if `labels` are not in ascending order, or if columns are taken by their names in
+        another order than that of `labels`, or by names that are numbers or begin with a prefix.
 
     See Also
     --------
@@ -104,7 +108,7 @@ def log_loss(
     tolerance = math.sqrt(_EPS[probabilities.dtype.name])
     given = None if labels is None else _read(labels, "labels")
     try:
-        codes = _codes(labels_of_rows, given, columns)
+        codes = _codes(labels_of_rows, given, columns, _names(y_proba, columns), _names(y_true, columns))
     except TypeError as error:
         got = str(labels_of_rows.dtype) + ("" if given is None else f" and {given.dtype}")
         with_labels = "" if given is None else " and those of labels"
@@ -213,20 +217,78 @@ def _labels(y_true: ArrayInput) -> NDArray[Any]:
     return array
 
 
-def _codes(y_true: NDArray[Any], given: NDArray[Any] | None, columns: int) -> NDArray[np.int64]:
-    """Return the column of each row's label."""
+def _names(frame: Any, columns: int) -> list[str] | None:
+    """Return the names of a frame's columns as text, if each column has one of its own."""
+    library = next((str(cls.__module__).partition(".")[0] for cls in type(frame).__mro__), "")
+    if library not in ("pandas", "polars", "pyarrow"):
+        return None
+    names = getattr(frame, "column_names", None)  # of PyArrow
+    if names is None:
+        names = getattr(frame, "columns", None)
+    if names is None or columns < 2:
+        return None
+    told = [_as_name(name) for name in names]
+    return told if len(set(told)) == len(told) == columns else None
+
+
+def _as_name(label: Any) -> str:
+    """Write a label as the name of a column has it: 1.0, which pandas makes of 1, as 1."""
+    if isinstance(label, float | np.floating) and float(label).is_integer():
+        return str(int(label))
+    return str(label)
+
+
+def _by_name(classes: NDArray[Any], given: NDArray[Any] | None, names: list[str] | None) -> list[int] | None:
+    """Return the column of each class, where the columns are named as the classes; else nothing.
+
+    Warns where the names and something else disagree on the order, or names may mean something else.
+    """
+    wanted = [_as_name(label) for label in classes.tolist()]
+    if names is None or len(names) != len(wanted):
+        return None
+    matched = names
+    if set(names) != set(wanted):
+        length = max((os.path.commonprefix(names).rfind(sign) + 1 for sign in "_.:- "), default=0)  # noqa: RUF071
+        matched = [name[length:] for name in names]
+        if set(matched) != set(wanted):
+            return None
+    places = [matched.index(label) for label in wanted]
+    order = None if given is None else [_as_name(label) for label in given.tolist()]
+    in_order = places == list(range(len(places)))
+    if order is not None and order != matched:
+        why = f"labels= has the order {order[:10]}"
+    elif in_order:
+        return places
+    elif matched is not names:
+        why = "their names have a prefix"
+    elif all(name.lstrip("-").isdecimal() for name in names):
+        why = "their names are numbers"
+    else:
+        return places
+    warnings.warn(
+        f"The columns of y_proba are taken by their names, {names[:10]}, though {why}. To be sure, pass them in "
+        f"the order of the labels, {wanted[:10]}.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return places
+
+
+def _codes(
+    y_true: NDArray[Any],
+    given: NDArray[Any] | None,
+    columns: int,
+    names: list[str] | None,
+    indicator: list[str] | None,
+) -> NDArray[np.int64]:
+    """Return the column of each row's label; `names` are those of columns, `indicator` those of an indicator's."""
+    if indicator is not None and names is not None and given is None and set(indicator) == set(names):
+        places = np.array([names.index(name) for name in indicator], np.int64)
+        return np.take(places, y_true)
     if given is None:
         classes, codes = np.unique(y_true, return_inverse=True)
     else:
         classes = np.unique(given)
-        if given.shape != classes.shape or not np.array_equal(given, classes):
-            warnings.warn(
-                f"Labels passed were {given.tolist()}. But this function assumes labels are ordered "
-                f"lexicographically. Pass the ordered labels={classes.tolist()} and ensure that the columns of y_prob "
-                "correspond to this ordering.",
-                UserWarning,
-                stacklevel=3,
-            )
         known = np.isin(y_true, classes)
         if not known.all():
             strangers = set(y_true[~known].tolist())
@@ -234,6 +296,24 @@ def _codes(y_true: NDArray[Any], given: NDArray[Any] | None, columns: int) -> ND
                 f"y_true contains values {strangers} not belonging to the passed labels {given.tolist()}."
             )
         codes = np.searchsorted(classes, y_true)
+    _check_number(classes, given, columns)
+    codes = np.ascontiguousarray(codes.reshape(-1), dtype=np.int64)
+    by_name = _by_name(classes, given, names)
+    if by_name is not None:
+        return np.take(np.array(by_name, np.int64), codes)
+    if given is not None and (given.shape != classes.shape or not np.array_equal(given, classes)):
+        warnings.warn(
+            f"Labels passed were {given.tolist()}. But this function assumes labels are ordered "
+            f"lexicographically. Pass the ordered labels={classes.tolist()} and ensure that the columns of y_prob "
+            "correspond to this ordering.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return codes
+
+
+def _check_number(classes: NDArray[Any], given: NDArray[Any] | None, columns: int) -> None:
+    """Raise unless there are two labels or more, and one for each column."""
     if len(classes) < 2:
         if given is None:
             raise ValueError(
@@ -248,4 +328,3 @@ def _codes(y_true: NDArray[Any], given: NDArray[Any] | None, columns: int) -> ND
             f"the numbers of labels and columns differ: got {len(classes)} labels in {source} "
             f"({classes.tolist()[:10]}) and {max(columns, 2)} columns in y_proba, expected the same{fix}"
         )
-    return np.ascontiguousarray(codes.reshape(-1), dtype=np.int64)

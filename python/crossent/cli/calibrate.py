@@ -26,7 +26,7 @@ from crossent.cli.options import (
 )
 from crossent.cli.output import DataError, made_by, say, table, to_json, write
 from crossent.cli.progress import Bar
-from crossent.cli.reading import Rows, Targets, open_source
+from crossent.cli.reading import Rows, Targets, open_source, say_notes
 from crossent.cli.score import figures_of, first_nonfinite
 from crossent.cli.stopping import stopping
 from crossent.io import Block, log_blocks, read_ahead
@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
             if str(error).startswith("no temperature is best"):
                 raise DataError(f"{options.logits}: {error}") from None
             raise
+    say_notes(passes.source)
     if options.json:
         content: dict[str, Any] = {
             "temperature": found.temperature,

@@ -24,7 +24,7 @@ from crossent.cli.options import (
     deciding,
 )
 from crossent.cli.output import DataError, made_by, say, table, to_json, write
-from crossent.cli.reading import Rows, Targets, open_source
+from crossent.cli.reading import Rows, Targets, open_source, say_notes
 from crossent.cli.running import Job, add_running, begin, drive
 from crossent.cli.state import State, clamped_counts
 from crossent.cli.stopping import Stop
@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     job = Comparing(options)
     begin(job, options)
     code = drive(job, options)
+    say_notes(*job.sources)
     if code:
         return code
     for note in job.notes():
@@ -89,7 +90,7 @@ class Comparing(Job[Comparer]):
         """Open the files, and check what can be checked before they are read."""
         self._options = options
         self.source = open_source(options, options.reference)
-        self._other = open_source(options, options.other)
+        self._other = open_source(options, options.other, like=self.source)
         self._check_shapes()
         self._targets = None
         if options.targets is not None or self.source.has_targets or self.source.targets is not None:
@@ -123,6 +124,18 @@ class Comparing(Job[Comparer]):
                         "come from the same text"
                     )
 
+    def _check_targets(self, p: Stretch, q: Stretch) -> None:
+        """Raise where both files hold targets, and they differ: then the rows are not the same."""
+        if self._options.targets is not None or p.target is None or q.target is None:
+            return
+        differs = np.flatnonzero(p.target != q.target)
+        if differs.size:
+            row = self.rows + int(differs[0])
+            raise DataError(
+                f"{self.source.name} and {self._other.name} hold different targets, row {row} the first; check "
+                "that both have the same rows in the same order"
+            )
+
     @property
     def sources(self) -> tuple[Source, Source]:
         """The reference and the other."""
@@ -149,6 +162,7 @@ class Comparing(Job[Comparer]):
                         f"{self.source.name} and {self._other.name} hold their rows in different orders; write both "
                         "in C order, with numpy.ascontiguousarray"
                     )
+                self._check_targets(p, q)
                 self.add(p, q, stop)
                 yield count
             for reader, other in ((ours, theirs), (theirs, ours)):
@@ -243,6 +257,8 @@ class _Reader:
             self._target = None
             if self._targets is not None:
                 self._target = rows.beside(self._targets.of(block)).reshape(-1)
+            elif block.target is not None:
+                self._target = rows.beside(block.target).reshape(-1)
             self._clamped = None if block.clamped is None else rows.beside(block.clamped).reshape(-1)
             self._at, self._end = 0, block.rows
         return self._end - self._at

@@ -33,7 +33,10 @@ def fingerprint(path: str) -> str:
 
 def inputs_of(options: argparse.Namespace, logits: Mapping[str, Source]) -> list[dict[str, Any]]:
     """Describe the files of logits, by the arguments that name them, and that of the targets if there is one."""
-    inputs = [described(name, getattr(options, name), source.paths) for name, source in logits.items()]
+    inputs = []
+    for name, source in logits.items():
+        told = described(name, getattr(options, name), source.paths)
+        inputs.append(told | {"columns": list(source.columns)} if source.columns else told)
     if options.targets is not None:
         inputs.append(named("targets", options.targets))
     return inputs

@@ -8,7 +8,7 @@ import math
 import sys
 from typing import Any
 
-from crossent.cli.options import Subparsers, add_command, add_json, add_reading
+from crossent.cli.options import Subparsers, add_columns, add_command, add_json, add_reading
 from crossent.cli.output import say, write
 from crossent.io import OptionError, describe
 
@@ -33,6 +33,7 @@ def add(commands: Subparsers) -> None:
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="file, FILE:KEY or pattern")
     add_reading(parser)
+    add_columns(parser)
     add_json(parser, "")
 
 
@@ -42,12 +43,22 @@ def run(options: argparse.Namespace) -> int:
     failed = 0
     for name in options.files:
         try:
-            found += describe(name, dtype=options.dtype, classes=options.classes, axis=options.axis)
+            found += describe(
+                name,
+                dtype=options.dtype,
+                classes=options.classes,
+                axis=options.axis,
+                label=options.label,
+                columns=options.columns,
+                strip_prefix=options.strip_prefix,
+            )
         except (OSError, ValueError) as error:
             if len(options.files) == 1:
                 raise
             say(f"error: {f'{name}: {error.strerror}' if isinstance(error, OSError) else error}")
             failed = max(failed, 2 if isinstance(error, OptionError) else 1)
+    for note in (note for told in found for note in told.get("notes", ())):
+        say(f"note: {note}")
     if options.json:
         write(sys.stdout, json.dumps({"arrays": [_without_nan(told) for told in found]}, indent=2))
     elif found:
@@ -66,6 +77,8 @@ def _card(told: dict[str, Any]) -> str:
         ("shape", " x ".join(lengths) or "a single number"),
         ("rows", None if told["rows"] is None else f"{told['rows']:,}"),
         ("classes", None if told["classes"] is None else f"{told['classes']:,}"),
+        ("columns", _shortened(told.get("columns"))),
+        ("labels", told.get("label")),
         ("file size", _size(told["file_bytes"])),
         ("first values", values or None),
         ("range", f"{told['minimum']} to {told['maximum']}" if "minimum" in told else None),
@@ -76,6 +89,13 @@ def _card(told: dict[str, Any]) -> str:
         ("looks like", told["guess"]),
     ]
     return "\n".join(f"{name:<14}{value}" for name, value in lines if value is not None)
+
+
+def _shortened(names: list[str] | None) -> str | None:
+    """List the first and the last of many names."""
+    if names is None:
+        return None
+    return ", ".join(names if len(names) <= 8 else [*names[:3], "...", names[-1]])
 
 
 def _size(count: int) -> str:

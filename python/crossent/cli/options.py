@@ -34,7 +34,9 @@ exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 
 
 # What decides how files are read, and so the result.
-_READING = ("ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns")
+_READING = (
+    "ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns", "strip_prefix",
+)  # fmt: skip
 
 
 def add_command(
@@ -92,11 +94,21 @@ def add_tables(parser: argparse.ArgumentParser) -> None:
         choices=VALUES,
         help="what the numbers are (default: logits; probs in tables)",
     )
+    add_columns(parser)
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which columns of a table are what."""
     parser.add_argument("--label", metavar="NAME", help="the column of labels in a table")
     parser.add_argument(
         "--columns",
         metavar="NAMES",
-        help="the columns of the classes in a table: patterns, commas between them",
+        help="the columns of the classes in a table: names or patterns, commas between them",
+    )
+    parser.add_argument(
+        "--strip-prefix",
+        metavar="P",
+        help="in a table, the classes are columns that begin with P, and labels name them without it",
     )
 
 

@@ -28,7 +28,7 @@ from crossent.cli.options import (
 )
 from crossent.cli.output import DataError, say, write
 from crossent.cli.progress import Bar
-from crossent.cli.reading import Rows, Targets, open_source
+from crossent.cli.reading import Rows, Targets, open_source, say_notes
 from crossent.cli.state import State
 from crossent.cli.stopping import Stop, stopping
 from crossent.io import OptionError, Source, log_blocks, read_ahead, scored_as
@@ -205,6 +205,7 @@ def _scored(options: argparse.Namespace) -> Report:
             scorer._add(rows.values, target, positions=positions, values=scored_as(source), mistakes=[])
             bar.update(block.rows, lambda: f"perplexity {scorer.result().perplexity:.4g}")
     targets.check_end()
+    say_notes(source)
     return scorer.result()
 
 
@@ -255,6 +256,7 @@ class _Pairs(Comparing):
         with Bar(self.source, self._options) as bar, contextlib.closing(self.steps(stop)) as steps:
             for rows in steps:
                 bar.update(rows, str)
+        say_notes(*self.sources)
         one, other = map(_joined, self._parts)
         return one, other
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent.cli.output import DataError
+from crossent.cli.output import DataError, say
 from crossent.io import (
     BLOCK_BYTES,
     Block,
@@ -21,8 +21,8 @@ from crossent.io import (
 )
 
 
-def open_source(options: argparse.Namespace, name: str) -> Source:
-    """Open a file of logits with the options of the command."""
+def open_source(options: argparse.Namespace, name: str, like: Source | None = None) -> Source:
+    """Open a file of logits with the options of the command; `like` are rows that it is compared with."""
     return open_logits(
         name,
         dtype=options.dtype,
@@ -31,7 +31,17 @@ def open_source(options: argparse.Namespace, name: str) -> Source:
         axis=options.axis,
         label=options.label,
         columns=options.columns,
+        strip_prefix=options.strip_prefix,
+        like=like,
+        labels=options.targets is None,
+        ignored=options.ignore_index,
     )
+
+
+def say_notes(*sources: Source) -> None:
+    """Tell how files were understood: which columns of tables are classes, where the user did not say it."""
+    for note in dict.fromkeys(note for source in sources for note in source.notes):
+        say(f"note: {note}")
 
 
 class Rows:
@@ -103,7 +113,10 @@ class Targets:
 def _open_targets(source: Source, options: argparse.Namespace) -> TargetArray | None:
     if options.targets is None:
         if not source.has_targets and source.targets is None:
-            raise OptionError(f"{source.name} holds no targets; give a file of class numbers after it")
+            column = ", or name the column of labels with --label" if source.columns else ""
+            raise OptionError(
+                f"{source.name} holds no targets; give a file of class numbers after it{column}"
+            )
         if source.targets is not None:
             _check_targets(source.targets, source, source.name, options.ignore_index)
         return source.targets

@@ -30,7 +30,7 @@ from crossent.cli.options import (
 )
 from crossent.cli.output import DataError, made_by, say, table, to_json, write
 from crossent.cli.per_row import chosen_columns
-from crossent.cli.reading import Rows, Targets, open_beside, open_source
+from crossent.cli.reading import Rows, Targets, open_beside, open_source, say_notes
 from crossent.cli.running import Job, add_running, begin, drive
 from crossent.cli.state import State, clamped_counts
 from crossent.cli.stopping import Stop
@@ -95,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
     job = Scoring(options)
     begin(job, options)
     code = drive(job, options)
+    say_notes(job.source)
     if code:
         return code
     for note in job.notes():

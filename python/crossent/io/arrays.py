@@ -58,7 +58,12 @@ class Shards(Source):
         self.shape = (sum(known) if len(known) == len(lengths) else None, *first.shape[1:])
         if all(source.targets is not None for source in sources):
             self.targets = Pieces([source.targets for source in sources if source.targets is not None])
+        self.columns, self.label, self.notes = first.columns, first.label, first.notes
         self._sources = sources
+
+    def likely_cause(self, values: NDArray[Any], wrong: NDArray[np.bool_]) -> str:
+        """Say what the first source says: all have the same columns."""
+        return self._sources[0].likely_cause(values, wrong)
 
     @staticmethod
     def _check(first: Source, other: Source) -> None:

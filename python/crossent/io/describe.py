@@ -18,7 +18,14 @@ _FIRST = 6
 
 
 def describe(
-    name: str, *, dtype: str | None = None, classes: int | None = None, axis: int = -1
+    name: str,
+    *,
+    dtype: str | None = None,
+    classes: int | None = None,
+    axis: int = -1,
+    label: str | None = None,
+    columns: str | None = None,
+    strip_prefix: str | None = None,
 ) -> list[dict[str, Any]]:
     """Tell what the arrays of a file (or of the files that a pattern matches) are, from their first block.
 
@@ -30,12 +37,15 @@ def describe(
         For raw numbers, their dtype and how many make a row.
     axis
         The class axis.
+    label, columns, strip_prefix
+        For tables, which columns are what.
 
     Returns
     -------
     list of dict
         For each array: `name`, `format`, `dtype`, `shape`, `rows`, `classes`, `file_bytes`, `array_bytes`, `guess`,
-        `first_values`, `checked_rows`, `not_finite`, and for integers `minimum` and `maximum` of what was looked at.
+        `first_values`, `checked_rows`, `not_finite`; for integers `minimum` and `maximum` of what was looked at; for
+        tables `columns` and `label`, those taken, and `notes`.
 
     Raises
     ------
@@ -44,7 +54,7 @@ def describe(
     ValueError
         If a file is damaged or of no known kind.
     """
-    options = LogitsOptions(dtype=dtype, classes=classes, axis=axis)
+    options = LogitsOptions(dtype, classes, None, axis, label, columns, strip_prefix)
     return [
         _described(found, path, axis)
         for path, key in paths_of(name)
@@ -63,6 +73,8 @@ def _described(found: Source | Stored, path: str, axis: int) -> dict[str, Any]:
         else:
             return told | _plain(found)
     told |= {"rows": found.rows, "classes": found.classes}
+    if found.columns:
+        told |= {"columns": list(found.columns), "label": found.label, "notes": list(found.notes)}
     block = next(found.blocks(_LOOK_BYTES), None)
     if block is None:
         return told | {"guess": "no rows", "first_values": [], "checked_rows": 0, "not_finite": 0}

@@ -7,16 +7,19 @@ import glob
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crossent.io.arrays import ArraySource, Pieces, Shards
+from crossent.io.columns import Asked
+from crossent.io.csv_table import CsvSource
 from crossent.io.llama import MAGIC, LlamaSource, open_llama
 from crossent.io.npy import find_npy, likely_kind
 from crossent.io.npz import find_npz, members
+from crossent.io.parquet_table import ParquetSource
 from crossent.io.raw import (
     RAW_DTYPES,
     RAW_TARGET_DTYPES,
@@ -25,7 +28,7 @@ from crossent.io.raw import (
     suffix_dtype,
 )
 from crossent.io.source import OptionError, Source, Stored, TargetArray, open_regular
-from crossent.io.tables import CsvSource, ParquetSource, TableSource
+from crossent.io.table import TableOptions, TableSource, take_columns
 from crossent.io.tensors import find_tensor, tensors
 
 __all__ = ["RAW_DTYPES", "RAW_TARGET_DTYPES", "open_logits", "open_targets"]
@@ -47,6 +50,16 @@ class LogitsOptions:
     axis: int = -1
     label: str | None = None
     columns: str | None = None
+    strip_prefix: str | None = None
+    like: Source | None = None
+    labels: bool = True
+    ignored: int | None = None
+
+    def table(self) -> TableOptions:
+        """Give those about tables."""
+        return TableOptions(
+            Asked(self.label, self.columns, self.strip_prefix, self.ignored), self.like, self.labels
+        )
 
 
 def open_logits(
@@ -58,6 +71,10 @@ def open_logits(
     axis: int = -1,
     label: str | None = None,
     columns: str | None = None,
+    strip_prefix: str | None = None,
+    like: Source | None = None,
+    labels: bool = True,
+    ignored: int | None = None,
 ) -> Source:
     """Open a file of logits, of log-probabilities or of probabilities, or several by a pattern.
 
@@ -77,6 +94,14 @@ def open_logits(
         The class axis.
     label, columns
         For tables: the column of labels, and patterns for those of the classes, with commas between them.
+    strip_prefix
+        For tables: what the columns of the classes begin with, and labels do not.
+    like
+        For tables: rows that these are compared with; the classes are put into the order of theirs, by their names.
+    labels
+        For tables: whether the labels are read; false where the targets are in another file.
+    ignored
+        For tables: the label of rows to leave out, where it is not negative.
 
     Returns
     -------
@@ -92,8 +117,9 @@ def open_logits(
     ValueError
         If a file is damaged, or holds what cannot be scored.
     """
-    options = LogitsOptions(dtype, classes, values, axis, label, columns)
+    options = LogitsOptions(dtype, classes, values, axis, label, columns, strip_prefix, like, labels, ignored)
     sources = [_open_one(path, key, options) for path, key in paths_of(name)]
+    take_columns([source for source in sources if isinstance(source, TableSource)], options.table())
     source = sources[0] if len(sources) == 1 else Shards(name, sources)
     if source.classes == 0:
         raise ValueError(f"{name} has no classes: shape {source.shape}, class axis {source.axis}")
@@ -193,11 +219,12 @@ def _open_one(path: str, key: str | None, options: LogitsOptions) -> Source:
     if kind in ("csv", "parquet"):
         _refuse(path, key, {"--dtype": options.dtype})
         table = CsvSource if kind == "csv" else ParquetSource
-        source: TableSource = table(path, options.values or "probs", options.label, options.columns)
+        source: TableSource = table(path, options.values or "probs")
         if options.axis not in (-1, 1):
             raise OptionError(f"{path} is a table; leave --axis out")
         return source
-    _refuse(path, None, {"--label": options.label, "--columns": options.columns})
+    named = {"--label": options.label, "--columns": options.columns, "--strip-prefix": options.strip_prefix}
+    _refuse(path, None, named)
     if kind == "llama":
         _refuse(path, key, {"--dtype": options.dtype, "--values": options.values})
         return open_llama(path, options.axis)
@@ -343,7 +370,10 @@ def stored_in(path: str, key: str | None, options: LogitsOptions) -> list[Source
     if kind == "llama":
         return [LlamaSource(path)]
     if kind in ("csv", "parquet"):
-        return [_open_one(path, None, LogitsOptions())]
+        source = _open_one(path, None, replace(options, dtype=None, axis=-1))
+        assert isinstance(source, TableSource)
+        take_columns([source], options.table())
+        return [source]
     if options.dtype is None and suffix_dtype(path) in RAW_TARGET_DTYPES:
         return [find_raw_targets(path, None)]
     return [find_stored(path, None, options.dtype, options.classes, floats=True)]

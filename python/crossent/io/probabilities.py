@@ -18,6 +18,8 @@ from crossent.io.source import Block, Source
 
 # How far the sum of a row's probabilities may be from 1 in half precision over a large vocabulary.
 _NEAR = 0.05
+# How far above 1 rounding may take a probability; the compiled code allows as much.
+_ROUNDING = 2.0**-8
 # Some rows are enough for a guess, and need little memory in float64.
 _MOST_ROWS, _MOST_NUMBERS, _LEAST_ROWS = 200, 1 << 18, 3
 
@@ -109,7 +111,7 @@ def _logarithms(source: Source, memory: int, start: int) -> Generator[Block, Non
             row, column, value = number
             raise ValueError(
                 f"{source.name}: row {_row(block, rows, order, row)} has {value:g} for class {column}, which is no "
-                "probability; if these are logits or log-probabilities, pass --values logits or --values log-probs"
+                f"probability; {_cause(source, block, value)}"
             )
         if total is not None and not told:
             row, value = total
@@ -122,6 +124,14 @@ def _logarithms(source: Source, memory: int, start: int) -> Generator[Block, Non
             told = True
         back = np.argsort([*order, len(order)])
         yield replace(block, values=np.moveaxis(logs.transpose(back), -1, source.axis))
+
+
+def _cause(source: Source, block: Block, value: float) -> str:
+    """Say why a number may be no probability, and what to do."""
+    if math.isnan(value):
+        return "its row cannot be scored: leave it out of the file, or find out why the model gave none"
+    improper = ~((block.values >= 0) & (block.values <= 1 + _ROUNDING))
+    return source.likely_cause(block.values, improper)
 
 
 def _row(block: Block, rows: NDArray[Any], order: list[int], number: int) -> str:

@@ -95,6 +95,15 @@ class Source(abc.ABC):
     has_targets: bool = False
     """Whether the blocks come with their targets."""
 
+    columns: tuple[str, ...] = ()
+    """In a table, the columns of the classes."""
+
+    label: str | None = None
+    """In a table, the column of the labels, where they are read."""
+
+    notes: tuple[str, ...] = ()
+    """What to tell about how the file was understood."""
+
     @abc.abstractmethod
     def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
         """Give the rows in blocks, all but the first `start`, within about `memory` bytes.
@@ -129,7 +138,14 @@ class Source(abc.ABC):
             "axis": self.axis,
             "values": self.values,
         }
+        if self.columns:
+            told |= {"columns": list(self.columns), "label": self.label}
         return told if len(self.paths) == 1 else told | {"files": list(self.paths)}
+
+    def likely_cause(self, values: NDArray[Any], wrong: NDArray[np.bool_]) -> str:
+        """Say why some `values` of a block may be no probabilities, and what to do; `wrong` are those that are none."""
+        del values, wrong
+        return "if these are logits or log-probabilities, pass --values logits or --values log-probs"
 
 
 class Stored(abc.ABC):
