@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +22,9 @@ from crossent.cli.options import (
     add_targets,
     deciding,
 )
-from crossent.cli.output import DataError, made_by, say, table, to_json, write
+from crossent.cli.output import DataError, made_by, table, to_json
 from crossent.cli.reading import Rows, Targets, open_source
-from crossent.cli.running import Job, add_running, begin, drive
+from crossent.cli.running import Job, add_running, drive
 from crossent.cli.state import State
 from crossent.cli.stopping import Stop
 from crossent.comparing import Comparer
@@ -66,18 +65,7 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare the files and print the result."""
-    job = Comparing(options)
-    begin(job, options)
-    code = drive(job, options)
-    if code:
-        return code
-    write(sys.stdout, job.result())
-    if job.total.result().count == 0:
-        say(
-            f"error: no row was counted; check {options.reference} and the ignore index {options.ignore_index}"
-        )
-        return 1
-    return 0
+    return drive(Comparing(options), options)
 
 
 class Comparing(Job[Comparer]):
@@ -164,6 +152,11 @@ class Comparing(Job[Comparer]):
         part.update(p.values, q.values, p.target)
         with stop.held():
             self.total.merge(part)
+
+    def nothing_counted(self) -> str:
+        """Tell that no row was counted, and what to check."""
+        options = self._options
+        return f"no row was counted; check {options.reference} and the ignore index {options.ignore_index}"
 
     def result(self) -> str:
         """Give the table or the JSON object of what is compared."""

@@ -75,6 +75,29 @@ def write(stream: TextIO | None, text: str) -> None:
     flush(stream)
 
 
+def print_result(result: str, kept: str | None = None) -> int:
+    """Print a result on stdout, and return the exit code.
+
+    Where stdout is full or closed, the result is told on stderr, or else where it is `kept`.
+    """
+    try:
+        write(sys.stdout, result)
+    except OSError as error:
+        say(f"error: reading or writing failed: {reason(error)}; the result could not be printed on stdout")
+        say(f"the result is:\n{result}" if kept is None else kept)
+        return 1
+    return 0
+
+
+def reason(error: BaseException) -> str:
+    """Say in a few words why something failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return str(error) or type(error).__name__
+
+
 def flush(stream: TextIO | None) -> None:
     """Flush, so that a full disk or a closed pipe is noticed here, and not when the interpreter exits."""
     if stream is None:

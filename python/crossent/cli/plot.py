@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent.cli.compare import Comparing, Stretch
-from crossent.cli.files import check_output, described, inputs_of, replace
+from crossent.cli.files import check_output, described, inputs_of, whole
 from crossent.cli.options import (
     Subparsers,
     add_command,
@@ -158,9 +158,8 @@ def _save(ax: Axes, output: str) -> None:
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
     figure.savefig(drawn, format=ending[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
     pyplot.close(figure)
-    temporary = Path(f"{output}.tmp")
-    temporary.write_bytes(drawn.getvalue())
-    replace(temporary, output)
+    with whole(output) as temporary:
+        temporary.write_bytes(drawn.getvalue())
 
 
 def _stored(options: argparse.Namespace) -> Report:
