@@ -56,8 +56,8 @@ def at_block(
     monkeypatch.setattr(_core, name, watched)
 
 
-def raises(error: BaseException) -> Callable[[], None]:
-    def action() -> None:
+def raises(error: BaseException) -> Callable[..., None]:
+    def action(*_: object) -> None:
         raise error
 
     return action
@@ -530,6 +530,33 @@ def test_stdout_takes_nothing(
         assert "is of a run that is complete" in printed.err
     else:
         assert rest == ["crossent: the result is:", *printed.out.splitlines()]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso8859-5", "utf-8"])
+def test_an_encoding_that_lacks_a_sign(files: Files, data: object, capsys: Capture, encoding: str) -> None:
+    assert files.score() == 0
+    printed = capsys.readouterr().out
+    assert "±" in printed
+    done = subprocess.run(
+        [sys.executable, "-m", "crossent", "score", files.logits, files.targets], capture_output=True, check=False,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding) == printed.replace("±", "±" if encoding == "utf-8" else "\\xb1")
+
+
+def test_a_result_that_cannot_be_told(
+    files: Files, data: object, out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is on the disk by then, and tells it another time."""
+    arguments = ["--resume", str(out / "state.json"), "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr(crossent.Scorer, "result", raises(MemoryError()))
+        assert files.score(*arguments) == 1
+    assert "not enough memory" in error(capsys)
+    assert json.loads((out / "state.json").read_text())["complete"] is True
+    assert files.score(*arguments) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 3000
 
 
 # ---- names that cannot be -------------------------------------------------------------------------------------

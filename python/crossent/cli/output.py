@@ -71,7 +71,10 @@ def write(stream: TextIO | None, text: str) -> None:
     """Write a line, now."""
     if stream is None:
         raise OSError("the output stream is closed")
-    stream.write(text + "\n")
+    try:
+        stream.write(text + "\n")
+    except UnicodeEncodeError:  # such as ± in ASCII: a result is not lost to that
+        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding) + "\n")
     flush(stream)
 
 

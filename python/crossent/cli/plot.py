@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -178,7 +177,9 @@ def _stored(options: argparse.Namespace) -> Report:
         )
     if not state.complete:
         say(f"note: {options.logits} is of a run that is not complete, and so is the picture")
-    return Scorer.from_json(json.dumps(state.sums)).result()
+    total = state.total(options.logits)
+    assert isinstance(total, Scorer)
+    return total.result()
 
 
 def _scored(options: argparse.Namespace) -> Report:

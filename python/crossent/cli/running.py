@@ -122,15 +122,19 @@ class _Run:
             stop.finish()
             self._interrupted()
             return stop.code
-        except Exception:
+        except Exception as error:
             stop.finish()
             self._broken()
+            if self._reading and self.job.rows and isinstance(error, OptionError):
+                raise DataError(str(error)) from error  # what the data are, after so many rows of them
             raise
         failures = [] if self.job.state.complete else self._complete()
         self.leave()  # Whoever reads the result may take long.
-        code = self._tell()
-        for failure in failures:
-            say(f"error: {failure}")
+        try:
+            code = self._tell()
+        finally:
+            for failure in failures:
+                say(f"error: {failure}")
         return 1 if failures else code
 
     def leave(self) -> None:
@@ -198,6 +202,8 @@ class _Run:
         old = State.read(path)
         old.check_same(job.state, path)
         job.total, job.state = old.total(path), old
+        if old.per_row is not None:
+            old.per_row = {"run": "", "written": None, "partial": None, **old.per_row}
         self._saved, self._saved_whole = old.rows, old.complete
         if old.complete:
             self._check_written(path)
@@ -209,7 +215,8 @@ class _Run:
         if told is None:
             return
         written = told["written"]
-        if written is None or not is_unchanged(written):
+        is_kept = Path(told["path"]).exists() if written is None else is_unchanged(written)
+        if not is_kept:
             what = "has been changed since" if Path(told["path"]).exists() else "is gone"
             raise DataError(
                 f"{path} is of a run that is complete, but its {told['path']} {what}; name another state and another "

@@ -69,7 +69,7 @@ class State:
         content = _content(path)
         names = [f.name for f in fields(cls)]
         for name in names:
-            if name not in content:
+            if name not in content and name not in _OPTIONAL:
                 raise _damaged(path, f"it has no field {name!r}")
         for name, value in content.items():
             if name not in names:
@@ -235,12 +235,15 @@ def _is_per_row(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and _is_text(value.get("path"))
-        and _is_text(value.get("run"))
+        and (value.get("run") is None or _is_text(value["run"]))
         and isinstance(value.get("columns"), list)
         and all(map(_is_text, value["columns"]))
         and all(value.get(name) is None or _is_file(value[name]) for name in ("written", "partial"))
     )
 
+
+# What the states of earlier versions may lack.
+_OPTIONAL = ("per_row", "source", "clamped", "first_nonfinite_row", "runs")
 
 # What each field has to be, in words and as a check.
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
