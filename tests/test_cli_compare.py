@@ -151,12 +151,18 @@ def test_compare_refuses(data: Data, capsys: Capture, tmp_path: Path) -> None:
     (table,) = write_csv(tmp_path, data.x[:50], data.target[:50].clip(0))
     np.save(y, data.y[:49])
     assert cli.main(["compare", table, y]) == 1
-    assert error(capsys) == (
-        f"crossent: error: {y} ends after 49 rows, and {table} does not; check that both come from the same run\n"
+    *so_far, last = capsys.readouterr().err.splitlines()
+    # The rows of a table are known once the thread that reads ahead is at its end.
+    assert so_far[0].replace(" of 50", "") == (
+        "crossent: stopped by an error: 49 rows compared; the result so far:"
+    )
+    assert so_far[1].split() == ["rows", "counted", "49"]
+    assert last == (
+        f"crossent: error: {y} ends after 49 rows, and {table} does not; check that both come from the same run"
     )
     np.save(y, data.y[:51])
     assert cli.main(["compare", table, y]) == 1
-    assert f"{table} ends after 50 rows, and {y} does not" in error(capsys)
+    assert f"{table} ends after 50 rows, and {y} does not" in capsys.readouterr().err
     np.save(y, data.y)
     np.save(t, np.full(3000, -100))
     assert cli.main(["compare", x, y, t]) == 1
@@ -243,7 +249,15 @@ def test_calibrate_interrupted(data: Data) -> None:
     x, _, t = data.names
     code, said = interrupt(["calibrate", x, t, *SMALL], signal.SIGINT, "temperature_sums")
     assert code == 130
-    assert said == f"crossent: interrupted while {x} was read for the second time; no result\n"
+    first, *table = said.splitlines()
+    assert first == (
+        f"crossent: interrupted while {x} was read for the second time; no temperature yet; the logits as they are:"
+    )
+    counted = data.target != -100
+    expected = crossent.cross_entropy(data.x[counted], data.target[counted])
+    assert [line for line in table if line.startswith("mean NLL")] == [
+        f"mean NLL      {expected:.6g} before, in nats"
+    ]
 
 
 # ---- merge ----------------------------------------------------------------------------------------------------

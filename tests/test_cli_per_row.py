@@ -12,6 +12,7 @@ import pytest
 
 import crossent
 from crossent import _core, cli
+from crossent.cli.per_row import PerRow
 from test_cli import DTYPES, Array, Files, error, files, made
 from test_cli_resume import SMALL, stop_after
 
@@ -149,8 +150,8 @@ def test_a_file_that_is_gone(files: Files, tmp_path: Path, capsys: Capture) -> N
     capsys.readouterr()
     assert files.score(*options) == 1
     assert error(capsys) == (
-        f"crossent: error: {state} is of a run that is complete, but its {out} is gone; name another state to begin "
-        "anew\n"
+        f"crossent: error: {state} is of a run that is complete, but its {out} is gone; name another state and "
+        f"another file to begin anew; `crossent merge {state}` prints the result\n"
     )
 
 
@@ -167,23 +168,245 @@ def test_interrupted_without_a_state(
     assert not list(tmp_path.glob("*.unfinished"))
 
 
-def test_rows_that_are_lost(
-    files: Files, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files.save(*made((3000, 20)))
-    out, state = tmp_path / "rows.csv", tmp_path / "state.json"
-    options = ["--per-row", str(out), "--resume", str(state), *SMALL]
+class Stopped:
+    def __init__(self, files: Files, folder: Path, logits: Array, target: Array) -> None:
+        self.logits, self.target, self.rows = logits, target, 0
+        self.out, self.state = folder / "rows.csv", folder / "state.json"
+        self.unfinished, self.part = folder / "rows.csv.unfinished", folder / "rows.partial.csv"
+        self.options = ["--per-row", str(self.out), "--resume", str(self.state), *SMALL]
+
+
+@pytest.fixture
+def stopped(files: Files, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> Stopped:
+    """A run that was interrupted after some blocks, with its state and its rows so far."""
+    logits, target = made((3000, 20))
+    files.save(logits, target)
+    run = Stopped(files, tmp_path, logits, target)
     with monkeypatch.context() as patch:
         stop_after(patch, 9)
-        assert files.score(*options) == 130
+        assert files.score(*run.options) == 130
     capsys.readouterr()
-    rows = json.loads(state.read_text())["rows"]
-    Path(f"{out}.unfinished").unlink()
+    run.rows = json.loads(run.state.read_text())["rows"]
+    return run
+
+
+RECORD = 38  # bytes: a position, three float32, two int64 and two booleans
+
+
+@pytest.mark.parametrize(
+    "left", ["nothing", "no byte", "a part of the header", "some rows", "half a row less"]
+)
+def test_rows_that_are_lost(files: Files, stopped: Stopped, capsys: Capture, left: str) -> None:
+    content = stopped.unfinished.read_bytes()
+    header = content.index(b"\n") + 1
+    kept, rows = {
+        "nothing": (0, 0), "no byte": (0, 0), "a part of the header": (header - 9, 0),
+        "some rows": (header + 7 * RECORD + 5, 7),
+        "half a row less": (header + stopped.rows * RECORD - 19, stopped.rows - 1),
+    }[left]  # fmt: skip
+    stopped.unfinished.write_bytes(content[:kept])
+    if left == "nothing":
+        stopped.unfinished.unlink()
+    before = stopped.state.read_bytes()
+    assert files.score(*stopped.options) == 1
+    assert error(capsys) == (
+        f"crossent: error: {stopped.unfinished} has {rows} of the {stopped.rows} rows that were scored before; begin "
+        "anew with another state\n"
+    )
+    assert stopped.state.read_bytes() == before
+    assert stopped.part.exists()
+    assert not list(stopped.state.parent.glob("*.lock"))
+
+
+def test_rows_beyond_the_state_are_cut(files: Files, stopped: Stopped) -> None:
+    with stopped.unfinished.open("ab") as file:
+        file.write(b"x" * (3 * RECORD + 5))
+    assert files.score(*stopped.options) == 0
+    assert_right(stopped.out, stopped.logits, stopped.target)
+
+
+def test_rows_of_another_run_are_not_taken(
+    files: Files, stopped: Stopped, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many records of the right length are there, but of other logits."""
+    np.save(tmp_path / "x.npy", stopped.logits[::-1])
+    options = ["--per-row", str(tmp_path / "x.csv"), "--resume", str(tmp_path / "x.json"), *SMALL]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 12)
+        assert cli.main(["score", str(tmp_path / "x.npy"), files.targets, *options]) == 130
+    capsys.readouterr()
+    (tmp_path / "x.csv.unfinished").replace(stopped.unfinished)
+    assert files.score(*stopped.options) == 1
+    assert error(capsys) == (
+        f"crossent: error: {stopped.unfinished} has 0 of the {stopped.rows} rows that were scored before, and rows of "
+        "another run instead; begin anew with another state\n"
+    )
+
+
+@pytest.mark.parametrize("state", [None, "other.json"])
+def test_the_rows_of_a_run_that_can_go_on_are_kept(
+    files: Files, stopped: Stopped, capsys: Capture, tmp_path: Path, state: str | None
+) -> None:
+    """Another run with the same name for its rows would take them from the first."""
+    content = stopped.unfinished.read_bytes()
+    options = ["--per-row", str(stopped.out), *([] if state is None else ["--resume", str(tmp_path / state)])]
     assert files.score(*options) == 1
     assert error(capsys) == (
-        f"crossent: error: {out}.unfinished has 0 of the {rows} rows that were scored before; begin anew with another "
-        "state\n"
+        f"crossent: error: {stopped.unfinished} holds {stopped.rows} rows of another run, which goes on with --resume "
+        f"{stopped.state}; complete that, give --per-row another name, or remove {stopped.unfinished} to give its rows "
+        "up\n"
     )
+    assert stopped.unfinished.read_bytes() == content
+    assert files.score(*stopped.options) == 0
+    assert_right(stopped.out, stopped.logits, stopped.target)
+    assert files.score(*options) == 0
+
+
+def test_the_rows_of_a_run_that_moved_are_kept(
+    files: Files, stopped: Stopped, capsys: Capture, tmp_path: Path
+) -> None:
+    folder = tmp_path / "moved"
+    folder.mkdir()
+    for path in (stopped.unfinished, stopped.state):
+        path.rename(folder / path.name)
+    assert files.score("--per-row", str(folder / "rows.csv")) == 1
+    assert f"goes on with --resume {folder / 'state.json'}" in error(capsys)
+
+
+@pytest.mark.parametrize("gone", ["the state is removed", "the run is complete", "there was no state"])
+def test_rows_that_no_run_needs_are_replaced(
+    files: Files, stopped: Stopped, capsys: Capture, tmp_path: Path, gone: str
+) -> None:
+    content = stopped.unfinished.read_bytes()
+    if gone == "the state is removed":
+        stopped.state.unlink()
+    elif gone == "the run is complete":
+        assert files.score(*stopped.options) == 0
+        stopped.unfinished.write_bytes(content)
+    else:
+        header, _, rest = content.partition(b"\n")
+        stopped.unfinished.write_bytes(
+            json.dumps(json.loads(header) | {"state": None}).encode() + b"\n" + rest
+        )
+    assert files.score("--per-row", str(stopped.out)) == 0
+    assert_right(stopped.out, stopped.logits, stopped.target)
+    assert not stopped.unfinished.exists()
+
+
+@pytest.mark.parametrize("content", [b"mine", b"mine\n", b"\x00\x01\x02" * 50, b"{}\n", b'{"format": "x"}\n'])
+def test_another_file_of_the_name_of_the_rows_so_far_stays(
+    files: Files, tmp_path: Path, capsys: Capture, content: bytes
+) -> None:
+    files.save(*made((30, 20)))
+    mine = tmp_path / "rows.csv.unfinished"
+    mine.write_bytes(content)
+    assert files.score("--per-row", str(tmp_path / "rows.csv")) == 1
+    assert f"{mine} is there, and is not of this program" in error(capsys)
+    assert mine.read_bytes() == content
+
+
+def test_what_a_complete_run_had_no_time_to_remove(files: Files, stopped: Stopped) -> None:
+    """It was killed after its state was written."""
+    unfinished, part = stopped.unfinished.read_bytes(), stopped.part.read_bytes()
+    assert files.score(*stopped.options) == 0
+    assert not stopped.unfinished.exists()
+    assert not stopped.part.exists()
+    stopped.unfinished.write_bytes(unfinished)
+    stopped.part.write_bytes(part)
+    assert files.score(*stopped.options) == 0
+    assert not stopped.unfinished.exists()
+    assert not stopped.part.exists()
+    assert_right(stopped.out, stopped.logits, stopped.target)
+
+
+# ---- the rows so far ------------------------------------------------------------------------------------------
+
+
+def test_the_rows_so_far_do_not_outlive_their_completion(files: Files, stopped: Stopped) -> None:
+    assert stopped.part.exists()
+    assert files.score(*stopped.options) == 0
+    assert {path.name for path in stopped.out.parent.iterdir()} == {
+        "logits.npy", "targets.npy", "rows.csv", "state.json",
+    }  # fmt: skip
+
+
+def test_the_rows_so_far_are_replaced_by_later_ones_of_the_same_run(
+    files: Files, stopped: Stopped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert files.score(*stopped.options) == 130
+    later = json.loads(stopped.state.read_text())["rows"]
+    assert stopped.rows < later < 3000
+    assert_right(stopped.part, stopped.logits[:later], stopped.target[:later])
+    assert not list(stopped.out.parent.glob("*partial-2*"))
+    assert files.score(*stopped.options) == 0
+    assert not stopped.part.exists()
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_other_rows_so_far_stay(
+    files: Files, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    """They may be all that is left of a run; so there are two then."""
+    files.save(*made((3000, 20)))
+    mine = tmp_path / "rows.partial.csv"
+    mine.write_text("mine")
+    options = ["--per-row", str(tmp_path / "rows.csv"), *SMALL]
+    options += ["--resume", str(tmp_path / "state.json")] if resume else []
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert files.score(*options) == 130
+    assert mine.read_text() == "mine"
+    second = tmp_path / "rows.partial-2.csv"
+    assert f"crossent: the rows so far are in {second}\n" in capsys.readouterr().err
+    assert second.exists()
+    assert files.score(*options) == 0
+    assert mine.read_text() == "mine"
+    assert second.exists() != resume
+
+
+def test_rows_so_far_that_were_changed_stay(
+    files: Files, stopped: Stopped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped.part.write_text("mine")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert files.score(*stopped.options) == 130
+    assert stopped.part.read_text() == "mine"
+    assert files.score(*stopped.options) == 0
+    assert stopped.part.read_text() == "mine"
+    assert not (stopped.part.parent / "rows.partial-2.csv").exists()
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "a digit", "a folder"])
+def test_a_complete_run_whose_rows_were_changed(
+    files: Files, stopped: Stopped, capsys: Capture, change: str
+) -> None:
+    """The command promises the rows of the run in that file, and does not overwrite what somebody made of it."""
+    assert files.score(*stopped.options) == 0
+    capsys.readouterr()
+    content = stopped.out.read_bytes()
+    changed = {
+        "longer": content + b"more\n", "shorter": content[:-9], "a digit": content.replace(b"17", b"71", 1),
+        "a folder": content,
+    }[change]  # fmt: skip
+    if change == "a folder":
+        stopped.out.unlink()
+        stopped.out.mkdir()
+    else:
+        stopped.out.write_bytes(changed)
+    assert files.score(*stopped.options) == 1
+    said = error(capsys)
+    if change == "a folder":
+        assert f"--per-row {stopped.out} is a folder" in said
+        return
+    assert said == (
+        f"crossent: error: {stopped.state} is of a run that is complete, but its {stopped.out} has been changed since; "
+        f"name another state and another file to begin anew; `crossent merge {stopped.state}` prints the result\n"
+    )
+    assert stopped.out.read_bytes() == changed
+    assert cli.main(["merge", str(stopped.state)]) == 0
 
 
 @pytest.mark.parametrize(
@@ -252,16 +475,22 @@ def test_an_error_leaves_the_file_of_before(
     assert out.read_text() == "of before"
 
 
-def test_a_total_of_units_is_counted_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_total_of_units_is_counted_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     np.save(tmp_path / "x.npy", np.zeros((24, 3), np.float32))
     np.save(tmp_path / "t.npy", np.zeros(24, np.int64))
     command = ["score", str(tmp_path / "x.npy"), str(tmp_path / "t.npy"), "--bytes", "100", "--json"]
     assert cli.main(command) == 0
     expected = json.loads(capsys.readouterr().out)
-    (tmp_path / "rows.csv.tmp").mkdir()  # so that the last step fails, and is done again
     command += ["--resume", str(tmp_path / "state.json"), "--per-row", str(tmp_path / "rows.csv")]
-    assert cli.main(command) == 1
-    (tmp_path / "rows.csv.tmp").rmdir()
-    capsys.readouterr()
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "the disk failed")
+
+    with monkeypatch.context() as patch:  # the last step fails, and is done again
+        patch.setattr(PerRow, "_write_csv", fail)
+        assert cli.main(command) == 1
+    assert json.loads(capsys.readouterr().out)["units"] == expected["units"] == 100
     assert cli.main(command) == 0
     assert json.loads(capsys.readouterr().out)["units"] == expected["units"] == 100

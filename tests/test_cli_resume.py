@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -233,27 +234,131 @@ def test_another_program(
     assert text in error(capsys)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"format": "crossent.run 1"}', "\x00\x01", '{"format": 3}']
-)
-def test_not_a_state(files: Files, data: object, tmp_path: Path, capsys: Capture, content: str) -> None:
-    state = tmp_path / "state.json"
-    state.write_text(content)
-    assert files.score("--resume", str(state)) == 1
-    assert error(capsys) == (
-        f"crossent: error: {state} is not the state of a run, as `crossent score --resume` writes it; name another "
-        "file\n"
+NOT_STATES: dict[bytes, str] = {
+    b"": "it is empty",
+    b"{}": "it has no format",
+    b"[]": "it is no JSON object",
+    b"\x00\x01": "it is no JSON object",
+    b"\x93NUMPY\x01\x00": "it is no JSON object",
+    b'{"format": 3}': "its format is 3, expected 'crossent.run 1'",
+    b'{"name": "another program"}': "it has no format",
+    b'{"a": "\xff"}': "it is no JSON: 'utf-8' codec",
+    b'{"a": 1': "it is no JSON: Expecting ',' delimiter",
+    b'{"a":' * 100_000: "it is no JSON: maximum recursion depth",
+}
+
+
+@pytest.mark.parametrize("command", ["score", "merge", "merge second"])
+@pytest.mark.parametrize("content", NOT_STATES, ids=lambda content: repr(content[:20]))
+def test_not_a_state(
+    files: Files, stopped: str, tmp_path: Path, capsys: Capture, content: bytes, command: str
+) -> None:
+    state = tmp_path / "another.json"
+    state.write_bytes(content)
+    commands = {
+        "score": ["score", files.logits, files.targets, "--resume", str(state)],
+        "merge": ["merge", str(state)],
+        "merge second": ["merge", stopped, str(state)],
+    }
+    assert cli.main(commands[command]) == 1
+    said = error(capsys)
+    assert said.startswith(
+        f"crossent: error: {state} is not the state of a run, as `crossent score --resume` writes it: "
+        f"{NOT_STATES[content]}"
     )
-    assert state.read_text() == content
+    assert said.endswith("; name another file\n")
+    assert state.read_bytes() == content
 
 
-def test_damaged_sums(files: Files, stopped: str, capsys: Capture) -> None:
-    state = Path(stopped)
-    content = json.loads(state.read_text())
-    content["sums"]["count"] = -1
-    state.write_text(json.dumps(content))
+@pytest.mark.parametrize("command", ["resume", "merge"])
+def test_a_folder_is_no_state(
+    files: Files, data: object, tmp_path: Path, capsys: Capture, command: str
+) -> None:
+    if command == "merge":
+        assert cli.main(["merge", str(tmp_path)]) == 1
+        assert f"{tmp_path} is not the state of a run" in error(capsys)
+    else:
+        assert files.score("--resume", str(tmp_path)) == 1
+        assert f"--resume {tmp_path} is a folder, expected the name of a file" in error(capsys)
+
+
+DAMAGE: dict[str, tuple[Callable[[Any], object], str]] = {
+    "a field is missing": (lambda state: state.pop("rows") and None, "it has no field 'rows'"),
+    "the sums are missing": (lambda state: state.pop("sums") and None, "it has no field 'sums'"),
+    "rows": (lambda state: state.update(rows="12"), "its field 'rows' is '12', expected a count"),
+    "fewer than no rows": (lambda state: state.update(rows=-1), "its field 'rows' is -1, expected a count"),
+    "half a row": (lambda state: state.update(rows=0.5), "its field 'rows' is 0.5, expected a count"),
+    "other rows": (lambda state: state.update(rows=7), "rows, and its field 'rows' is 7"),
+    "complete": (lambda state: state.update(complete=1), "its field 'complete' is 1, expected true or false"),
+    "command": (lambda state: state.update(command="plot"), "its field 'command' is 'plot', expected score or"),
+    "command of no text": (lambda state: state.update(command=[]), "its field 'command' is [], expected score"),
+    "no inputs": (lambda state: state.update(inputs=[]), "its field 'inputs' is [], expected a list of inputs"),
+    "inputs": (lambda state: state.update(inputs=[{"name": 3}]), "its field 'inputs' is [{'name': 3}], expected"),
+    "files": (lambda state: state["inputs"][0]["files"][0].pop("bytes") and None, "its field 'inputs' is [{"),
+    "options": (lambda state: state.update(options=None), "its field 'options' is None, expected an object"),
+    "version": (lambda state: state.update(version=1), "its field 'version' is 1, expected a text"),
+    "clamped": (lambda state: state.update(clamped="many"), "its field 'clamped' is 'many', expected a count"),
+    "a place": (lambda state: state.update(first_nonfinite_row=[-1]), "its field 'first_nonfinite_row' is [-1]"),
+    "per_row": (lambda state: state.update(per_row={"path": 1}), "its field 'per_row' is {'path': 1}, expected"),
+    "runs": (lambda state: state.update(runs=[1]), "its field 'runs' is [1], expected a list of the inputs"),
+    "sums": (lambda state: state.update(sums=[]), "its field 'sums' is [], expected an object"),
+    "empty sums": (lambda state: state.update(sums={}), "its sums cannot be read: the text is not that of a scorer"),
+    "count": (lambda state: state["sums"].update(count=-1), "its sums cannot be read: the text is not that of"),
+    "sums that are none": (lambda state: state["sums"].update(bins=None), "its sums cannot be read: "),
+    "other bins": (lambda state: state["options"].update(bins=3), "its sums have 15 bins, and its options tell 3"),
+    "other top-k": (
+        lambda state: state["options"].update({"top-k": [2]}),
+        "its sums were made with --top-k 1,5, and its options tell 2",
+    ),
+    "ignore index": (
+        lambda state: state["options"].update({"ignore-index": 3}),
+        "its sums were made with --ignore-index -100, and its options tell 3",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("position", [0, 1])
+@pytest.mark.parametrize("key", DAMAGE)
+def test_a_damaged_state_is_named_with_the_field(
+    files: Files, stopped: str, tmp_path: Path, capsys: Capture, key: str, position: int
+) -> None:
+    change, text = DAMAGE[key]
+    content = json.loads(Path(stopped).read_text())
+    change(content)
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text(json.dumps(content))
+    states = [stopped]
+    states.insert(position, str(damaged))
+    assert cli.main(["merge", *states]) == 1
+    said = error(capsys)
+    assert said.startswith(f"crossent: error: {damaged} is damaged: ")
+    assert text in said
+    Path(stopped).write_text(json.dumps(content))
     assert files.score("--resume", stopped) == 1
-    assert f"{stopped} is damaged: the text is not that of a scorer" in error(capsys)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"crossent: error: {stopped} ")
+
+
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.999])
+def test_a_state_that_was_cut(files: Files, stopped: str, capsys: Capture, part: float) -> None:
+    text = Path(stopped).read_bytes()
+    Path(stopped).write_bytes(text[: int(len(text) * part)])
+    for arguments in (["merge", stopped], ["score", files.logits, files.targets, "--resume", stopped]):
+        assert cli.main(arguments) == 1
+        assert error(capsys) == (
+            f"crossent: error: {stopped} is damaged: it ends early; restore it, or name another state to begin anew\n"
+        )
+
+
+def test_a_state_of_a_later_version(files: Files, stopped: str, capsys: Capture) -> None:
+    content = json.loads(Path(stopped).read_text()) | {"colour": "red", "version": "99.0"}
+    Path(stopped).write_text(json.dumps(content))
+    assert files.score("--resume", stopped) == 1
+    assert error(capsys) == (
+        f"crossent: error: {stopped} has a field 'colour', which crossent {__version__} does not write; read it with "
+        "the version that wrote it, '99.0'\n"
+    )
 
 
 def test_a_state_is_no_input(files: Files, data: object, capsys: Capture) -> None:
@@ -269,19 +374,28 @@ def test_a_state_is_no_input(files: Files, data: object, capsys: Capture) -> Non
 def test_a_state_that_cannot_be_written(
     files: Files, data: object, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the way it is told; in the end, when there is nothing else to do, it is an error."""
+    """On the way it is told once; in the end it is an error, but the result is there."""
+    assert files.score("--json") == 0
+    whole = capsys.readouterr().out
     state = str(tmp_path / "state.json")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(State, "write", full)
-    assert files.score("--resume", state, "--save-every", "0", *SMALL) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == (
-        f"crossent: warning: {state} could not be written: No space left on device; the run goes on without"
-    )
-    assert lines[-1].startswith("crossent: error: reading or writing failed: No space left on device")
+    arguments = ("--json", "--resume", state, "--save-every", "0", *SMALL)
+    assert files.score(*arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == whole
+    command = " ".join(["crossent", "score", files.logits, files.targets, *arguments])
+    assert captured.err.splitlines() == [
+        f"crossent: warning: {state} could not be written: No space left on device; the run goes on without",
+        (
+            f"crossent: error: {state} could not be written: No space left on device; the result is complete, but its "
+            f"state is not kept: make room on the disk, and run it from the beginning: {command}"
+        ),
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logits.npy", "targets.npy"]
 
 
 def test_a_folder_that_is_not_there(files: Files, data: object, tmp_path: Path, capsys: Capture) -> None:

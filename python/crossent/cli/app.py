@@ -10,8 +10,9 @@ from typing import NoReturn
 
 from crossent import __version__
 from crossent.cli import calibrate, compare, info, merge, plot, score
+from crossent.cli.files import is_full, remedy
 from crossent.cli.options import EXAMPLE
-from crossent.cli.output import DataError, flush, say, warnings_told
+from crossent.cli.output import DataError, flush, reason, say, warnings_told
 from crossent.io import OptionError
 
 
@@ -36,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings_told():
             return int(options.run(options))
-    except KeyboardInterrupt:
-        say("interrupted before the first row was scored")
+    except KeyboardInterrupt:  # Commands tell what they have; none had anything yet.
+        say("interrupted before there was a result")
         return 130
     except BrokenPipeError:
         return 1
@@ -48,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("error: not enough memory for one block of rows; free some, or pass a smaller --memory")
         return 1
     except OSError as error:
-        reason = error.strerror or str(error)
         if error.filename is None:
-            say(f"error: reading or writing failed: {reason}; check where the output goes")
+            say(f"error: reading or writing failed: {reason(error)}; check where the output goes")
         else:
-            say(f"error: {error.filename}: {reason}; check the path and its permissions")
+            fix = remedy(error) if is_full(error) else "check the path and its permissions"
+            say(f"error: {error.filename}: {reason(error)}; {fix}")
         return 1
     except (DataError, ValueError, TypeError, IndexError, OverflowError, Warning) as error:
         say(f"error: {error}")

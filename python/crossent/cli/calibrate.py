@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -24,14 +23,14 @@ from crossent.cli.options import (
     add_tables,
     count,
 )
-from crossent.cli.output import DataError, made_by, say, table, to_json, write
+from crossent.cli.output import DataError, made_by, print_result, say, table, to_json
 from crossent.cli.progress import Bar
 from crossent.cli.reading import Rows, Targets, open_source, say_notes
 from crossent.cli.score import figures_of, first_nonfinite
-from crossent.cli.stopping import stopping
+from crossent.cli.stopping import Ended, Stop, stopping
 from crossent.io import Block, log_blocks, read_ahead
 from crossent.report import Report, Scorer
-from crossent.temperature import fit
+from crossent.temperature import Temperature, fit
 
 _EXAMPLE = """\
 examples:
@@ -70,20 +69,33 @@ def run(options: argparse.Namespace) -> int:
     passes = _Passes(options)
     with stopping() as stop:
         try:
-            before = passes.report(1.0)
-            passes.check(before)
-            # What the numbers look like has been told of the file.
-            found = fit(passes, None, options.ignore_index, None, passes.source.axis, "logits", [])
-            after = passes.report(found.temperature)
-        except KeyboardInterrupt:
-            say(
-                f"interrupted while {options.logits} was read for the {_ordinal(passes.number)} time; no result"
-            )
+            return _fit(passes, options, stop)
+        except Ended:
+            say(f"ended at once by {stop.name}")
             return stop.code
-        except ValueError as error:
-            if str(error).startswith("no temperature is best"):
+        except KeyboardInterrupt:
+            stop.finish()
+            reading = f"{options.logits} was read for the {_ordinal(passes.number)} time"
+            say(f"interrupted while {reading}; {_so_far(passes)}")
+            return stop.code
+        except Exception as error:
+            stop.finish()
+            if isinstance(error, ValueError) and str(error).startswith("no temperature is best"):
                 raise DataError(f"{options.logits}: {error}") from None
+            if passes.before is not None:
+                say(f"stopped by an error; {_so_far(passes)}")
             raise
+
+
+def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
+    before = passes.report(1.0)
+    passes.check(before)
+    passes.before = before
+    # What the numbers look like has been told of the file.
+    found = fit(passes, None, options.ignore_index, None, passes.source.axis, "logits", [])
+    passes.found = found
+    after = passes.report(found.temperature)
+    stop.finish()
     say_notes(passes.source)
     if options.json:
         content: dict[str, Any] = {
@@ -102,20 +114,37 @@ def run(options: argparse.Namespace) -> int:
             "ignore_index": options.ignore_index,
             "inputs": inputs_of(options, {"logits": passes.source}),
         }
-        write(sys.stdout, to_json(content))
-        return 0
+        result = to_json(content)
+    else:
+        lines = [
+            ("temperature", f"{found.temperature:.6g}"),
+            ("rows counted", f"{before.count:,}"),
+            ("rows ignored", f"{before.ignored:,}"),
+            ("mean NLL", f"{found.nll_before:.6g} before, {found.nll_after:.6g} after, in nats"),
+            ("perplexity", f"{before.perplexity:.6g} before, {after.perplexity:.6g} after"),
+            *_calibration(before, after, options.bins),
+            ("Brier score", f"{before.brier_score:.6g} before, {after.brier_score:.6g} after"),
+            ("accuracy", f"{before.accuracy:.6g}"),
+        ]
+        result = table(lines)
+    return print_result(result)
+
+
+def _so_far(passes: _Passes) -> str:
+    """Tell what is known before the last read is done."""
+    if passes.before is None:
+        return "no result"
+    before = passes.before
     lines = [
-        ("temperature", f"{found.temperature:.6g}"),
         ("rows counted", f"{before.count:,}"),
-        ("rows ignored", f"{before.ignored:,}"),
-        ("mean NLL", f"{found.nll_before:.6g} before, {found.nll_after:.6g} after, in nats"),
-        ("perplexity", f"{before.perplexity:.6g} before, {after.perplexity:.6g} after"),
-        *_calibration(before, after, options.bins),
-        ("Brier score", f"{before.brier_score:.6g} before, {after.brier_score:.6g} after"),
+        ("mean NLL", f"{before.mean:.6g} before, in nats"),
+        ("Brier score", f"{before.brier_score:.6g} before"),
         ("accuracy", f"{before.accuracy:.6g}"),
     ]
-    write(sys.stdout, table(lines))
-    return 0
+    if passes.found is None:
+        return f"no temperature yet; the logits as they are:\n{table(lines)}"
+    lines = [("temperature", f"{passes.found.temperature:.6g}"), *lines]
+    return f"the temperature is found, but not what it does:\n{table(lines)}"
 
 
 def _calibration(before: Report, after: Report, bins: int) -> list[tuple[str, str]]:
@@ -130,6 +159,8 @@ class _Passes:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options, self.number = options, 0
+        self.before: Report | None = None
+        self.found: Temperature | None = None
         self.source = open_source(options, options.logits)
         self.targets = Targets(self.source, options)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,9 +22,9 @@ from crossent.cli.options import (
     add_targets,
     deciding,
 )
-from crossent.cli.output import DataError, made_by, say, table, to_json, write
-from crossent.cli.reading import Rows, Targets, open_source, say_notes
-from crossent.cli.running import Job, add_running, begin, drive
+from crossent.cli.output import DataError, made_by, table, to_json
+from crossent.cli.reading import Rows, Targets, open_source
+from crossent.cli.running import Job, add_running, drive
 from crossent.cli.state import State, clamped_counts
 from crossent.cli.stopping import Stop
 from crossent.comparing import Comparer
@@ -66,21 +65,7 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare the files and print the result."""
-    job = Comparing(options)
-    begin(job, options)
-    code = drive(job, options)
-    say_notes(*job.sources)
-    if code:
-        return code
-    for note in job.notes():
-        say(f"note: {note}")
-    write(sys.stdout, job.result())
-    if job.total.result().count == 0:
-        say(
-            f"error: no row was counted; check {options.reference} and the ignore index {options.ignore_index}"
-        )
-        return 1
-    return 0
+    return drive(Comparing(options), options)
 
 
 class Comparing(Job[Comparer]):
@@ -187,7 +172,8 @@ class Comparing(Job[Comparer]):
             self.state.other_clamped = _more(self.state.other_clamped, q.clamped, counted)
 
     def notes(self) -> Iterator[str]:
-        """Tell what to be careful about."""
+        """Tell how the files were read, and what to be careful about."""
+        yield from super().notes()
         state, count = self.state, self.total.result().count
         clamped = [
             f"{number} of {count} counted targets of {name}"
@@ -203,6 +189,11 @@ class Comparing(Job[Comparer]):
                 "keeps; their losses may have been larger, so figures of the NLL and of perplexities are wrong, and "
                 "the sign of ln(PPL(Q) / PPL(P)) may be"
             )
+
+    def nothing_counted(self) -> str:
+        """Tell that no row was counted, and what to check."""
+        options = self._options
+        return f"no row was counted; check {options.reference} and the ignore index {options.ignore_index}"
 
     def result(self) -> str:
         """Give the table or the JSON object of what is compared."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from crossent.cli.files import check_output
+from crossent.cli.files import check_clash, check_writable, names_taken, remedy
+from crossent.cli.locking import Lock
 from crossent.cli.options import Subparsers, add_command, add_json
-from crossent.cli.output import DataError, say, table, to_json, write
+from crossent.cli.output import DataError, print_result, reason, say, table, to_json
 from crossent.cli.score import UNITS, report_content, report_lines
 from crossent.cli.state import State, clamped_counts
+from crossent.cli.stopping import stopping
 from crossent.comparing import Comparer
 from crossent.report import Scorer
 
@@ -42,19 +46,25 @@ def add(commands: Subparsers) -> None:
         "states", metavar="STATE", nargs="+", help="states, all of `score` or all of `compare`"
     )
     parser.add_argument("--save-state", metavar="OUT", help="write the merged state, to be merged again")
+    parser.add_argument(
+        "--allow-repeats",
+        action="store_true",
+        help="count runs over the same content all the same: different data that are equal by chance",
+    )
     add_json(parser, "")
 
 
 def run(options: argparse.Namespace) -> int:
     """Merge the states and print the result."""
     states = [State.read(path) for path in options.states]
+    totals = [state.total(path) for path, state in zip(options.states, states, strict=True)]
     _check(states, options.states)
+    _check_repeats(states, options.states, allowed=options.allow_repeats)
     first = states[0]
-    kind = Scorer if first.command == "score" else Comparer
-    merged = kind.from_json(json.dumps(first.sums))
-    for path, state in zip(options.states[1:], states[1:], strict=True):
+    merged = totals[0]
+    for path, total in zip(options.states[1:], totals[1:], strict=True):
         try:
-            merged.merge(kind.from_json(json.dumps(state.sums)))  # type: ignore[arg-type]
+            merged.merge(total)  # type: ignore[arg-type]
         except ValueError as error:
             raise DataError(f"{path}: {error}") from None
     unfinished = [path for path, state in zip(options.states, states, strict=True) if not state.complete]
@@ -62,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         say(
             f"note: {', '.join(unfinished)} of a run that is not complete; the result lacks the rest of its rows"
         )
-    total = State(
+    whole = State(
         first.command,
         [told for state in states for told in state.inputs],
         first.options,
@@ -76,21 +86,47 @@ def run(options: argparse.Namespace) -> int:
         sums=json.loads(merged.to_json()),
         runs=[run for state in states for run in _runs(state)],
     )
-    if options.save_state is not None:
-        inputs = [*total.inputs, {"name": "of a state", "files": [{"path": path} for path in options.states]}]
-        check_output(options.save_state, "--save-state", inputs)
-        total.write(options.save_state)
-    write(sys.stdout, _result(merged, total, as_json=options.json))
+    with stopping() as stop:
+        stop.finish()
+        try:
+            failure = None if options.save_state is None else _save(whole, options)
+            code = print_result(_result(merged, whole, as_json=options.json))
+        except KeyboardInterrupt:
+            say(f"ended at once by {stop.name}; merge again")
+            return stop.code
+    if failure is not None:
+        say(f"error: {failure}")
+        return 1
     if merged.result().count == 0:
         say("error: no row was counted in any of the runs")
         return 1
-    return 0
+    return code
+
+
+def _save(whole: State, options: argparse.Namespace) -> str | None:
+    """Write the merged state; returns why it could not be written, so that the result is printed all the same."""
+    output, option = options.save_state, "--save-state"
+    names = names_taken(output)
+    inputs = [*whole.inputs, {"name": "of a state", "files": [{"path": path} for path in options.states]}]
+    check_clash(output, option, inputs, names)
+    try:
+        check_writable(output, option, names)
+        with contextlib.closing(Lock(output, option, options.argv)) as lock:
+            lock.clear(names)
+            whole.write(output)
+    except DataError as error:
+        return f"{error}; the result is complete, but its state is not kept"
+    except Exception as error:  # noqa: BLE001  the result is worth more than any of them
+        return (
+            f"{option} {output} could not be written: {reason(error)}; the result is complete, but its state is not "
+            f"kept: {remedy(error)}, and merge again"
+        )
+    return None
 
 
 def _check(states: Sequence[State], paths: Sequence[str]) -> None:
-    """Raise unless the states are of different data, and of one kind."""
+    """Raise unless the states are of one kind."""
     first = states[0]
-    seen: dict[str, str] = {}
     for path, state in zip(paths, states, strict=True):
         if state.command != first.command:
             raise DataError(
@@ -116,13 +152,88 @@ def _check(states: Sequence[State], paths: Sequence[str]) -> None:
                 f"{path} counts {units[0] or 'no units'}, and {paths[0]} {units[1] or 'no units'}; make both with the "
                 "same"
             )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One of the runs in a state: what it read, told by content, since one file has many names."""
+
+    path: str
+    name: str
+    key: str | None
+    rows: frozenset[str]
+    """The files of logits, or of the reference."""
+
+    everything: str
+    """All files in their order, with the arrays that are taken out of them."""
+
+
+def _check_repeats(states: Sequence[State], paths: Sequence[str], *, allowed: bool) -> None:
+    """Raise where rows would be counted twice: the same state, or runs over the same content.
+
+    Names do not tell: states are made in other folders and on other machines. Content does, but for data that are the
+    same by chance, such as two shards of padding; those may be `allowed`.
+    """
+    files: dict[tuple[int, int], str] = {}
+    for path, state in zip(paths, states, strict=True):
+        status = Path(path).stat()
+        before = files.get((status.st_dev, status.st_ino))
+        files[status.st_dev, status.st_ino] = path
+        if before is not None:
+            raise DataError(
+                f"{path} and {before} are of the same rows, those of {state.inputs[0]['name']}: they are one file; "
+                "name each run once"
+            )
+    seen: list[_Run] = []
+    for path, state in zip(paths, states, strict=True):
+        if state.rows == 0:
+            continue
         for inputs in _runs(state):
-            key = json.dumps([[told["name"], told["files"]] for told in inputs])
-            if key in seen:
-                raise DataError(
-                    f"{path} and {seen[key]} are of the same rows, those of {inputs[0]['name']}; name each run once"
-                )
-            seen[key] = path
+            run = _described(path, inputs, state.options)
+            for earlier in seen:
+                _tell_repeat(run, earlier, allowed=allowed)
+            seen.append(run)
+
+
+def _described(path: str, inputs: list[dict[str, Any]], options: dict[str, Any]) -> _Run:
+    contents = [
+        [told["argument"], _key_of(told), [[file["bytes"], file["fingerprint"]] for file in told["files"]]]
+        for told in inputs
+    ]
+    columns = [options.get(name) for name in ("label", "columns")]
+    first = inputs[0]
+    rows = frozenset(f"{file['bytes']} {file['fingerprint']}" for file in first["files"])
+    return _Run(path, first["name"], _key_of(first), rows, json.dumps([contents, columns]))
+
+
+def _key_of(told: dict[str, Any]) -> str | None:
+    """Give the array that an input names in its files, as FILE:KEY does."""
+    name = told["name"]
+    if any(file["path"] == name for file in told["files"]) or ":" not in name:
+        return None
+    for file in told["files"]:
+        if name.startswith(f"{file['path']}:"):
+            return str(name[len(file["path"]) + 1 :])
+    return str(name.rpartition(":")[2])
+
+
+def _tell_repeat(run: _Run, other: _Run, *, allowed: bool) -> None:
+    """Raise for two runs over the same content; tell of two that have only the logits in common."""
+    if not run.rows & other.rows or (run.key != other.key and None not in (run.key, other.key)):
+        return
+    names = run.name if run.name == other.name else f"{run.name} and {other.name}, which hold the same"
+    if run.everything != other.everything:
+        say(
+            f"note: {run.path} and {other.path} read the same rows of {names}, but with other targets, files or "
+            "columns; leave one out unless both are to count"
+        )
+    elif allowed:
+        say(f"note: {run.path} and {other.path} count the same rows, those of {names}")
+    else:
+        raise DataError(
+            f"{run.path} and {other.path} are of the same rows, those of {names}; name each run once, or pass "
+            "--allow-repeats if they are different data that are equal by chance"
+        )
 
 
 def _runs(state: State) -> list[list[dict[str, Any]]]:

@@ -85,8 +85,34 @@ def write(stream: TextIO | None, text: str) -> None:
     """Write a line, now."""
     if stream is None:
         raise OSError("the output stream is closed")
-    stream.write(text + "\n")
+    try:
+        stream.write(text + "\n")
+    except UnicodeEncodeError:  # such as ± in ASCII: a result is not lost to that
+        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding) + "\n")
     flush(stream)
+
+
+def print_result(result: str, kept: str | None = None) -> int:
+    """Print a result on stdout, and return the exit code.
+
+    Where stdout is full or closed, the result is told on stderr, or else where it is `kept`.
+    """
+    try:
+        write(sys.stdout, result)
+    except OSError as error:
+        say(f"error: reading or writing failed: {reason(error)}; the result could not be printed on stdout")
+        say(f"the result is:\n{result}" if kept is None else kept)
+        return 1
+    return 0
+
+
+def reason(error: BaseException) -> str:
+    """Say in a few words why something failed."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    return str(error) or type(error).__name__
 
 
 def flush(stream: TextIO | None) -> None:

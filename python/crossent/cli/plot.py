@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent.cli.compare import Comparing, Stretch
-from crossent.cli.files import check_output, described, inputs_of, replace
+from crossent.cli.files import check_output, described, inputs_of, whole
 from crossent.cli.options import (
     Subparsers,
     add_command,
@@ -158,9 +157,8 @@ def _save(ax: Axes, output: str) -> None:
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(ending, {})
     figure.savefig(drawn, format=ending[1:], dpi=_DOTS_PER_INCH, metadata=metadata)
     pyplot.close(figure)
-    temporary = Path(f"{output}.tmp")
-    temporary.write_bytes(drawn.getvalue())
-    replace(temporary, output)
+    with whole(output) as temporary:
+        temporary.write_bytes(drawn.getvalue())
 
 
 def _stored(options: argparse.Namespace) -> Report:
@@ -179,7 +177,9 @@ def _stored(options: argparse.Namespace) -> Report:
         )
     if not state.complete:
         say(f"note: {options.logits} is of a run that is not complete, and so is the picture")
-    return Scorer.from_json(json.dumps(state.sums)).result()
+    total = state.total(options.logits)
+    assert isinstance(total, Scorer)
+    return total.result()
 
 
 def _scored(options: argparse.Namespace) -> Report:

@@ -38,9 +38,14 @@ def open_source(options: argparse.Namespace, name: str, like: Source | None = No
     )
 
 
-def say_notes(*sources: Source) -> None:
+def source_notes(*sources: Source) -> list[str]:
     """Tell how files were understood: which columns of tables are classes, where the user did not say it."""
-    for note in dict.fromkeys(note for source in sources for note in source.notes):
+    return list(dict.fromkeys(note for source in sources for note in source.notes))
+
+
+def say_notes(*sources: Source) -> None:
+    """Tell it on stderr."""
+    for note in source_notes(*sources):
         say(f"note: {note}")
 
 

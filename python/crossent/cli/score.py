@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import math
 import os
-import sys
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -28,10 +27,10 @@ from crossent.cli.options import (
     counts,
     deciding,
 )
-from crossent.cli.output import DataError, made_by, say, table, to_json, write
+from crossent.cli.output import DataError, made_by, table, to_json
 from crossent.cli.per_row import chosen_columns
-from crossent.cli.reading import Rows, Targets, open_beside, open_source, say_notes
-from crossent.cli.running import Job, add_running, begin, drive
+from crossent.cli.reading import Rows, Targets, open_beside, open_source
+from crossent.cli.running import Job, add_running, drive
 from crossent.cli.state import State, clamped_counts
 from crossent.cli.stopping import Stop
 from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, read_ahead, scored_as
@@ -92,19 +91,7 @@ def add(commands: Subparsers) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score the files and print the result."""
-    job = Scoring(options)
-    begin(job, options)
-    code = drive(job, options)
-    say_notes(job.source)
-    if code:
-        return code
-    for note in job.notes():
-        say(f"note: {note}")
-    write(sys.stdout, job.result())
-    if job.total.result().count == 0:
-        say(f"error: no row was counted: {job.why_nothing()}")
-        return 1
-    return 0
+    return drive(Scoring(options), options)
 
 
 class Scoring(Job[Scorer]):
@@ -198,7 +185,8 @@ class Scoring(Job[Scorer]):
         return to_json(content)
 
     def notes(self) -> Iterator[str]:
-        """Tell what to be careful about."""
+        """Tell how the file was read, and what to be careful about."""
+        yield from super().notes()
         report, state = self.total.result(), self.state
         if state.first_nonfinite_row is not None:
             place = ", ".join(map(str, state.first_nonfinite_row))
@@ -215,13 +203,13 @@ class Scoring(Job[Scorer]):
         if self._options.json and not math.isfinite(report.mean + report.perplexity):
             yield "the JSON object holds null for figures that are nan or infinite; its notes tell which"
 
-    def why_nothing(self) -> str:
-        """Tell why no row was counted."""
+    def nothing_counted(self) -> str:
+        """Tell that no row was counted, and why."""
         if self.rows == 0:
-            return f"{self._options.logits} has no rows; check how it was written"
+            return f"no row was counted: {self._options.logits} has no rows; check how it was written"
         return (
-            f"all {self.rows} targets of {self._targets.name} equal the ignore index {self._options.ignore_index}; "
-            "check both"
+            f"no row was counted: all {self.rows} targets of {self._targets.name} equal the ignore index "
+            f"{self._options.ignore_index}; check both"
         )
 
 

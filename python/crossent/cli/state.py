@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from crossent import __version__, _core
-from crossent.cli.files import replace
+from crossent._exact import whole as count_of
+from crossent.cli.files import try_writing, whole
 from crossent.cli.output import DataError
+from crossent.comparing import Comparer
+from crossent.report import Scorer
 
 # What a state begins with; a later layout gets a later number.
 _FORMAT = "crossent.run 1"
+_TOTALS: dict[str, type[Scorer] | type[Comparer]] = {"score": Scorer, "compare": Comparer}
 
 
 @dataclass
@@ -29,7 +34,7 @@ class State:
     version: str = __version__
     isa: str = field(default_factory=lambda: str(_core.build_info()["isa"]))
     per_row: dict[str, Any] | None = None
-    """The file of single rows, and its columns."""
+    """The file of single rows and its columns, which run writes it, and what that has written."""
 
     complete: bool = False
     source: dict[str, Any] = field(default_factory=dict)
@@ -53,25 +58,56 @@ class State:
 
     def write(self, path: str) -> None:
         """Write the state, so that there is a whole one at any time."""
-        temporary = Path(f"{path}.tmp")
-        temporary.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1), encoding="utf-8")
-        replace(temporary, path)
+        with whole(path) as temporary:
+            temporary.write_text(self._text(), encoding="utf-8")
+
+    def try_writing(self, path: str) -> None:
+        """Raise where the state could not be written, before there is anything to lose."""
+        try_writing(path, self._text())
+
+    def _text(self) -> str:
+        return json.dumps({"format": _FORMAT, **asdict(self)}, indent=1)
 
     @classmethod
     def read(cls, path: str) -> State:
-        """Read what `write` wrote."""
+        """Read what `write` wrote, and check the fields; the sums are checked by `total`."""
+        content = _content(path)
+        names = [f.name for f in fields(cls)]
+        for name in names:
+            if name not in content and name not in _OPTIONAL:
+                raise _damaged(path, f"it has no field {name!r}")
+        for name, value in content.items():
+            if name not in names:
+                raise DataError(
+                    f"{path} has a field {name!r}, which crossent {__version__} does not write; read it with the "
+                    f"version that wrote it, {_short(content.get('version'))}"
+                )
+            what, is_right = _FIELDS[name]
+            if not is_right(value):
+                raise _damaged(path, f"its field {name!r} is {_short(value)}, expected {what}")
+        return cls(**content)
+
+    def total(self, path: str) -> Scorer | Comparer:
+        """Give the sums, which were read from a file; one whose parts disagree is damaged."""
         try:
-            content = json.loads(Path(path).read_bytes())
-            if content.pop("format") != _FORMAT:
-                raise ValueError
-            state = cls(**content)
-            if not all(isinstance(getattr(state, f.name), dict) for f in fields(cls) if f.name in _OBJECTS):
-                raise ValueError
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise DataError(
-                f"{path} is not the state of a run, as `crossent score --resume` writes it; name another file"
-            ) from None
-        return state
+            total = _TOTALS[self.command].from_json(json.dumps(self.sums))
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+            raise _damaged(path, f"its sums cannot be read: {error}") from error
+        if total.rows != self.rows:
+            raise _damaged(path, f"its sums are of {total.rows} rows, and its field 'rows' is {self.rows}")
+        for name, own in (("ignore-index", "ignore_index"), ("top-k", "top_k")):
+            if own in self.sums and name in self.options and self.options[name] != self.sums[own]:
+                raise _damaged(
+                    path,
+                    f"its sums were made with --{name} {_told(self.sums[own])}, and its options tell "
+                    f"{_told(self.options[name])}",
+                )
+        if "bins" in self.sums and len(self.sums["bins"]) != self.options.get("bins", len(self.sums["bins"])):
+            raise _damaged(
+                path,
+                f"its sums have {len(self.sums['bins'])} bins, and its options tell {self.options['bins']}",
+            )
+        return total
 
     def check_same(self, now: State, path: str) -> None:
         """Raise unless a run that begins as `now` would go on where this one stands."""
@@ -115,12 +151,133 @@ class State:
             then, value = self.options.get(name), now.options.get(name)
             if then != value:
                 found.append((f"--{name}", _told(then), _told(value)))
-        if self.per_row != now.per_row:
-            found.append(("--per-row", _told(self.per_row), _told(now.per_row)))
+        rows, own = _per_row_told(self.per_row), _per_row_told(now.per_row)
+        if rows != own:
+            found.append(("--per-row", rows, own))
         return found
 
 
-_OBJECTS = ("options", "source", "sums")
+def _content(path: str) -> dict[str, Any]:
+    """Read the JSON object of a state, and tell files that never were one from those that are damaged."""
+    file = Path(path)
+    if file.exists() and not file.is_file():
+        raise _other(path, "it is a folder" if file.is_dir() else "it is no regular file")
+    with file.open("rb") as stream:
+        begins = stream.read(64)  # Files that are no states may be larger than memory.
+        if not begins:
+            raise _other(path, "it is empty")
+        if not begins.lstrip().startswith(b"{"):
+            raise _other(path, "it is no JSON object")
+        text = begins + stream.read()
+    ours = f'"format": "{_FORMAT}"'.encode() in begins
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if ours:
+            at = "it ends early" if _ends_early(error, text) else f"it is no JSON: {error}"
+            raise _damaged(path, at) from None
+        raise _other(path, f"it is no JSON: {error}") from None
+    found = content.pop("format", None)
+    if found != _FORMAT:
+        told = "it has no format" if found is None else f"its format is {_short(found)}, expected {_FORMAT!r}"
+        raise _other(path, told)
+    return dict(content)
+
+
+def _ends_early(error: Exception, text: bytes) -> bool:
+    return isinstance(error, json.JSONDecodeError) and not text.rstrip().endswith(b"}")
+
+
+def _other(path: str, why: str) -> DataError:
+    return DataError(
+        f"{path} is not the state of a run, as `crossent score --resume` writes it: {why}; name another file"
+    )
+
+
+def _damaged(path: str, why: str) -> DataError:
+    return DataError(f"{path} is damaged: {why}; restore it, or name another state to begin anew")
+
+
+def _is_count(value: Any) -> bool:
+    try:
+        count_of(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_inputs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(told, dict)
+        and _is_text(told.get("argument"))
+        and _is_text(told.get("name"))
+        and isinstance(told.get("files"), list)
+        and all(map(_is_file, told["files"]))
+        for told in value
+    )
+
+
+def _is_file(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_text(value.get("path"))
+        and _is_count(value.get("bytes"))
+        and _is_text(value.get("fingerprint"))
+    )
+
+
+def _is_per_row(value: Any) -> bool:
+    if value is None:
+        return True
+    return (
+        isinstance(value, dict)
+        and _is_text(value.get("path"))
+        and (value.get("run") is None or _is_text(value["run"]))
+        and isinstance(value.get("columns"), list)
+        and all(map(_is_text, value["columns"]))
+        and all(value.get(name) is None or _is_file(value[name]) for name in ("written", "partial"))
+    )
+
+
+# What the states of earlier versions may lack.
+_OPTIONAL = ("per_row", "source", "clamped", "other_clamped", "first_nonfinite_row", "runs")
+
+# What each field has to be, in words and as a check.
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "command": ("score or compare", lambda value: _is_text(value) and value in _TOTALS),
+    "inputs": ("a list of inputs with their files", lambda value: bool(value) and _is_inputs(value)),
+    "options": ("an object", _is_object),
+    "version": ("a text", _is_text),
+    "isa": ("a text", _is_text),
+    "per_row": ("an object that describes the file of single rows", _is_per_row),
+    "complete": ("true or false", lambda value: isinstance(value, bool)),
+    "source": ("an object", _is_object),
+    "clamped": ("a count", lambda value: value is None or _is_count(value)),
+    "other_clamped": ("a count", lambda value: value is None or _is_count(value)),
+    "first_nonfinite_row": (
+        "a list of positions",
+        lambda value: value is None or (isinstance(value, list) and all(map(_is_count, value))),
+    ),
+    "rows": ("a count", _is_count),
+    "sums": ("an object", _is_object),
+    "runs": (
+        "a list of the inputs of runs",
+        lambda value: isinstance(value, list) and all(map(_is_inputs, value)),
+    ),
+}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def clamped_counts(state: State) -> dict[str, int]:
@@ -135,9 +292,11 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> str:
     return "one of other content"
 
 
+def _per_row_told(value: dict[str, Any] | None) -> str:
+    return "not given" if value is None else f"{value['path']} with {','.join(value['columns'])}"
+
+
 def _told(value: Any) -> str:
     if value is None:
         return "not given"
-    if isinstance(value, dict):
-        return f"{value['path']} with {','.join(value['columns'])}"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
