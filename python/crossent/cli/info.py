@@ -10,7 +10,7 @@ from typing import Any
 
 from crossent.cli.options import Subparsers, add_command, add_json, add_reading
 from crossent.cli.output import say, write
-from crossent.io import OptionError, describe
+from crossent.io import OptionError, describe, paths_of
 
 _EXAMPLE = """\
 examples:
@@ -39,15 +39,22 @@ def add(commands: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Describe every file; one that cannot be read is told, and the others are described all the same."""
     found: list[dict[str, Any]] = []
+    names = [each for name in options.files for each in _files_of(name)]
     failed = 0
-    for name in options.files:
+    for name in names:
         try:
-            found += describe(name, dtype=options.dtype, classes=options.classes, axis=options.axis)
+            arrays = describe(name, dtype=options.dtype, classes=options.classes, axis=options.axis)
         except (OSError, ValueError) as error:
-            if len(options.files) == 1:
+            if len(names) == 1:
                 raise
             say(f"error: {f'{name}: {error.strerror}' if isinstance(error, OSError) else error}")
             failed = max(failed, 2 if isinstance(error, OptionError) else 1)
+            continue
+        found += arrays
+        if all("error" in told for told in arrays):
+            why = arrays[0]["error"] if arrays else "it has no arrays; write them with numpy.savez"
+            say(f"error: {name} holds nothing that can be read: {why}")
+            failed = max(failed, 1)
     if options.json:
         write(sys.stdout, json.dumps({"arrays": [_without_nan(told) for told in found]}, indent=2))
     elif found:
@@ -55,15 +62,24 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
+def _files_of(name: str) -> list[str]:
+    """List the files that a name means; one that means none is told in its turn."""
+    try:
+        return [path if key is None else f"{path}:{key}" for path, key in paths_of(name)]
+    except ValueError:
+        return [name]
+
+
 def _card(told: dict[str, Any]) -> str:
     """Format the lines on one array."""
-    lengths = ["?" if length is None else str(length) for length in told["shape"]]
+    lengths = ["?" if length is None else str(length) for length in told["shape"] or ()]
+    shape = None if told["shape"] is None else " x ".join(lengths) or "a single number"
     values = "  ".join(f"{value:.6g}" for value in told["first_values"])
     lines = [
         ("name", told["name"]),
         ("format", told["format"]),
         ("dtype", told["dtype"]),
-        ("shape", " x ".join(lengths) or "a single number"),
+        ("shape", shape),
         ("rows", None if told["rows"] is None else f"{told['rows']:,}"),
         ("classes", None if told["classes"] is None else f"{told['classes']:,}"),
         ("file size", _size(told["file_bytes"])),

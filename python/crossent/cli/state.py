@@ -10,9 +10,12 @@ from typing import Any
 from crossent import __version__, _core
 from crossent.cli.files import replace
 from crossent.cli.output import DataError
+from crossent.io import open_regular
 
 # What a state begins with; a later layout gets a later number.
 _FORMAT = "crossent.run 1"
+# Far more than the sums of any run take.
+_MOST_BYTES = 256 << 20
 
 
 @dataclass
@@ -55,8 +58,9 @@ class State:
     @classmethod
     def read(cls, path: str) -> State:
         """Read what `write` wrote."""
+        text = _content(path)
         try:
-            content = json.loads(Path(path).read_bytes())
+            content = json.loads(text)
             if content.pop("format") != _FORMAT:
                 raise ValueError
             state = cls(**content)
@@ -113,6 +117,13 @@ class State:
         if self.per_row != now.per_row:
             found.append(("--per-row", _told(self.per_row), _told(now.per_row)))
         return found
+
+
+def _content(path: str) -> bytes:
+    """Read what may be a state, and nothing of other files: they can be larger than memory."""
+    file, size = open_regular(path)
+    with file:
+        return file.read() if size <= _MOST_BYTES else b""
 
 
 _OBJECTS = ("options", "source", "sums")
