@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from crossent.cli.options import Subparsers, add_command, add_json, add_reading
-from crossent.cli.output import say, write
+from crossent.cli.output import printable, say, write
 from crossent.io import OptionError, describe, paths_of
 
 _EXAMPLE = """\
@@ -91,7 +91,7 @@ def _card(told: dict[str, Any]) -> str:
         ),
         ("looks like", told["guess"]),
     ]
-    return "\n".join(f"{name:<14}{value}" for name, value in lines if value is not None)
+    return "\n".join(f"{name:<14}{printable(str(value))}" for name, value in lines if value is not None)
 
 
 def _size(count: int) -> str:

@@ -17,6 +17,16 @@ class DataError(Exception):
     """Files that cannot be scored: exit code 1."""
 
 
+def printable(text: str) -> str:
+    """Write what a terminal would not print, or would act on, as escapes: names in files may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 def table(lines: Iterable[tuple[str, str]]) -> str:
     """Lay out names and values in two columns."""
     lines = list(lines)
@@ -61,17 +71,21 @@ def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     say(f"warning: {message}")
 
 
-def say(text: str) -> None:
-    """Tell something on stderr, if anybody can hear it."""
+def say(text: str, below: str | None = None) -> None:
+    """Tell something on stderr, in one line, if anybody can hear it; `below` it, a table."""
+    lines = printable(f"crossent: {text}")
     with contextlib.suppress(OSError):
-        write(sys.stderr, f"crossent: {text}")
+        write(sys.stderr, lines if below is None else f"{lines}\n{below}")
 
 
 def write(stream: TextIO | None, text: str) -> None:
     """Write a line, now."""
     if stream is None:
         raise OSError("the output stream is closed")
-    stream.write(text + "\n")
+    try:
+        stream.write(text + "\n")
+    except UnicodeEncodeError:  # a name, or a sign, that the encoding of the stream lacks
+        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding) + "\n")
     flush(stream)
 
 

@@ -165,7 +165,7 @@ def complete(job: Job[Any], options: argparse.Namespace) -> None:
 def interrupted(job: Job[Any], options: argparse.Namespace) -> None:
     """Tell the result so far, and how to go on."""
     of = "" if job.source.rows is None else f" of {job.source.rows}"
-    say(f"interrupted: {job.rows}{of} rows {job.state.command}d; the result so far:\n{job.result()}")
+    say(f"interrupted: {job.rows}{of} rows {job.state.command}d; the result so far:", job.result())
     if options.resume is not None:
         save(job, options)
         say(f"to go on: {shlex.join(['crossent', *options.argv])}")
