@@ -80,12 +80,20 @@ def figures(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def error(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of an error; stdout is empty."""
+    """The line of an error; stdout is empty."""
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("crossent: error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
+    return error_line(captured.err)
+
+
+def error_line(err: str) -> str:
+    """The one line of an error on stderr, after the result of the rows before it, if there were any."""
+    *before, last = err.splitlines(keepends=True)
+    assert last.startswith("crossent: error: ")
+    assert last.endswith("\n")
+    assert not before or before[0].startswith("crossent: stopped by an error: ")
+    assert not any(line.startswith("crossent: error: ") for line in before)
+    return last
 
 
 def assert_close(content: dict[str, Any], expected: dict[str, float]) -> None:

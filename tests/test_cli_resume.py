@@ -276,7 +276,7 @@ def test_a_folder_is_no_state(
 ) -> None:
     if command == "merge":
         assert cli.main(["merge", str(tmp_path)]) == 1
-        assert f"{tmp_path} is not the state of a run" in error(capsys)
+        assert f"{tmp_path} is a folder" in error(capsys)
     else:
         assert files.score("--resume", str(tmp_path)) == 1
         assert f"--resume {tmp_path} is a folder, expected the name of a file" in error(capsys)

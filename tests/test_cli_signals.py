@@ -158,9 +158,9 @@ def test_a_second_signal_while_the_state_is_written(
     if saved:  # it waits in the ninth writing, between two blocks
         waiting = Waiting(arguments, *WRITE, call=9)
         waiting.send(first)
-        time.sleep(0.3)
     else:  # it waits in the first, which the first signal brings
         waiting = Waiting(arguments, *WRITE, call=1, before=INTERRUPTED.format(number=int(first)))
+    time.sleep(0.3)  # two signals at once would be one
     waiting.send(second)
     begun = time.monotonic()
     found, out_text, err = waiting.end()

@@ -996,7 +996,6 @@ def test_pipes_are_refused(tmp_path: Path, capsys: Capture) -> None:
     ("package", "writer"),
     [
         ("ml_dtypes", write_safetensors),
-        ("safetensors", write_safetensors),
         ("pyarrow", write_parquet),
         ("ml_dtypes", write_raw),
     ],
@@ -1013,8 +1012,9 @@ def test_missing_packages(
     assert arguments[0] in message
 
 
-def test_nothing_is_imported_that_a_file_does_not_need(tmp_path: Path) -> None:
-    arguments = write_npy(tmp_path, *made((20, 3)))
+@pytest.mark.parametrize("writer", [write_npy, write_npz, write_safetensors, write_raw], ids=kind)
+def test_nothing_is_imported_that_a_file_does_not_need(tmp_path: Path, writer: Writer) -> None:
+    arguments = writer(tmp_path, *made((20, 3)))
     script = (
         "import sys; from crossent import cli; cli.main(sys.argv[1:]); "
         "sys.exit(any(name in sys.modules for name in ('ml_dtypes', 'safetensors', 'pyarrow', 'tqdm')))"

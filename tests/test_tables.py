@@ -18,22 +18,11 @@ import pytest
 from crossent import cli
 from crossent.io import open_logits
 from crossent.io.cells import flaw, is_number, kind_of, whole
+from test_cli import error
 
 Array = npt.NDArray[Any]
 Capture = pytest.CaptureFixture[str]
 COMMANDS = ("score", "compare", "calibrate", "info")
-
-
-def error(capsys: Capture) -> str:
-    """The line of an error, after the result of the rows before it if there were any; stdout is empty."""
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("crossent: error: ") == 1
-    *before, last = captured.err.splitlines()
-    assert last.startswith("crossent: error: ")
-    assert not before or before[0].startswith("crossent: stopped by an error: ")
-    return last
-
 
 # Three classes, four rows, and what is right for them.
 X = np.array([[2.0, 0.0, 1.0], [0.0, 1.0, 3.0], [1.0, 2.0, -1.0], [0.5, 0.0, 0.0]])

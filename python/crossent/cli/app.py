@@ -12,7 +12,7 @@ from crossent import __version__
 from crossent.cli import calibrate, compare, info, merge, plot, score
 from crossent.cli.files import is_full, remedy
 from crossent.cli.options import EXAMPLE
-from crossent.cli.output import DataError, flush, reason, say, warnings_told
+from crossent.cli.output import DataError, flush, printable, reason, say, warnings_told
 from crossent.io import OptionError
 
 
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         with contextlib.suppress(OSError):
             flush(sys.stdout)
-        super().exit(status, message)
+        super().exit(status, message and "".join(map(printable, message.splitlines())) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

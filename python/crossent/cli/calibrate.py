@@ -76,14 +76,16 @@ def run(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             stop.finish()
             reading = f"{options.logits} was read for the {_ordinal(passes.number)} time"
-            say(f"interrupted while {reading}; {_so_far(passes)}")
+            what, known = _so_far(passes)
+            say(f"interrupted while {reading}; {what}", known)
             return stop.code
         except Exception as error:
             stop.finish()
             if isinstance(error, ValueError) and str(error).startswith("no temperature is best"):
                 raise DataError(f"{options.logits}: {error}") from None
             if passes.before is not None:
-                say(f"stopped by an error; {_so_far(passes)}")
+                what, known = _so_far(passes)
+                say(f"stopped by an error; {what}", known)
             raise
 
 
@@ -130,10 +132,10 @@ def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
     return print_result(result)
 
 
-def _so_far(passes: _Passes) -> str:
-    """Tell what is known before the last read is done."""
+def _so_far(passes: _Passes) -> tuple[str, str | None]:
+    """Tell what is known before the last read is done, and give it as a table."""
     if passes.before is None:
-        return "no result"
+        return "no result", None
     before = passes.before
     lines = [
         ("rows counted", f"{before.count:,}"),
@@ -142,9 +144,9 @@ def _so_far(passes: _Passes) -> str:
         ("accuracy", f"{before.accuracy:.6g}"),
     ]
     if passes.found is None:
-        return f"no temperature yet; the logits as they are:\n{table(lines)}"
+        return "no temperature yet; the logits as they are:", table(lines)
     lines = [("temperature", f"{passes.found.temperature:.6g}"), *lines]
-    return f"the temperature is found, but not what it does:\n{table(lines)}"
+    return "the temperature is found, but not what it does:", table(lines)
 
 
 def _calibration(before: Report, after: Report, bins: int) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossent.cli.output import DataError
-from crossent.io import OptionError, Source, paths_of
+from crossent.io import OptionError, Source, open_regular, paths_of
 
 _PIECE, _PIECES = 1 << 16, 16
 
@@ -23,8 +23,8 @@ def fingerprint(path: str) -> str:
 
     The pieces lie evenly from the first byte to the last.
     """
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    file, size = open_regular(path)
+    with file:
         if size <= _PIECE * _PIECES:
             return "sha256:" + hashlib.sha256(file.read()).hexdigest()
         digest = hashlib.sha256(size.to_bytes(8, "little"))

@@ -9,8 +9,8 @@ import sys
 from typing import Any
 
 from crossent.cli.options import Subparsers, add_columns, add_command, add_json, add_reading
-from crossent.cli.output import say, write
-from crossent.io import OptionError, describe
+from crossent.cli.output import printable, say, write
+from crossent.io import OptionError, describe, paths_of
 
 _EXAMPLE = """\
 examples:
@@ -40,10 +40,11 @@ def add(commands: Subparsers) -> None:
 def run(options: argparse.Namespace) -> int:
     """Describe every file; one that cannot be read is told, and the others are described all the same."""
     found: list[dict[str, Any]] = []
+    names = [each for name in options.files for each in _files_of(name)]
     failed = 0
-    for name in options.files:
+    for name in names:
         try:
-            found += describe(
+            arrays = describe(
                 name,
                 dtype=options.dtype,
                 classes=options.classes,
@@ -53,10 +54,16 @@ def run(options: argparse.Namespace) -> int:
                 strip_prefix=options.strip_prefix,
             )
         except (OSError, ValueError) as error:
-            if len(options.files) == 1:
+            if len(names) == 1:
                 raise
             say(f"error: {f'{name}: {error.strerror}' if isinstance(error, OSError) else error}")
             failed = max(failed, 2 if isinstance(error, OptionError) else 1)
+            continue
+        found += arrays
+        if all("error" in told for told in arrays):
+            why = arrays[0]["error"] if arrays else "it has no arrays; write them with numpy.savez"
+            say(f"error: {name} holds nothing that can be read: {why}")
+            failed = max(failed, 1)
     for note in (note for told in found for note in told.get("notes", ())):
         say(f"note: {note}")
     if options.json:
@@ -66,15 +73,24 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
+def _files_of(name: str) -> list[str]:
+    """List the files that a name means; one that means none is told in its turn."""
+    try:
+        return [path if key is None else f"{path}:{key}" for path, key in paths_of(name)]
+    except ValueError:
+        return [name]
+
+
 def _card(told: dict[str, Any]) -> str:
     """Format the lines on one array."""
-    lengths = ["?" if length is None else str(length) for length in told["shape"]]
+    lengths = ["?" if length is None else str(length) for length in told["shape"] or ()]
+    shape = None if told["shape"] is None else " x ".join(lengths) or "a single number"
     values = "  ".join(f"{value:.6g}" for value in told["first_values"])
     lines = [
         ("name", told["name"]),
         ("format", told["format"]),
         ("dtype", told["dtype"]),
-        ("shape", " x ".join(lengths) or "a single number"),
+        ("shape", shape),
         ("rows", None if told["rows"] is None else f"{told['rows']:,}"),
         ("classes", None if told["classes"] is None else f"{told['classes']:,}"),
         ("columns", _shortened(told.get("columns"))),
@@ -88,7 +104,7 @@ def _card(told: dict[str, Any]) -> str:
         ),
         ("looks like", told["guess"]),
     ]
-    return "\n".join(f"{name:<14}{value}" for name, value in lines if value is not None)
+    return "\n".join(f"{name:<14}{printable(str(value))}" for name, value in lines if value is not None)
 
 
 def _shortened(names: list[str] | None) -> str | None:

@@ -19,6 +19,16 @@ class DataError(Exception):
     """Files that cannot be scored: exit code 1."""
 
 
+def printable(text: str) -> str:
+    """Write what a terminal would not print, or would act on, as escapes: names in files may hold anything."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 def table(lines: Iterable[tuple[str, str]]) -> str:
     """Lay out names and values in two columns."""
     lines = list(lines)
@@ -75,10 +85,11 @@ def warnings_told() -> Iterator[None]:
         yield
 
 
-def say(text: str) -> None:
-    """Tell something on stderr, if anybody can hear it."""
+def say(text: str, below: str | None = None) -> None:
+    """Tell something on stderr, in one line, if anybody can hear it; `below` it, a table."""
+    lines = printable(f"crossent: {text}")
     with contextlib.suppress(OSError):
-        write(sys.stderr, f"crossent: {text}")
+        write(sys.stderr, lines if below is None else f"{lines}\n{below}")
 
 
 def write(stream: TextIO | None, text: str) -> None:
@@ -87,7 +98,7 @@ def write(stream: TextIO | None, text: str) -> None:
         raise OSError("the output stream is closed")
     try:
         stream.write(text + "\n")
-    except UnicodeEncodeError:  # such as ± in ASCII: a result is not lost to that
+    except UnicodeEncodeError:  # a name, or a sign, that the encoding of the stream lacks
         stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding) + "\n")
     flush(stream)
 
@@ -101,7 +112,10 @@ def print_result(result: str, kept: str | None = None) -> int:
         write(sys.stdout, result)
     except OSError as error:
         say(f"error: reading or writing failed: {reason(error)}; the result could not be printed on stdout")
-        say(f"the result is:\n{result}" if kept is None else kept)
+        if kept is None:
+            say("the result is:", result)
+        else:
+            say(kept)
         return 1
     return 0
 

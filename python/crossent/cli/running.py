@@ -391,10 +391,9 @@ class _Run:
             result = job.result()
         except Exception as error:  # noqa: BLE001  the state is to be kept, whatever it is
             result = f"(it cannot be told: {reason(error)})"
-        say(f"{what}: {job.rows}{of} rows {job.state.command}d; the result so far:\n{result}")
+        say(f"{what}: {job.rows}{of} rows {job.state.command}d; the result so far:", result)
         for note in source_notes(*job.sources):
             say(f"note: {note}")
-        self.stop.answered()
 
     def _keep(self, path: str, told: str) -> None:
         """Write the state, and tell what it is good for."""
@@ -437,7 +436,7 @@ class _Run:
         else:
             say(f"{text}; next time {self._way_on()}")
             if self.job.state.source and self.job.rows:
-                say(f"all rows were {self.job.state.command}d; the result is:\n{self.job.result()}")
+                say(f"all rows were {self.job.state.command}d; the result is:", self.job.result())
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from crossent import __version__, _core
@@ -13,6 +12,7 @@ from crossent._exact import whole as count_of
 from crossent.cli.files import try_writing, whole
 from crossent.cli.output import DataError
 from crossent.comparing import Comparer
+from crossent.io import open_regular
 from crossent.report import Scorer
 
 # What a state begins with; a later layout gets a later number.
@@ -159,10 +159,8 @@ class State:
 
 def _content(path: str) -> dict[str, Any]:
     """Read the JSON object of a state, and tell files that never were one from those that are damaged."""
-    file = Path(path)
-    if file.exists() and not file.is_file():
-        raise _other(path, "it is a folder" if file.is_dir() else "it is no regular file")
-    with file.open("rb") as stream:
+    stream, _ = open_regular(path)
+    with stream:
         begins = stream.read(64)  # Files that are no states may be larger than memory.
         if not begins:
             raise _other(path, "it is empty")

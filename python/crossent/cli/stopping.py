@@ -26,7 +26,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._number = signal.SIGINT
-        self._held = self._asked = self._finishing = self._answered = self._ended = False
+        self._held = self._asked = self._finishing = self._ended = False
         self._first: float | None = None
 
     @property
@@ -52,7 +52,7 @@ class Stop:
             else:
                 raise KeyboardInterrupt
             return
-        if now - self._first < _AT_ONCE and not self._answered:
+        if now - self._first < _AT_ONCE:
             return
         self._number = signal.Signals(number)
         if self._ended:
@@ -81,10 +81,6 @@ class Stop:
     def finish(self) -> None:
         """Let all that comes now be done, unless a second signal ends it."""
         self._finishing = True
-
-    def answered(self) -> None:
-        """Note that the user knows that the first signal arrived."""
-        self._answered = True
 
 
 @contextlib.contextmanager

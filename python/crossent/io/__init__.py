@@ -10,7 +10,7 @@ from crossent.io.describe import describe
 from crossent.io.npy import open_npy
 from crossent.io.opening import RAW_DTYPES, RAW_TARGET_DTYPES, open_logits, open_targets, paths_of
 from crossent.io.probabilities import log_blocks, scored_as
-from crossent.io.source import VALUES, Block, OptionError, Source, TargetArray
+from crossent.io.source import VALUES, Block, OptionError, Source, TargetArray, open_regular
 
 __all__ = [
     "BLOCK_BYTES",
@@ -26,6 +26,7 @@ __all__ = [
     "log_blocks",
     "open_logits",
     "open_npy",
+    "open_regular",
     "open_targets",
     "parse_bytes",
     "paths_of",

@@ -15,6 +15,7 @@ MEMORY = 64 << 20
 """How much memory reading and scoring may take together, about, unless the caller says otherwise."""
 
 PAGE_BYTES = 4096
+"""How much of a file the system reads at least, and so the least that is worth a call of its own."""
 
 # What scoring needs for each row besides its logits: its target, loss, prediction, flags and their sums.
 _BYTES_PER_ROW = 64
@@ -47,13 +48,14 @@ def row_blocks(
     block_bytes: int = BLOCK_BYTES,
     start: int = 0,
     in_one_piece: bool = False,
+    most_bytes: int | None = None,
 ) -> Iterator[tuple[slice, ...]]:
     """Cut an array into blocks of whole rows, where a row runs along `axis` (not negative).
 
     Yields one index for each block, a slice for every axis: `array[index]` is a view of about `block_bytes` bytes,
     and all of them together hold each row once. The cuts run along the axes with the largest strides, so that a block
     is near to one stretch of the file; where the rows lie side by side (`axis` is not the fastest), a block
-    takes at least one memory page of them, though it be larger. Without an axis, each element is a row.
+    takes at least one page of them, though it be larger, up to `most_bytes`. Without an axis, each element is a row.
 
     The blocks follow each other in one order of the rows, whatever `block_bytes` is: `start` leaves out as many rows
     from its beginning. Blocks `in_one_piece` are cut along the axes slower than the rows alone, and may be larger.
@@ -76,7 +78,9 @@ def row_blocks(
             yield from cut(depth + 1, each, inner, skip)
             first += 1
         page = 1 if in_one_piece else PAGE_BYTES // max(abs(array.strides[here]), 1)
-        step = max(block_bytes // each, page, 1)
+        if most_bytes is not None:
+            page = min(page, most_bytes // max(each, 1))
+        step = max(block_bytes // max(each, 1), page, 1)
         for begin in range(first, length, step):
             end = min(begin + step, length)
             index[here] = slice(begin, end)

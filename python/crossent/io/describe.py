@@ -9,12 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent.io.arrays import ArraySource
-from crossent.io.opening import LogitsOptions, is_floating, paths_of, stored_in
+from crossent.io.npy import is_untyped
+from crossent.io.opening import LogitsOptions, is_floating, kind_of, paths_of, stored_in
 from crossent.io.probabilities import guess
-from crossent.io.source import Source, Stored
+from crossent.io.source import OptionError, Source, Stored, UnreadableError, dtype_text
 
 _LOOK_BYTES = 4 << 20
 _FIRST = 6
+_UNSEEN = {
+    "guess": "not looked at: it is compressed, and its rows lie across all of it",
+    "first_values": [],
+    "checked_rows": 0,
+    "not_finite": 0,
+}
 
 
 def describe(
@@ -45,7 +52,8 @@ def describe(
     list of dict
         For each array: `name`, `format`, `dtype`, `shape`, `rows`, `classes`, `file_bytes`, `array_bytes`, `guess`,
         `first_values`, `checked_rows`, `not_finite`; for integers `minimum` and `maximum` of what was looked at; for
-        tables `columns` and `label`, those taken, and `notes`.
+        tables `columns` and `label`, those taken, and `notes`. An array that cannot be read, beside others in its
+        file, has `error`, which says why.
 
     Raises
     ------
@@ -55,14 +63,42 @@ def describe(
         If a file is damaged or of no known kind.
     """
     options = LogitsOptions(dtype, classes, None, axis, label, columns, strip_prefix)
-    return [
-        _described(found, path, axis)
-        for path, key in paths_of(name)
-        for found in stored_in(path, key, options)
-    ]
+    told = []
+    for path, key in paths_of(name):
+        found = stored_in(path, key, options)
+        for each in found:
+            try:
+                told.append(_described(each, path, axis))
+            except ValueError as error:
+                if len(found) == 1:
+                    raise
+                told.append(_unreadable(each, error, path))
+    return told
 
 
-def _described(found: Source | Stored, path: str, axis: int) -> dict[str, Any]:
+def _unreadable(found: Source | Stored | UnreadableError, error: ValueError, path: str) -> dict[str, Any]:
+    """Tell what is known of an array that cannot be read, and why."""
+    shape = None if found.shape is None else list(found.shape)
+    return {
+        "name": found.name,
+        "format": kind_of(path),
+        "dtype": None if found.dtype is None else str(found.dtype),
+        "shape": shape,
+        "rows": None,
+        "classes": None,
+        "file_bytes": Path(path).stat().st_size,
+        "array_bytes": None,
+        "guess": f"cannot be read: it {str(error).removeprefix(f'{found.name} ')}",
+        "first_values": [],
+        "checked_rows": 0,
+        "not_finite": 0,
+        "error": str(error),
+    }
+
+
+def _described(found: Source | Stored | UnreadableError, path: str, axis: int) -> dict[str, Any]:
+    if isinstance(found, UnreadableError):
+        return _unreadable(found, found, path)
     told: dict[str, Any] = {"name": found.name, "format": found.format, "dtype": str(found.dtype)}
     told |= {"shape": list(found.shape), "rows": None, "classes": None}
     told |= {"file_bytes": Path(path).stat().st_size, "array_bytes": None}
@@ -75,7 +111,10 @@ def _described(found: Source | Stored, path: str, axis: int) -> dict[str, Any]:
     told |= {"rows": found.rows, "classes": found.classes}
     if found.columns:
         told |= {"columns": list(found.columns), "label": found.label, "notes": list(found.notes)}
-    block = next(found.blocks(_LOOK_BYTES), None)
+    try:
+        block = next(found.blocks(_LOOK_BYTES), None)
+    except OptionError:  # more memory would help, and a look is not worth it
+        return told | _UNSEEN
     if block is None:
         return told | {"guess": "no rows", "first_values": [], "checked_rows": 0, "not_finite": 0}
     told |= _looked_at(np.moveaxis(block.values, found.axis, -1).reshape(-1, found.classes))
@@ -88,11 +127,13 @@ def _described(found: Source | Stored, path: str, axis: int) -> dict[str, Any]:
 def _plain(stored: Stored) -> dict[str, Any]:
     """Integers, numbers without an axis, or elements that are no numbers."""
     told: dict[str, Any] = {"guess": "no numbers", "first_values": [], "checked_rows": 0, "not_finite": 0}
-    if stored.dtype.kind == "V" and stored.dtype.itemsize == 2:
+    if stored.dtype.names is not None:
+        return told | {"guess": dtype_text(stored.dtype)}
+    if is_untyped(stored.dtype):
         return told | {"guess": "bfloat16 without its name; pass --dtype bfloat16"}
     if stored.dtype.kind not in "iuf":
         return told
-    blocks = stored.blocks(None, _LOOK_BYTES) if stored.ndim else iter([((), stored.array())])
+    blocks = stored.blocks(None, _LOOK_BYTES) if stored.ndim else iter([((), stored.load())])
     values = next((block for _, block in blocks), None)
     if values is None:
         return told | {"guess": "nothing"}

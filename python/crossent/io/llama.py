@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from crossent.io.blocks import rows_per_block
 from crossent.io.mapped import Mapped
-from crossent.io.source import Block, OptionError, Source, open_regular
+from crossent.io.source import Block, OptionError, Source, identity, open_regular
 
 MAGIC = b"_logits_"
 
@@ -42,6 +42,7 @@ class LlamaSource(Source):
         self.name, self.paths = path, (path,)
         file, size = open_regular(path)
         with file:
+            known = identity(file)
             header = file.read(_HEADER.size)
             if len(header) < _HEADER.size:
                 raise ValueError(
@@ -73,7 +74,9 @@ class LlamaSource(Source):
             )
         self.shape = (rows, vocabulary)
         self.targets = self._targets = tokens[:, context // 2 + 1 :].reshape(-1)
-        self._stored = Mapped(path, path, "llama.cpp", (rows, width), np.dtype("<u2"), offset=offset)
+        self._stored = Mapped(
+            path, path, "llama.cpp", (rows, width), np.dtype("<u2"), offset=offset, file=known
+        )
 
     def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
         """Give the rows in blocks, as float32 log-probabilities."""

@@ -2,188 +2,238 @@
 
 from __future__ import annotations
 
-import struct
+import weakref
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Iterator
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent.io.blocks import row_blocks
-from crossent.io.mapped import Mapped, check_length
-from crossent.io.npy import as_bfloat16, likely_kind, read_header
-from crossent.io.source import Index, OptionError, Stored, open_regular
+from crossent.io.mapped import Checksum, Mapped, Part, check_length
+from crossent.io.npy import MAGIC, Header, as_bfloat16, read_header
+from crossent.io.source import (
+    OPEN_FILES,
+    FileIdentity,
+    Index,
+    OptionError,
+    Recent,
+    Stored,
+    UnreadableError,
+    identity,
+    open_regular,
+)
+from crossent.io.zipped import DamagedError, Member, data_offset, table_of_contents
 
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 _CHUNK = 1 << 20
-# What zipfile lets through for damaged archives; OSError where it seeks to a place that cannot be.
-BROKEN = (
-    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OSError, UnicodeError,
-)  # fmt: skip
+# Up to this length, an array of which parts are asked for is decompressed into memory as a whole, and once.
+_WHOLE_BYTES = 64 << 20
+_WHOLE = Recent(_WHOLE_BYTES)
 
 
 class Compressed(Stored):
     """A compressed member of an archive, which can only be read from its beginning on."""
 
     def __init__(
-        self,
-        name: str,
-        path: str,
-        shape: tuple[int, ...],
-        dtype: np.dtype[Any],
-        *,
-        member: str,
-        offset: int,
-        fortran: bool,
+        self, name: str, path: str, header: Header, info: zipfile.ZipInfo, *, offset: int, file: FileIdentity
     ) -> None:
-        super().__init__(name, path, "npz, compressed", shape, dtype, fortran=fortran)
-        self.member, self.offset = member, offset
+        super().__init__(name, path, "npz, compressed", header.shape, header.dtype, fortran=header.fortran)
+        self._info, self._offset, self._identity, self._before = info, offset, file, header.length
+        self._whole: NDArray[Any] | None = None
+        self._stream: _Stream | None = None
 
-    def array(self) -> NDArray[Any]:
-        """Decompress the whole array into memory."""
-        array = np.empty(self.shape, self.dtype, order="F" if self.fortran else "C")
-        with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-            self._skip(file, self.offset)
-            self._fill(file, array.reshape(-1, order="A").view(np.uint8).data, 0)
-        return array
+    def __getitem__(self, index: Index, /) -> NDArray[Any]:
+        """Give a part: of the whole array in memory, or of a long array the next part of it."""
+        part = Part(self, index)
+        if self._whole is None and self.nbytes > _WHOLE_BYTES and part.count == 1:
+            begin = next(part.offsets())
+            if self._stream is None or begin < self._stream.at:
+                self._stream = self._open()
+                OPEN_FILES.add(self, 1)
+            buffer = np.empty(part.nbytes, np.uint8)
+            self._stream.fill(buffer.data, begin)
+            return np.ndarray(part.shape, self.dtype, buffer, strides=part.strides)
+        if self._whole is None:
+            try:
+                whole = np.empty(self.shape, self.dtype, order="F" if self.fortran else "C")
+            except MemoryError:
+                raise ValueError(
+                    f"{self.name} is compressed, and has to be in memory as a whole, {self.nbytes} bytes, which there "
+                    "are not; save it with numpy.savez, which does not compress"
+                ) from None
+            self._open().fill(whole.reshape(-1, order="A").view(np.uint8).data, 0)
+            self._whole = whole
+            _WHOLE.add(self, self.nbytes)
+        return np.asarray(self._whole[index])
+
+    def release(self) -> None:
+        """Forget the whole array, and close the file that was kept open."""
+        self._whole = self._stream = None
 
     def blocks(
         self, axis: int | None, block_bytes: int, start: int = 0, *, memory: int = 0
     ) -> Iterator[tuple[Index, NDArray[Any]]]:
         """Decompress block after block; each is good until the next block but one is asked for."""
-        layout = self._layout()
+        layout = self.layout()
         origin = layout.__array_interface__["data"][0]
         indices = row_blocks(layout, axis, block_bytes=block_bytes, start=start, in_one_piece=True)
         buffers: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * 2
-        with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-            at = -self.offset
-            for turn, index in enumerate(indices):
-                view = layout[index]
-                if (
-                    view.nbytes > max(2 * block_bytes, memory // 4)
-                    and axis is not None
-                    and view.size > view.shape[axis]
-                ):
-                    raise OptionError(
-                        f"{self.name} is compressed, and its rows lie across {view.nbytes} bytes that would have "
-                        "to be in memory together; save it with numpy.savez, which does not compress, or pass "
-                        f"--memory {4 * view.nbytes // (1 << 20) + 1}M"
-                    )
-                if buffers[turn % 2].nbytes < view.nbytes:
-                    buffers[turn % 2] = np.empty(view.nbytes, np.uint8)
-                buffer = buffers[turn % 2][: view.nbytes]
-                begin = view.__array_interface__["data"][0] - origin
-                self._skip(file, begin - at)
-                self._fill(file, buffer.data, begin)
-                at = begin + view.nbytes
-                yield index, np.ndarray(view.shape, view.dtype, buffer, strides=view.strides)
+        stream = self._open()
+        for turn, index in enumerate(indices):
+            view = layout[index]
+            if (
+                view.nbytes > max(2 * block_bytes, memory // 4)
+                and axis is not None
+                and view.size > view.shape[axis]
+            ):
+                raise OptionError(
+                    f"{self.name} is compressed, and its rows lie across {view.nbytes} bytes that would have "
+                    "to be in memory together; save it with numpy.savez, which does not compress, or pass "
+                    f"--memory {4 * view.nbytes // (1 << 20) + 1}M"
+                )
+            if buffers[turn % 2].nbytes < view.nbytes:
+                buffers[turn % 2] = np.empty(view.nbytes, np.uint8)
+            buffer = buffers[turn % 2][: view.nbytes]
+            stream.fill(buffer.data, view.__array_interface__["data"][0] - origin)
+            yield index, np.ndarray(view.shape, view.dtype, buffer, strides=view.strides)
 
-    def _layout(self) -> NDArray[Any]:
-        """Stand in for the array: the same shape and order, but all elements are one."""
-        strides, step = [0] * self.ndim, self.dtype.itemsize
-        for a in range(self.ndim) if self.fortran else reversed(range(self.ndim)):
-            strides[a], step = step, step * max(self.shape[a], 1)
-        return np.lib.stride_tricks.as_strided(np.empty(1, self.dtype), self.shape, strides, writeable=False)
+    def _open(self) -> _Stream:
+        file, _ = open_regular(self.path, self._identity)
+        return _Stream(self, file, Member(file, self._info, self._offset), self._before)
 
-    def _skip(self, file: IO[bytes], count: int) -> None:
-        """Decompress so many bytes and forget them."""
-        while count > 0:
-            count -= len(self._read(file, min(count, _CHUNK), 0))
 
-    def _fill(self, file: IO[bytes], buffer: memoryview, start: int) -> None:
-        """Decompress the bytes of the array from `start` on, until the buffer is full."""
+class _Stream:
+    """The bytes of a compressed array, from its beginning on."""
+
+    def __init__(self, stored: Stored, file: BinaryIO, member: Member, before: int) -> None:
+        self._name, self._place, self._member = stored.name, stored.place, member
+        weakref.finalize(self, file.close)
+        self.at = -before
+        """The place of the next byte, counted from the first of the array."""
+
+    def fill(self, buffer: memoryview, begin: int) -> None:
+        """Decompress up to the byte `begin` of the array, and from there on until the buffer is full."""
+        while self.at < begin:
+            self._read(begin - self.at)
         done = 0
         while done < len(buffer):
-            chunk = self._read(file, min(len(buffer) - done, _CHUNK), start + done)
+            chunk = self._read(len(buffer) - done)
             buffer[done : done + len(chunk)] = chunk
             done += len(chunk)
 
-    def _read(self, file: IO[bytes], count: int, at: int) -> bytes:
+    def _read(self, count: int) -> bytes:
+        at = max(self.at, 0)
         try:
-            chunk = file.read(count)
-        except BROKEN as error:
+            chunk = self._member.read(min(count, _CHUNK))
+        except DamagedError as error:
             raise ValueError(
-                f"{self.name} is damaged: it cannot be decompressed at byte {at} of the array, in {self.place(at)} "
-                f"({str(error) or 'it ends too early'}); write or copy it again"
+                f"{self._name} is damaged: it cannot be decompressed at byte {at} of the array, in {self._place(at)} "
+                f"({error}); write or copy it again"
             ) from error
         if not chunk:
             raise ValueError(
-                f"{self.name} is truncated: its data end at byte {at} of the array, in {self.place(at)}; write "
+                f"{self._name} is truncated: its data end at byte {at} of the array, in {self._place(at)}; write "
                 "or copy it again"
             )
+        self.at += len(chunk)
         return chunk
 
 
-def members(path: str) -> list[str]:
-    """Name the arrays of an archive, in its order."""
-    with _archive(path) as archive:
-        names = archive.namelist()
+class Archive:
+    """The arrays of an archive, of which the table of contents is read."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        file, self._size = open_regular(path)
+        with file:
+            self._identity = identity(file)
+            members = table_of_contents(file, path, self._size)
+            _check_no_other_kind(path, [info.filename for info in members])
+            arrays = [info for info in members if _is_array(file, info)]
+        count = Counter(info.filename for info in arrays)
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        self._twice = set()
+        for info in arrays:
+            name = info.filename.removesuffix(".npy")
+            if not name or (name in count and name != info.filename):
+                name = info.filename
+            self._members[name] = info
+            if count[info.filename] > 1:
+                self._twice.add(name)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its arrays, in its order."""
+        return list(self._members)
+
+    def find(self, key: str, *, dtype: str | None = None) -> Stored:
+        """Find an array, which is checked but not read."""
+        name, info = f"{self.path}:{key}", self._members[key]
+        if key in self._twice:
+            raise UnreadableError(
+                name, "is in the archive more than once, and either may be meant; write the archive again"
+            )
+        file, _ = open_regular(self.path, self._identity)
+        with file:
+            offset = data_offset(file, info, name)
+            try:
+                header = read_header(Member(file, info, offset), name)
+            except DamagedError as error:
+                raise UnreadableError(name, f"is damaged ({error}); write or copy it again") from error
+            if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+                raise UnreadableError(
+                    name,
+                    f"is damaged: it is not compressed, but takes {info.compress_size} bytes for {info.file_size}; "
+                    "write or copy it again",
+                )
+        array: Stored
+        if info.compress_type == zipfile.ZIP_STORED:
+            array = Mapped(
+                name, self.path, "npz", header.shape, header.dtype,
+                offset=offset + header.length, file=self._identity, fortran=header.fortran,
+                checksum=Checksum(offset, info.file_size, info.CRC),
+            )  # fmt: skip
+            check_length(array, self._size, exact=False)
+        else:
+            array = Compressed(name, self.path, header, info, offset=offset, file=self._identity)
+        if header.length + array.nbytes != info.file_size:
+            raise UnreadableError(
+                name,
+                f"is damaged: shape {header.shape} of {header.dtype} takes {header.length + array.nbytes} bytes, but "
+                f"its member of the archive has {info.file_size}; write it again with numpy.savez",
+            )
+        if dtype is not None:
+            array.dtype = as_bfloat16(name, header.dtype, dtype)
+        return array
+
+
+def _is_array(file: BinaryIO, info: zipfile.ZipInfo) -> bool:
+    """Whether a member is an array: by its name, or by how it begins, as `numpy.load` does."""
+    if info.filename.endswith(".npy"):
+        return True
+    try:
+        start = Member(file, info, data_offset(file, info, info.filename)).read(len(MAGIC))
+    except (DamagedError, UnreadableError):
+        return False
+    return start == MAGIC
+
+
+def _check_no_other_kind(path: str, names: list[str]) -> None:
+    """Raise for archives that other programs write."""
     if any(name.endswith("/data.pkl") for name in names):
         raise ValueError(
             f"{path} was written by torch.save, whose files can run code when they are loaded; save the tensor with "
             "safetensors.torch.save_file, or its .numpy() with numpy.save"
         )
-    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
-
-
-def find_npz(name: str, path: str, key: str, *, dtype: str | None = None) -> Stored:
-    """Find an array of an archive, which is checked but not read."""
-    with _archive(path) as archive:
-        try:
-            info = archive.getinfo(f"{key}.npy")
-            with archive.open(info) as member:
-                shape, fortran, stored = read_header(member, name)
-                offset = member.tell()
-        except BROKEN as error:
-            raise ValueError(f"{name} is damaged ({error}); write or copy the archive again") from error
-        array: Stored
-        if info.compress_type == zipfile.ZIP_STORED:
-            file, size = open_regular(path)
-            with file:
-                begin = _data_offset(file, info, name)
-            array = Mapped(name, path, "npz", shape, stored, offset=begin + offset, fortran=fortran)
-            check_length(array, size, exact=False)
-        else:
-            array = Compressed(
-                name, path, shape, stored, member=info.filename, offset=offset, fortran=fortran
-            )
-        if offset + array.nbytes != info.file_size:
-            raise ValueError(
-                f"{name} is damaged: shape {shape} of {stored} takes {offset + array.nbytes} bytes, but its "
-                f"member of the archive has {info.file_size}; write it again with numpy.savez"
-            )
-    if dtype is not None:
-        array.dtype = as_bfloat16(name, stored, dtype)
-    return array
-
-
-def _archive(path: str) -> zipfile.ZipFile:
-    file, size = open_regular(path)
-    with file:
-        start = file.read(8)
-    try:
-        archive = zipfile.ZipFile(path)
-    except BROKEN as error:
-        if start.startswith(b"PK\x03\x04"):
-            raise ValueError(
-                f"{path} is truncated or damaged: a zip archive has its table of contents at the end, and none "
-                f"is found in the {size} bytes of the file; write or copy it again"
-            ) from error
+    if any(name.endswith((".zarray", ".zgroup", "zarr.json")) for name in names):
         raise ValueError(
-            f"{path} is not a .npz file{likely_kind(start)}; write arrays with numpy.savez"
-        ) from error
-    return archive
-
-
-def _data_offset(file: BinaryIO, info: zipfile.ZipInfo, name: str) -> int:
-    """Where the bytes of a member begin: the table of contents names its header, and that has a length of its own."""
-    file.seek(info.header_offset)
-    header = file.read(_LOCAL_HEADER.size)
-    if len(header) != _LOCAL_HEADER.size or not header.startswith(b"PK\x03\x04") or info.flag_bits & 1:
-        raise ValueError(
-            f"{name} is damaged: the archive has no such data where it says; write or copy it again"
+            f"{path} is a Zarr store in a zip archive, which is not read here; save its array: "
+            f"numpy.save('logits.npy', zarr.open({path!r})['NAME'][:])"
         )
-    _, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-    return int(info.header_offset + _LOCAL_HEADER.size + name_length + extra_length)
+    if "xl/workbook.xml" in names:
+        raise ValueError(
+            f"{path} is an Excel workbook, which is not read here; save its sheet as CSV: "
+            f"pandas.read_excel({path!r}).to_csv('logits.csv', index=False)"
+        )

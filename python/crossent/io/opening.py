@@ -16,9 +16,10 @@ import numpy as np
 from crossent.io.arrays import ArraySource, Pieces, Shards
 from crossent.io.columns import Asked
 from crossent.io.csv_table import CsvSource
+from crossent.io.kinds import START_BYTES, foreign, foreign_text, is_text, not_of_kind, tells_kind
 from crossent.io.llama import MAGIC, LlamaSource, open_llama
-from crossent.io.npy import find_npy, likely_kind
-from crossent.io.npz import find_npz, members
+from crossent.io.npy import find_npy, is_untyped
+from crossent.io.npz import Archive
 from crossent.io.parquet_table import ParquetSource
 from crossent.io.raw import (
     RAW_DTYPES,
@@ -27,9 +28,18 @@ from crossent.io.raw import (
     find_raw_targets,
     suffix_dtype,
 )
-from crossent.io.source import OptionError, Source, Stored, TargetArray, open_regular
+from crossent.io.source import (
+    OptionError,
+    Source,
+    Stored,
+    TargetArray,
+    UnreadableError,
+    check_regular,
+    dtype_text,
+    open_regular,
+)
 from crossent.io.table import TableOptions, TableSource, take_columns
-from crossent.io.tensors import find_tensor, tensors
+from crossent.io.tensors import Tensors
 
 __all__ = ["RAW_DTYPES", "RAW_TARGET_DTYPES", "open_logits", "open_targets"]
 
@@ -38,6 +48,11 @@ _SUFFIXES = {
     ".pq": "parquet",
 }  # fmt: skip
 _STARTS = {b"\x93NUMPY": "npy", b"PK\x03\x04": "npz", MAGIC: "llama", b"PAR1": "parquet"}
+
+# Class numbers that take no more than this together are read at once.
+_FEW_BYTES = 8 << 20
+# What is known as text by its bytes alone has as many as this.
+_TEXT_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -141,7 +156,7 @@ def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
     Returns
     -------
     TargetArray
-        The class numbers: mapped, or decompressed into memory where the file is compressed.
+        The class numbers: in memory where they are few, else read from the file as they are asked for.
 
     Raises
     ------
@@ -154,7 +169,7 @@ def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
     """
     found = [_find_targets(path, key, dtype) for path, key in paths_of(name)]
     if len(found) == 1:
-        return found[0].array()
+        return _few_in_memory(found)[0]
     first = found[0]
     for other in found:
         if other.ndim == 0 or (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype):
@@ -163,7 +178,17 @@ def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
                 f"{first.dtype}; files that are read as one array have one dtype, and differ in their first length; "
                 "make the pattern narrower"
             )
-    return Pieces([stored.array() for stored in found])
+    return Pieces(_few_in_memory(found))
+
+
+def _few_in_memory(found: list[Stored]) -> list[TargetArray]:
+    """Read class numbers, as far as they are few together."""
+    left, arrays = _FEW_BYTES, list[TargetArray]()
+    for stored in found:
+        few = stored.nbytes <= left
+        left -= stored.nbytes if few else 0
+        arrays.append(stored.load() if few else stored)
+    return arrays
 
 
 # Names
@@ -196,19 +221,42 @@ def natural(path: str) -> list[tuple[int, str]]:
 
 
 def kind_of(path: str) -> str:
-    """Tell the kind of a file by its name, else by its first bytes."""
+    """Tell the kind of a file by its name, else by its first bytes; kinds that are not read are told in an error."""
+    check_regular(path)
     known = _SUFFIXES.get(Path(path).suffix.lower())
+    if known in ("csv", "parquet"):
+        _check_table(path, known)
     if known is not None:
         return known
-    file, _ = open_regular(path)
-    with file:
-        start = file.read(16)
+    start = _start_of(path)
     for magic, kind in _STARTS.items():
         if start.startswith(magic):
             return kind
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27:
         return "safetensors"
+    other = foreign(path, start) if suffix_dtype(path) is None else None
+    if other is not None:
+        raise ValueError(f"{path} is {foreign_text(path, other)}")
     return "raw"
+
+
+def _check_table(path: str, kind: str) -> None:
+    """Raise for a file that is no table, whatever its name."""
+    start = _start_of(path)
+    if kind == "parquet":
+        wrong, what, fix = not start.startswith(b"PAR1"), "a Parquet file", "write it with pyarrow or pandas"
+    else:
+        # The first words of a table may be those that other files begin with.
+        wrong = not is_text(start) or start.startswith((b"<", b"version https://git-lfs"))
+        what, fix = "a CSV file", "write it as text in UTF-8"
+    if wrong and tells_kind(start):
+        raise ValueError(not_of_kind(path, what, start, fix))
+
+
+def _start_of(path: str) -> bytes:
+    file, _ = open_regular(path)
+    with file:
+        return file.read(START_BYTES)
 
 
 # Opening one file
@@ -247,23 +295,22 @@ def find_stored(
 ) -> Stored:
     """Find the array in a file that is `key`, or the only one of floating numbers, or of integers."""
     kind = kind_of(path)
-    if kind in ("npz", "safetensors"):
-        finder: Callable[[str], Stored] = (
-            (lambda each: find_npz(_named(path, each), path, each, dtype=None))
-            if kind == "npz"
-            else (lambda each: find_tensor(_named(path, each), path, each))
-        )
-        names = members(path) if kind == "npz" else list(tensors(path))
-        chosen = _choose(path, names, key, finder, floats=floats)
-        if kind == "safetensors":
-            _refuse(path, None, {"--dtype" if floats else "--target-dtype": dtype})
-            return finder(chosen)
-        return find_npz(_named(path, chosen), path, chosen, dtype=_untyped(dtype))
+    if kind == "npz":
+        archive = Archive(path)
+        untyped = floats and _untyped(dtype) == "bfloat16"
+        chosen = _choose(archive, key, floats=floats, untyped=untyped)
+        return archive.find(chosen, dtype=_untyped(dtype))
+    if kind == "safetensors":
+        tensors = Tensors(path)
+        chosen = _choose(tensors, key, floats=floats)
+        _refuse(path, None, {"--dtype" if floats else "--target-dtype": dtype})
+        return tensors.find(chosen)
     _refuse(path, key, {})
     if kind == "npy":
         return find_npy(path, dtype=_untyped(dtype))
-    if classes is None and dtype is None and suffix_dtype(path) is None:
-        _check_known(path)
+    _check_raw(
+        path, floats=floats, told=not (classes is None and dtype is None and suffix_dtype(path) is None)
+    )
     return find_raw_logits(path, dtype, classes) if floats else find_raw_targets(path, dtype)
 
 
@@ -276,39 +323,60 @@ def _untyped(dtype: str | None) -> str | None:
     return "bfloat16" if dtype == "bf16" else dtype
 
 
-def _check_known(path: str) -> None:
-    file, size = open_regular(path)
-    with file:
-        told = likely_kind(file.read(16))
-    if size == 0 or told:
-        raise ValueError(f"{path} is not a file that can be read{told}; write it with numpy.save")
+def _check_raw(path: str, *, floats: bool, told: bool) -> None:
+    """Raise for what cannot be raw numbers, whether or not options say that it is."""
+    start = _start_of(path)
+    if not start and not told:
+        raise ValueError(f"{path} is not a file that can be read (it is empty); write it with numpy.save")
+    # Each byte of text is one of a hundred: so many numbers are not all of these by chance.
+    if is_text(start) and len(start) >= _TEXT_BYTES and (floats or not told):
+        name, dtype = ("logits", "float32") if floats else ("targets", "int64")
+        raise OptionError(
+            f"{path} is of no kind that its name or its first bytes tell, and it is text, not raw numbers; give a "
+            "table, whose first line names its columns, a name that ends with .csv; save other text with "
+            f"numpy.save('{name}.npy', numpy.loadtxt({path!r}, '{dtype}'))"
+        )
 
 
-def _choose(
-    path: str, names: list[str], key: str | None, finder: Callable[[str], Stored], *, floats: bool
-) -> str:
+def _choose(holder: Archive | Tensors, key: str | None, *, floats: bool, untyped: bool = False) -> str:
+    """Choose an array of a file: the one named, or the only one that fits among those that can be read."""
+    path, names = holder.path, holder.names
     if key is not None:
         return _known_key(path, names, key)
     if len(names) == 1:
         return names[0]
-    fitting = [
-        name
-        for name, stored in ((name, finder(name)) for name in names)
-        if (is_floating(stored.dtype) if floats else stored.dtype.kind in "iu")
-    ]
+    fitting, unreadable = [], []
+    for name in names:
+        try:
+            dtype = holder.find(name).dtype
+        except UnreadableError as error:
+            unreadable.append(error)
+            continue
+        if (is_floating(dtype) or (untyped and is_untyped(dtype))) if floats else dtype.kind in "iu":
+            fitting.append(name)
     if len(fitting) == 1:
         return fitting[0]
     what = "of floating numbers" if floats else "of integers"
+    if unreadable and not fitting:
+        raise ValueError(f"{path} has no array {what} that can be read: {unreadable[0]}")
     raise OptionError(
-        f"{path} has {len(fitting) or 'no'} arrays {what} ({', '.join(fitting or names) or 'it is empty'}); name "
+        f"{path} has {len(fitting) or 'no'} arrays {what} ({_listed(fitting or names) or 'it is empty'}); name "
         f"the one to read, as in {_named(path, (fitting or names or ['KEY'])[0])}"
     )
 
 
 def _known_key(path: str, names: list[str], key: str) -> str:
-    if key not in names:
-        raise OptionError(f"{path} has no array {key!r}; it has {', '.join(names) or 'none'}")
-    return key
+    """Check that there is an array of a name; that of an archive's member may be given whole."""
+    if key in names:
+        return key
+    short = key.removesuffix(".npy")
+    if short in names:
+        return short
+    raise OptionError(f"{path} has no array {key!r}; it has {_listed(names) or 'none'}")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def is_floating(dtype: np.dtype[Any]) -> bool:
@@ -318,7 +386,7 @@ def is_floating(dtype: np.dtype[Any]) -> bool:
 
 def _check_logits(stored: Stored) -> None:
     dtype = stored.dtype
-    if dtype.kind == "V" and dtype.itemsize == 2 and not is_floating(dtype):
+    if is_untyped(dtype):
         raise ValueError(
             f"{stored.name} holds two-byte elements without a type ({dtype}), as numpy.save writes bfloat16; if "
             "that is what they are, pass --dtype bfloat16"
@@ -330,7 +398,7 @@ def _check_logits(stored: Stored) -> None:
             else "save them as one of those"
         )
         raise ValueError(
-            f"{stored.name} holds {dtype}; expected logits of float16, float32, float64 or bfloat16; {fix}"
+            f"{stored.name} holds {dtype_text(dtype)}; expected logits of float16, float32, float64 or bfloat16; {fix}"
         )
     if stored.ndim == 0:
         raise ValueError(
@@ -348,22 +416,22 @@ def _find_targets(path: str, key: str | None, dtype: str | None) -> Stored:
     stored = find_stored(path, key, dtype, floats=False)
     if stored.dtype.kind not in "iu":
         raise ValueError(
-            f"{stored.name} holds {stored.dtype}; expected integer class numbers; save them as int64"
+            f"{stored.name} holds {dtype_text(stored.dtype)}; expected integer class numbers; save them as int64"
         )
     return stored
 
 
-def stored_in(path: str, key: str | None, options: LogitsOptions) -> list[Source | Stored]:
-    """Open everything that a file holds, or what `key` names, whatever it is. Options count where they apply."""
+def stored_in(path: str, key: str | None, options: LogitsOptions) -> list[Source | Stored | UnreadableError]:
+    """Open everything that a file holds, or what `key` names, whatever it is. Options count where they apply.
+
+    Of several arrays, those that cannot be read are given as the errors that say why.
+    """
     kind = kind_of(path)
     if kind in ("npz", "safetensors"):
-        names = members(path) if kind == "npz" else list(tensors(path))
+        holder = Archive(path) if kind == "npz" else Tensors(path)
         if key is not None:
-            names = [_known_key(path, names, key)]
-        if kind == "safetensors":
-            return [find_tensor(_named(path, each), path, each) for each in names]
-        finders = [functools.partial(find_npz, _named(path, each), path, each) for each in names]
-        return [_typed(find, options) for find in finders]
+            return [_typed(functools.partial(holder.find, _known_key(path, holder.names, key)), options)]
+        return [_found(functools.partial(holder.find, each), options) for each in holder.names]
     _refuse(path, key, {})
     if kind == "npy":
         return [_typed(functools.partial(find_npy, path), options)]
@@ -379,8 +447,15 @@ def stored_in(path: str, key: str | None, options: LogitsOptions) -> list[Source
     return [find_stored(path, None, options.dtype, options.classes, floats=True)]
 
 
+def _found(find: Callable[..., Stored], options: LogitsOptions) -> Stored | UnreadableError:
+    try:
+        return _typed(find, options)
+    except UnreadableError as error:
+        return error
+
+
 def _typed(find: Callable[..., Stored], options: LogitsOptions) -> Stored:
     """Find an array, and again as bfloat16 if its elements have no type and the options say that they are that."""
     stored = find()
-    untyped = stored.dtype.kind == "V" and stored.dtype.itemsize == 2
-    return find(dtype="bfloat16") if untyped and _untyped(options.dtype) == "bfloat16" else stored
+    untyped = is_untyped(stored.dtype) and _untyped(options.dtype) == "bfloat16"
+    return find(dtype="bfloat16") if untyped else stored

@@ -9,7 +9,7 @@ import numpy as np
 
 from crossent.io.mapped import Mapped
 from crossent.io.npy import bfloat16
-from crossent.io.source import OptionError, open_regular
+from crossent.io.source import OptionError, identity, open_regular
 
 RAW_DTYPES = {
     "float16": "<f2", "f16": "<f2", "bfloat16": "bfloat16", "bf16": "bfloat16",
@@ -59,7 +59,8 @@ def _dtype(name: str, path: str) -> np.dtype[Any]:
 
 def _find(path: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> Mapped:
     file, size = open_regular(path)
-    file.close()
+    with file:
+        known = identity(file)
     row_bytes = dtype.itemsize * (row[0] if row else 1)
     rows, rest = divmod(size, row_bytes)
     if rest:
@@ -68,4 +69,4 @@ def _find(path: str, dtype: np.dtype[Any], row: tuple[int, ...]) -> Mapped:
             f"{path} has {size} bytes: {rows} {what}, {row_bytes} bytes each, and {rest} bytes more; it is "
             f"truncated, or the options do not describe it"
         )
-    return Mapped(path, path, "raw", (rows, *row), dtype, offset=0)
+    return Mapped(path, path, "raw", (rows, *row), dtype, offset=0, file=known)

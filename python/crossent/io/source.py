@@ -6,22 +6,51 @@ import abc
 import math
 import os
 import stat
+import sys
+import weakref
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crossent.io.kinds import folder_kind
 
 VALUES = ("logits", "log-probs", "probs")
 """What the numbers of a file can be."""
 
 Index: TypeAlias = tuple[slice, ...]
 
+FileIdentity: TypeAlias = tuple[int, int]
+"""What tells a file from another that has taken its name since."""
+
+_SPECIAL = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+# The most axes of an array.
+_MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
 
 class OptionError(ValueError):
     """A file that needs other options than those given; the file itself may be all right."""
+
+
+class UnreadableError(ValueError):
+    """An array that cannot be read; the other arrays of its file may be all right."""
+
+    def __init__(
+        self, name: str, what: str, *, dtype: str | None = None, shape: tuple[int, ...] | None = None
+    ) -> None:
+        """Tell what is wrong with the array, and what is known of it all the same."""
+        super().__init__(f"{name} {what}")
+        self.name, self.what, self.dtype, self.shape = name, what, dtype, shape
 
 
 class TargetArray(Protocol):
@@ -149,7 +178,7 @@ class Source(abc.ABC):
 
 
 class Stored(abc.ABC):
-    """One array in a file."""
+    """One array in a file. It gives its parts as a `TargetArray` does, each read when it is asked for."""
 
     def __init__(
         self, name: str, path: str, kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, fortran: bool
@@ -163,12 +192,20 @@ class Stored(abc.ABC):
     ) -> Iterator[tuple[Index, NDArray[Any]]]:
         """Give blocks of whole rows and where they stand, as `row_blocks` cuts them.
 
-        Where a block cannot be cut as small as that, it may take a quarter of `memory`.
+        Where a block cannot be cut as small as that, it may take a part of `memory`.
         """
 
     @abc.abstractmethod
-    def array(self) -> NDArray[Any]:
-        """Give the whole array."""
+    def __getitem__(self, index: Index, /) -> NDArray[Any]:
+        """Give a part in memory: a slice without a step for each of the first axes."""
+
+    def load(self) -> NDArray[Any]:
+        """Give the whole array in memory."""
+        return self[()]
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Let go of what is kept for the next part: it is had again where it is needed."""
 
     @property
     def size(self) -> int:
@@ -191,17 +228,123 @@ class Stored(abc.ABC):
         axis = "column" if self.fortran and self.ndim > 1 else "row"
         return f"{axis} {element_bytes // max(self.nbytes // max(length, 1), 1)} of {length}"
 
+    def layout(self) -> NDArray[Any]:
+        """Stand in for the array: the same shape and order, but all elements are one, and none may be read."""
+        strides = contiguous_strides(self.shape, self.dtype.itemsize, self.slowest_first())
+        return np.lib.stride_tricks.as_strided(np.empty(1, self.dtype), self.shape, strides, writeable=False)
 
-def open_regular(path: str) -> tuple[BinaryIO, int]:
-    """Open a file, and give its length too; pipes and devices have none, and are refused."""
-    file = Path(path).open("rb")  # noqa: SIM115  the caller closes it
-    status = os.fstat(file.fileno())
-    if not stat.S_ISREG(status.st_mode):
-        file.close()
-        raise ValueError(
-            f"{path} is not a regular file, and only those can be read here; copy it to one first"
+    def slowest_first(self) -> list[int]:
+        """List the axes, that along which neighbours lie farthest from each other first."""
+        axes = range(self.ndim)
+        return list(reversed(axes) if self.fortran else axes)
+
+
+class Recent:
+    """Arrays that keep something for their next part: those used longest ago let go of it where it becomes too much."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._total = most, 0
+        self._kept: deque[tuple[weakref.ref[Stored], int]] = deque()
+
+    def add(self, stored: Stored, size: int) -> None:
+        """Tell that an array keeps something of a size from now on."""
+        self._kept.append((weakref.ref(stored), size))
+        self._total += size
+        while self._total > self._most and len(self._kept) > 1:
+            oldest, size = self._kept.popleft()
+            self._total -= size
+            if (other := oldest()) is not None and other is not stored:
+                other.release()
+
+
+OPEN_FILES = Recent(64)
+"""Arrays whose files are open; a process cannot have any number of these."""
+
+
+def dtype_text(dtype: np.dtype[Any]) -> str:
+    """Name a dtype in an error."""
+    if dtype.names is None:
+        return str(dtype)
+    shown = ", ".join(dtype.names[:8]) + (", ..." if len(dtype.names) > 8 else "")
+    return f"records with the fields {shown}"
+
+
+def contiguous_strides(shape: tuple[int, ...], itemsize: int, slowest_first: list[int]) -> list[int]:
+    """Give the strides of an array without gaps whose axes lie in this order."""
+    strides, step = [0] * len(shape), itemsize
+    for axis in reversed(slowest_first):
+        strides[axis], step = step, step * max(shape[axis], 1)
+    return strides
+
+
+def check_shape(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise for a shape that no array can have."""
+    if len(shape) > _MOST_AXES:
+        raise UnreadableError(
+            name, f"has {len(shape)} axes; expected at most {_MOST_AXES}, as NumPy allows; reshape it first"
         )
+    # An axis of length 0 does not make the others shorter: NumPy counts them all the same.
+    nbytes = math.prod(max(length, 1) for length in shape) * max(dtype.itemsize, 1)
+    if any(length < 0 for length in shape) or nbytes > sys.maxsize:
+        raise UnreadableError(
+            name,
+            f"has a damaged header: it tells of an array of shape {shape}, which none can have; write it again",
+        )
+
+
+def check_regular(path: str) -> None:
+    """Raise unless a name is that of a regular file. Nothing is opened, since opening a pipe may wait for ever."""
+    try:
+        status = os.stat(path)  # noqa: PTH116  the name is the user's text
+    except ValueError as error:  # A NUL, or what the system's encoding lacks.
+        raise ValueError(f"{path!r} cannot be the name of a file ({error}); check it") from None
+    _check_mode(path, status.st_mode)
+
+
+def open_regular(
+    path: str, known: FileIdentity | None = None, *, buffering: int = -1
+) -> tuple[BinaryIO, int]:
+    """Open a file, and give its length too; pipes, devices and folders are refused.
+
+    Where the file was opened before, `known` is what `identity` gave then; another file of that name is refused.
+    """
+    check_regular(path)
+    file: BinaryIO = open(path, "rb", buffering, opener=_without_waiting)  # noqa: SIM115  the caller closes it
+    status = os.fstat(file.fileno())
+    try:
+        _check_mode(path, status.st_mode)
+        if known is not None and identity(file) != known:
+            raise ValueError(
+                f"{path} was replaced by another file while it was read; leave it as it is until the end, and start "
+                "again"
+            )
+    except ValueError:
+        file.close()
+        raise
     return file, status.st_size
+
+
+def identity(file: BinaryIO) -> FileIdentity:
+    """Tell which file is open."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe that has taken its place since it was looked at does not make this wait."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _check_mode(path: str, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{path} is {folder_kind(path)}")
+    what = next((what for test, what in _SPECIAL if test(mode)), "no regular file")
+    raise ValueError(
+        f"{path} is {what}, and only regular files can be read here, since they are read at any place; copy what it "
+        "gives to a file first"
+    )
 
 
 def missing_package(what: str, package: str) -> ValueError:
