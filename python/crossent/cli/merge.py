@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossent.cli.files import check_output
-from crossent.cli.options import Subparsers, add_command, add_json
+from crossent.cli.options import Subparsers, add_command, add_json, add_no_progress, input_file, output_file
 from crossent.cli.output import DataError, say, table, to_json, write
 from crossent.cli.score import UNITS, report_content, report_lines
 from crossent.cli.state import State
@@ -39,9 +39,16 @@ def add(commands: Subparsers) -> None:
         epilog=_EXAMPLE,
     )
     parser.add_argument(
-        "states", metavar="STATE", nargs="+", help="states, all of `score` or all of `compare`"
+        "states",
+        type=input_file,
+        metavar="STATE",
+        nargs="+",
+        help="states, all of `score` or all of `compare`",
     )
-    parser.add_argument("--save-state", metavar="OUT", help="write the merged state, to be merged again")
+    parser.add_argument(
+        "--save-state", type=output_file, metavar="OUT", help="write the merged state, to be merged again"
+    )
+    add_no_progress(parser)
     add_json(parser, "")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from crossent.cli.files import check_output
-from crossent.cli.options import add_no_progress, seconds
+from crossent.cli.options import add_no_progress, output_file, seconds
 from crossent.cli.output import DataError, say
 from crossent.cli.per_row import PerRow
 from crossent.cli.progress import Bar
@@ -182,6 +182,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     """Add the options of long runs."""
     parser.add_argument(
         "--resume",
+        type=output_file,
         metavar="STATE",
         help="a file to keep the state of the run in, from which the same command goes on after an interruption",
     )
