@@ -470,7 +470,7 @@ def test_a_transposed_target_is_to_be_transposed(files: Files, capsys: pytest.Ca
     files.save(logits, target.T)
     assert files.score() == 1
     message = error(capsys)
-    assert "numpy.transpose(array, (1, 0)), and save that" in message
+    assert "use numpy.asarray(array).transpose(1, 0), and save that" in message
     assert "reshape" not in message
     files.save(np.zeros((4, 5, 4, 4), np.float32), np.zeros((4, 5, 4), int))
     assert files.score("--axis", "0") == 1

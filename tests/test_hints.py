@@ -82,6 +82,25 @@ def test_a_transposed_target_is_transposed_back(order: tuple[int, ...], as_list:
     np.testing.assert_array_equal(followed(text, target=wrong), t)
 
 
+@pytest.mark.parametrize("library", ["torch", "pandas", "polars", "list"])
+def test_advice_holds_for_what_is_no_array(library: str) -> None:
+    x, t = random((6, 4), 3, axis=2)
+    make: Any = {
+        "torch": lambda a: pytest.importorskip("torch").tensor(a),
+        "pandas": lambda a: pytest.importorskip("pandas").DataFrame(a),
+        "polars": lambda a: pytest.importorskip("polars").DataFrame(a),
+        "list": lambda a: a.tolist(),
+    }[library]
+    wrong = make(np.ascontiguousarray(t.T))
+    text = refused(lambda: crossent.score(x, wrong), ValueError)
+    np.testing.assert_array_equal(followed(text, target=wrong), t)
+    x, t = random((6,), 3)
+    column = make(t[:, None].astype(float))
+    text = refused(lambda: crossent.score(x, column))
+    squeezed = followed(text, "numpy.squeeze", target=column)
+    np.testing.assert_array_equal(followed(text, "numpy.asarray", target=squeezed), t)
+
+
 def test_a_transposed_batch_of_positions() -> None:
     x, t = random((6, 4), 3, axis=2)
     for call in (*SCORES.values(), lambda x, t: crossent.score(x, t, shift=1)):
@@ -247,6 +266,18 @@ def test_fractions_are_not_made_integers(name: str) -> None:
     assert "int64" not in text
 
 
+def test_one_of_two_probabilities_is_not_made_a_label() -> None:
+    x, _ = random((6,), 2)
+    p = np.linspace(0.0, 1.0, 6)
+    for given in (p, p[:, None]):
+        text = refused(lambda given=given: crossent.cross_entropy(x, given))
+        assert "int64" not in text
+        both = followed(text, "numpy.stack", p=p)
+        actual = crossent.cross_entropy(x, both, reduction="none")
+        first, second = losses(x, np.zeros(6, int)), losses(x, np.ones(6, int))
+        np.testing.assert_allclose(actual, (1 - p) * first + p * second, rtol=1e-12)
+
+
 def test_nan_among_floating_labels_is_a_missing_one() -> None:
     x, _ = random((3,), 3)
     given = np.array([0.0, np.nan, 2.0])
@@ -274,6 +305,13 @@ def test_one_hot_rows(name: str, dtype: Any) -> None:
         call(x, given)
         return
     text = refused(lambda: call(x, given), TypeError)
+    np.testing.assert_array_equal(followed(text, target=given), t)
+
+
+def test_one_hot_pixels_with_their_classes_elsewhere() -> None:
+    x, t = random((2, 4, 5), 3)
+    given = np.eye(3, dtype=np.uint8)[t]
+    text = refused(lambda: crossent.cross_entropy(x, given), ValueError)
     np.testing.assert_array_equal(followed(text, target=given), t)
 
 

@@ -665,7 +665,6 @@ class TestDask:
             with pytest.raises(TypeError, match=r"is a Dask collection: .*`\.compute\(\)`.*Scorer\.update"):
                 call()
 
-
     def test_an_array_of_xarray_on_one_is_not_computed(self) -> None:
         dask = type("Array", (), {"__module__": "dask.array.core"})()
         variable = type("Variable", (), {"_data": dask})()

@@ -47,13 +47,14 @@ pub(super) fn rearranged(name: &str, got: &[usize], expected: &[usize]) -> Optio
         return Some(format!("use {}", refolded(name, got, expected)));
     }
     if let Some(orders) = orders(got, expected) {
-        return Some(format!("{name} looks transposed: {}", transposed(name, name, got, &orders)));
+        let array = format!("numpy.asarray({name})");
+        return Some(format!("{name} looks transposed: {}", transposed(name, &array, got, &orders)));
     }
     if got.len() > ours.len()
         && expected.len() == theirs.len()
         && let Some(orders) = orders(&ours, expected)
     {
-        let squeezed = format!("numpy.squeeze({name})");
+        let squeezed = format!("numpy.asarray({name}).squeeze()");
         return Some(format!("{name} looks transposed: {}", transposed(name, &squeezed, &ours, &orders)));
     }
     let whole: usize = expected.iter().product();
@@ -165,7 +166,7 @@ fn transposed(name: &str, array: &str, got: &[usize], orders: &[Vec<usize>]) -> 
 }
 
 fn transposition(array: &str, order: &[usize]) -> String {
-    format!("numpy.transpose({array}, {})", shape(order))
+    format!("{array}.transpose{}", shape(order))
 }
 
 /// Where an order of axes comes from moving one of them, and it is not the order they have: from where to where.
@@ -241,6 +242,13 @@ fn target_shape(
         let row = if one_hot { "one row, and its target one-hot? use numpy.argmax(target); " } else { "" };
         return Some(format!("{row}{ONE_LOGIT}"));
     }
+    if held.floating && without_ones(target) == without_ones(&rows) && is_of_one_class(input[axis], held) {
+        return Some(format!(
+            "the probability p of the second class in each row? cross_entropy takes those of both classes: \
+             numpy.stack([1 - p, p], axis={axis}), for a p of shape {}",
+            shape(&rows)
+        ));
+    }
     if held.floating && target == rows {
         return Some(class_indices(held));
     }
@@ -258,6 +266,18 @@ fn target_shape(
     {
         return Some(hint);
     }
+    if held.floating && held.numbers.is_some_and(|n| !n.whole) {
+        return Some(class_indices(held)).filter(|_| without_ones(target) == without_ones(&rows));
+    }
+    if !held.floating
+        && bits
+        && let Some([order]) = orders(target, input).as_deref()
+    {
+        return Some(format!(
+            "if its axis {0} is that of the classes, in one-hot rows, use numpy.argmax(target, axis={0})",
+            order[axis]
+        ));
+    }
     let axes = fitting_axes(input, axis, target);
     let found = [axis_hint(&axes, input.len()), rearranged("target", target, &rows)];
     let mut hint = found.into_iter().flatten().collect::<Vec<_>>().join("; or ");
@@ -273,6 +293,11 @@ fn target_shape(
         hint = format!("{hint}; {}", class_indices(held));
     }
     Some(hint)
+}
+
+/// Whether numbers may be the probability of one of two classes.
+fn is_of_one_class(classes: usize, held: &Held) -> bool {
+    classes == 2 && held.numbers.is_some_and(|n| !n.whole && !n.nan && n.smallest >= 0.0 && n.largest <= 1.0)
 }
 
 /// How floating numbers become class indices.
@@ -614,13 +639,16 @@ mod tests {
     #[test]
     fn a_permuted_shape_is_transposed_and_a_flattened_one_reshaped() {
         let hint = |got: &[usize], expected: &[usize]| rearranged("t", got, expected).unwrap_or_default();
-        assert_eq!(hint(&[2, 5, 4], &[2, 4, 5]), "t looks transposed: use numpy.transpose(t, (0, 2, 1))");
+        assert_eq!(
+            hint(&[2, 5, 4], &[2, 4, 5]),
+            "t looks transposed: use numpy.asarray(t).transpose(0, 2, 1)"
+        );
         assert_eq!(hint(&[4, 1], &[4]), "use numpy.squeeze(t, axis=1)");
         assert_eq!(hint(&[2, 1, 4, 1], &[2, 4]), "use numpy.squeeze(t, axis=(1, 3))");
         assert_eq!(hint(&[4], &[4, 1]), "use numpy.reshape(t, (4, 1))");
         assert!(hint(&[20], &[4, 5]).contains("numpy.reshape(t, (4, 5))"));
         assert!(hint(&[4, 5], &[20]).contains("numpy.reshape(t, (20,))"));
-        assert!(hint(&[3, 3, 2], &[2, 3, 3]).contains("numpy.moveaxis(t, 2, 0)"));
+        assert!(hint(&[3, 3, 2], &[2, 3, 3]).contains("numpy.moveaxis(numpy.asarray(t), 2, 0)"));
         for (got, expected) in [(&[6, 4][..], &[3, 8][..]), (&[2, 3], &[2, 4]), (&[0, 3], &[3, 0])] {
             assert_eq!(rearranged("t", got, expected), None);
         }
