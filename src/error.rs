@@ -268,8 +268,8 @@ impl fmt::Display for Error {
             ),
             Error::TargetOutOfRange { index, value, classes, ignore_index, .. } => {
                 let range = match classes {
-                    0 => "no class".to_owned(),
-                    1 => "0 (one class)".to_owned(),
+                    0 => "no class (0 classes)".to_owned(),
+                    1 => "0 (1 class)".to_owned(),
                     _ => format!("0 to {} ({classes} classes)", classes - 1),
                 };
                 write!(

@@ -384,8 +384,8 @@ impl Words {
     /// How to leave out the rows of a target without naming it as the one to ignore.
     fn leaving_out(self, value: i128) -> String {
         match self {
-            Words::Python => format!("leave its rows out with where=numpy.not_equal(target, {value})"),
-            Words::CommandLine => format!("pass {}", self.ignoring(value)),
+            Words::Python => format!("pass where=numpy.not_equal(target, {value}) to leave such rows out"),
+            Words::CommandLine => format!("pass {} to leave such rows out", self.ignoring(value)),
         }
     }
 
@@ -518,7 +518,7 @@ pub(super) fn out_of_range(
 /// A single number that is no class, and not next to one either.
 fn special(value: i128, words: Words) -> String {
     let out = if i64::try_from(value).is_ok() {
-        format!("pass {}", words.ignoring(value))
+        format!("pass {} to leave such rows out", words.ignoring(value))
     } else {
         words.leaving_out(value)
     };
@@ -553,7 +553,7 @@ fn wrapped(classes: i128, ignore_index: i64, found: &TargetsFound, words: Words)
     let wraps = low == high && (meant == -100 || meant == -1 && bits > 8);
     wraps.then(|| {
         let fix = if i64::try_from(high).is_ok() {
-            format!("pass {}", words.ignoring(high))
+            format!("pass {} to leave such rows out", words.ignoring(high))
         } else {
             let signed = words.instead(&format!("numpy.asarray({target}).astype(numpy.int64)"));
             if meant == i128::from(ignore_index) {
