@@ -108,10 +108,12 @@ pub(crate) fn labels<'a>(
     call: &'a Call<'_>,
 ) -> Result<Labels<'a>, Error> {
     if target.is_floating() {
-        return Err(Error::FloatingTarget { function });
+        return Err(target.refused_as_floating(function, shape, axis));
     }
     let targets = Targets::new(target, shape, axis, ignore_index, call.mask.as_ref())?;
-    let Targets::Indices(labels) = targets else { return Err(Error::FloatingTarget { function }) };
+    let Targets::Indices(labels) = targets else {
+        return Err(target.refused_as_floating(function, shape, axis));
+    };
     Ok(labels)
 }
 

@@ -22,8 +22,8 @@ pub enum Error {
         axis: usize,
         /// Of the target.
         target: Vec<usize>,
-        /// Whether the target holds floating-point numbers.
-        floating: bool,
+        /// What the target holds.
+        held: Box<Held>,
     },
     /// Another argument's shape is not the one required.
     Shape {
@@ -76,19 +76,27 @@ pub enum Error {
     WeightLength {
         /// As given.
         got: usize,
-        /// Classes.
-        classes: usize,
+        /// Of the input.
+        input: Vec<usize>,
+        /// The class axis, counted from the front.
+        axis: usize,
     },
     /// `label_smoothing` outside [0, 1].
     LabelSmoothing(f64),
     /// `ignore_index` >= 0 with class probabilities.
     IgnoreIndexWithProbabilities(i64),
-    /// `nll_loss` takes class indices only.
-    ProbabilitiesNotSupported,
     /// A function of class indices got a floating target.
     FloatingTarget {
         /// The function.
         function: &'static str,
+        /// Of the input.
+        input: Vec<usize>,
+        /// The class axis, counted from the front.
+        axis: usize,
+        /// Of the target.
+        target: Vec<usize>,
+        /// What the target holds.
+        held: Box<Held>,
     },
     /// A class index that is neither a class nor ignored.
     TargetOutOfRange {
@@ -100,6 +108,8 @@ pub enum Error {
         classes: usize,
         /// The index that would have been ignored.
         ignore_index: i64,
+        /// What the targets are; none where there are too many to look at.
+        found: Option<Box<TargetsFound>>,
     },
     /// `CROSSENT_ISA` names an unknown or absent level.
     UnknownIsa {
@@ -119,6 +129,47 @@ pub enum Error {
     Interrupted,
 }
 
+/// What a refused target holds, as far as it tells what was meant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Held {
+    /// The name of the dtype.
+    pub dtype: &'static str,
+    /// Whether that is a floating one.
+    pub floating: bool,
+    /// Its numbers; none where there are too many to look at.
+    pub numbers: Option<HeldNumbers>,
+}
+
+/// What the numbers of a refused target are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeldNumbers {
+    /// The smallest but for nan; infinity where there is none.
+    pub smallest: f64,
+    /// The largest but for nan; minus infinity where there is none.
+    pub largest: f64,
+    /// Whether all are whole, but for nan.
+    pub whole: bool,
+    /// Whether one is nan.
+    pub nan: bool,
+    /// Whether the target has the input's shape, and a single 1 beside zeros in each row.
+    pub one_hot: bool,
+}
+
+/// The class indices of the rows that count, of which at least one is out of range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TargetsFound {
+    /// The smallest and the largest of those that are classes.
+    pub inside: Option<(i128, i128)>,
+    /// The smallest and the largest of the others.
+    pub outside: (i128, i128),
+    /// Whether some row has the index that is ignored.
+    pub ignored: bool,
+    /// Bits of an index.
+    pub bits: u32,
+    /// Whether the dtype has a sign.
+    pub signed: bool,
+}
+
 impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
@@ -135,32 +186,36 @@ impl fmt::Display for Error {
                 f,
                 "input has no class axis: got a 0-dimensional array, expected (C,), (N, C) or (N, C, d1, ..., dk)"
             ),
-            Error::TargetShape { input, axis, target, floating } => {
-                let mut rows = input.clone();
-                rows.remove(*axis);
-                write!(
-                    f,
-                    "target does not fit the input: got target of shape {}, expected {} (class indices) for an input of \
-                     shape {} with classes along axis {axis}, or {} in a floating dtype (class probabilities)",
-                    shape(target),
-                    shape(&rows),
-                    shape(input),
-                    shape(input),
-                )?;
-                if *floating && *target == rows {
-                    write!(f, "; class indices must have an integer dtype: use target.astype(numpy.int64)")?;
-                } else if !floating && target == input {
+            Error::TargetShape { input, axis, target, held } => {
+                let rows = without(input, *axis);
+                if held.floating && *target == rows {
                     write!(
                         f,
-                        "; class probabilities must have a floating dtype: use target.astype(numpy.float32)"
-                    )?;
-                } else if target.iter().product::<usize>() == rows.iter().product::<usize>() {
+                        "target must hold integers, as class indices: got dtype {} and shape {}, one number for each row",
+                        held.dtype,
+                        shape(target)
+                    )
+                } else if !held.floating && target == input {
                     write!(
                         f,
-                        "; the number of elements fits: reshape the target, or name the class axis with axis="
-                    )?;
+                        "target is neither of class indices nor of class probabilities: got dtype {} and shape {}, \
+                         expected integers of shape {}, or floating numbers of shape {}",
+                        held.dtype,
+                        shape(target),
+                        shape(&rows),
+                        shape(input)
+                    )
+                } else {
+                    write!(
+                        f,
+                        "target does not fit the input: got target of shape {}, expected {} (class indices) for an input \
+                         of shape {} with classes along axis {axis}, or {} in a floating dtype (class probabilities)",
+                        shape(target),
+                        shape(&rows),
+                        shape(input),
+                        shape(input),
+                    )
                 }
-                Ok(())
             }
             Error::Shape { name, got, expected } => {
                 write!(f, "{name} has the wrong shape: got {}, expected {}", shape(got), shape(expected))
@@ -189,9 +244,10 @@ impl fmt::Display for Error {
             Error::Option { name, value, expected } => {
                 write!(f, "{name} is out of range: got {}, expected {expected}", number(*value))
             }
-            Error::WeightLength { got, classes } => write!(
+            Error::WeightLength { got, input, axis } => write!(
                 f,
-                "weight must hold one number for each class: got {got}, expected {classes}; is the class axis right (axis=)?"
+                "weight must hold one number for each class: got {got}, expected {}, the length of the input's axis {axis}",
+                input[*axis]
             ),
             Error::LabelSmoothing(got) => {
                 write!(
@@ -204,27 +260,22 @@ impl fmt::Display for Error {
                 f,
                 "ignore_index has no meaning for class probabilities: got {got}, expected the default; to leave rows out, use where="
             ),
-            Error::ProbabilitiesNotSupported => write!(
+            Error::FloatingTarget { function, target, held, .. } => write!(
                 f,
-                "nll_loss takes class indices: got a floating target, expected an integer dtype; for class probabilities use cross_entropy"
+                "{function} takes class indices: got a target of dtype {} and shape {}, expected an integer dtype",
+                held.dtype,
+                shape(target)
             ),
-            Error::FloatingTarget { function } => write!(
-                f,
-                "{function} takes class indices: got a floating target, expected an integer dtype; use target.astype(numpy.int64), \
-                 or target.argmax of the class axis for class probabilities"
-            ),
-            Error::TargetOutOfRange { index, value, classes, ignore_index } => {
-                let fix = if i64::try_from(*value).is_ok() {
-                    format!("pass ignore_index={value}")
-                } else {
-                    "use where=".to_owned()
+            Error::TargetOutOfRange { index, value, classes, ignore_index, .. } => {
+                let range = match classes {
+                    0 => "no class (0 classes)".to_owned(),
+                    1 => "0 (1 class)".to_owned(),
+                    _ => format!("0 to {} ({classes} classes)", classes - 1),
                 };
-                let range =
-                    classes.checked_sub(1).map_or("no class".to_owned(), |last| format!("0 to {last}"));
                 write!(
                     f,
-                    "Target {value} is out of bounds: got target[{}] = {value}, expected {range} ({classes} classes) or \
-                     ignore_index = {ignore_index}; padding or a special id? {fix} to leave such rows out",
+                    "Target {value} is out of bounds: got target[{}] = {value}, expected {range} or ignore_index = \
+                     {ignore_index}",
                     position(index),
                 )
             }
@@ -270,13 +321,20 @@ pub(crate) fn filled(count: usize, value: f64) -> Result<Vec<f64>, Error> {
 }
 
 /// An index as Python takes it between brackets.
-fn position(index: &[usize]) -> String {
+pub(crate) fn position(index: &[usize]) -> String {
     let index: Vec<String> = index.iter().map(ToString::to_string).collect();
     if index.is_empty() { "()".to_owned() } else { index.join(", ") }
 }
 
+/// A shape without one of its axes.
+fn without(dims: &[usize], axis: usize) -> Vec<usize> {
+    let mut rest = dims.to_vec();
+    rest.remove(axis);
+    rest
+}
+
 /// A shape as Python prints it.
-fn shape(dims: &[usize]) -> String {
+pub(crate) fn shape(dims: &[usize]) -> String {
     match dims {
         [one] => format!("({one},)"),
         _ => format!("({})", dims.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
@@ -289,12 +347,14 @@ mod tests {
 
     #[test]
     fn messages_name_what_was_given_and_what_was_expected() {
-        let error = Error::TargetOutOfRange { index: vec![3], value: 7, classes: 5, ignore_index: -100 };
+        let error =
+            Error::TargetOutOfRange { index: vec![3], value: 7, classes: 5, ignore_index: -100, found: None };
         let text = error.to_string();
         for part in ["target[3] = 7", "0 to 4", "5 classes", "ignore_index = -100"] {
             assert!(text.contains(part), "{text}");
         }
-        let error = Error::TargetShape { input: vec![4, 3], axis: 1, target: vec![3], floating: false };
+        let held = Box::new(Held { dtype: "int64", floating: false, numbers: None });
+        let error = Error::TargetShape { input: vec![4, 3], axis: 1, target: vec![3], held };
         assert!(error.to_string().contains("expected (4,) (class indices)"), "{error}");
         for (value, text) in [(1e300, "got 1e300,"), (-2e-9, "got -2e-9,"), (f64::NEG_INFINITY, "got -inf,")]
         {

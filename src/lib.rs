@@ -50,7 +50,7 @@ mod python;
 
 pub use blocks::{FloatsMut, Numbers};
 pub use compare::{ComparisonRows, ComparisonSums, compare_sums};
-pub use error::Error;
+pub use error::{Error, Held, HeldNumbers, TargetsFound};
 pub use exact::ExactSum;
 pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
 pub use kernel::element::Element;

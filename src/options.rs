@@ -39,9 +39,12 @@ impl LabelSmoothing {
 pub(crate) struct ClassWeights<'a>(Option<&'a [f64]>);
 
 impl<'a> ClassWeights<'a> {
-    pub(crate) fn new(weights: Option<&'a [f64]>, classes: usize) -> Result<Self, Error> {
+    /// Weights of the classes of an input of this shape.
+    pub(crate) fn new(weights: Option<&'a [f64]>, input: &[usize], axis: usize) -> Result<Self, Error> {
         match weights {
-            Some(w) if w.len() != classes => Err(Error::WeightLength { got: w.len(), classes }),
+            Some(w) if w.len() != input[axis] => {
+                Err(Error::WeightLength { got: w.len(), input: input.to_vec(), axis })
+            }
             _ => Ok(ClassWeights(weights)),
         }
     }

@@ -122,7 +122,7 @@ impl<'a, E: Element> Work<'a, E> {
     ) -> Result<Self, Error> {
         let Input { rows, shape, axis } = input_rows(logits, Some(options.axis))?;
         if target.is_floating() {
-            return Err(Error::FloatingTarget { function: "score" });
+            return Err(target.refused_as_floating("score", shape, axis));
         }
         if options.top_k > rows.layout.classes {
             return Err(Error::Option {
@@ -133,7 +133,7 @@ impl<'a, E: Element> Work<'a, E> {
         }
         let targets = Targets::new(target, shape, axis, options.ignore_index, call.mask.as_ref())?;
         let Targets::Indices(labels) = targets else {
-            return Err(Error::FloatingTarget { function: "score" });
+            return Err(target.refused_as_floating("score", shape, axis));
         };
         labels.check(call.context)?;
         Ok(Work { rows, shape: row_shape(shape, axis), labels, options })

@@ -5,8 +5,9 @@ use std::ops::Range;
 use fearless_simd::{Simd, dispatch};
 use fearless_simd_macros::simd;
 use half::{bf16, f16};
+use ndarray::Axis;
 
-use crate::error::Error;
+use crate::error::{Error, Held, HeldNumbers, TargetsFound};
 use crate::kernel::element::{Element, widen_slice};
 use crate::kernel::gap::row_gap;
 use crate::kernel::narrow::{last_rows, pack_rows};
@@ -41,6 +42,9 @@ macro_rules! each {
     ($kind:ident, $value:expr, [$($variant:ident)+], $array:pat => $result:expr) => {
         match $value { $($kind::$variant($array) => $result,)+ }
     };
+    ($kind:ident, $value:expr, $([$($variant:ident)+], $array:pat => $result:expr),+) => {
+        match $value { $($($kind::$variant($array) => $result,)+)+ }
+    };
 }
 
 impl Target<'_> {
@@ -55,6 +59,75 @@ impl Target<'_> {
     pub fn is_floating(&self) -> bool {
         matches!(self, Target::F16(_) | Target::Bf16(_) | Target::F32(_) | Target::F64(_))
     }
+
+    /// The name of its dtype.
+    fn dtype(&self) -> &'static str {
+        match self {
+            Target::I8(_) => "int8",
+            Target::I16(_) => "int16",
+            Target::I32(_) => "int32",
+            Target::I64(_) => "int64",
+            Target::U8(_) => "uint8",
+            Target::U16(_) => "uint16",
+            Target::U32(_) => "uint32",
+            Target::U64(_) => "uint64",
+            Target::F16(_) => "float16",
+            Target::Bf16(_) => "bfloat16",
+            Target::F32(_) => "float32",
+            Target::F64(_) => "float64",
+        }
+    }
+
+    /// What it holds, for an error that says so.
+    fn held(&self, input: &[usize], axis: usize) -> Held {
+        let few = self.shape().iter().try_fold(1_usize, |all, n| all.checked_mul(*n)) <= Some(MOST_LOOKED_AT);
+        let axis = (self.shape() == input).then_some(axis);
+        let numbers = few.then(|| {
+            each!(Target, self, [I8 I16 I32 I64 U8 U16 U32 U64], array => held(array, axis, |x| *x as f64),
+                [F16 Bf16 F32 F64], array => held(array, axis, |x| x.to_f64()))
+        });
+        Held { dtype: self.dtype(), floating: self.is_floating(), numbers }
+    }
+
+    /// The error of a function that takes class indices only.
+    pub(crate) fn refused_as_floating(&self, function: &'static str, input: &[usize], axis: usize) -> Error {
+        Error::FloatingTarget {
+            function,
+            input: input.to_vec(),
+            axis,
+            target: self.shape().to_vec(),
+            held: Box::new(self.held(input, axis)),
+        }
+    }
+}
+
+/// More numbers than these are not looked at for the text of an error.
+const MOST_LOOKED_AT: usize = 1 << 26;
+
+/// What an array holds; `axis` is that of the classes where it has the input's shape.
+fn held<T>(array: &View<'_, T>, axis: Option<usize>, number: impl Fn(&T) -> f64) -> HeldNumbers {
+    let mut all = HeldNumbers {
+        smallest: f64::INFINITY,
+        largest: f64::NEG_INFINITY,
+        whole: true,
+        nan: false,
+        one_hot: false,
+    };
+    for x in array {
+        let x = number(x);
+        if x.is_nan() {
+            all.nan = true;
+        } else {
+            all.smallest = all.smallest.min(x);
+            all.largest = all.largest.max(x);
+            all.whole &= x.fract() == 0.0;
+        }
+    }
+    let bits = !all.nan && all.whole && all.smallest == 0.0 && all.largest == 1.0;
+    all.one_hot = axis.is_some_and(|axis| {
+        bits && array.lanes(Axis(axis)).into_iter().all(|row| row.iter().map(&number).sum::<f64>() == 1.0)
+    });
+    all
 }
 
 /// Targets that fit their input.
@@ -84,7 +157,7 @@ impl<'a> Targets<'a> {
                 input: input_shape.to_vec(),
                 axis,
                 target: target.shape().to_vec(),
-                floating: target.is_floating(),
+                held: Box::new(target.held(input_shape, axis)),
             });
         }
         if let Some(mask) = mask
@@ -313,23 +386,49 @@ impl Labels<'_> {
     /// The error that names the first row whose target is out of range.
     pub(crate) fn first_out_of_range(&self) -> Error {
         let rows: usize = self.shape.iter().product();
-        for row in 0..rows {
-            if self.any_tile(row..row + 1).is_err() {
-                return Error::TargetOutOfRange {
-                    index: unravel(row, self.shape),
-                    value: self.value(row),
-                    classes: self.classes,
-                    ignore_index: self.ignore_index,
-                };
-            }
-        }
-        // Another thread has changed the targets since they were found out of range.
+        // None where another thread has changed the targets since they were found out of range.
+        let mut suspects = tiles_of(rows).filter(|tile| self.any_tile(tile.clone()).is_err()).flatten();
+        let row = suspects.find(|row| self.any_tile(*row..row + 1).is_err());
         Error::TargetOutOfRange {
-            index: vec![0; self.shape.len()],
-            value: self.value(0),
+            index: row.map_or_else(|| vec![0; self.shape.len()], |row| unravel(row, self.shape)),
+            value: self.value(row.unwrap_or(0)),
             classes: self.classes,
             ignore_index: self.ignore_index,
+            found: row.filter(|_| rows <= MOST_LOOKED_AT).map(|_| Box::new(self.found(rows))),
         }
+    }
+
+    /// What the class indices are.
+    fn found(&self, rows: usize) -> TargetsFound {
+        let (mut inside, mut outside, mut ignored) = (None, None, false);
+        for tile in tiles_of(rows) {
+            let mask = mask_bits(self.mask.as_ref(), tile.clone());
+            let mut values = [0_i128; TILE];
+            each!(Indices, &self.values, [I8 I16 I32 I64 U8 U16 U32 U64], rows => {
+                read(rows, tile, &mut values, i128::from);
+            });
+            for value in bits(mask).map(|i| values[i]) {
+                if value == i128::from(self.ignore_index) {
+                    ignored = true;
+                    continue;
+                }
+                let side =
+                    if (0..self.classes as i128).contains(&value) { &mut inside } else { &mut outside };
+                let (low, high) = side.unwrap_or((value, value));
+                *side = Some((value.min(low), value.max(high)));
+            }
+        }
+        let (bits, signed) = match &self.values {
+            Indices::I8(_) => (8, true),
+            Indices::I16(_) => (16, true),
+            Indices::I32(_) => (32, true),
+            Indices::I64(_) => (64, true),
+            Indices::U8(_) => (8, false),
+            Indices::U16(_) => (16, false),
+            Indices::U32(_) => (32, false),
+            Indices::U64(_) => (64, false),
+        };
+        TargetsFound { inside, outside: outside.unwrap_or((0, 0)), ignored, bits, signed }
     }
 
     fn value(&self, row: usize) -> i128 {

@@ -414,13 +414,149 @@ def test_target_out_of_range(
     assert files.score("--json", "--ignore-index", str(value)) == (0 if (target != -100).all() else 1)
 
 
+def labels_said(capsys: pytest.CaptureFixture[str], files: Files, target: npt.ArrayLike, classes: int) -> str:
+    target = np.asarray(target)
+    files.save(np.random.default_rng(1).normal(size=(*target.shape, classes)), target)
+    assert files.score() == 1
+    return error(capsys)
+
+
+@pytest.mark.parametrize("block_bytes", [BLOCK_BYTES, 16])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "int32"])
+def test_labels_from_one_are_not_left_out(
+    files: Files,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    block_bytes: int,
+    dtype: str,
+) -> None:
+    monkeypatch.setattr(reading, "BLOCK_BYTES", block_bytes)
+    message = labels_said(capsys, files, np.array([3, 1, 2, 3, 1, 2], dtype), 3)
+    assert "target[0] is 3" in message
+    assert "save targets - 1 instead" in message
+    assert "--ignore-index" not in message
+    # The last one is what shows that they are counted from 0.
+    message = labels_said(capsys, files, np.array([3, 1, 2, 3, 1, 0], dtype), 3)
+    assert "targets - 1" not in message
+    assert "--ignore-index 3" in message
+
+
+@pytest.mark.parametrize(
+    ("target", "classes", "text"),
+    [
+        ([1, -100, 2, 2], 2, "save targets - 1 instead, with --ignore-index -101"),
+        ([-1, 1, 1, -1], 2, "save (targets + 1) // 2 instead"),
+        ([-1, 0, 1, 0], 3, "save targets + 1 instead"),
+        ([0, -1, 2, 1], 3, "pass --ignore-index -1"),
+        ([0, 255, 20, 1], 21, "pass --ignore-index 255"),
+        ([0, 50, 20, 31], 21, "which takes 51 classes"),
+        (np.array([3, -15280], np.int16), 50257, "numpy.asarray(targets).view(numpy.uint16)"),
+        (np.array([0, 2**64 - 100], np.uint64), 3, "numpy.asarray(targets).astype(numpy.int64)"),
+        ([0, 1, 1, 0], 1, "numpy.concatenate([numpy.zeros_like(z), z], axis=-1)"),
+    ],
+)
+def test_advice_on_targets_that_name_no_class(
+    files: Files, capsys: pytest.CaptureFixture[str], target: Any, classes: int, text: str
+) -> None:
+    assert text in labels_said(capsys, files, target, classes)
+
+
+def test_labels_from_one_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "table.csv"
+    rows = [f"0.25,0.25,0.5,{1 + i % 3}" for i in range(3000)]
+    table.write_text("\n".join(["a,b,c,label", *rows]))
+    for memory in ("64M", "4K"):
+        assert cli.main(["score", str(table), "--memory", memory]) == 1
+        message = capsys.readouterr().err
+        assert "targets - 1" in message
+        assert "--ignore-index 3" not in message
+
+
+def test_a_transposed_target_is_to_be_transposed(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
+    logits, target = made((4, 6, 9))
+    files.save(logits, target.T)
+    assert files.score() == 1
+    message = error(capsys)
+    assert "use numpy.asarray(array).transpose(1, 0), and save that" in message
+    assert "reshape" not in message
+    files.save(np.zeros((4, 5, 4, 4), np.float32), np.zeros((4, 5, 4), int))
+    assert files.score("--axis", "0") == 1
+    assert "with --axis 2 or 3 they would fit" in error(capsys)
+
+
+# ---- logits and targets in one file ------------------------------------------------------------------------
+
+
+def save_together(path: Path, **arrays: Array) -> str:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        pytest.importorskip("safetensors.numpy").save_file(arrays, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_file_of_logits_and_labels_is_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    logits, labels = made((40, 5))
+    labels[::2] = logits[::2].argmax(axis=1)  # better than chance, for a temperature to exist
+    path = save_together(tmp_path / f"run{suffix}", logits=logits, labels=labels)
+    for names in ([path], [f"{path}:logits"], [path, path], [f"{path}:logits", f"{path}:labels"]):
+        assert cli.main(["score", *names, "--json"]) == 0
+        content = figures(capsys)
+        assert_close(content, reference(logits, labels))
+        assert content["targets"] in (path, f"{path}:labels")
+    assert cli.main(["calibrate", path, "--json"]) == 0
+    assert figures(capsys)["count"] == 40
+    assert cli.main(["compare", path, path, "--json"]) == 0
+    content = figures(capsys)
+    assert content["nll_mean"] == pytest.approx(reference(logits, labels)["mean"])
+    assert content["targets"] == f"{path}:labels"
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_shards_of_logits_and_labels_are_named_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    logits, labels = made((40, 5))
+    for shard in range(4):
+        part = slice(10 * shard, 10 * shard + 10)
+        save_together(tmp_path / f"run-{shard}{suffix}", logits=logits[part], labels=labels[part])
+    assert cli.main(["score", str(tmp_path / f"run-*{suffix}"), "--json"]) == 0
+    assert_close(figures(capsys), reference(logits, labels))
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_several_arrays_of_integers_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    logits, labels = made((40, 5))
+    path = save_together(tmp_path / f"run{suffix}", logits=logits, labels=labels, ids=labels + 1)
+    for command in (["score", path], ["score", f"{path}:logits"], ["calibrate", path]):
+        assert cli.main(command) == 2
+        message = error(capsys)
+        for key in ("labels", "ids"):
+            assert f"{path}:logits {path}:{key}" in message
+    assert cli.main(["compare", path, path]) == 2
+    assert f"{path}:logits {path} {path}:labels" in error(capsys)
+    # The divergences alone, where the logits are named and targets are not.
+    assert cli.main(["compare", f"{path}:logits", path, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["targets"] is None
+    assert "2 arrays of integers (" in captured.err
+    path = save_together(tmp_path / f"alone{suffix}", logits=logits)
+    assert cli.main(["score", path]) == 2
+    assert f"{path}:logits holds no targets; give a file" in error(capsys)
+    assert cli.main(["compare", path, path]) == 0
+
+
 # ---- bad usage: exit code 2 -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["rank"],
         ["score"],
         ["score", "a.npy", "b.npy", "--top"],
@@ -446,6 +582,181 @@ def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> 
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "crossent: error: " in captured.err
+
+
+def usage(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
+    """The usage that bad usage prints, and the last line, which says what is wrong."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    assert stop.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    *lines, last = captured.err.splitlines()
+    assert last.startswith("crossent: error: ")
+    return "\n".join(lines), last
+
+
+FILES = {
+    "score": ["l.npy", "t.npy"],
+    "compare": ["l.npy", "q.npy", "t.npy"],
+    "calibrate": ["l.npy", "t.npy"],
+    "plot": ["l.npy", "t.npy", "--kind", "histogram", "-o", "a.png"],
+    "info": ["l.npy"],
+    "merge": ["0.json", "1.json"],
+}
+
+
+@pytest.mark.parametrize("command", FILES)
+@pytest.mark.parametrize("option", ["--jsn", "--JSON", "-json", "--js", "--json_", "--jsno=1"])
+def test_an_unknown_option_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], command: str, option: str
+) -> None:
+    files = FILES[command]
+    for arguments in ([option, *files], [*files, option]):
+        synopsis, last = usage(capsys, command, *arguments)
+        assert synopsis.startswith(f"usage: crossent {command} ")
+        if command == "plot":  # which has none
+            assert "crossent: error: crossent plot has no option" in last or "unknown option" in last
+        else:
+            assert f"unknown option {option.partition('=')[0]}; did you mean --json?" in last
+        assert last.endswith(f"see crossent {command} --help")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["score", "--ignore_index", "-1"], "--ignore-index"),
+        (["score", "--ignoreindex=3"], "--ignore-index"),
+        (["score", "--ignore", "3"], "--ignore-index"),
+        (["score", "--topk", "3"], "--top-k"),
+        (["score", "--per_row", "a.csv"], "--per-row"),
+        (["score", "--noprogress"], "--no-progress"),
+        (["plot", "l.npy", "--kin", "histogram"], "--kind"),
+        (["plot", "l.npy", "--kind", "histogram", "-output", "a.png"], "--output"),
+        (["merge", "--savestate", "a.json"], "--save-state"),
+        (["--versoin"], "--version"),
+    ],
+)
+def test_options_that_are_misspelt(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], nearest: str
+) -> None:
+    # Before what else is missing.
+    assert f"did you mean {nearest}?" in usage(capsys, *arguments)[1]
+
+
+def test_an_option_of_another_command_is_named_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    _, last = usage(capsys, "compare", "l.npy", "q.npy", "--top-k", "5")
+    assert "crossent compare has no option --top-k; crossent score has --top-k" in last
+    _, last = usage(capsys, "score", "l.npy", "t.npy", "--zzz")
+    assert "unknown option --zzz; see crossent score --help" in last
+
+
+def test_an_option_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--json", "compare"], ["--json", "compare", "a", "b"]):
+        _, last = usage(capsys, *arguments)
+        assert "--json goes after the command: crossent compare ... --json" in last
+    _, last = usage(capsys, "--ignore-index", "-1", "score", "a", "b")
+    assert "--ignore-index goes after the command: crossent score ... --ignore-index" in last
+
+
+def test_a_value_that_begins_with_a_dash(capsys: pytest.CaptureFixture[str], files: Files) -> None:
+    _, last = usage(capsys, "score", "l.csv", "--label", "-x")
+    assert "write --label=-x" in last
+    files.save(*made((10, 3)))
+    assert files.score("--ignore-index", "-1", "--axis", "-1", "--json") == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "nearest"),
+    [("scroe", "score"), ("Score", "score"), ("calib", "calibrate"), ("cmpare", "compare")],
+)
+def test_an_unknown_command_names_the_nearest(
+    capsys: pytest.CaptureFixture[str], command: str, nearest: str
+) -> None:
+    synopsis, last = usage(capsys, command, "l.npy", "t.npy", "--json")
+    assert synopsis.startswith("usage: crossent ")
+    assert f"{command!r} is not a command; did you mean {nearest}?" in last
+
+
+def test_a_file_in_the_place_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("logits.npy", "run.npz:logits", "folder/logits"):
+        assert f"as in crossent score {name}" in usage(capsys, name, "t.npy")[1]
+    assert "there are score, compare, calibrate, plot, info, merge" in usage(capsys, "rank")[1]
+
+
+def test_the_bare_command_prints_its_help() -> None:
+    bare, asked = run(), run("--help")
+    assert (bare.returncode, bare.stdout, bare.stderr) == (0, asked.stdout, "")
+    assert "crossent score logits.npy targets.npy" in bare.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "-"],
+        ["score", "-", "t.npy"],
+        ["score", "l.npy", "-"],
+        ["score", "l.npy", "t.npy", "--bytes", "-"],
+        ["compare", "-", "q.npy"],
+        ["compare", "l.npy", "-"],
+        ["compare", "l.npy", "q.npy", "-"],
+        ["calibrate", "-"],
+        ["plot", "l.npy", "--kind", "comparison", "--other", "-", "-o", "a.png"],
+        ["info", "l.npy", "-"],
+        ["merge", "-", "1.json"],
+    ],
+)
+def test_standard_input_is_refused_with_the_reason(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    last = usage(capsys, *arguments)[1]
+    assert "- (standard input) cannot be read: files are read in blocks, from where they lie" in last
+    assert "write it to a file" in last
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "l.npy", "t.npy", "--per-row", "-"],
+        ["score", "l.npy", "t.npy", "--resume", "-"],
+        ["compare", "l.npy", "q.npy", "--resume=-"],
+        ["plot", "l.npy", "--kind", "histogram", "-o", "-"],
+        ["merge", "0.json", "--save-state", "-"],
+    ],
+)
+def test_standard_output_is_refused_with_the_reason(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert "- (standard output) cannot be written" in usage(capsys, *arguments)[1]
+
+
+def test_an_empty_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the name is empty" in usage(capsys, "score", "", "t.npy")[1]
+
+
+@pytest.mark.parametrize("command", FILES)
+def test_every_command_takes_no_progress(
+    files: Files, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    logits, target = made((50, 5))
+    target[::2] = logits[::2].argmax(axis=1)  # better than chance, for a temperature to exist
+    files.save(logits, target)
+    names = {
+        "l.npy": files.logits,
+        "q.npy": files.logits,
+        "t.npy": files.targets,
+        "a.png": str(tmp_path / "a.png"),
+    }
+    if command == "plot":
+        pytest.importorskip("matplotlib")
+    if command == "merge":
+        for name in FILES["merge"]:
+            files.save(made((50, 5))[0] + int(name[0]), made((50, 5))[1])
+            assert files.score("--resume", str(tmp_path / name)) == 0
+            names[name] = str(tmp_path / name)
+    arguments = [names.get(argument, argument) for argument in FILES[command]]
+    assert cli.main([command, *arguments, "--no-progress"]) == 0
+    capsys.readouterr()
 
 
 def test_targets_are_missing(files: Files, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,9 +144,9 @@ REFUSED: dict[str, Refused] = {
     "where for each class of probabilities": Refused(
         ValueError, "where", X, P, {"where": np.ones((2, 3), bool)}, nll=False
     ),
-    "where of integers": Refused(TypeError, "where", X, T, {"where": np.ones(2, int)}),
+    "where of other integers": Refused(ValueError, r"where\[1\] = 2", X, T, {"where": np.array([1, 2])}),
     "where of floats": Refused(TypeError, "where", X, T, {"where": np.ones(2)}),
-    "where of bytes": Refused(TypeError, "where", X, T, {"where": np.ones(2, np.uint8)}),
+    "where of bytes": Refused(ValueError, r"where\[0\] = 255", X, T, {"where": np.array([255, 0], np.uint8)}),
     "an integer result": Refused(TypeError, "dtype", X, T, {"dtype": np.int64}),
     "a bool result": Refused(TypeError, "dtype", X, T, {"dtype": bool}),
     "a complex result": Refused(TypeError, "dtype", X, T, {"dtype": np.complex128}),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import crossent
 from arrays import BFLOAT16, DTYPES, INTEGERS, LAYOUTS, logits, name
 from crossent.interop import as_array
 
@@ -456,9 +457,9 @@ class TestArrow:
         table = pa.table({"a": [1.0, 2.0], "b": [3.0, 4.0]})
         assert as_array(table, "input").tolist() == [[1.0, 3.0], [2.0, 4.0]]
 
-    def test_lists_and_decimals_are_refused(self, pa: Any) -> None:
+    def test_text_and_decimals_are_refused(self, pa: Any) -> None:
         decimals = pa.array([1], pa.decimal128(5))
-        for obj in (pa.array([[1.0], [2.0, 3.0]]), decimals, pa.array(["a"]), pa.scalar(1.0)):
+        for obj in (decimals, pa.array(["a"]), pa.scalar(1.0)):
             with pytest.raises(TypeError, match=r"^input holds Python objects"):
                 as_array(obj, "input")
 
@@ -497,6 +498,203 @@ class TestFrames:
         for obj in (pd.DataFrame({"a": [1.0], "b": ["x"]}), pd.Series([1, "x"], dtype=object)):
             with pytest.raises(TypeError, match=r"^input holds Python objects: got dtype object"):
                 as_array(obj, "input")
+
+
+X = np.array([[0.5, 1.5, -2.0], [3.0, 0.25, 1.0]])
+
+
+class TestTables:
+    """Tables and columns of pandas, polars and PyArrow that NumPy makes objects of."""
+
+    @pytest.mark.parametrize(
+        "dtype", ["Float64", "Float32", "double[pyarrow]", "float[pyarrow]", "Sparse[float64]"]
+    )
+    def test_pandas_frames_of_their_own_dtypes(self, pd: Any, pa: Any, dtype: str) -> None:
+        result = as_array(pd.DataFrame(X).astype(dtype), "input")
+        assert result.dtype == (np.float32 if dtype in ("Float32", "float[pyarrow]") else np.float64)
+        np.testing.assert_array_equal(result, X)
+        mixed = pd.DataFrame(X).astype({0: dtype})
+        np.testing.assert_array_equal(as_array(mixed, "input"), X)
+
+    @pytest.mark.parametrize(
+        "dtype", ["Int64", "UInt8", "int64[pyarrow]", "int8[pyarrow]", "category", "Sparse[int64]"]
+    )
+    def test_pandas_integers_of_their_own_dtypes(self, pd: Any, pa: Any, dtype: str) -> None:
+        series = pd.Series([2, 0, 1]).astype(dtype)
+        for obj in (series, series.array, pd.Index(series)):
+            result = as_array(obj, "target")
+            assert result.dtype.kind in "iu"
+            assert result.tolist() == [2, 0, 1]
+
+    @pytest.mark.parametrize("dtype", ["boolean", "bool[pyarrow]", "bool"])
+    def test_pandas_masks(self, pd: Any, pa: Any, dtype: str) -> None:
+        assert as_array(pd.Series([True, False], dtype=dtype), "where").tolist() == [True, False]
+
+    @pytest.mark.parametrize("dtype", ["Int64", "Float64", "int64[pyarrow]", "double[pyarrow]"])
+    def test_the_first_null_of_pandas_is_named(self, pd: Any, pa: Any, dtype: str) -> None:
+        series = pd.Series([1, None, 2, None], dtype=dtype)
+        text = (
+            r"^target has nulls: got 2 in a pandas.*, the first at row 1, .*; fill them .*`\.fillna\(-100\)`$"
+        )
+        with pytest.raises(ValueError, match=text):
+            as_array(series, "target")
+        with pytest.raises(ValueError, match="row 1 of the column 'b', expected none; leave such rows out"):
+            as_array(pd.DataFrame({"a": [1.0] * 4, "b": series}), "input")
+
+    def test_polars_lists_of_one_length(self, pl: Any) -> None:
+        for dtype in (pl.List(pl.Float64), pl.Array(pl.Float64, 3), pl.List(pl.Array(pl.Float64, 3))):
+            nested = isinstance(dtype.inner, pl.Array)
+            values = [X.tolist(), (-X).tolist()] if nested else X.tolist()
+            result = as_array(pl.Series(values, dtype=dtype), "input")
+            np.testing.assert_array_equal(result, values)
+        assert as_array(pl.Series([[], []], dtype=pl.List(pl.Float32)), "input").shape == (2, 0)
+        chunks = pl.concat([pl.Series(X.tolist()), pl.Series(X.tolist())], rechunk=False)
+        np.testing.assert_array_equal(as_array(chunks[1:3], "input"), [X[1], X[0]])
+
+    def test_lists_of_pyarrow_of_one_length(self, pa: Any, pd: Any) -> None:
+        for dtype in (pa.list_(pa.float64()), pa.large_list(pa.float64()), pa.list_(pa.float64(), 3)):
+            array = pa.array(X.tolist(), dtype)
+            for obj in (array, array[:1], pa.chunked_array([array, array])[1:3]):
+                np.testing.assert_array_equal(as_array(obj, "input"), obj.to_pylist())
+        series = pd.Series(X.tolist(), dtype=pd.ArrowDtype(pa.list_(pa.float64())))
+        np.testing.assert_array_equal(as_array(series, "input"), X)
+        assert as_array(pa.array([], pa.list_(pa.float64())), "input").shape == (0, 0)
+
+    def test_lists_of_other_lengths_are_ragged(self, pa: Any, pl: Any) -> None:
+        for obj in (pa.array([[1.0, 2.0], [1.0, 2.0], [3.0]]), pl.Series([[1.0, 2.0], [1.0, 2.0], [3.0]])):
+            with pytest.raises(
+                ValueError, match=r"^input is ragged: got a .* of lists of 2 items, and one of 1 at row 2"
+            ):
+                as_array(obj, "input")
+
+    def test_nulls_in_lists_name_the_row(self, pa: Any, pl: Any) -> None:
+        values = [[1.0, 2.0], [1.0, 2.0], [3.0, None]]
+        fixed = pa.array(values, pa.list_(pa.float64(), 2))
+        for obj in (
+            pa.array(values),
+            fixed,
+            pl.Series(values),
+            pl.Series(values, dtype=pl.Array(pl.Float64, 2)),
+        ):
+            with pytest.raises(ValueError, match=r"^input has nulls: got 1 in a .*, the first at row 2, "):
+                as_array(obj, "input")
+
+    def test_structs_are_tables(self, pa: Any, pl: Any) -> None:
+        table = pa.table({"a": X[:, 0], "b": X[:, 1]})
+        for obj in (
+            table,
+            table.to_batches()[0],
+            table.to_struct_array(),
+            pl.from_arrow(table).to_struct("s"),
+        ):
+            np.testing.assert_array_equal(as_array(obj, "input"), X[:, :2])
+
+    def test_a_column_that_is_no_class_is_named(self, pa: Any, pl: Any, pd: Any) -> None:
+        frame = pd.DataFrame(X, columns=["a", "b", "c"])
+        for values, problem in (
+            (["x", "y"], "Python objects|no numbers"),
+            ([0, 1], "column of another kind"),
+            ([True, False], "column of another kind"),
+        ):
+            wrong = frame.assign(label=values)
+            table = pa.Table.from_pandas(wrong)
+            tables = {
+                "x.drop(columns=['label'])": wrong,
+                "x.drop_columns(['label'])": table,
+                "x.drop('label')": pl.from_arrow(table),
+            }
+            for fix, obj in tables.items():
+                with pytest.raises(TypeError, match=rf"^x h\w+ .*({problem}).*column 'label'") as caught:
+                    as_array(obj, "x")
+                assert f"with {fix}" in str(caught.value)
+                np.testing.assert_array_equal(as_array(eval(fix, {"x": obj}), "x"), X)
+
+    def test_a_frame_of_lists_names_its_column(self, pa: Any, pl: Any) -> None:
+        frame = pl.DataFrame({"logits": X.tolist()})
+        for obj in (frame, frame.to_arrow()):
+            with pytest.raises(TypeError, match=r"give that column alone, as x\['logits'\]"):
+                as_array(obj, "x")
+            np.testing.assert_array_equal(as_array(obj["logits"], "x"), X)
+
+    def test_numbers_as_objects_say_how_they_become_an_array(self, pd: Any) -> None:
+        for obj, argument in (
+            (pd.DataFrame(X).astype(object), "input"),
+            (np.array([2, 0], object), "target"),
+        ):
+            with pytest.raises(TypeError, match="holds Python objects") as caught:
+                as_array(obj, argument)
+            fix = str(caught.value).rpartition("with ")[2]
+            result = eval(fix, {"numpy": np, argument: obj})
+            assert result.dtype == (np.int64 if argument == "target" else np.float64)
+            np.testing.assert_array_equal(result, np.asarray(obj).astype(float))
+
+    def test_objects_name_the_first_that_is_no_number(self) -> None:
+        for obj, text in (
+            ([0, None, 1], r"\[1\] is None: fill them"),
+            (np.array([[1, 2], [3, "x"]], object), r"\[1, 1\] is 'x': give each name"),
+            (np.array([np.ones(2), np.ones(3)], object), r"\[0\] is array.*numpy\.stack"),
+        ):
+            with pytest.raises(TypeError, match=text):
+                as_array(obj, "target")
+
+    def test_a_lazy_frame_is_to_be_collected(self, pl: Any) -> None:
+        with pytest.raises(TypeError, match=r"use `\.collect\(\)`"):
+            as_array(pl.LazyFrame({"a": [1.0]}), "input")
+
+
+class TestDask:
+    @pytest.mark.parametrize("module", ["dask.array.core", "dask.dataframe.core", "dask.delayed"])
+    def test_a_collection_is_not_computed(self, module: str) -> None:
+        def computed(*_: Any, **__: Any) -> Any:
+            raise AssertionError("it was brought into memory")
+
+        cls = type("Array", (), {"__module__": module, "__array__": computed, "shape": (2, 3), "ndim": 2})
+        lazy: Any = cls()
+        for call in (
+            lambda: crossent.cross_entropy(lazy, [0, 1]),
+            lambda: crossent.cross_entropy(np.zeros((2, 3)), lazy),
+            lambda: crossent.cross_entropy(np.zeros((2, 3)), [0, 1], where=lazy),
+            lambda: crossent.score(lazy, [0, 1]),
+            lambda: crossent.Scorer().update(lazy, [0, 1]),
+            lambda: crossent.compare(np.zeros((2, 3)), lazy),
+            lambda: crossent.fit_temperature(lazy, [0, 1]),
+            lambda: crossent.log_loss(lazy, [[0.5, 0.5]]),
+            lambda: crossent.log_loss([0, 1], lazy),
+            lambda: crossent.softmax(lazy),
+        ):
+            with pytest.raises(TypeError, match=r"is a Dask collection: .*`\.compute\(\)`.*Scorer\.update"):
+                call()
+
+    def test_an_array_of_xarray_on_one_is_not_computed(self) -> None:
+        dask = type("Array", (), {"__module__": "dask.array.core"})()
+        variable = type("Variable", (), {"_data": dask})()
+        cls = type("DataArray", (), {"__module__": "xarray.core.dataarray", "variable": variable})
+        with pytest.raises(TypeError, match="is a Dask collection"):
+            as_array(cls(), "input")
+        held = type("DataArray", (WithArray,), {"__module__": "xarray.core.dataarray"})
+        np.testing.assert_array_equal(as_array(held(X), "input"), X)
+
+
+class TestLabels:
+    @pytest.mark.parametrize("dtype", ["object", "str", "string", "string[pyarrow]", "category"])
+    def test_labels_of_pandas(self, pd: Any, pa: Any, dtype: str) -> None:
+        p = [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]]
+        labels = pd.Series(["spam", "ham", "ham", "spam"]).astype(dtype)
+        assert crossent.log_loss(labels, p) == crossent.log_loss([1, 0, 0, 1], p)
+        missing = labels.copy()
+        missing[2] = None
+        with pytest.raises(
+            (TypeError, ValueError),
+            match=r"^y_true has .*(row 2|at \[2\]), expected none; leave such rows out",
+        ):
+            crossent.log_loss(missing, p)
+
+    def test_labels_of_pyarrow_and_polars(self, pa: Any, pl: Any) -> None:
+        p = [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]]
+        labels = ["spam", "ham", "ham", "spam"]
+        encoded = pa.array(labels).dictionary_encode()
+        for obj in (pa.array(labels), encoded, pl.Series(labels), pl.Series(labels, dtype=pl.Categorical)):
+            assert crossent.log_loss(obj, p) == crossent.log_loss([1, 0, 0, 1], p)
 
 
 # ---- imports --------------------------------------------------------------------------------------------

@@ -210,7 +210,6 @@ def _out_of_range(x: Array, target: Any, value: int, place: str, **options: Any)
             f"target[{place}] = {value}",
             "3 classes",
             f"ignore_index = {options.get('ignore_index', -100)}",
-            "to leave such rows out",
         ),
         **options,
     )
@@ -235,7 +234,7 @@ REFUSED: dict[str, Refused] = {
     "156 in uint8, which is -100 in int8": _out_of_range(X, np.array([156, 0], np.uint8), 156, "0"),
     "two targets for one class": _refused(
         CE, X[:, :1], np.array([0, 1]),
-        theirs=(IndexError, "Target 1 is out of bounds"), ours=(IndexError, "target[1] = 1", "1 classes"),
+        theirs=(IndexError, "Target 1 is out of bounds"), ours=(IndexError, "target[1] = 1", "1 class"),
     ),
     "no class at all": _refused(
         CE, X[:, :0], T * 0, theirs=(IndexError, "Target 0 is out of bounds"), ours=(IndexError, "0 classes")
@@ -244,11 +243,12 @@ REFUSED: dict[str, Refused] = {
         CE, X, T > 0, theirs=(RuntimeError, DTYPE_OF_TARGET), ours=(TypeError, "bool", "an integer dtype")
     ),
     "float targets": _refused(
-        CE, X, T * 1.0, theirs=(RuntimeError, DTYPE_OF_TARGET), ours=(TypeError, "use target.astype(numpy.int64)")
+        CE, X, T * 1.0, theirs=(RuntimeError, DTYPE_OF_TARGET),
+        ours=(TypeError, "use numpy.asarray(target, dtype=numpy.int64)"),
     ),
     "integers for probabilities": _refused(
         CE, X, np.ones((2, 3), int), theirs=(RuntimeError, "Expected floating point type for target"),
-        ours=(TypeError, "class probabilities must have a floating dtype", "use target.astype(numpy.float32)"),
+        ours=(TypeError, "integers of shape (2,), or floating numbers of shape (2, 3)", "with_logits"),
     ),
     "ignore_index with probabilities": _refused(
         CE, X, P, ignore_index=0, theirs=(RuntimeError, "ignore_index is not supported for floating point target"),
@@ -273,11 +273,11 @@ REFUSED: dict[str, Refused] = {
     ),
     "another image": _refused(
         CE, X4, np.zeros((2, 5, 4), int), theirs=(RuntimeError, "size mismatch"),
-        ours=(ValueError, FIT, "got target of shape (2, 5, 4)", "expected (2, 4, 5)", "the number of elements fits"),
+        ours=(ValueError, FIT, "got target of shape (2, 5, 4)", "expected (2, 4, 5)", "transpose(0, 2, 1)"),
     ),
     "a column of targets": _refused(
         CE, X, T[:, np.newaxis], theirs=(RuntimeError, "0D or 1D target tensor expected"),
-        ours=(ValueError, FIT, "got target of shape (2, 1)", "reshape the target"),
+        ours=(ValueError, FIT, "got target of shape (2, 1)", "numpy.squeeze(target, axis=1)"),
     ),
     "no axis of classes": _refused(
         NLL, np.float64(1.0), np.array(0), theirs=(ValueError, "Expected 1 or more dimensions (got 0)"),
@@ -306,17 +306,17 @@ REFUSED: dict[str, Refused] = {
         f"a probability of {value}": _refused(
             BCE, _changed(HALVES, (1, 0), value), HALVES,
             theirs=(RuntimeError, "all elements of input should be between 0 and 1"),
-            ours=(ValueError, "all elements of input should be between 0 and 1: got input[1, 0]", "with_logits"),
+            ours=(ValueError, "all elements of input should be between 0 and 1: got input[1, 0]", text),
         )
-        for value in (1.5, -0.5, NAN, INF)
+        for value, text in ((1.5, "with_logits"), (-0.5, "with_logits"), (NAN, "nan comes"), (INF, "with_logits"))
     },
     **{
         f"a target of {value}": _refused(
             BCE, HALVES, _changed(HALVES, (0, 2), value),
             theirs=(RuntimeError, "all elements of target should be between 0 and 1"),
-            ours=(ValueError, "all elements of target should be between 0 and 1: got target[0, 2]", "cross_entropy"),
+            ours=(ValueError, "all elements of target should be between 0 and 1: got target[0, 2]", text),
         )
-        for value in (2.0, -0.5, NAN)
+        for value, text in ((2.0, "cross_entropy"), (-0.5, "the input comes first"), (NAN, "nan comes"))
     },
     "binary targets of another shape": _refused(
         BCE, HALVES[:, :1], HALVES[:, 0], theirs=(ValueError, "Using a target size (torch.Size([2]))"),
@@ -349,9 +349,9 @@ REFUSED: dict[str, Refused] = {
             ours=(TypeError, f"got dtype {dtype}", fix),
         )
         for dtype, fix in (
-            ("int64", "use input.astype(numpy.float32)"),
-            ("bool", "use input.astype(numpy.float32)"),
-            ("complex128", "use its real part"),
+            ("int64", "use numpy.asarray(input, dtype=numpy.float64)"),
+            ("bool", "is it a mask"),
+            ("complex128", "use numpy.real(input)"),
         )
     },
 }  # fmt: skip

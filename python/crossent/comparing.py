@@ -672,7 +672,7 @@ def compare(
         None in the result.
     ignore_index : int, default -100
         The target that marks a row as ignored.
-    where : array-like of bool, optional
+    where : array-like of bool, or of integers 0 and 1, optional
         A mask of the rows, of the shape of `target`. The rows it leaves out are ignored.
     axis : int, default -1
         The class axis of the logits.

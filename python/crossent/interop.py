@@ -6,8 +6,10 @@ that an object comes from is loaded already. (ml_dtypes is the one exception: it
 
 from __future__ import annotations
 
+import functools
+import numbers
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -50,10 +52,36 @@ def as_array(obj: object, name: str) -> NDArray[Any]:
     ValueError
         If a list is ragged, or an Arrow or polars array has nulls.
     """
+    return _refusing(obj, name, _numbers)
+
+
+def as_labels(obj: object, name: str) -> NDArray[Any]:
+    """Give labels as a plain `numpy.ndarray`, which may hold Python objects, as strings often are.
+
+    Parameters
+    ----------
+    obj, name
+        As for `as_array`.
+
+    Returns
+    -------
+    numpy.ndarray
+        An array of exactly this class.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `as_array`; `TypeError` also where an object stands for a label that is missing.
+    """
+    return _refusing(obj, name, _labels)
+
+
+def _refusing(obj: object, name: str, read: Callable[[object], NDArray[Any]]) -> NDArray[Any]:
+    """Read `obj`; where that fails, the error names the argument."""
     try:
-        return _plain(_read(obj))
+        return read(obj)
     except _Refusal as refusal:
-        raise refusal.kind(f"{name} {refusal}") from None
+        raise refusal.error(name) from None
     except MemoryError:
         raise
     except Exception as error:
@@ -64,13 +92,24 @@ def as_array(obj: object, name: str) -> NDArray[Any]:
 
 
 class _Refusal(Exception):
-    """Why an object is not read: the text of an error but for the argument's name."""
+    """Why an object is not read. `fix` may depend on the argument's name, which the readers do not know."""
 
     def __init__(
-        self, problem: str, got: str, expected: str, fix: str, kind: type[Exception] = TypeError
+        self,
+        problem: str,
+        got: str,
+        expected: str,
+        fix: str | Callable[[str], str],
+        kind: type[Exception] = TypeError,
     ) -> None:
-        super().__init__(f"{problem}: got {got}, expected {expected}; {fix}")
-        self.kind = kind
+        super().__init__(problem)
+        self._problem = f"{problem}: got {got}, expected {expected}"
+        self._fix, self._kind = fix, kind
+
+    def error(self, name: str) -> Exception:
+        """Give the error for an argument."""
+        fix = self._fix if isinstance(self._fix, str) else self._fix(name)
+        return self._kind(f"{name} {self._problem}; {fix}")
 
 
 def _class_name(obj: object) -> str:
@@ -87,12 +126,27 @@ def _read(obj: object) -> NDArray[Any]:
     return _from_protocol(obj)
 
 
+def _numbers(obj: object) -> NDArray[Any]:
+    array = _read(obj)
+    if array.dtype.hasobject:
+        raise _objects(array)
+    return _plain(array)
+
+
+def _labels(obj: object) -> NDArray[Any]:
+    array = _read(obj)
+    if not array.dtype.hasobject:
+        return _plain(array)
+    missing = _first(array, _is_missing)
+    if missing is not None:
+        place, item = missing
+        fix = "leave such rows out of every argument"
+        raise _Refusal("has labels that are missing", f"{item!r} at {place}", "none", fix)
+    return array.view(np.ndarray)
+
+
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
     """Take off a subclass, and copy what the compiled code cannot address."""
-    if array.dtype.hasobject:
-        got = f"dtype {array.dtype}"
-        fix = 'make it a numeric array first, for example with numpy.asarray(x, dtype="float64")'
-        raise _Refusal("holds Python objects", got, "an array of numbers", fix)
     array = array.view(np.ndarray)
     itemsize = array.itemsize
     if not array.dtype.isnative:
@@ -100,6 +154,139 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
     if not array.flags.aligned or (itemsize and any(stride % itemsize for stride in array.strides)):
         return array.copy(order="K")
     return array
+
+
+# Python objects
+
+
+def _objects(array: NDArray[Any], column: str = "", drop: Callable[[str], str] | None = None) -> _Refusal:
+    """Make the refusal of what is not of numbers, by the first item that is none; `drop` leaves its column out."""
+    problem = "holds Python objects" if array.dtype.hasobject else "holds no numbers"
+    found = _first(array, lambda item: not _is_number(item))
+    if found is None:
+        whole = _first(array, lambda item: not isinstance(item, numbers.Integral)) is None
+        fix: Callable[[str], str] = functools.partial(_as_numbers, whole=whole)
+    else:
+        fix = functools.partial(_without, *found, drop=drop)
+    return _Refusal(problem, f"dtype {array.dtype}{column}", "an array of numbers", fix)
+
+
+def _without(place: str, item: object, name: str, *, drop: Callable[[str], str] | None) -> str:
+    """Say what to do about an item that is no number."""
+    told = repr(item) if len(repr(item)) <= 40 else f"a {_class_name(item)}"
+    if _is_missing(item):
+        fix = _without_nulls("numpy.where", name)
+    elif isinstance(item, list | tuple | np.ndarray):
+        fix = "make it one array, with numpy.stack(list(x)), where all of its items have one shape"
+        if drop is not None:
+            fix = "give that column alone, as numpy.stack(list(x)), where all of its items have one shape"
+    elif drop is not None:
+        fix = f"leave the column out, with {drop(name)}"
+    elif isinstance(item, str) and name == "target":
+        fix = (
+            "give each name the number of its class, as in [names.index(t) for t in target], with names in the order "
+            "of the logits"
+        )
+    else:
+        fix = "convert it to numbers first"
+    return f"{place} is {told}: {fix}"
+
+
+def _first(array: NDArray[Any], holds: Callable[[Any], bool]) -> tuple[str, Any] | None:
+    """Find the first item for which something holds, and its place as an index."""
+    for at, item in enumerate(array.flat):
+        if holds(item):
+            place = ", ".join(str(int(i)) for i in np.unravel_index(at, array.shape)) if array.ndim else "()"
+            return f"[{place}]", item
+    return None
+
+
+def _is_number(item: object) -> bool:
+    is_real = isinstance(item, numbers.Real) or type(item).__name__ == "Decimal"
+    return is_real and not isinstance(item, bool) and not _is_missing(item)
+
+
+def _is_missing(item: Any) -> bool:
+    """Whether an object stands for none: None, nan, and pandas' NA and NaT."""
+    if isinstance(item, float | np.floating):
+        return bool(item != item)
+    return item is None or type(item).__name__ in ("NAType", "NaTType")
+
+
+def _as_numbers(name: str, *, whole: bool) -> str:
+    dtype = "int64" if whole and name == "target" else "float64"
+    return f'make it a numeric array first, with numpy.asarray({name}, dtype="{dtype}")'
+
+
+def _without_nulls(method: str, name: str) -> str:
+    """Say what to do about nulls; `method` is what fills them."""
+    if name == "target":
+        return f"fill them with the target to ignore, -100 by default, with `{method}`".replace(
+            "()", "(-100)"
+        )
+    if name == "where":
+        return f"fill them with False, with `{method}`".replace("()", "(False)")
+    return "leave such rows out of every argument"
+
+
+# Tables
+
+
+def _stacked(
+    columns: Iterable[tuple[object, Callable[[], NDArray[Any]]]], drop: Callable[[str, object], str]
+) -> NDArray[Any]:
+    """Put columns of numbers of one kind side by side.
+
+    `drop` gives the expression that leaves a column out of an argument, by the names of both.
+    """
+    arrays: list[NDArray[Any]] = []
+    names: list[object] = []
+    for column, read in columns:
+        array = read()
+        if array.dtype.hasobject or array.dtype.kind in "USMm":
+            raise _objects(array, f" in the column {column!r}", functools.partial(_dropping, drop, column))
+        if array.ndim != 1:
+            got = f"column {column!r} with {array.shape[1]} numbers in each row"
+            fix = f"give that column alone, as x[{column!r}]"
+            raise _Refusal("has a column of arrays", got, "one number in each", fix)
+        arrays.append(array)
+        names.append(column)
+    floating = [array.dtype.kind not in "iub" for array in arrays]
+    for column, array, floats in zip(names, arrays, floating, strict=True):
+        if any(floating) and not floats:
+            got = f"column {column!r} of dtype {array.dtype} beside floating ones"
+            problem, advice = "has a column of another kind", functools.partial(_of_one_kind, drop, column)
+            raise _Refusal(problem, got, "one kind", advice)
+    return np.column_stack(arrays) if arrays else np.empty((0, 0))
+
+
+def _dropping(drop: Callable[[str, object], str], column: object, name: str) -> str:
+    return drop(name, column)
+
+
+def _of_one_kind(drop: Callable[[str, object], str], column: object, name: str) -> str:
+    return f"leave it out, with {drop(name, column)}; or, if it is a class like the others, convert it to their dtype"
+
+
+def _rows_of(items: NDArray[Any], rows: int, length: int) -> NDArray[Any]:
+    """Give the items of `rows` lists, one after the other, a row for each list."""
+    return items.reshape(rows, length, *items.shape[1:])
+
+
+def _ragged(obj: object, lengths: NDArray[Any]) -> _Refusal:
+    row = int((lengths != lengths[0]).argmax())
+    got = f"a {_class_name(obj)} of lists of {lengths[0]} items, and one of {lengths[row]} at row {row}"
+    fix = "pad the short ones, and leave the padding out with `where=` or `ignore_index=`"
+    return _Refusal("is ragged", got, "lists of one length", fix, ValueError)
+
+
+def _nulls(obj: object, count: int, row: int, method: str, column: object = None) -> _Refusal:
+    place = f"row {row}" if column is None else f"row {row} of the column {column!r}"
+    got = f"{count} in a {_class_name(obj)}, the first at {place}"
+    return _Refusal("has nulls", got, "none", functools.partial(_without_nulls, method), ValueError)
+
+
+# Libraries
 
 
 def _from_protocol(obj: Any) -> NDArray[Any]:
@@ -158,34 +345,129 @@ def _from_jax(obj: Any) -> NDArray[Any]:
 
 def _from_arrow(obj: Any) -> NDArray[Any]:
     pyarrow = sys.modules["pyarrow"]
+    if isinstance(obj, pyarrow.Table | pyarrow.RecordBatch):
+        return _from_arrow_table(obj)
     if isinstance(obj, pyarrow.ChunkedArray):
         obj = obj.combine_chunks()
-    if not isinstance(obj, pyarrow.Array):  # a tensor, or a table
-        _refuse_nulls(obj, sum(column.null_count for column in getattr(obj, "columns", ())))
-        return _from_protocol(obj)
-    _refuse_nulls(obj, obj.null_count)
+        if isinstance(obj, pyarrow.ChunkedArray):  # what older versions give for no chunk, or for several
+            obj = pyarrow.concat_arrays(obj.chunks) if obj.num_chunks else pyarrow.array([], obj.type)
+    if not isinstance(obj, pyarrow.Array):
+        return _from_protocol(obj)  # a tensor
+    if obj.null_count:
+        raise _nulls(obj, obj.null_count, obj.is_null().index(True).as_py(), ".fill_null()")
     if isinstance(obj, pyarrow.FixedShapeTensorArray):
         _from_arrow(obj.storage)  # for its nulls
         return np.asarray(obj.to_numpy_ndarray())
     if isinstance(obj, pyarrow.ExtensionArray):
         return _from_arrow(obj.storage)
+    if isinstance(obj, pyarrow.StructArray):
+        return _from_arrow_table(pyarrow.RecordBatch.from_struct_array(obj))
     if isinstance(obj, pyarrow.FixedSizeListArray):
-        items = _from_arrow(obj.flatten())
-        return items.reshape(len(obj), obj.type.list_size, *items.shape[1:])
+        return _from_arrow_lists(obj, obj.type.list_size)
+    if str(obj.type).startswith(("list", "large_list")):
+        lengths = obj.value_lengths().to_numpy(zero_copy_only=False)
+        if lengths.size and (lengths != lengths[0]).any():
+            raise _ragged(obj, lengths)
+        return _from_arrow_lists(obj, int(lengths[0]) if lengths.size else 0)
     return np.asarray(obj.to_numpy(zero_copy_only=False))
 
 
+def _from_arrow_lists(lists: Any, length: int) -> NDArray[Any]:
+    items = lists.flatten()
+    if items.null_count:
+        row = items.is_null().index(True).as_py() // length
+        raise _nulls(lists, items.null_count, row, ".fill_null()")
+    return _rows_of(_from_arrow(items), len(lists), length)
+
+
+def _from_arrow_table(table: Any) -> NDArray[Any]:
+    for name, column in zip(table.schema.names, table.columns, strict=True):
+        if column.null_count:
+            row = column.is_null().index(True).as_py()
+            raise _nulls(table, column.null_count, row, ".fill_null()", name)
+    columns = [
+        (name, functools.partial(_from_arrow, column))
+        for name, column in zip(table.schema.names, table.columns, strict=True)
+    ]
+    return _stacked(columns, lambda name, column: f"{name}.drop_columns([{column!r}])")
+
+
+def _from_pandas(obj: Any) -> NDArray[Any]:
+    if hasattr(obj, "columns"):
+        dtypes = set(obj.dtypes)
+        kinds = {dtype.kind if isinstance(dtype, np.dtype) else "" for dtype in dtypes}
+        if any(kinds <= alike for alike in ({"f"}, {"i", "u"}, {"b"})):
+            return np.asarray(obj)
+        columns = [
+            (name, functools.partial(_from_pandas_column, obj.iloc[:, at], obj, name))
+            for at, name in enumerate(obj.columns)
+        ]
+        return _stacked(columns, lambda name, column: f"{name}.drop(columns=[{column!r}])")
+    return _from_pandas_column(obj, obj)
+
+
+def _from_pandas_column(column: Any, holder: object, name: object = None) -> NDArray[Any]:
+    """Read a series, an index or an array of pandas."""
+    dtype = getattr(column, "dtype", None)
+    if dtype is None or isinstance(dtype, np.dtype) or str(dtype).startswith("Sparse"):
+        return np.asarray(column)
+    missing = np.asarray(column.isna())
+    if missing.any():
+        raise _nulls(holder, int(missing.sum()), int(missing.argmax()), ".fillna()", name)
+    values = getattr(column, "array", column)
+    if hasattr(dtype, "pyarrow_dtype"):
+        return _from_arrow(values.__arrow_array__())
+    if hasattr(dtype, "numpy_dtype"):  # nullable numbers, none of which is null
+        return np.asarray(values.to_numpy(dtype=dtype.numpy_dtype))
+    return np.asarray(values)
+
+
 def _from_polars(obj: Any) -> NDArray[Any]:
-    columns = obj.get_columns() if hasattr(obj, "get_columns") else [obj]
-    _refuse_nulls(obj, sum(column.null_count() for column in columns))
+    if hasattr(obj, "collect"):
+        raise _Refusal("is not computed yet", _class_name(obj), "a frame in memory", "use `.collect()`")
+    if not hasattr(obj, "get_columns"):
+        return _from_polars_series(obj, obj)
+    dtypes = obj.dtypes
+    alike = all(dtype.is_float() for dtype in dtypes) or all(dtype.is_integer() for dtype in dtypes)
+    if dtypes and alike and not sum(obj.null_count().row(0)):
+        return _from_protocol(obj)
+    columns = [
+        (series.name, functools.partial(_from_polars_series, series, obj, series.name))
+        for series in obj.get_columns()
+    ]
+    return _stacked(columns, lambda name, column: f"{name}.drop({column!r})")
+
+
+def _from_polars_series(series: Any, holder: object, name: object = None) -> NDArray[Any]:
+    if not hasattr(series, "null_count"):  # an expression, or a type
+        return _from_protocol(series)
+    if series.null_count():
+        raise _nulls(holder, series.null_count(), series.is_null().arg_max(), ".fill_null()", name)
+    kind = type(series.dtype).__name__
+    if kind == "Struct":
+        return _from_polars(series.struct.unnest())
+    if kind not in ("List", "Array"):
+        return _from_protocol(series)
+    lengths = (series.list if kind == "List" else series.arr).len().to_numpy()
+    if lengths.size and (lengths != lengths[0]).any():
+        raise _ragged(series, lengths)
+    length = int(lengths[0]) if lengths.size else 0
+    items = series.explode() if length else series.explode().clear()
+    if items.null_count():
+        raise _nulls(holder, items.null_count(), items.is_null().arg_max() // length, ".fill_null()", name)
+    return _rows_of(_from_polars_series(items, holder, name), len(series), length)
+
+
+def _from_dask(obj: Any) -> NDArray[Any]:
+    fix = "use `.compute()` where it fits into memory, else `crossent.Scorer.update` with one block after the other"
+    raise _Refusal("is a Dask collection", _class_name(obj), "an array in memory", fix)
+
+
+def _from_xarray(obj: Any) -> NDArray[Any]:
+    data = getattr(obj, "variable", obj)
+    if str(type(getattr(data, "_data", None)).__module__).partition(".")[0] == "dask":
+        return _from_dask(obj)
     return _from_protocol(obj)
-
-
-def _refuse_nulls(obj: object, count: int) -> None:
-    if count:
-        fix = "fill them, for example targets with ignore_index: `.fill_null(-100)`"
-        got = f"{count} in a {_class_name(obj)}"
-        raise _Refusal("has nulls", got, "none", fix, ValueError)
 
 
 _READERS: dict[str, Callable[[Any], NDArray[Any]]] = {
@@ -194,5 +476,8 @@ _READERS: dict[str, Callable[[Any], NDArray[Any]]] = {
     "jax": _from_jax,
     "jaxlib": _from_jax,
     "pyarrow": _from_arrow,
+    "pandas": _from_pandas,
     "polars": _from_polars,
+    "dask": _from_dask,
+    "xarray": _from_xarray,
 }

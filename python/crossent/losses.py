@@ -101,7 +101,7 @@ def cross_entropy(
         From 0 to 1: how much of the target is spread evenly over all classes.
     axis : int, optional
         The class axis of `input`; by default 1, and 0 for an `input` of one dimension. No axis costs a copy.
-    where : array-like of bool, optional
+    where : array-like of bool, or of integers 0 and 1, optional
         A mask of the rows, of the shape of `input` without its class axis. The rows it leaves out are
         ignored.
     dtype : dtype, optional
@@ -256,7 +256,7 @@ def nll_loss(
         What becomes of the losses of the rows: their weighted mean, their sum, or nothing.
     axis : int, optional
         The class axis of `input`; by default 1, and 0 for an `input` of one dimension. No axis costs a copy.
-    where : array-like of bool, optional
+    where : array-like of bool, or of integers 0 and 1, optional
         A mask of the rows, of the shape of `target`. The rows it leaves out are ignored.
     dtype : dtype, optional
         The dtype of the result; by default float64 for a float64 `input`, else float32.

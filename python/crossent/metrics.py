@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import warnings
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._exact import ExactSum, quotient
-from crossent.interop import ArrayInput, as_array
+from crossent.interop import ArrayInput, as_array, as_labels
 
 # The distances from 1 to the next larger number.
 _EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
@@ -96,6 +95,7 @@ def log_loss(
     least = _least(eps, probabilities)
     rows, columns = probabilities.shape
     labels_of_rows = _labels(y_true)
+    _refuse_swapped(labels_of_rows, probabilities)
     weight = None if sample_weight is None else _weights(sample_weight)
     sizes = [rows, len(labels_of_rows), *([] if weight is None else [len(weight)])]
     if len(set(sizes)) > 1:
@@ -106,7 +106,7 @@ def log_loss(
     if rows == 0:
         raise ValueError("there are no rows: got an empty y_true, expected one label or more")
     tolerance = math.sqrt(_EPS[probabilities.dtype.name])
-    given = None if labels is None else _read(labels, "labels")
+    given = None if labels is None else as_labels(labels, "labels")
     try:
         codes = _codes(labels_of_rows, given, columns, _names(y_proba, columns), _names(y_true, columns))
     except TypeError as error:
@@ -122,7 +122,7 @@ def log_loss(
         wrong = int(np.flatnonzero(~((row >= 0) & (row <= 1)))[0])
         raise ValueError(
             f"y_proba holds a number that is no probability: got y_proba[{improper}, {wrong}] = {row[wrong]:g}, "
-            "expected 0 to 1; logits? use softmax first, or cross_entropy"
+            f"expected 0 to 1; {_no_probability(float(row[wrong]))}"
         )
     if not_normalised is not None:
         warnings.warn(
@@ -134,6 +134,15 @@ def log_loss(
     if not normalize:
         return float(ExactSum.from_core(loss))
     return _mean(ExactSum.from_core(loss), ExactSum.from_core(total))
+
+
+def _no_probability(value: float) -> str:
+    """Say what to do about a number that is no probability."""
+    if math.isnan(value):
+        return "look for where nan comes from"
+    if -1e-3 <= value <= 1 + 1e-3:
+        return "a rounding? use numpy.clip(y_proba, 0, 1)"
+    return "logits? use softmax first, or cross_entropy"
 
 
 def _mean(loss: ExactSum, total: ExactSum) -> float:
@@ -172,10 +181,13 @@ def _least(eps: float | str, probabilities: NDArray[Any]) -> float:
 def _weights(sample_weight: ArrayInput) -> NDArray[np.float64]:
     array = as_array(sample_weight, "sample_weight")
     if array.dtype.kind not in "iubf":
-        raise TypeError(f"sample_weight must be numbers: got dtype {array.dtype}")
+        raise TypeError(f"sample_weight must be numbers: got dtype {array.dtype}, expected a real one")
     array = array.astype(np.float64)
     if array.ndim != 1:
-        raise ValueError(f"sample_weight has the wrong shape: got {array.shape}, expected (N,)")
+        hint = _core.shape_hint("sample_weight", array.shape, [array.size])
+        raise ValueError(
+            f"sample_weight has the wrong shape: got {array.shape}, expected (N,){f'; {hint}' if hint else ''}"
+        )
     if not np.isfinite(array).all():
         raise ValueError("sample_weight holds nan or an infinity, expected finite weights")
     if array.size and not array.any():
@@ -183,21 +195,9 @@ def _weights(sample_weight: ArrayInput) -> NDArray[np.float64]:
     return array
 
 
-def _read(labels: ArrayInput, name: str) -> NDArray[Any]:
-    """Return labels as an array; they may be Python objects too, as strings often are."""
-    try:
-        return as_array(labels, name)
-    except TypeError:
-        with contextlib.suppress(Exception):
-            array = np.asarray(labels)
-            if array.dtype.hasobject and not isinstance(labels, np.ma.MaskedArray):
-                return array
-        raise
-
-
 def _labels(y_true: ArrayInput) -> NDArray[Any]:
     """Return the label of each row; of an indicator, the number of its column."""
-    array = _read(y_true, "y_true")
+    array = as_labels(y_true, "y_true")
     if array.ndim == 2 and array.shape[1] == 1:
         return array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "iubf":
@@ -206,14 +206,16 @@ def _labels(y_true: ArrayInput) -> NDArray[Any]:
             return np.asarray(ones.argmax(axis=1))
         raise ValueError(
             "y_true holds no labels: got two dimensions, expected one label for each row, or an indicator with a "
-            "single 1 in each; for a distribution in each row use cross_entropy"
+            "single 1 in each; y_true comes first and y_proba second; for a distribution in each row use cross_entropy"
         )
     if array.ndim != 1:
         raise ValueError(
             f"y_true has the wrong shape: got {array.shape}, expected (N,), one label for each row"
         )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError("y_true holds nan or an infinity, expected labels")
+        raise ValueError(
+            "y_true holds nan or an infinity, expected labels; leave rows whose label is missing out of all arguments"
+        )
     return array
 
 
@@ -274,6 +276,24 @@ def _by_name(classes: NDArray[Any], given: NDArray[Any] | None, names: list[str]
     return places
 
 
+def _refuse_swapped(labels: NDArray[Any], probabilities: NDArray[Any]) -> None:
+    """Raise where the labels are probabilities, and these 0 and 1: two probabilities would pass as two labels."""
+    if labels.dtype.kind != "f" or probabilities.shape[1] != 1 or not _are_fractions(labels):
+        return
+    if ((probabilities == 0) | (probabilities == 1)).all():
+        raise ValueError(
+            f"y_true and y_proba look swapped: got {labels.tolist()[:10]} in y_true and 0 and 1 in y_proba, expected "
+            "labels first, probabilities second"
+        )
+
+
+def _are_fractions(labels: NDArray[Any]) -> bool:
+    """Whether labels are numbers from 0 to 1, and not all whole."""
+    return labels.dtype.kind == "f" and bool(
+        ((labels >= 0) & (labels <= 1)).all() and (labels % 1 != 0).any()
+    )
+
+
 def _codes(
     y_true: NDArray[Any],
     given: NDArray[Any] | None,
@@ -324,6 +344,8 @@ def _check_number(classes: NDArray[Any], given: NDArray[Any] | None, columns: in
     if len(classes) != max(columns, 2):
         source = "y_true" if given is None else "labels"
         fix = "; name all of them with labels=" if given is None else ""
+        if _are_fractions(classes):
+            fix = "; are these probabilities? y_true comes first and y_proba second"
         raise ValueError(
             f"the numbers of labels and columns differ: got {len(classes)} labels in {source} "
             f"({classes.tolist()[:10]}) and {max(columns, 2)} columns in y_proba, expected the same{fix}"

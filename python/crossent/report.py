@@ -579,7 +579,7 @@ class Scorer:
             return ExactSum.of(units)
         counted = as_array(target, "target") != self._ignore_index
         if where is not None:
-            counted = counted & as_array(where, "where")
+            counted = counted & (as_array(where, "where") != 0)
         return ExactSum.of(units[counted])
 
     def merge(self, other: Scorer) -> Scorer:

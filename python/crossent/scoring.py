@@ -242,7 +242,9 @@ def _integers(values: ArrayInput, name: str) -> NDArray[np.int64]:
     if array.size == 0 and array.dtype.kind == "f":  # an empty list
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must hold integers: got dtype {array.dtype}; use .astype(numpy.int64)")
+        whole = array.dtype.kind == "f" and bool((array % 1 == 0).all())
+        fix = f"; use numpy.asarray({name}, dtype=numpy.int64)" if whole else ""
+        raise TypeError(f"{name} must hold integers: got dtype {array.dtype}{fix}")
     if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
         raise ValueError(f"{name} is out of range: got {int(array.max())}, expected numbers that int64 holds")
     return array.astype(np.int64)
@@ -339,7 +341,7 @@ def score(
         Class indices from 0 to C - 1, of any integer dtype and of the shape of `logits` without its class axis.
     ignore_index : int, default -100
         The target that marks a row as ignored.
-    where : array-like of bool, optional
+    where : array-like of bool, or of integers 0 and 1, optional
         A mask of the rows, of the shape of `target`. The rows it leaves out are ignored.
     axis : int, default -1
         The class axis of `logits`. No axis costs a copy.
@@ -473,6 +475,15 @@ def score_rows(
     return Scores(*columns)  # type: ignore[arg-type]
 
 
+def _shape_fix(name: str, got: tuple[int, ...], logits: tuple[int, ...], axis: int) -> str:
+    """Say what to do about an array that does not fit the logits without their class axis."""
+    fitting = [f"axis={a}" for a in range(len(logits)) if logits[:a] + logits[a + 1 :] == got]
+    if fitting:
+        return f"with {' or '.join(fitting)} it would fit: pass the one along which the classes lie"
+    hint = _core.shape_hint(name, got, logits[:axis] + logits[axis + 1 :])
+    return hint or "shift= does the shifting, so give both unshifted"
+
+
 def _at_least_0(value: int, name: str) -> int:
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be an integer: got {value!r}")
@@ -513,7 +524,7 @@ def shifted(
         if array.shape != rows:
             raise ValueError(
                 f"{name} has the wrong shape: got {array.shape}, expected {rows}, that of the logits without the class "
-                "axis; shift= does the shifting, so give both unshifted"
+                f"axis; {_shape_fix(name, array.shape, x.shape, at)}"
             )
         return array[(*before, slice(shift, None))]
 

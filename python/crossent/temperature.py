@@ -110,7 +110,7 @@ def fit_temperature(
         Class indices, of the shape of `logits` without its class axis.
     ignore_index : int, default -100
         The target that marks a row as ignored.
-    where : array-like of bool, optional
+    where : array-like of bool, or of integers 0 and 1, optional
         A mask of the rows, of the shape of `target`; not for batches.
     axis : int, default -1
         The class axis of the logits.

@@ -68,7 +68,7 @@ impl Prepare for CrossEntropy<'_> {
     ) -> Result<impl RowLoss<'w, E>, Error> {
         let classes = input.rows.layout.classes;
         Ok(Work {
-            weight: ClassWeights::new(self.weight, classes)?,
+            weight: ClassWeights::new(self.weight, input.shape, input.axis)?,
             smoothing: LabelSmoothing::new(self.label_smoothing)?.get(),
             targets: Targets::new(target, input.shape, input.axis, self.ignore_index, call.mask.as_ref())?,
             spread: match self.weight {

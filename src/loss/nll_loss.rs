@@ -46,13 +46,13 @@ impl Prepare for NllLoss<'_> {
         target: &'w Target<'_>,
         call: &'w Call<'_>,
     ) -> Result<impl RowLoss<'w, E>, Error> {
-        let weight = ClassWeights::new(self.weight, input.rows.layout.classes)?;
+        let weight = ClassWeights::new(self.weight, input.shape, input.axis)?;
         if target.is_floating() {
-            return Err(Error::ProbabilitiesNotSupported);
+            return Err(target.refused_as_floating("nll_loss", input.shape, input.axis));
         }
         match Targets::new(target, input.shape, input.axis, self.ignore_index, call.mask.as_ref())? {
             Targets::Indices(labels) => Ok(Work { rows: input.rows, labels, weight, gradient: None }),
-            Targets::Probabilities(_) => Err(Error::ProbabilitiesNotSupported),
+            Targets::Probabilities(_) => Err(target.refused_as_floating("nll_loss", input.shape, input.axis)),
         }
     }
 }

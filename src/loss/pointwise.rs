@@ -228,28 +228,46 @@ impl Elementwise<'_> {
                 name: "var",
                 index: unravel(at, var.shape()),
                 value,
-                expected: "0 or more; is it the logarithm of a variance? use numpy.exp(var)",
+                expected: if value > -ROUNDING {
+                    "0 or more; a rounding? use numpy.maximum(var, 0)"
+                } else {
+                    "0 or more; is it the logarithm of a variance? use numpy.exp(var)"
+                },
             };
         }
         let wrong = |p: f64| !(0.0..=1.0).contains(&p);
-        let (problem, name, expected, (at, value)) = match walk.input.first(walk.level, &wrong) {
-            Some(found) => (
-                "all elements of input should be between 0 and 1",
-                "input",
-                "a probability; are these logits? use binary_cross_entropy_with_logits",
-                found,
-            ),
+        let (problem, name, (at, value)) = match walk.input.first(walk.level, &wrong) {
+            Some(found) => ("all elements of input should be between 0 and 1", "input", found),
             None => (
                 "all elements of target should be between 0 and 1",
                 "target",
-                "0 to 1; are these class numbers? use cross_entropy",
                 // Nothing is found where another thread has changed the target since.
                 walk.target.first(walk.level, &wrong).unwrap_or((0, f64::NAN)),
             ),
         };
+        let expected = match (name, value) {
+            (_, nan) if nan.is_nan() => "0 to 1; look for where nan comes from",
+            ("input", p) if (-ROUNDING..=1.0 + ROUNDING).contains(&p) => {
+                "a probability; a rounding? use numpy.clip(input, 0, 1)"
+            }
+            ("input", _) => "a probability; are these logits? use binary_cross_entropy_with_logits",
+            (_, p) if (-ROUNDING..=1.0 + ROUNDING).contains(&p) => {
+                "0 to 1; a rounding? use numpy.clip(target, 0, 1)"
+            }
+            (_, -1.0) => {
+                "0 to 1; labels of -1 and 1? replace -1 by 0; does -1 mark a missing label? give it a weight of 0, and any \
+                 target from 0 to 1"
+            }
+            (_, 255.0) => "0 to 1; an image of 0 and 255? divide it by 255",
+            (_, p) if p.fract() != 0.0 => "0 to 1; the input comes first, and the target second",
+            _ => "0 to 1; are these class numbers? use cross_entropy",
+        };
         Error::Element { problem, name, index: unravel(at, shape), value, expected }
     }
 }
+
+/// What is no further out of range than this may be a rounding.
+const ROUNDING: f64 = 1e-3;
 
 /// The shape of the losses: the one that input and target broadcast to, or, with `same`, have in common.
 pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Result<Vec<usize>, Error> {

@@ -7,13 +7,13 @@
 //! argument while a call reads it gets numbers that mean nothing (class indices are checked where they are used).
 
 use half::{bf16, f16};
-use ndarray::{IxDyn, ShapeBuilder};
+use ndarray::{Dimension, IxDyn, ShapeBuilder};
 use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, PyArray_CheckExact};
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyBool;
+use pyo3::types::{PyBool, PyTuple};
 
 use crate::blocks::FloatsMut;
 use crate::rows::{View, ViewMut};
@@ -162,10 +162,24 @@ pub(super) fn floats<'a>(array: &'a Array<'_>, name: &str) -> PyResult<Floats<'a
 fn not_floating(array: &Array<'_>, name: &str) -> PyErr {
     let dtype = array.dtype();
     let fix = match dtype.kind() {
-        b'i' | b'u' | b'b' => {
-            format!("; use {name}.astype(numpy.float32) if these numbers are what you mean")
+        b'i' | b'u' | b'b' if name == "weight" => {
+            "; use numpy.asarray(weight, dtype=numpy.float64)".to_owned()
         }
-        b'c' => "; use its real part".to_owned(),
+        b'i' | b'u' if dtype.itemsize() <= 2 => {
+            format!("; if these numbers are what you mean, use numpy.asarray({name}, dtype=numpy.float32)")
+        }
+        b'i' | b'u' => {
+            format!("; if these numbers are what you mean, use numpy.asarray({name}, dtype=numpy.float64)")
+        }
+        b'b' => "; is it a mask, or a comparison's result?".to_owned(),
+        b'c' => format!("; where all imaginary parts are 0, use numpy.real({name})"),
+        b'f' => format!("; use numpy.asarray({name}, dtype=numpy.float64), which rounds"),
+        b'U' | b'S' => {
+            "; is it text read from a file? convert it, and check that each item is a number".to_owned()
+        }
+        b'V' if !dtype.has_fields() && dtype.typeobj().name().is_ok_and(|name| name != "void") => {
+            format!("; use numpy.asarray({name}).astype(numpy.float32), which holds each of its numbers")
+        }
         b'V' if dtype.itemsize() == 2 && !dtype.has_fields() => {
             "; two-byte void is what a file of bfloat16 loads as: use .view(ml_dtypes.bfloat16)".to_owned()
         }
@@ -196,9 +210,19 @@ pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
                 Some(Float::F32) => Target::F32(view(array)),
                 Some(Float::F64) => Target::F64(view(array)),
                 None => {
+                    let fix = match dtype.kind() {
+                        b'b' => {
+                            "; if False is class 0 and True class 1, use numpy.asarray(target, dtype=numpy.int64)"
+                        }
+                        b'U' | b'S' => {
+                            "; names of classes? give each the number of its class, as in [names.index(t) for t in target], \
+                             with names in the order of the logits"
+                        }
+                        _ => "",
+                    };
                     return Err(PyTypeError::new_err(format!(
                         "target has a dtype that names no classes: got {dtype}, expected an integer dtype (class indices) or a \
-                         floating one (class probabilities)"
+                         floating one (class probabilities){fix}"
                     )));
                 }
             },
@@ -228,9 +252,11 @@ pub(super) fn class_weights(object: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
     let array = array(object, "weight")?;
     let floats = floats(&array, "weight")?;
     if array.ndim() != 1 {
+        let flat = array.ndim() > 1 && array.shape().iter().filter(|n| **n != 1).count() == 1;
         return Err(PyValueError::new_err(format!(
-            "weight must be one-dimensional: got shape {}, expected one number for each class",
-            shape_text(&array)
+            "weight must be one-dimensional: got shape {}, expected one number for each class{}",
+            shape_text(&array),
+            if flat { "; use numpy.ravel(weight)" } else { "" }
         )));
     }
     let mut weights = crate::error::filled(array.len(), 0.0)?;
@@ -242,17 +268,68 @@ pub(super) fn class_weights(object: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
     Ok(Some(weights))
 }
 
-/// A mask of rows.
+/// A mask of rows: booleans, or integers that are all 0 or 1.
 pub(super) fn mask<'py>(object: Option<&Bound<'py, PyAny>>) -> PyResult<Option<Array<'py>>> {
     let Some(object) = object else { return Ok(None) };
     let array = array(object, "where")?;
-    let dtype = array.dtype();
-    if dtype.kind() != b'b' {
-        return Err(PyTypeError::new_err(format!(
-            "where must be a mask: got dtype {dtype}, expected bool; compare first (where = target != padding), or use .astype(bool)"
-        )));
+    match array.dtype().kind() {
+        b'b' => Ok(Some(array)),
+        b'i' | b'u' => bits(&array).map(Some),
+        _ => Err(not_a_mask(&array)),
     }
-    Ok(Some(array))
+}
+
+/// Integers that are all 0 or 1, as booleans.
+fn bits<'py>(array: &Array<'py>) -> PyResult<Array<'py>> {
+    fn first<T: Copy + PartialEq + From<bool>>(view: &View<'_, T>) -> Option<IxDyn> {
+        let bits = [T::from(false), T::from(true)];
+        view.indexed_iter().find(|(_, x)| !bits.contains(x)).map(|(index, _)| index)
+    }
+    let dtype = array.dtype();
+    // SAFETY: `array` is plain and aligned, and its dtype is the view's type. The sign changes neither 0 nor 1.
+    let found = unsafe {
+        match dtype.itemsize() {
+            1 => first(&view::<u8>(array)),
+            2 => first(&view::<u16>(array)),
+            4 => first(&view::<u32>(array)),
+            _ => first(&view::<u64>(array)),
+        }
+    };
+    let Some(index) = found else {
+        let method = if dtype.itemsize() == 1 { "view" } else { "astype" };
+        return Ok(array.call_method1(method, ("bool",))?.cast_into()?);
+    };
+    let place = PyTuple::new(array.py(), index.slice())?;
+    Err(PyValueError::new_err(format!(
+        "where must be a mask: got where[{}] = {} of dtype {dtype}, expected booleans, or integers that are all 0 or 1; compare \
+         first, for example where=numpy.not_equal(target, padding)",
+        crate::error::position(index.slice()),
+        array.get_item(place)?.str()?
+    )))
+}
+
+/// The error for what is neither booleans nor integers. Its advice depends on the numbers: an additive mask of floating numbers
+/// has 0 where others have 1.
+fn not_a_mask(array: &Array<'_>) -> PyErr {
+    let seen = floats(array, "where").ok().map(|numbers| {
+        with_floats!(numbers, view => {
+            let numbers = view.iter().map(|x| crate::Element::to_f64(*x));
+            numbers.fold((f64::INFINITY, f64::NEG_INFINITY, true), |(least, most, bits), x| {
+                (least.min(x), most.max(x), bits && (x == 0.0 || x == 1.0))
+            })
+        })
+    });
+    let fix = match seen {
+        Some((_, 1.0, true)) => "use numpy.asarray(where, dtype=bool)",
+        Some((least, 0.0, _)) if least < -1.0 => {
+            "a mask that is added to scores, with 0 for what counts? use numpy.equal(where, 0)"
+        }
+        _ => "compare first, for example where=numpy.not_equal(target, padding)",
+    };
+    PyTypeError::new_err(format!(
+        "where must be a mask: got dtype {}, expected bool, or integers that are all 0 or 1; {fix}",
+        array.dtype()
+    ))
 }
 
 /// A view of a mask from [`mask`]: bytes, of which NumPy takes any but 0 for true.

@@ -47,19 +47,20 @@ pub(super) fn run<T: Send>(
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
-        let text = error.to_string();
+        let hint = super::hints::hint(&error);
+        let text = hint.map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"));
         match &error {
             Error::TargetOutOfRange { .. } | Error::AxisOutOfRange { .. } => PyIndexError::new_err(text),
             // Right shape, wrong kind of number.
-            Error::TargetShape { input, axis, target, floating } => {
+            Error::TargetShape { input, axis, target, held } => {
                 let rows = crate::rows::row_shape(input, *axis);
-                if (*floating && *target == rows) || (!floating && target == input) {
+                if (held.floating && *target == rows) || (!held.floating && target == input) {
                     PyTypeError::new_err(text)
                 } else {
                     PyValueError::new_err(text)
                 }
             }
-            Error::ProbabilitiesNotSupported | Error::FloatingTarget { .. } => PyTypeError::new_err(text),
+            Error::FloatingTarget { .. } => PyTypeError::new_err(text),
             Error::OutOfMemory { .. } => PyMemoryError::new_err(text),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
             Error::TooFewDimensions

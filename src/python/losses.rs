@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::array::{self, Array, Axis, Float, Floats, with_floats};
-use super::{call, result};
+use super::{call, hints, result};
 use crate::kernel::element::Element;
 use crate::options::Reduction;
 use crate::rows::View;
@@ -60,7 +60,8 @@ impl<'py> Arrays<'py> {
     fn views(&self) -> PyResult<Views<'_>> {
         Ok(Views {
             classes: array::target(&self.target)?,
-            logits: array::floats(&self.input, "input")?,
+            logits: array::floats(&self.input, "input")
+                .map_err(|error| hints::swapped(&self.input, "input", &self.target).unwrap_or(error))?,
             mask: self.mask.as_ref().map(array::mask_view),
         })
     }

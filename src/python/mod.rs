@@ -5,11 +5,13 @@
 //! | `array` | an argument becomes a view of memory that NumPy owns |
 //! | `result` | an array for a result; checks of `out=` |
 //! | `memory` | its memory, where it is large |
+//! | `hints` | what to do about an error |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
 //! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | one wrapper for each function |
 
 mod array;
 mod call;
+mod hints;
 mod losses;
 mod memory;
 mod pointwise;
@@ -30,6 +32,8 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 
+    #[pymodule_export]
+    use super::hints::{out_of_range_hint, shape_hint};
     #[pymodule_export]
     use super::losses::{cross_entropy, cross_entropy_and_grad, nll_loss, nll_loss_and_grad};
     #[pymodule_export]

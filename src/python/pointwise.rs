@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::array::{self, Array, Float, Floats, with_floats};
-use super::{call, result};
+use super::{call, hints, result};
 use crate::blocks::Numbers;
 use crate::loss::mistakes::begins_with_a_positive;
 use crate::loss::pointwise::{ElementLoss, Elementwise, Input, Upstream, loss_shape};
@@ -100,7 +100,10 @@ impl<'py> ElementCall<'_, 'py> {
             ));
         }
         let input = array::array(self.input, "input")?;
-        array::floats(&input, "input")?;
+        array::floats(&input, "input").map_err(|error| {
+            let target = array::array(self.target, "target").ok();
+            target.and_then(|target| hints::swapped(&input, "input", &target)).unwrap_or(error)
+        })?;
         let target = array::numbers(self.target, "target", true)?;
         let weight = self.weight.map(|weight| array::numbers(weight, "weight", true)).transpose()?;
         let third = self.third.map(|(name, third)| array::numbers(third, name, true)).transpose()?;

@@ -7,7 +7,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 
 use super::array::{self, Array, Axis, Floats, with_floats};
-use super::call;
+use super::{call, hints};
 use crate::exact::ExactSum;
 use crate::kernel::element::Element;
 use crate::rows::{View, ViewMut, row_shape};
@@ -27,11 +27,9 @@ impl<'py> Arrays<'py> {
         target: &Bound<'py, PyAny>,
         mask: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Self> {
-        Ok(Arrays {
-            logits: array::array(logits, "logits")?,
-            target: array::array(target, "target")?,
-            mask: array::mask(mask)?,
-        })
+        let (logits, target) = (array::array(logits, "logits")?, array::array(target, "target")?);
+        hints::refuse_swapped(&logits, "logits", &target)?;
+        Ok(Arrays { logits, target, mask: array::mask(mask)? })
     }
 
     /// Runs `work` on the logits, without the interpreter's lock where that is worth it.
@@ -289,6 +287,9 @@ pub(super) fn compare_sums<'py>(
     let ignore_index = call::ignore_index(ignore_index)?;
     let (p, q) = (array::array(logits, "logits")?, array::array(other_logits, "other_logits")?);
     let target = target.map(|target| array::array(target, "target")).transpose()?;
+    for (logits, name) in [(&p, "logits"), (&q, "other_logits")] {
+        target.as_ref().map_or(Ok(()), |target| hints::refuse_swapped(logits, name, target))?;
+    }
     let mask = array::mask(r#where)?;
     let classes = target.as_ref().map(array::target).transpose()?;
     let mask = mask.as_ref().map(array::mask_view);

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from crossent import __version__
 from crossent.cli import calibrate, compare, info, merge, plot, score
 from crossent.cli.files import is_full, remedy
 from crossent.cli.options import EXAMPLE
-from crossent.cli.output import DataError, flush, printable, reason, say, warnings_told
+from crossent.cli.output import DataError, reason, say, warnings_told
+from crossent.cli.parser import Parser
 from crossent.io import OptionError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized arguments") and "--" not in message:
-            message += " (quote a pattern, as in 'logits-*.npy', for the shell to hand it on whole)"
-        self.print_usage(sys.stderr)
-        self.exit(2, f"crossent: error: {message}; see crossent --help\n")
-
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        with contextlib.suppress(OSError):
-            flush(sys.stdout)
-        super().exit(status, message and "".join(map(printable, message.splitlines())) + "\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    options = _parser().parse_args(argv)
+    options = _parser().parse_args(argv or ["--help"])
     options.argv = argv
     try:
         with warnings_told():
@@ -63,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="crossent",
         description="Scores, comparisons and calibration of stored logits.",
         epilog=EXAMPLE,
@@ -75,4 +61,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (score, compare, calibrate, plot, info, merge):
         command.add(commands)
+    parser.share_commands(dict(commands.choices))
     return parser

@@ -21,6 +21,7 @@ from crossent.cli.options import (
     add_tables,
     add_targets,
     deciding,
+    input_file,
 )
 from crossent.cli.output import DataError, made_by, table, to_json
 from crossent.cli.reading import Rows, Targets, open_source
@@ -53,8 +54,10 @@ def add(commands: Subparsers) -> None:
         epilog=_EXAMPLE,
     )
     parser.set_defaults(per_row=None)
-    parser.add_argument("reference", metavar="REFERENCE", help="file or pattern: the logits of P")
-    parser.add_argument("other", metavar="OTHER", help="file or pattern: the logits of Q")
+    parser.add_argument(
+        "reference", type=input_file, metavar="REFERENCE", help="file or pattern: the logits of P"
+    )
+    parser.add_argument("other", type=input_file, metavar="OTHER", help="file or pattern: the logits of Q")
     add_targets(parser, "REFERENCE")
     add_reading(parser)
     add_tables(parser)
@@ -77,9 +80,7 @@ class Comparing(Job[Comparer]):
         self.source = open_source(options, options.reference)
         self._other = open_source(options, options.other, like=self.source)
         self._check_shapes()
-        self._targets = None
-        if options.targets is not None or self.source.has_targets or self.source.targets is not None:
-            self._targets = Targets(self.source, options)
+        self._targets = Targets.if_any(self.source, options, options.reference)
         inputs = inputs_of(options, {"reference": self.source, "other": self._other})
         self.state = State("compare", inputs, deciding(options))
         self.total = Comparer(ignore_index=options.ignore_index)

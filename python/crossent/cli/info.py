@@ -8,7 +8,15 @@ import math
 import sys
 from typing import Any
 
-from crossent.cli.options import Subparsers, add_columns, add_command, add_json, add_reading
+from crossent.cli.options import (
+    Subparsers,
+    add_columns,
+    add_command,
+    add_json,
+    add_no_progress,
+    add_reading,
+    input_file,
+)
 from crossent.cli.output import printable, say, write
 from crossent.io import OptionError, describe, paths_of
 
@@ -31,9 +39,10 @@ def add(commands: Subparsers) -> None:
         description="Tell the kind, shape and dtype of the arrays in files, and what their first rows look like.",
         epilog=_EXAMPLE,
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", help="file, FILE:KEY or pattern")
+    parser.add_argument("files", type=input_file, metavar="FILE", nargs="+", help="file, FILE:KEY or pattern")
     add_reading(parser)
     add_columns(parser)
+    add_no_progress(parser)
     add_json(parser, "")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from crossent.cli.files import check_clash, check_writable, names_taken, remedy
 from crossent.cli.locking import Lock
-from crossent.cli.options import Subparsers, add_command, add_json
+from crossent.cli.options import Subparsers, add_command, add_json, add_no_progress, input_file, output_file
 from crossent.cli.output import DataError, print_result, reason, say, table, to_json
 from crossent.cli.score import UNITS, report_content, report_lines
 from crossent.cli.state import State, clamped_counts
@@ -43,14 +43,21 @@ def add(commands: Subparsers) -> None:
         epilog=_EXAMPLE,
     )
     parser.add_argument(
-        "states", metavar="STATE", nargs="+", help="states, all of `score` or all of `compare`"
+        "states",
+        type=input_file,
+        metavar="STATE",
+        nargs="+",
+        help="states, all of `score` or all of `compare`",
     )
-    parser.add_argument("--save-state", metavar="OUT", help="write the merged state, to be merged again")
+    parser.add_argument(
+        "--save-state", type=output_file, metavar="OUT", help="write the merged state, to be merged again"
+    )
     parser.add_argument(
         "--allow-repeats",
         action="store_true",
         help="count runs over the same content all the same: different data that are equal by chance",
     )
+    add_no_progress(parser)
     add_json(parser, "")
 
 

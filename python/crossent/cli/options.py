@@ -58,7 +58,10 @@ def deciding(options: argparse.Namespace, *more: str) -> dict[str, Any]:
 def add_files(parser: argparse.ArgumentParser) -> None:
     """Add the files of logits and of targets."""
     parser.add_argument(
-        "logits", metavar="LOGITS", help="file or pattern: rows of logits, any number of axes"
+        "logits",
+        metavar="LOGITS",
+        type=input_file,
+        help="file or pattern: rows of logits, any number of axes",
     )
     add_targets(parser, "LOGITS")
 
@@ -69,6 +72,7 @@ def add_targets(parser: argparse.ArgumentParser, holder: str) -> None:
         "targets",
         metavar="TARGETS",
         nargs="?",
+        type=input_file,
         help="file or pattern: class numbers, shaped as the logits without the class axis; left out where "
         f"{holder} holds them",
     )
@@ -148,6 +152,32 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes", type=positive, metavar="C", help="the number of classes in a row of raw logits"
     )
+
+
+def input_file(text: str) -> str:
+    """Read the name of a file to read."""
+    if text == "-" or text.startswith("-:"):
+        raise argparse.ArgumentTypeError(
+            "- (standard input) cannot be read: files are read in blocks, from where they lie; write it to a file and "
+            "give its name"
+        )
+    return _not_empty(text)
+
+
+def output_file(text: str) -> str:
+    """Read the name of a file to write."""
+    if text == "-":
+        raise argparse.ArgumentTypeError(
+            "- (standard output) cannot be written: the result goes there alone, and files take their names when they "
+            "are whole; give the name of a file"
+        )
+    return _not_empty(text)
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; is it a variable of the shell that is not set?")
+    return text
 
 
 def positive(text: str) -> int:

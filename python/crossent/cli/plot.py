@@ -23,6 +23,8 @@ from crossent.cli.options import (
     add_no_progress,
     add_reading,
     add_tables,
+    input_file,
+    output_file,
     positive,
 )
 from crossent.cli.output import DataError, say, write
@@ -69,12 +71,16 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "-o",
         "--output",
+        type=output_file,
         required=True,
         metavar="OUT",
         help=f"the picture: {', '.join(_FORMATS)} by its ending",
     )
     parser.add_argument(
-        "--other", metavar="FILE", help="for a comparison: the logits of the other model on the same rows"
+        "--other",
+        type=input_file,
+        metavar="FILE",
+        help="for a comparison: the logits of the other model on the same rows",
     )
     parser.add_argument(
         "--length",

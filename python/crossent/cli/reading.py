@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossent import _core
 from crossent.cli.output import DataError, say
 from crossent.io import (
     BLOCK_BYTES,
@@ -16,8 +17,10 @@ from crossent.io import (
     OptionError,
     Source,
     TargetArray,
+    integers_in,
     open_logits,
     open_targets,
+    paths_of,
 )
 
 
@@ -89,13 +92,62 @@ class Targets:
         """Open the targets, and check their shape and values where they are known before the rows."""
         self._source, self._ignored = source, options.ignore_index
         self.name = options.targets or source.name
-        self._array = _open_targets(source, options)
+        self._array: TargetArray | None = None
+        self._seen = Seen(source.classes, options.ignore_index)
+        if options.targets is not None:
+            self._open(options.targets, options.target_dtype)
+        elif source.has_targets:  # with its blocks
+            return
+        elif source.targets is not None:
+            _check_targets(source.targets, source, source.name, options.ignore_index)
+            self._array = source.targets
+        else:
+            self._open(self._beside_logits(options), None)
+
+    @classmethod
+    def if_any(cls, source: Source, options: argparse.Namespace, name: str) -> Targets | None:
+        """Open the targets of a source, which the user calls `name`, if there are any."""
+        if options.targets is None and not source.has_targets and source.targets is None:
+            file, keys = integers_in(source.name)
+            if not keys:
+                return None
+            # Whoever names the logits of such a file, and no targets, may want none.
+            if len(keys) > 1 and paths_of(name)[0][1] is not None:
+                say(
+                    f"note: {file} holds {len(keys)} arrays of integers ({', '.join(keys)}), and none is taken for "
+                    "targets unless it is named"
+                )
+                return None
+        return cls(source, options)
+
+    def _open(self, name: str, dtype: str | None) -> None:
+        self.name = name
+        self._array = open_beside(self._source, name, dtype)
+        _check_targets(self._array, self._source, name, self._ignored)
+
+    def _beside_logits(self, options: argparse.Namespace) -> str:
+        """Name the only array of integers in the file of the logits."""
+        source = self._source
+        file, keys = integers_in(source.name)
+        if not keys:
+            column = ", or name the column of labels with --label" if source.columns else ""
+            raise OptionError(
+                f"{source.name} holds no targets; give a file of class numbers after it{column}"
+            )
+        if len(keys) > 1:
+            logits = source.name if options.command != "compare" else f"{source.name} {options.other}"
+            ways = " or ".join(f"{logits} {file}:{key}" for key in keys)
+            raise OptionError(
+                f"{file} has {len(keys)} arrays of integers ({', '.join(keys)}); name that of the targets too, as in "
+                f"{ways}"
+            )
+        return f"{file}:{keys[0]}"
 
     def of(self, block: Block) -> NDArray[Any]:
         """Give the targets of a block."""
         if self._array is None:
             assert block.target is not None
-            check_block(block.target, block.start, self._source.classes, self.name, self._ignored)
+            check_block(block.target, block.start, self.name, self._seen)
             return block.target
         own = self._array[block.index]
         if own.size != block.rows:
@@ -115,21 +167,6 @@ class Targets:
         )
 
 
-def _open_targets(source: Source, options: argparse.Namespace) -> TargetArray | None:
-    if options.targets is None:
-        if not source.has_targets and source.targets is None:
-            column = ", or name the column of labels with --label" if source.columns else ""
-            raise OptionError(
-                f"{source.name} holds no targets; give a file of class numbers after it{column}"
-            )
-        if source.targets is not None:
-            _check_targets(source.targets, source, source.name, options.ignore_index)
-        return source.targets
-    target = open_beside(source, options.targets, options.target_dtype)
-    _check_targets(target, source, options.targets, options.ignore_index)
-    return target
-
-
 def open_beside(source: Source, name: str, dtype: str | None = None) -> TargetArray:
     """Open integers that stand beside the rows of a source: one for each."""
     target = open_targets(name, dtype=dtype)
@@ -140,12 +177,12 @@ def open_beside(source: Source, name: str, dtype: str | None = None) -> TargetAr
         length not in (None, own) for length, own in zip(expected, target.shape, strict=True)
     ):
         shape = source.shape
-        fitting = [a for a in range(len(shape)) if _without(shape, a) == target.shape]
-        fix = (
-            f"with --axis {fitting[0]} they would fit"
-            if fitting
-            else "check that both come from the same run"
-        )
+        fitting = [str(a) for a in range(len(shape)) if _without(shape, a) == target.shape]
+        known = [length for length in expected if length is not None]
+        hint = _core.shape_hint("array", target.shape, known) if len(known) == len(expected) else None
+        fixes = [f"with --axis {' or '.join(fitting)} they would fit"] if fitting else []
+        fixes += [f"{hint}, and save that"] if hint else []
+        fix = "; or ".join(fixes) or "check that both come from the same run"
         raise DataError(
             f"{name} has shape {target.shape}; expected {expected}, the shape {shape} of "
             f"{source.name} less the class axis {source.axis}; {fix}"
@@ -157,25 +194,82 @@ def _without(shape: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
     return shape[:axis] + shape[axis + 1 :]
 
 
+class Seen:
+    """What targets there are: of those that count the least and the largest class, and of the others likewise."""
+
+    def __init__(self, classes: int, ignored: int) -> None:
+        self.classes, self.ignored = classes, ignored
+        self._inside: tuple[int, int] | None = None
+        self._outside: tuple[int, int] | None = None
+        self._has_ignored = False
+
+    def add(self, block: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Take note of a block; returns where its targets name no class, if some do."""
+        if block.size == 0:
+            return None
+        low, high = int(block.min()), int(block.max())
+        if low >= 0 and high < self.classes and not low <= self.ignored <= high:
+            self._inside = _wider(self._inside, (low, high))
+            return None
+        counted = block != self.ignored
+        inside = (block >= 0) & (block < self.classes)
+        self._has_ignored |= not counted.all()
+        self._inside = _wider(self._inside, _ends(block[inside & counted]))
+        outside = ~inside & counted
+        self._outside = _wider(self._outside, _ends(block[outside]))
+        return outside if outside.any() else None
+
+    def hint(self, value: int, dtype: np.dtype[Any]) -> str:
+        """Say what to do about a target that names no class."""
+        return _core.out_of_range_hint(
+            value,
+            self.classes,
+            self.ignored,
+            self._inside,
+            self._outside or (value, value),
+            self._has_ignored,
+            8 * dtype.itemsize,
+            dtype.kind == "i",
+        )
+
+
+def _ends(values: NDArray[Any]) -> tuple[int, int] | None:
+    return (int(values.min()), int(values.max())) if values.size else None
+
+
+def _wider(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    if one is None or other is None:
+        return one or other
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
 def _check_targets(target: TargetArray, source: Source, name: str, ignore_index: int) -> None:
     """Raise for the first target that names no class, before the long read of the logits begins."""
     length = target.shape[0]
     step = max(1, BLOCK_BYTES * length // max(target.size * target.dtype.itemsize, 1))
-    for start in range(0, length, step):
-        check_block(target[(slice(start, start + step),)], start, source.classes, name, ignore_index)
+    seen = Seen(source.classes, ignore_index)
+    starts = iter(range(0, length, step))
+    for start in starts:
+        block = target[(slice(start, start + step),)]
+        wrong = seen.add(block)
+        if wrong is not None:
+            for later in starts:  # what the others are tells what is wrong with this one
+                seen.add(target[(slice(later, later + step),)])
+            raise _no_class(block, wrong, start, name, seen)
 
 
-def check_block(block: NDArray[Any], start: int, classes: int, name: str, ignored: int) -> None:
+def check_block(block: NDArray[Any], start: int, name: str, seen: Seen) -> None:
     """Raise for the first target of a block that names no class; `start` positions of its first axis come before."""
-    if block.size == 0 or (block.min() >= 0 and block.max() < classes):
-        return
-    wrong = ((block < 0) | (block >= classes)) & (block != ignored)
-    if wrong.any():
-        first, *rest = (int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
-        value = int(block[(first, *rest)])
-        place = ", ".join(map(str, (start + first, *rest)))
-        raise DataError(
-            f"{name}: target[{place}] is {value}, but the logits have {classes} classes "
-            f"(0 to {classes - 1}) and the ignore index is {ignored}; likely a vocabulary of another size or a "
-            f"padding id; to leave such rows out pass --ignore-index {value}"
-        )
+    wrong = seen.add(block)
+    if wrong is not None:
+        raise _no_class(block, wrong, start, name, seen)
+
+
+def _no_class(block: NDArray[Any], wrong: NDArray[np.bool_], start: int, name: str, seen: Seen) -> DataError:
+    first, *rest = (int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
+    value = int(block[(first, *rest)])
+    place = ", ".join(map(str, (start + first, *rest)))
+    return DataError(
+        f"{name}: target[{place}] is {value}, but the logits have {seen.classes} classes (0 to {seen.classes - 1}) and "
+        f"the ignore index is {seen.ignored}; {seen.hint(value, block.dtype)}"
+    )

@@ -22,7 +22,7 @@ from crossent.cli.files import (
     remedy,
 )
 from crossent.cli.locking import Lock
-from crossent.cli.options import add_no_progress, seconds
+from crossent.cli.options import add_no_progress, output_file, seconds
 from crossent.cli.output import DataError, print_result, reason, say
 from crossent.cli.per_row import PerRow, per_row_names, remove_records
 from crossent.cli.progress import Bar
@@ -443,6 +443,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     """Add the options of long runs."""
     parser.add_argument(
         "--resume",
+        type=output_file,
         metavar="STATE",
         help="a file to keep the state of the run in, from which the same command goes on after an interruption",
     )

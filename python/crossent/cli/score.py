@@ -26,6 +26,8 @@ from crossent.cli.options import (
     count,
     counts,
     deciding,
+    input_file,
+    output_file,
 )
 from crossent.cli.output import DataError, made_by, table, to_json
 from crossent.cli.per_row import chosen_columns
@@ -73,11 +75,15 @@ def add(commands: Subparsers) -> None:
     for name, unit in UNITS.items():
         units.add_argument(
             f"--{name}",
+            type=input_file,
             metavar="N|FILE",
             help=f"tell bits per {unit}: how many {name} the targets stand for, or a file of integers, one for each",
         )
     parser.add_argument(
-        "--per-row", metavar="OUT", help="write the scores of each row too: OUT.npy, OUT.parquet or OUT.csv"
+        "--per-row",
+        type=output_file,
+        metavar="OUT",
+        help="write the scores of each row too: OUT.npy, OUT.parquet or OUT.csv",
     )
     parser.add_argument(
         "--per-row-columns",

@@ -8,7 +8,14 @@ from crossent.io.ahead import read_ahead
 from crossent.io.blocks import BLOCK_BYTES, MEMORY, parse_bytes, row_blocks
 from crossent.io.describe import describe
 from crossent.io.npy import open_npy
-from crossent.io.opening import RAW_DTYPES, RAW_TARGET_DTYPES, open_logits, open_targets, paths_of
+from crossent.io.opening import (
+    RAW_DTYPES,
+    RAW_TARGET_DTYPES,
+    integers_in,
+    open_logits,
+    open_targets,
+    paths_of,
+)
 from crossent.io.probabilities import log_blocks, scored_as
 from crossent.io.source import VALUES, Block, OptionError, Source, TargetArray, open_regular
 
@@ -23,6 +30,7 @@ __all__ = [
     "Source",
     "TargetArray",
     "describe",
+    "integers_in",
     "log_blocks",
     "open_logits",
     "open_npy",

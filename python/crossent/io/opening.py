@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import os
@@ -416,9 +417,37 @@ def _find_targets(path: str, key: str | None, dtype: str | None) -> Stored:
     stored = find_stored(path, key, dtype, floats=False)
     if stored.dtype.kind not in "iu":
         raise ValueError(
-            f"{stored.name} holds {dtype_text(stored.dtype)}; expected integer class numbers; save them as int64"
+            f"{stored.name} holds {dtype_text(stored.dtype)}; expected integer class numbers; if all of them are "
+            "whole numbers, save them as int64"
         )
     return stored
+
+
+def integers_in(name: str) -> tuple[str, list[str]]:
+    """Name the arrays of integers that lie beside logits in an `.npz` or `.safetensors` file.
+
+    Parameters
+    ----------
+    name
+        The file, FILE:KEY, or a pattern, of whose files the first is looked at.
+
+    Returns
+    -------
+    tuple of str and list of str
+        The file or the pattern without a key; and the keys, none for other kinds of files.
+    """
+    path, key = paths_of(name)[0]
+    file = name if key is None else name[: -len(key) - 1]
+    kind = kind_of(path)
+    if kind not in ("npz", "safetensors"):
+        return file, []
+    holder = Archive(path) if kind == "npz" else Tensors(path)
+    found = []
+    for each in holder.names:
+        with contextlib.suppress(ValueError):  # an array that cannot be read is none of them
+            if each != key and holder.find(each).dtype.kind in "iu":
+                found.append(each)
+    return file, found
 
 
 def stored_in(path: str, key: str | None, options: LogitsOptions) -> list[Source | Stored | UnreadableError]:
