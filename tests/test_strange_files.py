@@ -783,18 +783,36 @@ def test_parts_of_any_layout(tmp_path: Path, shape: tuple[int, ...], order: Any,
 
 @posix
 @pytest.mark.parametrize("lacking", [False, True])
-def test_pieces_that_come_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: bool) -> None:
-    """The system may give less than was asked for; and it may lack the call for pieces."""
+def test_pieces_that_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: bool
+) -> None:
+    """Where some are not whole at first, and where the system lacks the call for pieces."""
     logits, _ = made((3000, 50))
     np.save(tmp_path / "f.npy", np.asfortranarray(logits))
-    preadv = os.preadv
     if lacking:
-        monkeypatch.delattr(os, "preadv")
+        monkeypatch.delattr(_core, "read_pieces")
     else:
-        monkeypatch.setattr(os, "preadv", lambda file, buffers, at: preadv(file, [buffers[0][:1000]], at))
+        monkeypatch.setattr(_core, "read_pieces", lambda *_: False)
     found = [block.values.copy() for block in open_logits(str(tmp_path / "f.npy")).blocks(300_000)]
     assert len(found) > 1
     assert np.array_equal(np.concatenate(found), logits)
+
+
+@posix
+def test_pieces_are_read_where_they_lie(tmp_path: Path) -> None:
+    content = np.arange(100_000, dtype=np.uint32)
+    content.tofile(tmp_path / "x")
+    with (tmp_path / "x").open("rb", buffering=0) as file:
+        out = np.zeros(6 * 8, np.uint8)
+        assert _core.read_pieces(file.fileno(), out, 8, 3, 400, [4, 200_000])
+        places = np.add.outer([1, 50_000], [0, 100, 200])[..., np.newaxis] + [0, 1]
+        assert np.array_equal(out.view(np.uint32), content[places].reshape(-1))
+        assert not _core.read_pieces(file.fileno(), out, 8, 6, 400, [399_000])
+        for length, count, firsts in ((0, 3, [0]), (8, 3, [0]), (8, 2**62, [0, 1])):
+            with pytest.raises(ValueError, match="do not fill the buffer"):
+                _core.read_pieces(file.fileno(), out, length, count, 400, firsts)
+    with pytest.raises(OSError, match="descriptor"):
+        _core.read_pieces(10_000, out, 8, 6, 400, [0])
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -33,6 +33,7 @@ __all__ = [
     "nll_loss",
     "nll_loss_and_grad",
     "poisson_nll_loss",
+    "read_pieces",
     "score",
     "score_sums",
     "set_num_threads",
@@ -312,6 +313,15 @@ def out_of_range_hint(
 ) -> str: ...
 def shape_hint(name: str, got: Sequence[int], expected: Sequence[int], /) -> str | None: ...
 def exact_sums(values: NDArray[np.float64], offsets: Sequence[int], /) -> list[_Units]: ...
+def read_pieces(
+    descriptor: int,
+    buffer: NDArray[np.uint8],
+    length: int,
+    count: int,
+    step: int,
+    firsts: Sequence[int],
+    /,
+) -> bool: ...
 def set_num_threads(n: int, /) -> None: ...
 def get_num_threads() -> int: ...
 def build_info() -> _BuildInfo: ...

@@ -7,10 +7,13 @@
 //! | `memory` | its memory, where it is large |
 //! | `hints` | what to do about an error |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
+//! | `files` | pieces of files, read into a buffer |
 //! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | one wrapper for each function |
 
 mod array;
 mod call;
+#[cfg(unix)]
+mod files;
 mod hints;
 mod losses;
 mod memory;
@@ -32,6 +35,9 @@ mod _core {
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 
+    #[cfg(unix)]
+    #[pymodule_export]
+    use super::files::read_pieces;
     #[pymodule_export]
     use super::hints::{out_of_range_hint, shape_hint};
     #[pymodule_export]

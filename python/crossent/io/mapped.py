@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import weakref
 import zlib
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossent import _core
 from crossent.io.blocks import PAGE_BYTES, row_blocks
 from crossent.io.source import (
     OPEN_FILES,
@@ -126,13 +125,9 @@ class Mapped(Stored):
         elif part.step <= _NEAR_BYTES:
             self._read_near(file, part, out)
         else:
-            pieces = out.reshape(-1, part.run)
-            offsets = itertools.chain.from_iterable(
-                range(self.offset + first, self.offset + first + part.count * part.step, part.step)
-                for first in part.offsets()
-            )
-            if not _read_pieces(file, pieces, offsets):
-                self._read_one_by_one(file, pieces, part)
+            firsts = [self.offset + first for first in part.offsets()]
+            if not _read_pieces(file, out, part, firsts):
+                self._read_one_by_one(file, out.reshape(-1, part.run), part)
         return np.ndarray(part.shape, self.dtype, buffer, strides=part.strides)
 
     def _read_near(self, file: BinaryIO, part: Part, out: NDArray[np.uint8]) -> None:
@@ -226,11 +221,11 @@ def fill(file: BinaryIO, buffer: NDArray[np.uint8], at: int) -> int:
     return done
 
 
-def _read_pieces(file: BinaryIO, pieces: NDArray[np.uint8], offsets: Iterator[int]) -> bool:
-    """Read pieces of a file, and say whether all are whole: a call of the system for each, and little besides."""
-    if not hasattr(os, "preadv"):
-        return sum(fill(file, piece, at) for piece, at in zip(pieces, offsets, strict=True)) == pieces.nbytes
-    return sum(map(os.preadv, itertools.repeat(file.fileno()), zip(pieces), offsets)) == pieces.nbytes
+def _read_pieces(file: BinaryIO, out: NDArray[np.uint8], part: Part, firsts: list[int]) -> bool:
+    """Read the pieces of a part, and say whether all are whole."""
+    # Windows has no call that reads at a place, and reads them one by one.
+    read = getattr(_core, "read_pieces", None)
+    return read is not None and bool(read(file.fileno(), out, part.run, part.count, part.step, firsts))
 
 
 def check_length(stored: Mapped, size: int, *, exact: bool = True) -> Mapped:
