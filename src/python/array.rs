@@ -6,9 +6,11 @@
 //! The views do not hold NumPy's memory against other threads: as everywhere in NumPy, whoever changes an
 //! argument while a call reads it gets numbers that mean nothing (class indices are checked where they are used).
 
+use std::ffi::c_int;
+
 use half::{bf16, f16};
 use ndarray::{IxDyn, ShapeBuilder};
-use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, PyArray_CheckExact};
+use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_CheckExact};
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -134,15 +136,43 @@ pub(super) fn float_dtype(array: &Array<'_>) -> Option<Float> {
     float_of(&array.dtype())
 }
 
+/// The floating dtype that a descriptor is. Kind and size do not say so: other packages register types of their own, and a
+/// subclass of `numpy.void` may have any name.
 pub(super) fn float_of(dtype: &Bound<'_, PyArrayDescr>) -> Option<Float> {
-    match (dtype.kind(), dtype.itemsize()) {
-        (b'f', 2) => Some(Float::F16),
-        (b'f', 4) => Some(Float::F32),
-        (b'f', 8) => Some(Float::F64),
-        // ml_dtypes registers its types with a kind of their own.
-        (b'V', 2) if dtype.typeobj().name().is_ok_and(|name| name == "bfloat16") => Some(Float::Bf16),
+    const HALF: c_int = NPY_TYPES::NPY_HALF as c_int;
+    const FLOAT: c_int = NPY_TYPES::NPY_FLOAT as c_int;
+    const DOUBLE: c_int = NPY_TYPES::NPY_DOUBLE as c_int;
+    const LONGDOUBLE: c_int = NPY_TYPES::NPY_LONGDOUBLE as c_int;
+    match (dtype.num(), dtype.itemsize()) {
+        (HALF, 2) => Some(Float::F16),
+        (FLOAT, 4) => Some(Float::F32),
+        // On some platforms a long double is a double.
+        (DOUBLE | LONGDOUBLE, 8) => Some(Float::F64),
+        (_, 2) if is_bfloat16(dtype) => Some(Float::Bf16),
         _ => None,
     }
+}
+
+/// Whether it is the type of `ml_dtypes`, which is not imported for this: who has an array of it has imported it.
+fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
+    static TYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = dtype.py();
+    let registered = dtype.num() >= NPY_TYPES::NPY_USERDEF as c_int;
+    let known = || {
+        TYPE.get_or_try_init(py, || {
+            let modules = py.import("sys")?.getattr("modules")?;
+            modules.get_item("ml_dtypes")?.getattr("bfloat16").map(Bound::unbind)
+        })
+    };
+    registered
+        && dtype.alignment() == align_of::<bf16>()
+        && known().is_ok_and(|known| dtype.typeobj().is(known.bind(py)))
+}
+
+/// The kind of a dtype of NumPy's own; that of raw bytes for a type of another package, whatever it says.
+fn kind(dtype: &Bound<'_, PyArrayDescr>) -> u8 {
+    let own = 0..NPY_TYPES::NPY_USERDEF as c_int;
+    if own.contains(&dtype.num()) { dtype.kind() } else { b'V' }
 }
 
 /// A view of an array of floating-point numbers.
@@ -166,6 +196,10 @@ fn not_floating(array: &Array<'_>, name: &str) -> PyErr {
             format!("; use {name}.astype(numpy.float32) if these numbers are what you mean")
         }
         b'c' => "; use its real part".to_owned(),
+        b'V' if dtype.typeobj().name().is_ok_and(|name| name == "bfloat16") => {
+            "; this type has the name alone: if the numbers are bfloat16, use .view(ml_dtypes.bfloat16)"
+                .to_owned()
+        }
         b'V' if dtype.itemsize() == 2 && !dtype.has_fields() => {
             "; two-byte void is what a file of bfloat16 loads as: use .view(ml_dtypes.bfloat16)".to_owned()
         }
@@ -181,7 +215,7 @@ pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
     let dtype = array.dtype();
     // SAFETY: `array` is plain and aligned, and its dtype is the view's type.
     unsafe {
-        Ok(match (dtype.kind(), dtype.itemsize()) {
+        Ok(match (kind(&dtype), dtype.itemsize()) {
             (b'i', 1) => Target::I8(view(array)),
             (b'i', 2) => Target::I16(view(array)),
             (b'i', 4) => Target::I32(view(array)),
@@ -210,7 +244,7 @@ pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
 pub(super) fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str, bools: bool) -> PyResult<Array<'py>> {
     let array = array(object, name)?;
     let dtype = array.dtype();
-    match dtype.kind() {
+    match kind(&dtype) {
         // As bytes of 0 and 1.
         b'b' if bools => Ok(array.call_method1("view", ("uint8",))?.cast_into()?),
         b'i' | b'u' => Ok(array),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from crossent.interop import float_name
 from crossent.io.arrays import ArraySource, Pieces, Shards
 from crossent.io.llama import MAGIC, LlamaSource, open_llama
 from crossent.io.npy import find_npy, likely_kind
@@ -286,7 +287,7 @@ def _known_key(path: str, names: list[str], key: str) -> str:
 
 def is_floating(dtype: np.dtype[Any]) -> bool:
     """Whether logits can have this dtype."""
-    return (dtype.kind == "f" and dtype.itemsize <= 8) or dtype.name == "bfloat16"
+    return float_name(dtype) is not None
 
 
 def _check_logits(stored: Stored) -> None:
