@@ -419,9 +419,9 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         }
     }
 
-    fn out_of_range(&self) -> Error {
+    fn out_of_range(&self, rows: Range<usize>) -> Error {
         match &self.targets {
-            Targets::Indices(labels) => labels.first_out_of_range(),
+            Targets::Indices(labels) => labels.first_out_of_range(rows),
             Targets::Probabilities(_) => unreachable!("only class indices can be out of range"),
         }
     }
@@ -437,24 +437,33 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         mistakes::in_logits(&self.rows, self.targets.first_counted(mistakes::FIRST))
     }
 
-    fn nothing_counted(&self) -> bool {
-        self.targets.nothing_counted()
+    fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
+        self.targets.nothing_counted(context)
     }
 
     fn set_gradient(&mut self, gradient: Gradient<'a, E>) {
         self.gradient = Some(gradient);
     }
 
-    fn adjusted(&self, mut total: Total) -> Total {
+    fn known_total(&self) -> Option<Total> {
+        // The loss of a row without classes is a sum of nothing.
+        match &self.targets {
+            Targets::Probabilities(p) if self.classes() == 0 => p.all_counted().map(Total::of_zeros),
+            _ => None,
+        }
+    }
+
+    fn adjusted(&self, mut total: Total, context: Context<'_>) -> Result<Total, Error> {
         // torch divides the two terms of a smoothed loss one by one, and 0 / 0 in the first decides. Weights that cancel give
         // an infinite one.
         if self.smoothing > 0.0
             && total.weight == 0.0
+            && total.counted > 0
             && let Targets::Indices(labels) = &self.targets
-            && labels.all_classes(|class| self.weight.of(class) == 0.0)
+            && labels.all_classes(|class| self.weight.of(class) == 0.0, context)?
         {
             total.weight = f64::NAN;
         }
-        total
+        Ok(total)
     }
 }

@@ -319,8 +319,13 @@ pub(super) unsafe fn view<'a, T>(array: &'a Array<'_>) -> View<'a, T> {
 /// reads or writes it while the view lives.
 pub(super) unsafe fn view_mut<'a, T>(array: &'a Array<'_>) -> ViewMut<'a, T> {
     let (start, strides) = forward::<T>(array);
+    let shape = IxDyn(array.shape());
+    if array.is_empty() {
+        // SAFETY: there is no element. Strides of 0, which `forward` gives here, would count as an overlap.
+        return unsafe { ViewMut::from_shape_ptr(shape, start) };
+    }
     // SAFETY: as in `view`.
-    let mut view = unsafe { ViewMut::from_shape_ptr(IxDyn(array.shape()).strides(strides), start) };
+    let mut view = unsafe { ViewMut::from_shape_ptr(shape.strides(strides), start) };
     flipped(array).for_each(|axis| view.invert_axis(axis));
     view
 }
@@ -364,6 +369,12 @@ fn forward<T>(array: &Array<'_>) -> (*mut T, IxDyn) {
 fn flipped(array: &Array<'_>) -> impl Iterator<Item = ndarray::Axis> {
     let dims = array.shape().iter().zip(array.strides()).enumerate();
     dims.filter_map(|(axis, (&len, &stride))| (len > 1 && stride < 0).then_some(ndarray::Axis(axis)))
+}
+
+/// How much there may be to do for an array: its elements, and where there are none, as many rows as it could have along its
+/// other axes.
+pub(super) fn work(array: &Array<'_>) -> usize {
+    array.shape().iter().fold(1, |work: usize, n| work.saturating_mul((*n).max(1)))
 }
 
 /// The addresses from the first byte of the array to the one behind its last.

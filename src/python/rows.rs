@@ -185,7 +185,7 @@ unsafe fn reduce<E: Element>(
             out = out.index_axis_move(Axis0(*axis), 0);
         }
     }
-    call::run(py, view.len(), |context| over_axes(view, axes, out, context))
+    call::run(py, view.len().max(out.len()), |context| over_axes(view, axes, out, context))
 }
 
 /// The axes to reduce, counted from the front, sorted.
