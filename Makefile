@@ -82,7 +82,7 @@ record-instructions: $(VENV)/built $(VENV)/extra-test.txt ## Record the kernels'
 # The extension under AddressSanitizer, in a copy of the package that .venv does not know: its own target folder too. What is
 # unstable in rustc is asked for by name; assertions are on, of the standard library's unsafe functions too.
 SANITIZED := build/sanitize
-HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
 sanitize: $(VENV)/built $(VENV)/extra-test.txt ## Run the Python tests on an extension under AddressSanitizer (PYTEST_ARGS)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -C force-frame-pointers=yes" \

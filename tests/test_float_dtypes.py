@@ -13,14 +13,9 @@ import crossent
 from arrays import Array, DType
 from crossent.interop import float_name
 
-
-class bfloat16(np.void):
-    """A class of that name, of any alignment."""
-
-
-class bfloat(np.void):
-    """Two bytes of it are called bfloat16 by NumPy."""
-
+# Of any alignment; of the second, NumPy calls two bytes bfloat16.
+bfloat16: Any = type("bfloat16", (np.void,), {})
+bfloat: Any = type("bfloat", (np.void,), {})
 
 FOREIGN: dict[str, DType] = {
     "a void named bfloat16": np.dtype((bfloat16, 2)),

@@ -217,11 +217,12 @@ def test_the_weights_of_an_object_cannot_be_changed(kind: Any) -> None:
         np.ones((2, 3), "f4").T,
         [1.0, 2.0],
     ):
-        weight = kind(weight=given).weight
+        weight: Any = kind(weight=given).weight
         np.testing.assert_array_equal(weight, given)
         assert type(weight) is np.ndarray
         assert not np.shares_memory(weight, np.asarray(given))
-        for x in (weight, weight.view(), weight.base):
+        arrays: tuple[Any, ...] = (weight, weight.view(), weight.base)
+        for x in arrays:
             with pytest.raises((ValueError, AttributeError)):
                 x.flags.writeable = True
 

@@ -48,7 +48,7 @@ print("not found")
 
 
 def preloaded() -> str:
-    """Return the library of AddressSanitizer that the C compiler comes with, and that of C++, whose exceptions it follows."""
+    """Return the C compiler's library of AddressSanitizer, and that of C++, whose exceptions it follows."""
     found = []
     for name in ("libasan.so", "libstdc++.so"):
         command = [os.environ.get("CC", "cc"), f"-print-file-name={name}"]
