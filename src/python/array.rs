@@ -7,6 +7,7 @@
 //! argument while a call reads it gets numbers that mean nothing (class indices are checked where they are used).
 
 use std::ffi::c_int;
+use std::ptr::NonNull;
 
 use half::{bf16, f16};
 use ndarray::{IxDyn, ShapeBuilder};
@@ -351,8 +352,9 @@ fn forward<T>(array: &Array<'_>) -> (*mut T, IxDyn) {
     let mut start: *mut T = data(array).cast();
     let size = size_of::<T>() as isize;
     let mut strides = IxDyn::zeros(array.ndim());
-    if array.shape().contains(&0) {
-        return (start, strides);
+    if array.is_empty() {
+        // NumPy calls it aligned wherever it is.
+        return (NonNull::dangling().as_ptr(), strides);
     }
     for (axis, (&len, &stride)) in array.shape().iter().zip(array.strides()).enumerate() {
         let stride = if len == 1 { 0 } else { stride / size };
