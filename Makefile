@@ -31,7 +31,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --no-compile
 MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
 
 .PHONY: help demo test test-rust test-python check check-rust check-python check-layers check-docs check-wheel
-.PHONY: check-instructions record-instructions bench docs format clean
+.PHONY: check-instructions record-instructions sanitize bench docs format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,23 @@ check-instructions: $(VENV)/built $(VENV)/extra-test.txt
 
 record-instructions: $(VENV)/built $(VENV)/extra-test.txt ## Record the kernels' instruction counts, after an intended change
 	$(PY) tools/count_instructions.py --record
+
+# The extension under AddressSanitizer, in a copy of the package that .venv does not know: its own target folder too. What is
+# unstable in rustc is asked for by name; assertions are on, of the standard library's unsafe functions too.
+SANITIZED := build/sanitize
+HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+
+sanitize: $(VENV)/built $(VENV)/extra-test.txt ## Run the Python tests on an extension under AddressSanitizer (PYTEST_ARGS)
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -C force-frame-pointers=yes" \
+		CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
+		CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
+		cargo build --release --lib --features python --target $(HOST) --target-dir $(SANITIZED)/target
+	rm -rf $(SANITIZED)/python
+	mkdir -p $(SANITIZED)/python
+	cp -r python/crossent $(SANITIZED)/python/
+	rm -f $(SANITIZED)/python/crossent/_core*.so
+	cp $(SANITIZED)/target/$(HOST)/release/libcrossent.so $(SANITIZED)/python/crossent/_core.abi3.so
+	$(PY) tools/sanitize.py $(SANITIZED)/python $(PYTEST_ARGS)
 
 check-docs: docs
 

@@ -43,11 +43,11 @@ pub(crate) trait Source: Sync {
         buffer: &'b mut [f32; ELEMENTS],
     ) -> &'b [f32];
 
-    /// The first element for which `wrong` holds, and its position.
-    fn first(&self, level: Level, wrong: &dyn Fn(f64) -> bool) -> Option<(usize, f64)> {
+    /// The first element of `range` for which `wrong` holds, and its position.
+    fn first(&self, level: Level, range: Range<usize>, wrong: &dyn Fn(f64) -> bool) -> Option<(usize, f64)> {
         let mut buffer = [0.0; ELEMENTS];
-        (0..self.len()).step_by(ELEMENTS).find_map(|start| {
-            let end = (start + ELEMENTS).min(self.len());
+        range.clone().step_by(ELEMENTS).find_map(|start| {
+            let end = (start + ELEMENTS).min(range.end);
             let block = self.load_f64(level, start..end, &mut buffer);
             let at = block[..end - start].iter().position(|x| wrong(*x))?;
             Some((start + at, block[at]))
@@ -397,8 +397,8 @@ mod tests {
         }
         let numbers = Numbers::F32(a.view());
         assert!(numbers.broadcast(&[7]).is_none() && numbers.broadcast(&[6, 8]).is_none());
-        assert_eq!(numbers.source().first(Level::new(), &|x| x > 30.0), Some((22, 31.0)));
-        assert_eq!(numbers.source().first(Level::new(), &|x| x > 99.0), None);
+        assert_eq!(numbers.source().first(Level::new(), 0..42, &|x| x > 30.0), Some((22, 31.0)));
+        assert_eq!(numbers.source().first(Level::new(), 0..22, &|x| x > 30.0), None);
     }
 
     #[test]

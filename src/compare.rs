@@ -10,7 +10,7 @@ use crate::kernel::divergence::{Divergences, divergences, exp_of, soft};
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
 use crate::loss::{Call, Input, input_rows};
-use crate::parallel::for_each_range;
+use crate::parallel::try_for_each_range;
 use crate::rows::{View, check_shape, row_shape};
 use crate::score::{Part, finished};
 use crate::single::{SingleRows, padded};
@@ -183,10 +183,10 @@ fn run(
 ) -> Result<(ComparisonSums, ComparisonRows), Error> {
     let level = isa::selected()?;
     let (rows, classes) = (p.count(), p.classes());
-    // Found out before the threads make theirs.
-    filled(2 * padded(classes), 0.0)?;
+    // Found out before the threads make theirs, which without rows they do not.
+    filled(if rows == 0 { 0 } else { 2 * padded(classes) }, 0.0)?;
     let all = Mutex::new(ComparisonSums::default());
-    let grains = for_each_range(
+    let grains = try_for_each_range(
         call.context,
         rows,
         classes,
@@ -226,11 +226,10 @@ fn run(
                     });
                 }
             }
-            Ok(each)
+            Ok::<_, OutOfRange>(each)
         },
-    )?;
-    let grains: Result<Vec<ComparisonRows>, OutOfRange> = grains.into_iter().collect();
-    let grains = grains.map_err(|OutOfRange| labels.first_out_of_range())?;
+    )?
+    .map_err(|rows| labels.first_out_of_range(rows))?;
     let mut each = ComparisonRows::default();
     for grain in grains {
         each.forward.extend(grain.forward);

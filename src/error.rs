@@ -179,7 +179,11 @@ impl fmt::Display for Error {
             Error::AxisOutOfRange { axis, ndim } => write!(
                 f,
                 "axis is out of range: got {axis}, expected {} for an array of {ndim} dimension{}",
-                if *ndim == 0 { "none".to_owned() } else { format!("{} to {}", -(*ndim as isize), ndim - 1) },
+                if *ndim == 0 {
+                    "-1 or 0".to_owned()
+                } else {
+                    format!("{} to {}", -(*ndim as isize), ndim - 1)
+                },
                 if *ndim == 1 { "" } else { "s" },
             ),
             Error::TooFewDimensions => write!(

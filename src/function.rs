@@ -111,6 +111,10 @@ fn map_rows<E: Element, F: RowFunction>(
     if let Some(input) = input {
         check_shape("out", out.shape(), input.shape())?;
     }
+    if out.is_empty() {
+        // There may be any number of rows without classes.
+        return Ok(());
+    }
     let mut out = RowsMut::new(&mut out, Some(axis));
     let rows = if let Some(input) = input {
         out = out.streamed(context.untouched);

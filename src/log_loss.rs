@@ -59,7 +59,7 @@ pub fn log_loss<E: Element>(
         check_shape("sample_weight", weight.shape(), &[rows])?;
     }
     let (class, weight) = (Rows::new(class, None), weight.map(|weight| Rows::new(weight, None)));
-    filled(padded(classes), 0.0)?;
+    filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(LogLoss::default());
     for_each_range(
         context,

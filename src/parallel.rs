@@ -8,6 +8,7 @@
 //! finds another process id, leaves the parent's pool (whose threads it does not have) and builds its own.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -23,6 +24,10 @@ const GRAIN_ELEMENTS: usize = 1 << 16;
 
 /// Elements below which waking another thread costs more than it brings.
 const SERIAL_ELEMENTS: usize = 1 << 17;
+
+/// Results that room is made for in advance: a view that repeats a few numbers may have more grains than memory has room for,
+/// and none of them be reached before the call is interrupted.
+const MOST_RESERVED: usize = 1 << 12;
 
 /// How often the calling thread looks for an interrupt.
 const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
@@ -159,7 +164,7 @@ pub(crate) fn for_each_range<W, T: Send>(
     for_each_stretch(context, rows, classes, 1, state, work)
 }
 
-/// The same, with as many grains at a time as make up `together` rows, if there are enough for all threads.
+/// As [`for_each_range`], with as many grains at a time as make up `together` rows, if there are enough for all threads.
 ///
 /// # Errors
 /// As [`for_each_range`].
@@ -171,6 +176,38 @@ pub(crate) fn for_each_stretch<W, T: Send>(
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
+    let work = |state: &mut W, rows| Ok::<T, Infallible>(work(state, rows));
+    let results = try_for_each_stretch(context, rows, classes, together, state, work)?;
+    Ok(results.unwrap_or_else(|_| unreachable!("the work cannot fail")))
+}
+
+/// As [`for_each_range`], for work that may fail: then nothing after the first rows that fail is begun any more, and their
+/// range is returned. What comes before them has succeeded.
+///
+/// # Errors
+/// As [`for_each_range`].
+pub(crate) fn try_for_each_range<W, T: Send, E>(
+    context: Context<'_>,
+    rows: usize,
+    classes: usize,
+    state: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, Range<usize>) -> Result<T, E> + Sync,
+) -> Result<Result<Vec<T>, Range<usize>>, Error> {
+    try_for_each_stretch(context, rows, classes, 1, state, work)
+}
+
+/// [`for_each_stretch`] of work that may fail, as [`try_for_each_range`] is [`for_each_range`] of it.
+///
+/// # Errors
+/// As [`for_each_range`].
+pub(crate) fn try_for_each_stretch<W, T: Send, E>(
+    context: Context<'_>,
+    rows: usize,
+    classes: usize,
+    together: usize,
+    state: impl Fn() -> W + Sync,
+    work: impl Fn(&mut W, Range<usize>) -> Result<T, E> + Sync,
+) -> Result<Result<Vec<T>, Range<usize>>, Error> {
     let mut size = grain_rows(classes);
     if together > size {
         let (grains, threads) = (rows.div_ceil(size), context.most_threads());
@@ -178,10 +215,11 @@ pub(crate) fn for_each_stretch<W, T: Send>(
         size *= grains.div_ceil(threads * rounds).max(1);
     }
     let elements = rows.saturating_mul(classes.max(1));
-    for_each_grain(context, rows.div_ceil(size), elements, state, |state, grain| {
-        let start = grain * size;
-        work(state, start..(start + size).min(rows))
-    })
+    let range = |grain: usize| grain * size..(grain * size).saturating_add(size).min(rows);
+    let results = for_each_grain(context, rows.div_ceil(size), elements, state, |state, grain| {
+        work(state, range(grain))
+    })?;
+    Ok(results.map_err(range))
 }
 
 /// The grains that one thread begins with: a stretch of their own for each, so that the first to touch a page of a new
@@ -224,39 +262,52 @@ pub(crate) fn for_each_segment<T: Send>(
 
 /// The part of [`for_each_segment`] that is compiled once.
 fn run_each(context: Context<'_>, segments: usize, work: &(dyn Fn(usize) + Sync)) {
-    let done = for_each_grain(context, segments, usize::MAX, || (), |(), segment| work(segment));
+    let work = |(): &mut (), segment| {
+        work(segment);
+        Ok::<(), Infallible>(())
+    };
+    let done = for_each_grain(context, segments, usize::MAX, || (), work);
     debug_assert!(done.is_ok() || context.stopped());
 }
 
-/// Runs `work` on every grain and returns its results in the order of the grains.
+/// Runs `work` on every grain and returns its results in the order of the grains; or the first grain on which it fails, after
+/// which no later one is begun.
 ///
 /// `elements` is the size of the whole; `state` makes what a thread reuses from grain to grain.
 ///
 /// # Errors
 /// [`Error::Interrupted`], [`Error::NumThreads`].
-fn for_each_grain<W, T: Send>(
+fn for_each_grain<W, T: Send, E>(
     context: Context<'_>,
     grains: usize,
     elements: usize,
     state: impl Fn() -> W + Sync,
-    work: impl Fn(&mut W, usize) -> T + Sync,
-) -> Result<Vec<T>, Error> {
+    work: impl Fn(&mut W, usize) -> Result<T, E> + Sync,
+) -> Result<Result<Vec<T>, usize>, Error> {
     let wanted = context.threads.map_or_else(num_threads, |n| Ok(n.get()))?;
+    if grains == 0 {
+        // No state either: it may be as large as a row.
+        return Ok(Ok(Vec::new()));
+    }
     let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(grains).max(1) };
     if threads == 1 {
         let (watch, mut reused) = (context.watch(), state());
-        let mut results = Vec::with_capacity(grains);
+        let mut results = Vec::with_capacity(grains.min(MOST_RESERVED));
         for grain in 0..grains {
             watch();
             if context.stopped() {
                 break;
             }
-            results.push(work(&mut reused, grain));
+            match work(&mut reused, grain) {
+                Ok(result) => results.push(result),
+                Err(_) => return Ok(Err(grain)),
+            }
         }
-        return if context.stopped() { Err(Error::Interrupted) } else { Ok(results) };
+        return if context.stopped() { Err(Error::Interrupted) } else { Ok(Ok(results)) };
     }
 
     let spans: Vec<Span> = (0..threads).map(|i| Span::new(grains, threads, i)).collect();
+    let failed = AtomicUsize::new(usize::MAX);
     // Takes grains until there are none, those of one's own span first; `before` comes before each.
     let take = |thread: usize, before: &dyn Fn()| {
         let mut done = Vec::new();
@@ -268,7 +319,14 @@ fn for_each_grain<W, T: Send>(
                 if context.stopped() {
                     return done;
                 }
-                done.push((grain, work(reused.get_or_insert_with(&state), grain)));
+                // Those before it may yet turn out to be the first.
+                if grain > failed.load(Ordering::Relaxed) {
+                    break;
+                }
+                match work(reused.get_or_insert_with(&state), grain) {
+                    Ok(result) => done.push((grain, result)),
+                    Err(_) => drop(failed.fetch_min(grain, Ordering::Relaxed)),
+                }
             }
         }
         done
@@ -282,13 +340,17 @@ fn for_each_grain<W, T: Send>(
     if context.stopped() {
         return Err(Error::Interrupted);
     }
+    let failed = failed.into_inner();
+    if failed < usize::MAX {
+        return Ok(Err(failed));
+    }
     // To their places: a sort would be compiled anew for each kind of result.
     let mut results: Vec<Option<T>> = Vec::new();
     results.resize_with(grains, || None);
     for (grain, result) in done {
         results[grain] = Some(result);
     }
-    Ok(results.into_iter().flatten().collect())
+    Ok(Ok(results.into_iter().flatten().collect()))
 }
 
 /// Runs `work` for each of `threads` threads, 0 being the caller; for the caller alone where there are no others to be had.
@@ -371,17 +433,63 @@ mod tests {
         Context { threads: NonZero::new(threads), ..Context::default() }
     }
 
+    /// The results of work that cannot fail.
+    fn each<T: Send>(
+        context: Context<'_>,
+        grains: usize,
+        work: impl Fn(usize) -> T + Sync,
+    ) -> Result<Vec<T>, Error> {
+        let work = |(): &mut (), grain| Ok::<T, Infallible>(work(grain));
+        for_each_grain(context, grains, usize::MAX, || (), work).map(Result::unwrap)
+    }
+
     #[test]
     fn results_come_in_the_order_of_the_grains_on_any_number_of_threads() {
         for threads in [1, 2, 3, 8] {
-            let got = for_each_grain(context(threads), 100, usize::MAX, || 0, |_, grain| grain * 2).unwrap();
+            let got = each(context(threads), 100, |grain| grain * 2).unwrap();
             assert_eq!(got, (0..100).map(|i| i * 2).collect::<Vec<_>>());
         }
     }
 
     #[test]
     fn no_grains_give_no_results() {
-        assert!(for_each_grain(context(4), 0, usize::MAX, || (), |(), grain| grain).unwrap().is_empty());
+        let state = || unreachable!("there is nothing to do");
+        let got = for_each_grain(context(4), 0, usize::MAX, state, |(): &mut (), grain| Ok::<_, ()>(grain));
+        assert!(got.unwrap().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_first_failure_is_found_and_little_is_begun_after_it() {
+        for threads in [1, 2, 3] {
+            for bad in [0, 1, 700, 999] {
+                let begun = AtomicUsize::new(0);
+                let got = for_each_grain(
+                    context(threads),
+                    1000,
+                    usize::MAX,
+                    || (),
+                    |(), grain| {
+                        begun.fetch_add(1, Ordering::Relaxed);
+                        if grain >= bad { Err(()) } else { Ok(grain) }
+                    },
+                );
+                assert_eq!(got.unwrap(), Err(bad), "{threads} threads");
+                assert!(begun.into_inner() <= bad + threads);
+            }
+        }
+    }
+
+    #[test]
+    fn more_rows_than_memory_has_room_for_end_with_the_first_failure() {
+        for threads in [1, 2] {
+            for classes in [0, 1, 3] {
+                let work =
+                    |(): &mut (), rows: Range<usize>| if rows.start > 0 { Err(()) } else { Ok([0.0; 8]) };
+                let got = try_for_each_range(context(threads), usize::MAX, classes, || (), work);
+                let size = grain_rows(classes);
+                assert_eq!(got.unwrap().unwrap_err(), size..2 * size);
+            }
+        }
     }
 
     #[test]
@@ -389,23 +497,17 @@ mod tests {
         let (started, finished) = (AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let long = for_each_grain(
-                    context(2),
-                    20,
-                    usize::MAX,
-                    || (),
-                    |(), _| {
-                        started.store(true, Ordering::SeqCst);
-                        std::thread::sleep(Duration::from_millis(50));
-                    },
-                );
+                let long = each(context(2), 20, |_| {
+                    started.store(true, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(50));
+                });
                 finished.store(true, Ordering::SeqCst);
                 long.unwrap();
             });
             while !started.load(Ordering::SeqCst) {
                 std::thread::yield_now();
             }
-            let short = for_each_grain(context(2), 4, usize::MAX, || (), |(), grain| grain).unwrap();
+            let short = each(context(2), 4, |grain| grain).unwrap();
             assert_eq!(short, [0, 1, 2, 3]);
             assert!(!finished.load(Ordering::SeqCst));
         });
@@ -417,15 +519,7 @@ mod tests {
             let started = Instant::now();
             let interrupt = Interrupt::new(&|| true);
             let context = Context { interrupt: Some(&interrupt), ..context(threads) };
-            let got = for_each_grain(
-                context,
-                1000,
-                usize::MAX,
-                || (),
-                |(), _| {
-                    std::thread::sleep(Duration::from_millis(10));
-                },
-            );
+            let got = each(context, 1000, |_| std::thread::sleep(Duration::from_millis(10)));
             assert_eq!(got.unwrap_err(), Error::Interrupted);
             assert!(started.elapsed() < Duration::from_secs(2));
         }

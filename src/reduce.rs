@@ -123,6 +123,13 @@ pub struct Total {
 }
 
 impl Total {
+    /// Of `rows` losses of 0.
+    pub(crate) fn of_zeros(rows: usize) -> Self {
+        let mut sum = GrainSum::default();
+        sum.add_counted(0.0, rows);
+        sum.total()
+    }
+
     /// The sum or the mean; a mean over nothing is nan.
     #[must_use]
     pub fn reduce(&self, reduction: Reduction) -> f64 {

@@ -15,7 +15,7 @@ use crate::kernel::element::Element;
 use crate::kernel::scan::TileScan;
 use crate::kernel::{TILE, isa};
 use crate::loss::{Call, Input, input_rows};
-use crate::parallel::{Context, for_each_stretch};
+use crate::parallel::{Context, try_for_each_stretch};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
 use crate::tiles::{Tiles, bits, locate, shared_out, together};
@@ -148,7 +148,7 @@ impl<'a, E: Element> Work<'a, E> {
     ) -> Result<(), Error> {
         let level = isa::selected()?;
         let (context, segments) = shared_out(context, &self.rows);
-        let grains = for_each_stretch(
+        let grains = try_for_each_stretch(
             context,
             self.rows.layout.line.len(),
             self.rows.layout.classes,
@@ -160,11 +160,10 @@ impl<'a, E: Element> Work<'a, E> {
                     dispatch!(level, simd => seen.look(simd, &self.labels, range.clone()))?;
                     each(part, seen, range);
                 }
-                Ok(())
+                Ok::<_, OutOfRange>(())
             },
         )?;
-        let grains: Result<Vec<()>, OutOfRange> = grains.into_iter().collect();
-        grains.map(|_| ()).map_err(|OutOfRange| self.labels.first_out_of_range())
+        grains.map(|_| ()).map_err(|rows| self.labels.first_out_of_range(rows))
     }
 }
 

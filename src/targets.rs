@@ -1,5 +1,6 @@
 //! What the rows are scored against: class indices of any integer dtype, or class probabilities.
 
+use std::num::NonZero;
 use std::ops::Range;
 
 use fearless_simd::{Simd, dispatch};
@@ -14,7 +15,7 @@ use crate::kernel::narrow::{last_rows, pack_rows};
 use crate::kernel::{NARROW, TILE, isa, real};
 use crate::loss::TileLosses;
 use crate::options::ClassWeights;
-use crate::parallel::{Context, for_each_range};
+use crate::parallel::{Context, for_each_range, try_for_each_range};
 use crate::reduce::GrainSum;
 use crate::rows::{Rows, View, is_row_shape, row_shape, unravel};
 use crate::tiles::{all, bits, locate};
@@ -250,37 +251,61 @@ impl Targets<'_> {
     }
 
     /// Whether every row is left out.
-    pub(crate) fn nothing_counted(&self) -> bool {
+    pub(crate) fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
         match self {
-            Targets::Indices(labels) => labels.nothing_counted(),
-            Targets::Probabilities(p) => tiles_of(p.rows).all(|tile| p.counted(tile) == 0),
+            Targets::Indices(labels) => labels.nothing_counted(context),
+            Targets::Probabilities(p) => p.nothing_counted(context),
         }
     }
 }
 
-/// The rows, tile by tile.
-fn tiles_of(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows).step_by(TILE).map(move |first| first..(first + TILE).min(rows))
+/// Tile by tile, whether something holds for all `rows` rows.
+fn all_tiles(
+    rows: usize,
+    context: Context<'_>,
+    holds: impl Fn(Range<usize>) -> bool + Sync,
+) -> Result<bool, Error> {
+    let work = |(): &mut (), rows: Range<usize>| {
+        let mut tiles = rows.clone().step_by(TILE).map(|first| first..(first + TILE).min(rows.end));
+        if tiles.all(&holds) { Ok(()) } else { Err(()) }
+    };
+    Ok(try_for_each_range(context, rows, 1, || (), work)?.is_ok())
+}
+
+/// The same on the calling thread alone: for what the first tile nearly always decides.
+fn all_tiles_here(
+    rows: usize,
+    context: Context<'_>,
+    holds: impl Fn(Range<usize>) -> bool + Sync,
+) -> Result<bool, Error> {
+    all_tiles(rows, Context { threads: Some(NonZero::<usize>::MIN), ..context }, holds)
 }
 
 impl Labels<'_> {
     /// A bit for each of the first `rows` rows that counts; none where one is out of range.
     pub(crate) fn first_counted(&self, rows: usize) -> u64 {
-        self.any_tile(0..rows.min(self.shape.iter().product())).map_or(0, |tile| tile.counted)
+        self.any_tile(0..rows.min(self.rows())).map_or(0, |tile| tile.counted)
     }
 
     /// Whether every row is left out. A row whose target is out of range is not.
-    pub(crate) fn nothing_counted(&self) -> bool {
-        let rows = self.shape.iter().product();
-        tiles_of(rows).all(|tile| self.any_tile(tile).is_ok_and(|tile| tile.counted == 0))
+    pub(crate) fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
+        let none = |tile| self.any_tile(tile).is_ok_and(|tile| tile.counted == 0);
+        all_tiles_here(self.rows(), context, none)
     }
 
     /// Whether something holds for the classes of all rows that count.
-    pub(crate) fn all_classes(&self, holds: impl Fn(usize) -> bool) -> bool {
-        let rows = self.shape.iter().product();
-        tiles_of(rows).all(|tile| {
-            self.any_tile(tile).is_ok_and(|tile| bits(tile.counted).all(|i| holds(tile.class[i])))
-        })
+    pub(crate) fn all_classes(
+        &self,
+        holds: impl Fn(usize) -> bool + Sync,
+        context: Context<'_>,
+    ) -> Result<bool, Error> {
+        let all =
+            |tile| self.any_tile(tile).is_ok_and(|tile| bits(tile.counted).all(|i| holds(tile.class[i])));
+        all_tiles(self.rows(), context, all)
+    }
+
+    fn rows(&self) -> usize {
+        self.shape.iter().product()
     }
 
     /// The class indices of the rows of `range`. What int64 cannot hold becomes a number that is neither a class
@@ -363,7 +388,7 @@ impl Labels<'_> {
         let weighted = weight.as_slice().is_some();
         let level = isa::selected()?;
         let state = || (TileLosses::new(), TileLabels::default());
-        let sums = for_each_range(context, self.shape.iter().product(), 1, state, |(tile, labels), rows| {
+        let sums = try_for_each_range(context, self.rows(), 1, state, |(tile, labels), rows| {
             let mut sum = GrainSum::default();
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
@@ -374,24 +399,25 @@ impl Labels<'_> {
                 }
                 dispatch!(level, simd => sum.add::<_, R>(simd, tile));
             }
-            Ok(sum)
-        })?;
+            Ok::<_, OutOfRange>(sum)
+        })?
+        .map_err(|rows| self.first_out_of_range(rows))?;
         let mut all = GrainSum::default();
         for sum in sums {
-            all.merge(sum.map_err(|OutOfRange| self.first_out_of_range())?);
+            all.merge(sum);
         }
         Ok(all.total().weight)
     }
 
-    /// The error that names the first row whose target is out of range.
-    pub(crate) fn first_out_of_range(&self) -> Error {
+    /// The error that names the first of these rows whose target is out of range.
+    pub(crate) fn first_out_of_range(&self, among: Range<usize>) -> Error {
         let rows: usize = self.shape.iter().product();
         // None where another thread has changed the targets since they were found out of range.
-        let mut suspects = tiles_of(rows).filter(|tile| self.any_tile(tile.clone()).is_err()).flatten();
-        let row = suspects.find(|row| self.any_tile(*row..row + 1).is_err());
+        let row = among.clone().find(|row| self.any_tile(*row..row + 1).is_err());
+        let named = row.unwrap_or(among.start);
         Error::TargetOutOfRange {
-            index: row.map_or_else(|| vec![0; self.shape.len()], |row| unravel(row, self.shape)),
-            value: self.value(row.unwrap_or(0)),
+            index: unravel(named, self.shape),
+            value: self.value(named),
             classes: self.classes,
             ignore_index: self.ignore_index,
             found: row.filter(|_| rows <= MOST_LOOKED_AT).map(|_| Box::new(self.found(rows))),
@@ -401,7 +427,7 @@ impl Labels<'_> {
     /// What the class indices are.
     fn found(&self, rows: usize) -> TargetsFound {
         let (mut inside, mut outside, mut ignored) = (None, None, false);
-        for tile in tiles_of(rows) {
+        for tile in (0..rows).step_by(TILE).map(|first| first..(first + TILE).min(rows)) {
             let mask = mask_bits(self.mask.as_ref(), tile.clone());
             let mut values = [0_i128; TILE];
             each!(Indices, &self.values, [I8 I16 I32 I64 U8 U16 U32 U64], rows => {
@@ -462,8 +488,21 @@ impl Probabilities<'_> {
         mask_bits(self.mask.as_ref(), range)
     }
 
+    /// The number of rows, if all of them count.
+    pub(crate) fn all_counted(&self) -> Option<usize> {
+        self.mask.is_none().then_some(self.rows)
+    }
+
+    /// Whether every row is left out.
+    fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
+        all_tiles_here(self.rows, context, |tile| self.counted(tile) == 0)
+    }
+
     /// How many rows count.
     pub(crate) fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
+        if let Some(rows) = self.all_counted() {
+            return Ok(rows as f64);
+        }
         let counts = for_each_range(
             context,
             self.rows,
@@ -610,7 +649,7 @@ mod tests {
         let rows = target.shape()[0];
         match Targets::new(target, &[rows, 5], 1, ignore_index, None)? {
             Targets::Indices(labels) => {
-                labels.any_tile(0..rows).map_err(|OutOfRange| labels.first_out_of_range())
+                labels.any_tile(0..rows).map_err(|OutOfRange| labels.first_out_of_range(0..rows))
             }
             Targets::Probabilities(_) => unreachable!(),
         }

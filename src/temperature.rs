@@ -14,7 +14,7 @@ use crate::kernel::divergence::{moments, soft};
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
 use crate::loss::{Call, Input, input_rows};
-use crate::parallel::for_each_range;
+use crate::parallel::try_for_each_range;
 use crate::rows::View;
 use crate::score::{Part, finished};
 use crate::single::{SingleRows, padded};
@@ -59,12 +59,12 @@ pub fn temperature_sums<E: Element>(
     let labels = labels("fit_temperature", target, shape, axis, ignore_index, call)?;
     labels.check(call.context)?;
     let level = isa::selected()?;
-    let classes = source.classes();
-    filled(padded(classes), 0.0)?;
+    let (rows, classes) = (source.count(), source.classes());
+    filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(TemperatureSums::default());
-    let grains = for_each_range(
+    try_for_each_range(
         call.context,
-        source.count(),
+        rows,
         classes,
         || {
             let part = Part::new(TemperatureSums::default(), &all, TemperatureSums::merge);
@@ -79,11 +79,10 @@ pub fn temperature_sums<E: Element>(
                     part.own.add(row, tile.class[i], b, level);
                 }
             }
-            Ok(())
+            Ok::<_, OutOfRange>(())
         },
-    )?;
-    let grains: Result<Vec<()>, OutOfRange> = grains.into_iter().collect();
-    grains.map_err(|OutOfRange| labels.first_out_of_range())?;
+    )?
+    .map_err(|rows| labels.first_out_of_range(rows))?;
     Ok(finished(all))
 }
 

@@ -14,7 +14,7 @@ use crate::kernel::log::log;
 use crate::kernel::{TILE, isa};
 use crate::loss::mistakes::{FIRST, Mistake, in_log_probabilities, in_logits};
 use crate::loss::{Call, Input, input_rows};
-use crate::parallel::for_each_range;
+use crate::parallel::try_for_each_range;
 use crate::rows::{RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::score::{Part, finished};
 use crate::single::{SingleRows, padded};
@@ -142,7 +142,7 @@ pub fn log_of_probabilities<E: Element>(
         let (count, classes) = (rows.count(), rows.classes());
         filled(padded(classes), 0.0)?;
         let all = Mutex::new(Improper::default());
-        let grains = for_each_range(
+        try_for_each_range(
             call.context,
             count,
             classes,
@@ -169,11 +169,10 @@ pub fn log_of_probabilities<E: Element>(
                         unsafe { (0..classes).for_each(|class| out.set(offsets[i], class, row[class])) };
                     }
                 }
-                Ok(())
+                Ok::<_, OutOfRange>(())
             },
-        )?;
-        let grains: Result<Vec<()>, OutOfRange> = grains.into_iter().collect();
-        grains.map_err(|OutOfRange| labels.first_out_of_range())?;
+        )?
+        .map_err(|rows| labels.first_out_of_range(rows))?;
         Ok(finished(all))
     })
 }

@@ -96,7 +96,7 @@ def _strides(d: Draw, shape: tuple[int, ...], itemsize: int, layout: str) -> tup
 
 def place(d: Draw, x: Array, layout: str = "C") -> Array:
     """The numbers of `x` in memory of its own. What lies between them is nan, or -1."""
-    if x.dtype.hasobject or not x.dtype.itemsize:
+    if x.dtype.hasobject or not x.dtype.itemsize or is_long(x.shape):
         return x
     strides, reach = _strides(d, x.shape, x.itemsize, layout)
     start = MARGIN + (1 if layout == "misaligned" else 0)
@@ -303,11 +303,25 @@ def show(value: Any) -> str:
 CLASSES = (1, 2, 3, 4, 5, 8, 10, 17, 33, 64, 65, 100, 101, 130)
 
 
+# Without elements and without end: NumPy makes them without memory, and nothing is to be done for them.
+LONG_EMPTIES = (
+    (2**40, 0), (0, 2**40), (1, 2**40, 0), (2**30, 0, 2**20), (2**20, 2**30, 0), (0, 2**59), (2**59, 0, 1),
+    (0, 3, 2**50), (2**40, 3, 0), (3, 0, 2**40), (2**25, 0, 2**25, 5), (0, 2**40, 0),
+)  # fmt: skip
+
+
+def is_long(shape: tuple[int, ...]) -> bool:
+    """Whether an axis is longer than anything with elements here."""
+    return max(shape, default=0) > 1 << 20
+
+
 def _shape(d: Draw, least: int = 0) -> tuple[int, ...]:
     """Mostly small; now and then empty, of many dimensions, or enough to be shared out to threads."""
     kind = d.upto(200)
     if kind == 0:
         return d.one([(1300, 130), (40_000, 5), (2, 70, 1100), (70_000, 2)])
+    if kind in range(12, 16):
+        return d.one(LONG_EMPTIES)
     if kind < 4:
         return (1,) * d.one((least, 6, 20, 32, 33, 60))
     ndim = max(least, d.one((0, 1, 1, 2, 2, 2, 2, 3, 3, 4, 5)))
@@ -339,7 +353,13 @@ def good_rows(d: Draw, name: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {"x": x}
     axes = range(-len(shape), len(shape)) if shape else range(-1, 1)
     if name == "logsumexp":
-        if shape and d.chance(0.6):
+        if is_long(shape):
+            # A number is written for each row that is left: none is long.
+            gone = [i for i, n in enumerate(shape) if n > 1 << 20 or d.chance(0.3)]
+            arguments["axis"] = tuple(i - d.one((0, len(shape))) for i in gone) if d.chance(0.8) else None
+        elif not shape and d.chance(0.5):
+            arguments["axis"] = d.one((0, -1, (0,), (-1,), ()))
+        elif shape and d.chance(0.6):
             chosen = d.random.sample(range(len(shape)), d.upto(min(len(shape), 4) + 1))
             several = tuple(a - d.one((0, len(shape))) for a in chosen)
             arguments["axis"] = several if d.chance(0.5) else d.one(axes)
@@ -356,6 +376,8 @@ def good_classes(d: Draw, name: str) -> dict[str, Any]:
     shape = _shape(d, 1)
     dtype = _floating(d)
     axis = min(1, len(shape) - 1) if d.chance(0.6) else d.upto(len(shape))
+    if is_long(shape):  # no rows: each of them would have a target
+        axis = d.one([i for i in range(len(shape)) if 0 in shape[:i] + shape[i + 1 :]])
     classes = shape[axis]
     x = d.numbers.standard_normal(shape) * d.one((1, 5, 20))
     x = (reference.log_softmax(x, axis) if log_p else x).astype(dtype)
@@ -363,7 +385,7 @@ def good_classes(d: Draw, name: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {"input": x, **_reduction(d)}
     if axis != min(1, len(shape) - 1) or d.chance(0.2):
         arguments["axis"] = axis - d.one((0, len(shape)))
-    if d.chance(0.3):
+    if d.chance(0.3) and not is_long((classes,)):
         arguments["weight"] = d.numbers.uniform(0.25, 2, classes).astype(_floating(d))
     if not log_p and d.chance(0.4):
         arguments["label_smoothing"] = d.one((0.0, 0.1, 0.5, 1.0, 0, 1, np.float32(0.25), True))
@@ -406,7 +428,7 @@ def good_elements(d: Draw, name: str) -> dict[str, Any]:
         arguments["target"] = np.asarray(t).astype(dtype_t)
         for key in ("weight", "pos_weight") if logits else ("weight",):
             if d.chance(0.3):
-                own = d.one((shape, shape[-1:], (), (1,) * len(shape)))
+                own = d.one((shape, () if is_long(shape) else shape[-1:], (), (1,) * len(shape)))
                 arguments[key] = np.asarray(d.numbers.integers(1, 4, own)).astype(d.one(integers[:-3]))
         if not logits and d.chance(0.3):
             arguments["clamp"] = d.one((None, -100.0, -50, -np.inf, -1e300))
@@ -424,6 +446,7 @@ def good_elements(d: Draw, name: str) -> dict[str, Any]:
         arguments["full"] = d.chance(0.5)
     if name.startswith("gaussian"):
         own = d.one((shape, shape[:-1], (*shape[:-1], 1) if shape else (), ()))
+        own = shape if is_long(shape) and own else own
         arguments["var"] = np.asarray(d.numbers.uniform(0.5, 2, own)).astype(_floating(d))
         if d.chance(0.3):
             arguments["eps"] = d.one((1e-6, 1e-3, 0, 0.75))
@@ -533,7 +556,7 @@ def expected_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int,
             dtype = dtype if dtype in DTYPES else np.dtype("f8")
             axis = arguments.get("axis")
             axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-            axes = tuple(a.__index__() % x.ndim for a in axes)
+            axes = tuple(a.__index__() % x.ndim for a in axes if x.ndim)
             keep = arguments.get("keepdims")
             shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
         return [(shape, dtype)]
@@ -1114,6 +1137,10 @@ def _can_be_overwritten(x: Any) -> bool:
 
 
 def _spoil(d: Draw, call: Call, allowed: tuple[str, ...]) -> None:
+    if any(is_long(v.shape) for v in call.plain.values() if _is(v, np.ndarray)):
+        # Along another axis there may be rows without end.
+        call.huge = True
+        allowed = tuple(key for key in allowed if PARAMETERS[key] not in (bad_array, bad_out))
     keys = d.random.sample(allowed, min(len(allowed), d.one((1, 1, 1, 1, 1, 2, 2, 3, 12))))
     for key in keys:
         call.arguments[key] = PARAMETERS[key](d, call, key)
@@ -1350,8 +1377,9 @@ class Judge:
                 raise Wrong(f"the result is a {type(got)}")
             if got.shape != shape or got.dtype != dtype:
                 raise Wrong(f"the result is {got.dtype} {got.shape}, expected {dtype} {shape}")
-        if not call.spoiled and all(v.ndim <= 30 for v in call.plain.values() if _is(v, np.ndarray)):
-            # NumPy broadcasts no more dimensions than 32.
+        plain = [v for v in call.plain.values() if _is(v, np.ndarray)]
+        if not call.spoiled and all(v.ndim <= 30 and not is_long(v.shape) for v in plain):
+            # NumPy broadcasts no more dimensions than 32, and the definitions number the classes.
             self._values(call, name, results)
 
     def _values(self, call: Call, name: str, results: tuple[Any, ...]) -> None:

@@ -102,7 +102,7 @@ def softmax(x: ArrayLike, axis: int = -1) -> Float64:
 def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Float64:
     x = widen(x)
     axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    axes = tuple(a % x.ndim for a in axes)
+    axes = tuple(a % x.ndim for a in axes if x.ndim)  # a single number has the axis 0 too
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     kept_shape = tuple(x.shape[a] for a in kept)
     terms = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))

@@ -440,6 +440,117 @@ def test_results_fade_out_through_the_subnormal_numbers(dtype: DType) -> None:
     assert errors.max() <= MAX_ULP[dtype.name]
 
 
+# ---- where a factor or a sum is beyond the range of numbers, and the loss is not ------------------------
+
+
+def _divergence_terms() -> tuple[Array, Array]:
+    """Log-probabilities t and x for which exp(t) is subnormal, 0 or infinite as a float64."""
+    rng = np.random.default_rng(11)
+    faded = -np.r_[rng.uniform(700, 760, 800), rng.uniform(740, 1470, 800), 745.1, 745.2, 708.4, 1500.0, 1e6]
+    far = -(
+        10.0 ** np.r_[rng.uniform(0, 308, 800), rng.uniform(295, 308.2, 800), 20.0, 300.0, 1.0, 308.0, 308.0]
+    )
+    large = np.r_[rng.uniform(705, 712, 100), 709.9, 720.0]
+    near = large + np.r_[rng.uniform(-1, 1, 100) * 10.0 ** rng.uniform(-12, 0, 100), 1e-5, -1e-10]
+    return np.r_[faded, large], np.r_[far, near]
+
+
+def test_a_divergence_keeps_its_digits_where_the_probability_has_none() -> None:
+    """exp(t) (t - x) with t near -745, where exp(t) is a subnormal number or 0, but times 1e300 is neither."""
+    t, x = _divergence_terms()
+    with mpmath.workdps(exact.DIGITS):
+        pairs = [(mpmath.mpf(a), mpmath.mpf(b)) for a, b in zip(t.tolist(), x.tolist(), strict=True)]
+        values = [mpmath.exp(a) * (a - b) for a, b in pairs]
+        scales = [mpmath.exp(a) * max(abs(a), abs(b)) for a, b in pairs]
+        slopes = [-mpmath.exp(a) for a, _ in pairs]
+    losses, grad = crossent.kl_div_and_grad(x, t, reduction="none", log_target=True)
+    assert ulp_error(losses, values, scales).max() <= 2.5
+    assert ulp_error(grad, slopes).max() <= 1.5
+    for isolated in (0, 900, 1650):  # whatever else is in its vector
+        assert crossent.kl_div(x[isolated], t[isolated], log_target=True) == losses[isolated]
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, *HALVES], ids=name)
+def test_a_divergence_of_narrow_numbers_is_rounded_once(dtype: DType) -> None:
+    rng = np.random.default_rng(12)
+    t = -rng.uniform(80, 130, 500).astype(dtype)
+    x = -(10.0 ** rng.uniform(0, 4.5, 500)).astype(dtype)
+    with mpmath.workdps(exact.DIGITS):
+        pairs = [(mpmath.mpf(float(a)), mpmath.mpf(float(b))) for a, b in zip(t, x, strict=True)]
+        values = [mpmath.exp(a) * (a - b) for a, b in pairs]
+        slopes = [-mpmath.exp(a) for a, _ in pairs]
+    losses, grad = crossent.kl_div_and_grad(x, t, reduction="none", log_target=True)
+    assert ulp_error(losses, values).max() <= 0.51
+    assert ulp_error(grad, slopes).max() <= 0.51
+
+
+def test_a_target_of_log_probability_is_nothing_at_minus_infinity_alone() -> None:
+    t = np.array([-np.inf, -np.inf, -1e6, -1e300, -746.0, -np.inf])
+    x = np.array([-np.inf, 1.0, -np.inf, -np.inf, -np.inf, np.nan])
+    expected = [0.0, 0.0, np.inf, np.inf, np.inf, np.nan]
+    np.testing.assert_array_equal(crossent.kl_div(x, t, reduction="none", log_target=True), expected)
+
+
+def _far_rows(width: int) -> Array:
+    rng = np.random.default_rng(width)
+    rows = rng.choice([1.0, -1.0, 0.5, -0.25, 0.0, 1e-300], (4, width)) * 1.7e308
+    rows[1] = rng.uniform(-1, 1, width) * 1.797e308
+    rows[2, :] = 0.9e308
+    rows[2, 0] = -0.9e308
+    return rows
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.125, 1.0])
+@pytest.mark.parametrize("width", [2, 3, 64, 100, 101, 1500])
+def test_a_loss_is_finite_where_the_distances_that_it_is_the_mean_of_are_not(
+    width: int, smoothing: float, weighted: bool, soft: bool
+) -> None:
+    """Logits near the largest float64: differences of two, and their sums over the classes, exceed it."""
+    x = _far_rows(width)
+    rng = np.random.default_rng(3)
+    t = np.array([0, width - 1, 1, width // 2])
+    p = rng.dirichlet(np.ones(width), 4)
+    w = rng.uniform(0.01, 0.4, width) if weighted else None
+    target = p if soft else t
+    values, entries, scales = [], [], []
+    with mpmath.workdps(exact.DIGITS):
+        for row, hot, even in zip(x, t, p, strict=True):
+            q = _index_target(width, int(hot), w, smoothing)
+            if soft:
+                e, of = mpmath.mpf(smoothing), np.ones(width) if w is None else w
+                q = [
+                    mpmath.mpf(b) * (mpmath.mpf(a) * (1 - e) + e / width)
+                    for a, b in zip(even, of, strict=True)
+                ]
+            values.append(_exact_loss(row, q))
+            share = exact.softmax(row, range(width))
+            total = mpmath.fsum(q)
+            entries += [total * a - b for a, b in zip(share, q, strict=True)]
+            scales += [max(total * a, b) for a, b in zip(share, q, strict=True)]
+    for view in (x, np.asfortranarray(x)):
+        losses, grad = crossent.cross_entropy_and_grad(
+            view, target, w, reduction="none", label_smoothing=smoothing
+        )
+        _check(losses, values, FLOAT64)
+        assert ulp_error(grad.reshape(-1), entries, scales).max() <= MAX_ULP["float64"]
+
+
+def test_a_masked_class_and_an_infinite_weight_cost_what_they_did_near_the_largest_number() -> None:
+    x = np.array([[1.7e308, -1.7e308, -np.inf], [1.7e308, -1.7e308, 0.0], [np.inf, -1.7e308, 0.0]])
+    losses = crossent.cross_entropy(x, [0, 0, 0], label_smoothing=0.1, reduction="none")
+    assert losses[0] == np.inf
+    assert losses[1] == pytest.approx(0.1 / 3 * 2 * 1.7e308 + 0.1 / 3 * 1.7e308, rel=1e-15)
+    assert np.isnan(losses[2])
+    assert crossent.cross_entropy(x[1:2], [1], np.array([1.0, np.inf, 1.0]), reduction="none")[0] == np.inf
+    # float32 rows are summed in float64.
+    narrow = np.array([[3.4e38, -3.4e38, -3.4e38]], np.float32)
+    loss = crossent.cross_entropy(narrow, [0], label_smoothing=0.5, reduction="none", dtype="f8")[0]
+    top = float(narrow[0, 0])
+    assert loss == pytest.approx(0.5 / 3 * 2 * 2 * top, rel=1e-15)
+
+
 # ---- half precision -------------------------------------------------------------------------------------
 
 

@@ -74,6 +74,10 @@ def test_every_parameter_is_spoiled(name: str) -> None:
     assert not missing, f"fuzz.PARAMETERS has no values for {sorted(missing)} of {name}"
 
 
+def _is_long(value: object) -> bool:
+    return isinstance(value, np.ndarray) and fuzz.is_long(value.shape)
+
+
 def test_the_cases_cover_what_they_should() -> None:
     cases = [fuzz.case(number) for number in range(4000)]
     assert {case.name for case in cases} == set(PUBLIC)
@@ -92,6 +96,11 @@ def test_the_cases_cover_what_they_should() -> None:
     assert {0, 1, 2, 3, 4, 5} < {x.ndim for x in plain}
     assert any(x.ndim > 32 for x in plain)
     assert any(0 in x.shape for x in plain)
+    endless = [
+        case for case in good if case.name != "log_sigmoid" and any(map(_is_long, case.plain.values()))
+    ]
+    assert len({fuzz.function_of(case.name) for case in endless}) > 8
+    assert not any(case.huge for case in endless)  # they end by themselves
     assert any(x.size > 1 << 17 for x in plain)  # shared out to threads
     assert {case.threads for case in cases} == {1, 3}
 

@@ -22,6 +22,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 rows, classes = 2_000_000, 262_144
 x = np.broadcast_to(np.zeros(classes, np.{dtype}), (rows, classes))
 t = np.broadcast_to(np.int64(0), (rows,))
+none = np.zeros((2**40, 0), np.{dtype})
+ignored, masked = np.broadcast_to(np.int64(-100), (2**40,)), np.broadcast_to(False, (2**40,))
 crossent.cross_entropy(x[:8], t[:8])
 print("ready", flush=True)
 try:
@@ -41,9 +43,21 @@ CALLS = {
     "logsumexp": "crossent.logsumexp(x, 1)",
     "one long row": "crossent.logsumexp(x)",
     "one number beside many": "crossent.kl_div(np.float32(-1), np.broadcast_to(np.float32(0.5), (10**12,)))",
-    "no classes": "crossent.cross_entropy(np.broadcast_to(x[:1, :0], (10**12, 0)), "
-    "np.broadcast_to(np.int64(-100), (10**12,)))",
-}
+    **{f"no classes: {name}": f"crossent.{call}" for name, call in {
+        # There are targets or a mask to look at, of rows that are all left out.
+        "cross_entropy": "cross_entropy(none, ignored)",
+        "cross_entropy_and_grad": "cross_entropy_and_grad(none, ignored)",
+        "nll_loss_and_grad": "nll_loss_and_grad(none, ignored, reduction='sum')",
+        "probabilities": "cross_entropy_and_grad(none, none, where=masked)",
+        "Scorer": "Scorer().update(none, ignored)",
+        "compare": "compare(none, none, where=masked)",
+        "fit_temperature": "fit_temperature(none, ignored)",
+    }.items()},
+    # The first rows do not decide, and the last one never comes.
+    "all ignored": "crossent.cross_entropy_and_grad(np.broadcast_to(x[0, :3], (2**40, 3)), ignored)",
+    "weights of zero": "crossent.cross_entropy(np.broadcast_to(x[0, :3], (2**40, 3)), "
+    "np.broadcast_to(np.int64(0), (2**40,)), np.zeros(3, x.dtype), label_smoothing=0.5)",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import gc
+import pickle
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -68,6 +73,121 @@ def test_what_something_refers_to_is_left_alone(refer: Any) -> None:
     assert len({_address(y) for y in others}) == 3
 
 
+def _poison(base: Any) -> None:
+    """Whatever can be done to the object that a result's memory belongs to."""
+    for change in (
+        lambda: base.setflags(write=False),
+        lambda: setattr(base.flags, "writeable", False),
+        lambda: setattr(base, "shape", (1, -1)),
+        lambda: setattr(base, "strides", (0,)),
+        lambda: setattr(base, "dtype", np.dtype("f8")),
+        lambda: base.resize(10, refcheck=False),
+        lambda: base.__init__(),
+        lambda: base.__setstate__(base.__reduce__()[2]),
+        lambda: delattr(base, "block"),
+        lambda: setattr(base, "block", None),
+    ):
+        with contextlib.suppress(Exception):
+            change()
+
+
+@pytest.mark.filterwarnings("ignore:Setting the (strides|shape|dtype):DeprecationWarning")
+@pytest.mark.parametrize("way", ["base", "view", "buffer"])
+def test_nothing_that_is_done_to_the_base_of_a_result_reaches_a_later_one(way: str) -> None:
+    """The base of an array is an object like any other, and its flags and shape can be set."""
+    t = np.zeros(ROWS, np.int64)
+    for _ in range(4):
+        for result in (_new(), crossent.cross_entropy_and_grad(X, t)[1]):
+            base = {
+                "base": lambda y: y,
+                "view": lambda y: y[1:, ::2].T,
+                "buffer": lambda y: np.asarray(y.base),
+            }[way](result)
+            while base is not None:
+                _poison(base)
+                base = getattr(base, "base", None)
+            del base
+        del result
+        again = _new()
+        assert again.shape == X.shape
+        assert again.dtype == X.dtype
+        assert again.flags.writeable
+        assert again.flags.c_contiguous
+        assert _address(again) % 64 == 0
+        assert (again == ONE).all()
+        del again
+
+
+def test_no_class_of_memory_can_be_made_by_hand() -> None:
+    kind = type(_new().base)
+    with pytest.raises(TypeError):
+        kind()
+    with pytest.raises(TypeError):
+        type("Own", (kind,), {})
+
+
+def test_writing_to_a_result_can_be_forbidden_and_allowed_again() -> None:
+    y = _new()
+    y.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        y[0] = 1
+    y.flags.writeable = True
+    y[0] = 1
+    assert y[0, 0] == 1
+
+
+def test_a_buffer_of_the_memory_is_that_of_its_result_alone() -> None:
+    y = _new()
+    part = memoryview(y.base)
+    assert part.nbytes == y.nbytes
+    assert not part.readonly
+    np.testing.assert_array_equal(np.frombuffer(part, np.float32), y.reshape(-1))
+    del y
+    before = bytes(part[:4000])
+    others = [_new(5.0), _new(6.0)]
+    assert bytes(part[:4000]) == before
+    assert all(not np.shares_memory(other, np.frombuffer(part, np.uint8)) for other in others)
+
+
+def test_a_result_is_copied_and_pickled_as_any_array() -> None:
+    y = _new(2.0)
+    for again in (pickle.loads(pickle.dumps(y)), copy.deepcopy(y), pickle.loads(pickle.dumps(y, protocol=5))):
+        np.testing.assert_array_equal(again, y)
+        assert not np.shares_memory(again, y)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_little_memory_is_kept_and_given_up_where_there_is_no_other() -> None:
+    """What is kept makes room for results that it does not fit."""
+    code = """
+import resource, sys
+import numpy as np
+import crossent
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+x = np.zeros((12_000, 1000), np.float32)
+small = x[:9000]
+crossent.set_num_threads(1)
+before = resident()
+many = [crossent.softmax(small, 1) for _ in range(5)]
+del many
+assert resident() - before < 3 * small.nbytes, resident() - before
+# Room for one more large result, but not beside what is kept.
+with open("/proc/self/statm") as file:
+    there = int(file.read().split()[0]) * resource.getpagesize()
+limit = there + x.nbytes // 3
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+crossent.softmax(x, 1)
+try:
+    crossent.softmax(np.broadcast_to(x[0], (500_000, 1000)), 1)
+except MemoryError:
+    print("as expected")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "as expected", run.stderr
+
+
 def test_results_in_several_threads_do_not_share() -> None:
     wrong: list[int] = []
     x = [np.full((ROWS, 1000), 0.0, np.float32) for _ in range(4)]
@@ -85,6 +205,26 @@ def test_results_in_several_threads_do_not_share() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("kind", [crossent.BCELoss, crossent.CrossEntropyLoss, crossent.NLLLoss])
+def test_the_weights_of_an_object_cannot_be_changed(kind: Any) -> None:
+    """An array that owns its memory may be made writeable again by anyone."""
+    for given in (
+        np.arange(3.0),
+        np.array(2.0, np.float32),
+        np.zeros(0),
+        np.ones((2, 3), "f4").T,
+        [1.0, 2.0],
+    ):
+        weight: Any = kind(weight=given).weight
+        np.testing.assert_array_equal(weight, given)
+        assert type(weight) is np.ndarray
+        assert not np.shares_memory(weight, np.asarray(given))
+        arrays: tuple[Any, ...] = (weight, weight.view(), weight.base)
+        for x in arrays:
+            with pytest.raises((ValueError, AttributeError)):
+                x.flags.writeable = True
 
 
 def test_large_results_begin_with_a_cache_line_and_small_ones_own_their_memory() -> None:

@@ -436,6 +436,28 @@ def test_a_float64_argument_does_not_widen_the_result_of_float32() -> None:
     assert crossent.logsumexp([1, 2]).dtype == np.float64
 
 
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("axis", [0, -1, (0,), (-1,)])
+def test_a_single_number_has_the_axes_that_torch_gives_it(axis: Any, keepdims: bool) -> None:
+    for value in (1.5, -math.inf):
+        expected = torch.logsumexp(torch.tensor(value), axis, keepdim=keepdims)
+        got = crossent.logsumexp(np.float32(value), axis, keepdims=keepdims)
+        assert got.shape == tuple(expected.shape) == ()
+        assert got == float(expected) == value
+    if isinstance(axis, int):
+        for key in ("softmax", "log_softmax"):
+            assert getattr(crossent, key)(np.float32(1.5), axis) == getattr(torch, key)(
+                torch.tensor(1.5), axis
+            )
+    for wrong in (1, -2, (0, 1)):
+        with pytest.raises(IndexError):
+            torch.logsumexp(torch.tensor(1.5), wrong)
+        with pytest.raises(IndexError):
+            crossent.logsumexp(np.float32(1.5), wrong)
+    with pytest.raises(RuntimeError, match="multiple times"):
+        torch.logsumexp(torch.tensor(1.5), (0, -1))
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (1, 3), (2, 1), (2,)])
 def test_a_variance_is_repeated_along_one_dimension_or_the_missing_last(shape: tuple[int, ...]) -> None:
     var = np.random.default_rng(0).random(shape) + 0.5

@@ -696,3 +696,59 @@ def test_a_far_runner_up_in_another_block_is_not_lost() -> None:
             x[0, -1] = base + gap
             loss = crossent.cross_entropy(x, [2047])
             np.testing.assert_allclose(loss, np.exp(-gap), rtol=1e-12)
+
+
+# ---- a single number ------------------------------------------------------------------------------------
+
+
+def _number_outputs(dtype: DType) -> tuple[Array, ...]:
+    """Outputs of no dimensions."""
+    return np.empty((), dtype), np.empty(3, dtype)[1, ...]
+
+
+@pytest.mark.parametrize("axis", [0, -1, (0,), (-1,), (), None])
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES, ids=name)
+def test_the_log_sum_exp_of_a_number_is_the_number(dtype: DType, keepdims: bool, axis: Any) -> None:
+    for value in (1.5, -np.inf, np.inf, np.nan, -0.0):
+        x = np.array(value, dtype)
+        for given in (x, x[()]):
+            got = crossent.logsumexp(given, axis, keepdims=keepdims)
+            assert np.shape(got) == ()
+            assert got.dtype == dtype
+            np.testing.assert_array_equal(np.float64(got), np.float64(value))
+        for out in _number_outputs(dtype):
+            assert crossent.logsumexp(x, axis, keepdims=keepdims, out=out) is out
+            np.testing.assert_array_equal(np.float64(out), np.float64(value))
+
+
+@pytest.mark.parametrize("axis", [1, -2, 5, (0, 1), (1,), 2**70])
+def test_a_number_has_no_other_axis(axis: Any) -> None:
+    out = np.full((), 7, np.float32)
+    with pytest.raises(IndexError, match="axis is out of range: got"):
+        crossent.logsumexp(np.float32(1.5), axis, out=out)
+    if not isinstance(axis, tuple):
+        for function in (crossent.softmax, crossent.log_softmax):
+            with pytest.raises(IndexError, match="axis is out of range: got"):
+                function(np.float32(1.5), axis, out=out)
+    if axis in (1, -2, 5):
+        with pytest.raises(IndexError, match="expected -1 or 0 for an array of 0 dimensions"):
+            crossent.softmax(np.float32(1.5), axis)
+    assert out == 7
+
+
+def test_a_number_has_each_axis_once() -> None:
+    for axis in ((0, -1), (0, 0), (-1, -1, 0)):
+        with pytest.raises(ValueError, match="axis names a dimension twice"):
+            crossent.logsumexp(np.float32(1.5), axis)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+def test_a_number_is_a_row_of_one_class(axis: int) -> None:
+    x = np.array(2.5, np.float32)
+    assert crossent.softmax(x, axis) == 1
+    assert crossent.log_softmax(x, axis) == 0
+    assert crossent.Softmax(axis)(x) == 1
+    for scores in (crossent.cross_entropy, crossent.nll_loss, crossent.score):
+        with pytest.raises(ValueError, match="input has no class axis"):
+            scores(x, 0, axis=axis)

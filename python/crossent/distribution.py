@@ -213,30 +213,36 @@ def row_groups(positions: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
 
     Without positions they are those along the last axis.
     """
-    if positions is None:
-        if len(shape) < 2:
-            raise ValueError(
-                f"positions are missing: got targets of shape {shape}, expected (..., positions) with an axis of texts "
-                "before that of positions, or positions= with one number for each target; a single text is "
-                "target[numpy.newaxis], and so its logits"
-            )
-        groups = group_of(np.arange(shape[-1]))
-    else:
+    if positions is None and len(shape) < 2:
+        raise ValueError(
+            f"positions are missing: got targets of shape {shape}, expected (..., positions) with an axis of texts "
+            "before that of positions, or positions= with one number for each target; a single text is "
+            "target[numpy.newaxis], and so its logits"
+        )
+    if positions is not None:
         if positions.dtype.kind not in "iu":
             raise TypeError(f"positions must hold integers: got dtype {positions.dtype}")
-        if positions.size and not (positions.min() >= 0 and positions.max() < _MOST):
+        try:
+            fits = np.broadcast_shapes(positions.shape, shape) == shape
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"positions has the wrong shape: got {positions.shape}, expected {shape}, that of target, or one that "
+                "broadcasts to it"
+            )
+    # Made first: where there is no memory for it, nothing is gone through.
+    groups = np.empty(shape, np.uint16)
+    if groups.size and positions is None:
+        groups[...] = group_of(np.arange(shape[-1]))
+    elif groups.size and positions is not None:
+        if not (positions.min() >= 0 and positions.max() < _MOST):
             raise ValueError(
                 f"positions is out of range: got {int(positions.min())} to {int(positions.max())}, expected numbers "
                 f"from 0 to {_MOST - 1}"
             )
-        groups = group_of(positions.astype(np.int64))
-    try:
-        return np.ascontiguousarray(np.broadcast_to(groups, shape)).reshape(-1)
-    except ValueError:
-        raise ValueError(
-            f"positions has the wrong shape: got {groups.shape}, expected {shape}, that of target, or one that "
-            "broadcasts to it"
-        ) from None
+        groups[...] = group_of(positions.astype(np.int64))
+    return groups.reshape(-1)
 
 
 def row_sums(nll: NDArray[Any], counted: NDArray[np.bool_]) -> tuple[GroupSums, ...]:

@@ -91,6 +91,33 @@ def _refusing(obj: object, name: str, read: Callable[[object], NDArray[Any]]) ->
         raise TypeError(f"{name} cannot be read as an array: {text}; {fix}") from error
 
 
+def float_name(dtype: np.dtype[Any]) -> str | None:
+    """Give the name of the floating dtype that `dtype` is: float16, bfloat16, float32 or float64.
+
+    Its own name, kind and size do not say so: other packages register types of their own, and a subclass of
+    `numpy.void` may have any name.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of any kind.
+
+    Returns
+    -------
+    str or None
+        None for every other dtype, whatever it is called.
+    """
+    ml_dtypes = sys.modules.get("ml_dtypes")
+    if ml_dtypes is not None and dtype.type is ml_dtypes.bfloat16 and dtype.itemsize == 2:
+        return "bfloat16"
+    if dtype.type is np.longdouble and dtype.itemsize == 8:  # as on some platforms
+        return "float64"
+    return _FLOATS.get(dtype.type)
+
+
+_FLOATS: dict[type, str] = {np.float16: "float16", np.float32: "float32", np.float64: "float64"}
+
+
 class _Refusal(Exception):
     """Why an object is not read. `fix` may depend on the argument's name, which the readers do not know."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._exact import ExactSum, quotient
-from crossent.interop import ArrayInput, as_array, as_labels
+from crossent.interop import ArrayInput, as_array, as_labels, float_name
 
 # The distances from 1 to the next larger number.
 _EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
@@ -105,7 +105,7 @@ def log_loss(
         )
     if rows == 0:
         raise ValueError("there are no rows: got an empty y_true, expected one label or more")
-    tolerance = math.sqrt(_EPS[probabilities.dtype.name])
+    tolerance = math.sqrt(_eps_of(probabilities))
     given = None if labels is None else as_labels(labels, "labels")
     try:
         codes = _codes(labels_of_rows, given, columns, _names(y_proba, columns), _names(y_true, columns))
@@ -161,18 +161,22 @@ def _probabilities(y_proba: ArrayInput) -> NDArray[Any]:
         array = array[:, np.newaxis]
     if array.ndim != 2:
         raise ValueError(f"y_proba has the wrong shape: got {array.shape}, expected (N, C) or (N,)")
-    if array.dtype.name not in _EPS:
+    if float_name(array.dtype) is None:
         raise TypeError(f"y_proba must be floating: got dtype {array.dtype}")
     if array.shape[1] == 0:
         raise ValueError(f"y_proba has no column: got shape {array.shape}, expected one for each label")
     return array
 
 
+def _eps_of(probabilities: NDArray[Any]) -> float:
+    return _EPS[float_name(probabilities.dtype) or "float64"]
+
+
 def _least(eps: float | str, probabilities: NDArray[Any]) -> float:
     if isinstance(eps, str):
         if eps != "auto":
             raise ValueError(f"eps is not understood: got {eps!r}, expected 'auto' or a number from 0 to 0.5")
-        return _EPS[probabilities.dtype.name]
+        return _eps_of(probabilities)
     if not 0.0 <= float(eps) <= 0.5:
         raise ValueError(f"eps is out of range: got {eps}, expected 'auto' or a number from 0 to 0.5")
     return float(eps)

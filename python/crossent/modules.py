@@ -25,8 +25,9 @@ class _Options:
         for name in ("weight", "pos_weight"):
             weight = getattr(self, name, None)
             if weight is not None:
-                own = np.array(as_array(weight, name), copy=True)
-                own.flags.writeable = False
+                array = as_array(weight, name)
+                # Of a copy of its own, NumPy would take back that it cannot be written to; bytes cannot.
+                own: NDArray[Any] = np.ndarray(array.shape, array.dtype, array.tobytes())
                 object.__setattr__(self, name, own)
 
     def __setstate__(self, state: dict[str, Any]) -> None:

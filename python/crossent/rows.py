@@ -167,7 +167,7 @@ def logsumexp(
     x : array-like
         Values of any shape, float16, bfloat16, float32 or float64. Integers and booleans are summed as float64.
     axis : int, tuple of int or None, default None
-        The axes to sum over; None for all, as in NumPy's reductions.
+        The axes to sum over; None for all, as in NumPy's reductions. A single number has the axes 0 and -1.
     keepdims : bool, default False
         Whether the axes summed over stay in the result, with length 1.
     out : numpy.ndarray, optional

@@ -197,7 +197,8 @@ class Scores:
                 "length of a line; with shift=1 a line has one row less than the logits"
             )
         flat = sizes.reshape(-1)
-        inside = np.flatnonzero(np.arange(length) < flat[:, np.newaxis])
+        columns = np.arange(length if flat.size else 0)
+        inside = np.flatnonzero(columns < flat[:, np.newaxis])
         offsets = np.concatenate(([0], np.cumsum(flat)))
         return self._sums(inside, offsets, np.arange(flat.size)).reshape(lines)
 

@@ -170,6 +170,23 @@ pub(crate) fn exp_any<S: Simd>(x: R64<S>) -> R64<S> {
     first.mul_add(q, first) * rest
 }
 
+/// exp(x) d of every lane, for any x but a nan, where exp(x) alone may be no normal number: the power of two is multiplied in
+/// last and in three parts, so that nothing is rounded or overflows before its time.
+#[inline(always)]
+pub(crate) fn exp_times<S: Simd>(x: R64<S>, d: R64<S>) -> R64<S> {
+    let c = |value| R64::<S>::splat(x.token(), value);
+    // Beyond these ends the product is 0 or infinite for any d but 0 and an infinity.
+    let x = x.simd_lt(c(-1500.0)).select(c(-1500.0), x);
+    let x = x.simd_gt(c(1500.0)).select(c(1500.0), x);
+    let magic = c(f64::MAGIC);
+    let n = x.mul_add(c(f64::LOG2_E), magic) - magic;
+    let q = f64::expm1(f64::reduce(x, n));
+    let third = n.mul_add(c(1.0 / 3.0), magic) - magic;
+    let [second, rest] = powers_of_two(n - third);
+    let first = R64::<S>::from_bits((third + c(f64::MAGIC + 1023.0)).to_bits() << f64::MANTISSA);
+    first.mul_add(q, first) * d * second * rest
+}
+
 /// 2^n as a product of two numbers that exist, for integers n from -2044 to 2046.
 #[inline(always)]
 pub(crate) fn powers_of_two<S: Simd>(n: R64<S>) -> [R64<S>; 2] {
@@ -287,6 +304,31 @@ mod tests {
             assert_eq!((at(f64::INFINITY), at(f64::MAX)), (f64::INFINITY, f64::INFINITY));
             assert_eq!((at(f64::NEG_INFINITY), at(f64::MIN)), (0.0, 0.0));
             assert!(at(f64::NAN).is_nan());
+        }
+    }
+
+    #[test]
+    fn exp_times_a_number_keeps_its_digits_where_exp_has_none_on_every_level() {
+        for (name, level) in isa::available() {
+            let at = |x: f64, d: f64| dispatch!(level, simd => exp_times(R64::splat(simd, x), R64::splat(simd, d)).as_slice()[0]);
+            // exp(x) d = exp(x + 700 s) d' with d = d' exp(700 s) as near as an f64 comes to it.
+            for i in 0..7500 {
+                let x = -700.0 - f64::from(i) * 0.1;
+                let (large, want) = (1e304, (x + 700.0).exp() * (1e304 * (-700.0_f64).exp()));
+                if want > 1e-300 {
+                    let error = (at(x, large) - want).abs() / want / f64::EPSILON;
+                    assert!(error <= 4.0, "{name} {x}: {error}");
+                }
+                let (small, want) = (1e-304, (-x - 700.0).exp() * (1e-304 * 700.0_f64.exp()));
+                if want < 1e300 {
+                    let error = (at(-x, small) - want).abs() / want / f64::EPSILON;
+                    assert!(error <= 4.0, "{name} {x}: {error}");
+                }
+            }
+            assert_eq!((at(-1e6, 1e308), at(-1e300, -1e308)), (0.0, -0.0));
+            assert_eq!((at(-1e6, f64::INFINITY), at(1e6, 1e-12)), (f64::INFINITY, f64::INFINITY));
+            assert_eq!((at(1e6, 0.0), at(720.0, -0.0)), (0.0, 0.0));
+            assert!(at(0.0, f64::NAN).is_nan());
         }
     }
 }

@@ -12,7 +12,7 @@ use fearless_simd::{f64x8, mask64x8};
 use fearless_simd_macros::simd;
 
 use super::element::{Element, RealOf};
-use super::exp::{exp_any, pivot, power_of_two, term};
+use super::exp::{exp_any, exp_times, pivot, power_of_two, term};
 use super::log::{Logarithm, log, log_or_log1m, log1p};
 use super::pair;
 use super::prefetch::{AHEAD_BYTES, prefetch};
@@ -209,7 +209,7 @@ impl Gradient for KlDivergence {
     }
 }
 
-/// exp(t) (t - x), which is 0 for exp(t) = 0 unless x is nan.
+/// exp(t) (t - x), which is 0 for t = -inf unless x is nan.
 #[derive(Clone, Copy)]
 pub(crate) struct KlDivergenceOfLog;
 
@@ -217,9 +217,14 @@ impl Pointwise<f64> for KlDivergenceOfLog {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
         let zero = f64x8::splat(x.token(), 0.0);
+        let c = |value| f64x8::splat(x.token(), value);
         let nothing = x.simd_eq(x).select(zero, x);
-        let p = exp_any(t);
-        p.simd_eq(zero).select(nothing, p * (t - x))
+        let (p, d) = (exp_any(t), t - x);
+        let plain = p.simd_eq(zero).select(nothing, p * d);
+        // A p that is no normal number has lost digits, or all of them, that a large or small difference brings back.
+        let faded = p.simd_lt(c(f64::MIN_POSITIVE)) & t.simd_gt(c(f64::NEG_INFINITY));
+        let lost = faded | (p.simd_eq(c(f64::INFINITY)) & t.simd_lt(c(f64::INFINITY)));
+        if lost.any_true() { lost.select(exp_times(t, d), plain) } else { plain }
     }
 }
 
@@ -561,6 +566,9 @@ mod tests {
             assert_eq!(at(level, &KlDivergence, -INF, 0.0, 1.0).0, 0.0);
             assert!(at(level, &KlDivergence, f64::NAN, 0.0, 1.0).0.is_nan());
             assert_eq!(at(level, &KlDivergenceOfLog, -INF, -INF, 1.0).0, 0.0);
+            assert_eq!(at(level, &KlDivergenceOfLog, -INF, -1e6, 1.0).0, INF);
+            assert_eq!(at(level, &KlDivergenceOfLog, -1e9, -1e6, 1.0).0, 0.0);
+            assert!(at(level, &KlDivergenceOfLog, f64::NAN, -1e6, 1.0).0.is_nan());
         }
     }
 

@@ -23,11 +23,12 @@ use super::gradient::Gradient;
 use super::mistakes::{self, Mistake};
 use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
 use crate::error::Error;
-use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::gap::TileWeights;
 use crate::kernel::pair::{over, plus, times};
-use crate::options::{ClassWeights, LabelSmoothing, weighted_in_parts};
+use crate::kernel::real::Real;
+use crate::kernel::{BLOCK, TILE};
+use crate::options::{ClassWeights, LabelSmoothing, weighted, weighted_in_parts};
 use crate::parallel::Context;
 use crate::reduce::{Compensated, Total};
 use crate::rows::Rows;
@@ -141,6 +142,17 @@ impl<E: Element> Work<'_, E> {
                 let counts = tile.counted >> i & 1 == 1;
                 losses.set::<RealOf<E>>(i, if counts { loss } else { [0.0; 2] });
             }
+            if is_any_far::<RealOf<E>>(losses) {
+                let q = |i: usize, classes: Range<usize>, q: &mut [f64]| {
+                    let own = (1.0 - smoothing) * losses.weight[i];
+                    for ((q, weight), c) in q.iter_mut().zip(self.weight.block(classes.clone())).zip(classes)
+                    {
+                        *q = share * weight + if c == tile.class[i] { own } else { 0.0 };
+                    }
+                };
+                let far = far_rows(tiles, tile.counted, &losses.loss, q);
+                far.for_each_finite(|i, loss| losses.set::<RealOf<E>>(i, [loss, 0.0]));
+            }
         }
         let spread = if smoothing > 0.0 { self.spread } else { 0.0 };
         let Some(gradient) = &self.gradient else { return };
@@ -197,6 +209,11 @@ impl<E: Element> Work<'_, E> {
                 losses.set::<RealOf<E>>(i, plus::<RealOf<E>>([gaps[i], 0.0], total));
             }
         }
+        if is_any_far::<RealOf<E>>(losses) {
+            let q = |i: usize, classes: Range<usize>, q: &mut [f64]| (&given).row(simd, i, classes, q);
+            let far = far_rows(tiles, losses.counted, &losses.loss, q);
+            far.for_each_finite(|i, loss| losses.set::<RealOf<E>>(i, [loss, 0.0]));
+        }
         let Some(gradient) = &self.gradient else { return };
         if losses.counted == 0 {
             Tiles::write_zeros(rows, &gradient.out);
@@ -210,6 +227,61 @@ impl<E: Element> Work<'_, E> {
         let gradient_of = TileGradient { scale: &scale, entry: None, q: Some((&factor, &given)) };
         tiles.write_gradient(simd, rows, losses.counted, gradient_of, &gradient.out);
     }
+}
+
+/// Whether a loss of `f64` rows is not finite. That of others is summed in a wider range than theirs.
+#[inline(always)]
+fn is_any_far<R: Real>(losses: &TileLosses) -> bool {
+    // Without branches, so that it is a loop of vectors.
+    R::HALVES == 1 && losses.loss.iter().fold(false, |any, loss| any | !loss.is_finite())
+}
+
+/// Losses found anew; nan where they are not.
+struct FarRows([f64; TILE]);
+
+impl FarRows {
+    fn for_each_finite(&self, mut f: impl FnMut(usize, f64)) {
+        self.0.iter().enumerate().filter(|(_, loss)| loss.is_finite()).for_each(|(i, loss)| f(i, *loss));
+    }
+}
+
+/// sum q (lse - x) of the rows whose `loss` is not finite although their logits have a softmax: near the largest number, the
+/// differences of two logits and their sum over the classes overflow where the loss, which is their mean, does not. They are
+/// summed smaller by a power of two. `q` gives those of a stretch of the classes of a row.
+#[cold]
+#[inline(never)]
+fn far_rows<E: Element>(
+    tiles: &Tiles<'_, E>,
+    counted: u64,
+    loss: &[f64; TILE],
+    q: impl Fn(usize, Range<usize>, &mut [f64]),
+) -> FarRows {
+    // The differences of 2^64 classes do not exceed the range.
+    const UNIT: f64 = 1.0 / (1_u128 << 70) as f64;
+    let (classes, mut block) = (tiles.classes(), [0.0; BLOCK]);
+    let mut far = FarRows([f64::NAN; TILE]);
+    'rows: for i in bits(counted) {
+        if loss[i].is_finite() || !tiles.log1p_rest(i).is_finite() {
+            continue;
+        }
+        let (max, mut sum, mut total) = (tiles.max(i) * UNIT, Compensated::default(), Compensated::default());
+        for start in (0..classes).step_by(BLOCK) {
+            let range = start..(start + BLOCK).min(classes);
+            let block = &mut block[..range.len()];
+            q(i, range.clone(), block);
+            for (q, class) in block.iter().zip(range) {
+                let term = weighted(*q, max - tiles.logit(i, class) * UNIT);
+                if !term.is_finite() {
+                    continue 'rows;
+                }
+                sum.add(term);
+                total.add(*q);
+            }
+        }
+        sum.add(total.get() * tiles.log1p_rest(i) * UNIT);
+        far.0[i] = sum.get() / UNIT;
+    }
+    far
 }
 
 /// e / C times the weight of each class: what label smoothing takes from the gradient of a class index.
@@ -347,9 +419,9 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         }
     }
 
-    fn out_of_range(&self) -> Error {
+    fn out_of_range(&self, rows: Range<usize>) -> Error {
         match &self.targets {
-            Targets::Indices(labels) => labels.first_out_of_range(),
+            Targets::Indices(labels) => labels.first_out_of_range(rows),
             Targets::Probabilities(_) => unreachable!("only class indices can be out of range"),
         }
     }
@@ -365,24 +437,33 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         mistakes::in_logits(&self.rows, self.targets.first_counted(mistakes::FIRST))
     }
 
-    fn nothing_counted(&self) -> bool {
-        self.targets.nothing_counted()
+    fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
+        self.targets.nothing_counted(context)
     }
 
     fn set_gradient(&mut self, gradient: Gradient<'a, E>) {
         self.gradient = Some(gradient);
     }
 
-    fn adjusted(&self, mut total: Total) -> Total {
+    fn known_total(&self) -> Option<Total> {
+        // The loss of a row without classes is a sum of nothing.
+        match &self.targets {
+            Targets::Probabilities(p) if self.classes() == 0 => p.all_counted().map(Total::of_zeros),
+            _ => None,
+        }
+    }
+
+    fn adjusted(&self, mut total: Total, context: Context<'_>) -> Result<Total, Error> {
         // torch divides the two terms of a smoothed loss one by one, and 0 / 0 in the first decides. Weights that cancel give
         // an infinite one.
         if self.smoothing > 0.0
             && total.weight == 0.0
+            && total.counted > 0
             && let Targets::Indices(labels) = &self.targets
-            && labels.all_classes(|class| self.weight.of(class) == 0.0)
+            && labels.all_classes(|class| self.weight.of(class) == 0.0, context)?
         {
             total.weight = f64::NAN;
         }
-        total
+        Ok(total)
     }
 }

@@ -20,7 +20,7 @@ use crate::kernel::pair::plus;
 use crate::kernel::real::Real;
 use crate::kernel::{TILE, isa};
 use crate::options::Reduction;
-use crate::parallel::{Context, for_each_stretch, grain_rows};
+use crate::parallel::{Context, grain_rows, try_for_each_stretch};
 use crate::reduce::{GrainSum, Total};
 use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
 use crate::targets::{OutOfRange, Target};
@@ -152,7 +152,7 @@ pub trait ClassLoss: Prepare + Sync {
         target: &Target<'_>,
         call: &Call<'_>,
     ) -> Result<bool, Error> {
-        Ok(self.work(input_rows(input, self.axis())?, target, call)?.nothing_counted())
+        self.work(input_rows(input, self.axis())?, target, call)?.nothing_counted(call.context)
     }
 
     /// The sum of the losses of all rows, and what a mean divides by.
@@ -275,19 +275,23 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     ) -> Result<(), OutOfRange>;
     /// Looks at all targets.
     fn check(&self, context: Context<'_>) -> Result<(), Error>;
-    /// The error behind an [`OutOfRange`].
-    fn out_of_range(&self) -> Error;
+    /// The error behind an [`OutOfRange`] among these rows.
+    fn out_of_range(&self, rows: Range<usize>) -> Error;
     /// What a mean will divide by, from the targets alone.
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
     /// What the input seems to be instead of what the loss takes.
     fn likely_mistake(&self) -> Option<Mistake>;
     /// Whether no row counts.
-    fn nothing_counted(&self) -> bool;
+    fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error>;
     /// Has the gradient written from now on.
     fn set_gradient(&mut self, gradient: Gradient<'a, E>);
+    /// The sums over all rows, where no row needs to be looked at for them.
+    fn known_total(&self) -> Option<Total> {
+        None
+    }
     /// The sums as a mean of this loss takes them.
-    fn adjusted(&self, total: Total) -> Total {
-        total
+    fn adjusted(&self, total: Total, _: Context<'_>) -> Result<Total, Error> {
+        Ok(total)
     }
 }
 
@@ -346,7 +350,10 @@ pub(crate) fn class_axis(ndim: usize, axis: Option<isize>) -> Result<usize, Erro
 
 /// The sums over all rows.
 fn total<'a, E: Element, L: RowLoss<'a, E>>(loss: &L, context: Context<'_>) -> Result<Total, Error> {
-    Ok(loss.adjusted(run(loss, context, None)?))
+    match loss.known_total() {
+        Some(total) => Ok(total),
+        None => loss.adjusted(run(loss, context, None)?, context),
+    }
 }
 
 /// One loss for each row, to an array of shape `rows`; ignored rows get 0. All targets are checked before the first is
@@ -369,17 +376,17 @@ fn run<'a, E: Element, L: RowLoss<'a, E>>(
     out: Option<&LossRows<'_>>,
 ) -> Result<Total, Error> {
     let level = isa::selected()?;
-    let stretches = for_each_stretch(
+    let stretches = try_for_each_stretch(
         loss.row_context(context),
         loss.rows(),
         loss.classes(),
         loss.together(),
         || (loss.state(), TileLosses::new()),
         |state, rows| dispatch!(level, simd => stretch(simd, loss, state, rows, out)),
-    )?;
+    )?
+    .map_err(|rows| loss.out_of_range(rows))?;
     let mut all = GrainSum::default();
-    for stretch in stretches {
-        let (first, others) = stretch.map_err(|OutOfRange| loss.out_of_range())?;
+    for (first, others) in stretches {
         all.merge(first);
         for other in others {
             all.merge(other);

@@ -114,8 +114,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         self.labels.check(context)
     }
 
-    fn out_of_range(&self) -> Error {
-        self.labels.first_out_of_range()
+    fn out_of_range(&self, rows: Range<usize>) -> Error {
+        self.labels.first_out_of_range(rows)
     }
 
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
@@ -126,8 +126,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         mistakes::in_log_probabilities(&self.rows, self.labels.first_counted(mistakes::FIRST))
     }
 
-    fn nothing_counted(&self) -> bool {
-        self.labels.nothing_counted()
+    fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
+        self.labels.nothing_counted(context)
     }
 
     fn set_gradient(&mut self, gradient: Gradient<'a, E>) {

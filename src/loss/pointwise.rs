@@ -13,7 +13,7 @@ use crate::kernel::isa;
 use crate::kernel::pointwise::{
     self as kernel, Arguments, Block, Buffers, ELEMENTS, LOG_2_PI, VECTOR, all_allowed, evaluate, multiply,
 };
-use crate::parallel::{Context, for_each_range};
+use crate::parallel::{Context, try_for_each_range};
 use crate::reduce::{GrainSum, Total};
 use crate::rows::{check_shape, unravel};
 
@@ -159,7 +159,7 @@ impl Elementwise<'_> {
         };
         match self.drive(&walk, context) {
             Ok(Some(total)) => Ok(total),
-            Ok(None) => Err(self.refused(&walk, &shape)),
+            Ok(None) => Err(self.refused(&walk, &shape, context)?),
             Err(error) => Err(error),
         }
     }
@@ -220,10 +220,11 @@ impl Elementwise<'_> {
     }
 
     /// The error that names the first element that is refused: of the input, else of the target, or of the variances.
-    fn refused(&self, walk: &Walk<'_>, shape: &[usize]) -> Error {
+    fn refused(&self, walk: &Walk<'_>, shape: &[usize], context: Context<'_>) -> Result<Error, Error> {
         if let ElementLoss::GaussianNll { var, .. } = &self.loss {
-            let (at, value) = var.source().first(walk.level, &|v| v < 0.0).unwrap_or((0, f64::NAN));
-            return Error::Element {
+            let negative = |v: f64| v < 0.0;
+            let (at, value) = first(&*var.source(), walk.level, context, &negative)?.unwrap_or((0, f64::NAN));
+            return Ok(Error::Element {
                 problem: "var has negative entry/entries",
                 name: "var",
                 index: unravel(at, var.shape()),
@@ -233,16 +234,16 @@ impl Elementwise<'_> {
                 } else {
                     "0 or more; is it the logarithm of a variance? use numpy.exp(var)"
                 },
-            };
+            });
         }
         let wrong = |p: f64| !(0.0..=1.0).contains(&p);
-        let (problem, name, (at, value)) = match walk.input.first(walk.level, &wrong) {
+        let (problem, name, (at, value)) = match first(&*walk.input, walk.level, context, &wrong)? {
             Some(found) => ("all elements of input should be between 0 and 1", "input", found),
             None => (
                 "all elements of target should be between 0 and 1",
                 "target",
                 // Nothing is found where another thread has changed the target since.
-                walk.target.first(walk.level, &wrong).unwrap_or((0, f64::NAN)),
+                first(&*walk.target, walk.level, context, &wrong)?.unwrap_or((0, f64::NAN)),
             ),
         };
         let expected = match (name, value) {
@@ -262,12 +263,27 @@ impl Elementwise<'_> {
             (_, p) if p.fract() != 0.0 => "0 to 1; the input comes first, and the target second",
             _ => "0 to 1; are these class numbers? use cross_entropy",
         };
-        Error::Element { problem, name, index: unravel(at, shape), value, expected }
+        Ok(Error::Element { problem, name, index: unravel(at, shape), value, expected })
     }
 }
 
 /// What is no further out of range than this may be a rounding.
 const ROUNDING: f64 = 1e-3;
+
+/// The first element for which `wrong` holds, and its position.
+fn first(
+    source: &dyn Source,
+    level: Level,
+    context: Context<'_>,
+    wrong: &(dyn Fn(f64) -> bool + Sync),
+) -> Result<Option<(usize, f64)>, Error> {
+    let look = |(): &mut (), range: Range<usize>| match source.first(level, range, wrong) {
+        None => Ok(()),
+        Some(_) => Err(Refused),
+    };
+    let looked = try_for_each_range(context, source.len(), 1, || (), look)?;
+    Ok(looked.err().and_then(|range| source.first(level, range, wrong)))
+}
 
 /// The shape of the losses: the one that input and target broadcast to, or, with `same`, have in common.
 pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Result<Vec<usize>, Error> {
@@ -362,9 +378,9 @@ impl Walk<'_> {
         } else {
             self.each_block(context, |block, range, sum| self.step::<R, P, false>(loss, block, range, sum))
         }?;
+        let Some(sums) = sums else { return Ok(None) };
         let mut all = GrainSum::default();
         for sum in sums {
-            let Ok(sum) = sum else { return Ok(None) };
             all.merge(sum);
         }
         Ok(Some(all.total()))
@@ -375,7 +391,7 @@ impl Walk<'_> {
         context: Context<'_>,
         loss: &P,
     ) -> Result<bool, Error> {
-        let grains = self.each_block(context, |block, range, _| {
+        let allowed = self.each_block(context, |block, range, _| {
             let arguments = self.read(&mut block.buffers, range);
             if dispatch!(self.level, simd => all_allowed(simd, loss, arguments)) {
                 Ok(())
@@ -383,22 +399,24 @@ impl Walk<'_> {
                 Err(Refused)
             }
         })?;
-        Ok(grains.iter().all(Result::is_ok))
+        Ok(allowed.is_some())
     }
 
+    /// The sums of the grains in their order; none if an argument is refused.
     fn each_block<R: Computed>(
         &self,
         context: Context<'_>,
         step: impl Fn(&mut Block<R>, Range<usize>, &mut GrainSum) -> Result<(), Refused> + Sync,
-    ) -> Result<Vec<Result<GrainSum, Refused>>, Error> {
+    ) -> Result<Option<Vec<GrainSum>>, Error> {
         let state = || Box::new(Block::new(self.constant));
-        for_each_range(context, self.elements, 1, state, |block, elements| {
+        let sums = try_for_each_range(context, self.elements, 1, state, |block, elements| {
             let mut sum = GrainSum::default();
             for start in elements.clone().step_by(ELEMENTS) {
                 step(block, start..(start + ELEMENTS).min(elements.end), &mut sum)?;
             }
-            Ok(sum)
-        })
+            Ok::<_, Refused>(sum)
+        })?;
+        Ok(sums.ok())
     }
 
     fn read<'b, R: Computed>(&'b self, buffers: &'b mut Buffers<R>, range: Range<usize>) -> Arguments<'b, R> {

@@ -6,9 +6,12 @@
 //! The views do not hold NumPy's memory against other threads: as everywhere in NumPy, whoever changes an
 //! argument while a call reads it gets numbers that mean nothing (class indices are checked where they are used).
 
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
 use half::{bf16, f16};
 use ndarray::{Dimension, IxDyn, ShapeBuilder};
-use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, PyArray_CheckExact};
+use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_CheckExact};
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -134,15 +137,43 @@ pub(super) fn float_dtype(array: &Array<'_>) -> Option<Float> {
     float_of(&array.dtype())
 }
 
+/// The floating dtype that a descriptor is. Kind and size do not say so: other packages register types of their own, and a
+/// subclass of `numpy.void` may have any name.
 pub(super) fn float_of(dtype: &Bound<'_, PyArrayDescr>) -> Option<Float> {
-    match (dtype.kind(), dtype.itemsize()) {
-        (b'f', 2) => Some(Float::F16),
-        (b'f', 4) => Some(Float::F32),
-        (b'f', 8) => Some(Float::F64),
-        // ml_dtypes registers its types with a kind of their own.
-        (b'V', 2) if dtype.typeobj().name().is_ok_and(|name| name == "bfloat16") => Some(Float::Bf16),
+    const HALF: c_int = NPY_TYPES::NPY_HALF as c_int;
+    const FLOAT: c_int = NPY_TYPES::NPY_FLOAT as c_int;
+    const DOUBLE: c_int = NPY_TYPES::NPY_DOUBLE as c_int;
+    const LONGDOUBLE: c_int = NPY_TYPES::NPY_LONGDOUBLE as c_int;
+    match (dtype.num(), dtype.itemsize()) {
+        (HALF, 2) => Some(Float::F16),
+        (FLOAT, 4) => Some(Float::F32),
+        // On some platforms a long double is a double.
+        (DOUBLE | LONGDOUBLE, 8) => Some(Float::F64),
+        (_, 2) if is_bfloat16(dtype) => Some(Float::Bf16),
         _ => None,
     }
+}
+
+/// Whether it is the type of `ml_dtypes`, which is not imported for this: who has an array of it has imported it.
+fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
+    static TYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = dtype.py();
+    let registered = dtype.num() >= NPY_TYPES::NPY_USERDEF as c_int;
+    let known = || {
+        TYPE.get_or_try_init(py, || {
+            let modules = py.import("sys")?.getattr("modules")?;
+            modules.get_item("ml_dtypes")?.getattr("bfloat16").map(Bound::unbind)
+        })
+    };
+    registered
+        && dtype.alignment() == align_of::<bf16>()
+        && known().is_ok_and(|known| dtype.typeobj().is(known.bind(py)))
+}
+
+/// The kind of a dtype of NumPy's own; that of raw bytes for a type of another package, whatever it says.
+fn kind(dtype: &Bound<'_, PyArrayDescr>) -> u8 {
+    let own = 0..NPY_TYPES::NPY_USERDEF as c_int;
+    if own.contains(&dtype.num()) { dtype.kind() } else { b'V' }
 }
 
 /// A view of an array of floating-point numbers.
@@ -177,6 +208,10 @@ fn not_floating(array: &Array<'_>, name: &str) -> PyErr {
         b'U' | b'S' => {
             "; is it text read from a file? convert it, and check that each item is a number".to_owned()
         }
+        b'V' if dtype.typeobj().name().is_ok_and(|name| name == "bfloat16") => {
+            "; this type has the name alone: if the numbers are bfloat16, use .view(ml_dtypes.bfloat16)"
+                .to_owned()
+        }
         b'V' if !dtype.has_fields() && dtype.typeobj().name().is_ok_and(|name| name != "void") => {
             format!("; use numpy.asarray({name}).astype(numpy.float32), which holds each of its numbers")
         }
@@ -195,7 +230,7 @@ pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
     let dtype = array.dtype();
     // SAFETY: `array` is plain and aligned, and its dtype is the view's type.
     unsafe {
-        Ok(match (dtype.kind(), dtype.itemsize()) {
+        Ok(match (kind(&dtype), dtype.itemsize()) {
             (b'i', 1) => Target::I8(view(array)),
             (b'i', 2) => Target::I16(view(array)),
             (b'i', 4) => Target::I32(view(array)),
@@ -234,7 +269,7 @@ pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
 pub(super) fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str, bools: bool) -> PyResult<Array<'py>> {
     let array = array(object, name)?;
     let dtype = array.dtype();
-    match dtype.kind() {
+    match kind(&dtype) {
         // As bytes of 0 and 1.
         b'b' if bools => Ok(array.call_method1("view", ("uint8",))?.cast_into()?),
         b'i' | b'u' => Ok(array),
@@ -362,8 +397,13 @@ pub(super) unsafe fn view<'a, T>(array: &'a Array<'_>) -> View<'a, T> {
 /// reads or writes it while the view lives.
 pub(super) unsafe fn view_mut<'a, T>(array: &'a Array<'_>) -> ViewMut<'a, T> {
     let (start, strides) = forward::<T>(array);
+    let shape = IxDyn(array.shape());
+    if array.is_empty() {
+        // SAFETY: there is no element. Strides of 0, which `forward` gives here, would count as an overlap.
+        return unsafe { ViewMut::from_shape_ptr(shape, start) };
+    }
     // SAFETY: as in `view`.
-    let mut view = unsafe { ViewMut::from_shape_ptr(IxDyn(array.shape()).strides(strides), start) };
+    let mut view = unsafe { ViewMut::from_shape_ptr(shape.strides(strides), start) };
     flipped(array).for_each(|axis| view.invert_axis(axis));
     view
 }
@@ -389,8 +429,9 @@ fn forward<T>(array: &Array<'_>) -> (*mut T, IxDyn) {
     let mut start: *mut T = data(array).cast();
     let size = size_of::<T>() as isize;
     let mut strides = IxDyn::zeros(array.ndim());
-    if array.shape().contains(&0) {
-        return (start, strides);
+    if array.is_empty() {
+        // NumPy calls it aligned wherever it is.
+        return (NonNull::dangling().as_ptr(), strides);
     }
     for (axis, (&len, &stride)) in array.shape().iter().zip(array.strides()).enumerate() {
         let stride = if len == 1 { 0 } else { stride / size };
@@ -407,6 +448,12 @@ fn forward<T>(array: &Array<'_>) -> (*mut T, IxDyn) {
 fn flipped(array: &Array<'_>) -> impl Iterator<Item = ndarray::Axis> {
     let dims = array.shape().iter().zip(array.strides()).enumerate();
     dims.filter_map(|(axis, (&len, &stride))| (len > 1 && stride < 0).then_some(ndarray::Axis(axis)))
+}
+
+/// How much there may be to do for an array: its elements, and where there are none, as many rows as it could have along its
+/// other axes.
+pub(super) fn work(array: &Array<'_>) -> usize {
+    array.shape().iter().fold(1, |work: usize, n| work.saturating_mul((*n).max(1)))
 }
 
 /// The addresses from the first byte of the array to the one behind its last.

@@ -15,16 +15,17 @@ use crate::error::Error;
 use crate::loss::mistakes::Mistake;
 use crate::parallel::{Context, Interrupt};
 
-/// Elements below which releasing the interpreter costs more than it could bring to another thread.
-const BRIEF_ELEMENTS: usize = 1 << 14;
+/// Work below which releasing the interpreter costs more than it could bring to another thread.
+const BRIEF_WORK: usize = 1 << 14;
 
-/// Runs `work`. Long work leaves the interpreter to other threads, and looks for signals.
+/// Runs `work`. Long work leaves the interpreter to other threads, and looks for signals; `size` says how long it may be: the
+/// elements that are read or written, and no less than the rows, which may have none.
 pub(super) fn run<T: Send>(
     py: Python<'_>,
-    elements: usize,
+    size: usize,
     work: impl FnOnce(Context<'_>) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
-    if elements < BRIEF_ELEMENTS {
+    if size < BRIEF_WORK {
         return Ok(work(Context::default())?);
     }
     py.detach(|| {

@@ -66,9 +66,9 @@ impl<'py> Arrays<'py> {
         })
     }
 
-    /// How much work there is: without classes there are still the targets.
+    /// How much work there may be: without classes there are still the targets.
     fn size(&self) -> usize {
-        self.input.len().max(self.target.len())
+        array::work(&self.input)
     }
 
     /// The shape of the losses.
@@ -151,8 +151,9 @@ impl<'py> LossCall<'_, 'py> {
         let Views { logits, classes, mask } = self.views(&arrays, loss)?;
         if self.reduction == Some(Reduction::Mean) {
             // Before anything is written: the warning may be an error.
-            let call = Call { mask, context: Context::default() };
-            let none = with_floats!(&logits, view => loss.nothing_counted(view, &classes, &call))?;
+            let none = with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
+                loss.nothing_counted(view, &classes, &Call { mask, context })
+            }))?;
             if none {
                 call::warn_nothing_counted(py, arrays.target.len())?;
             }

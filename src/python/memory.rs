@@ -1,83 +1,141 @@
 //! Memory for new arrays.
 //!
 //! The system clears every page of a large array as it is first touched, which takes longer than computing what goes there.
-//! So the memory of the last two large results is kept, and used again when nothing refers to it any more: a loop that
-//! makes one gradient after the other touches new pages once.
+//! So the memory of the last two large results that nothing refers to any more is kept and used again: a loop that makes one
+//! gradient after the other touches new pages once.
+//!
+//! A block of memory is an array of bytes that only this file knows. The array of a result lies in it, and has an owner of its
+//! own as its base. Views, tensors and buffers refer to the result or to that owner, so when the owner goes, the block is free.
+//! Nothing that a caller can reach says how large a block is or whether it may be written to.
 
-use std::sync::{Mutex, PoisonError};
+use std::ffi::{c_char, c_int};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
-use numpy::{PyUntypedArray, PyUntypedArrayMethods};
+use numpy::PyUntypedArray;
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PySlice;
 
 use super::array::{self, Array};
 use crate::kernel::stream::LINE;
 
-/// Results of these sizes in bytes are kept: below, pages cost little; above, too much would be held back.
+/// Blocks with room for so many bytes are kept: below, pages cost little; above, too much would be held back.
 const KEPT_BYTES: std::ops::RangeInclusive<usize> = 1 << 25..=1 << 29;
 
-/// The kept ones, oldest first: two, because the name of a result is still bound to the one before while the next is made.
-static KEPT: Mutex<[Option<Py<PyUntypedArray>>; 2]> = Mutex::new([None, None]);
+/// How many are kept: as many as the call with the most large results makes, losses and a gradient.
+const MOST_KEPT: usize = 2;
 
-/// `bytes` bytes that begin with a cache line (NumPy's own begin 16 bytes behind one), and whether they have never been
-/// touched.
-pub(super) fn aligned(py: Python<'_>, bytes: usize) -> PyResult<(Bound<'_, PyAny>, bool)> {
-    let (memory, untouched) = match kept(py, bytes)? {
-        Some(memory) => (memory, false),
-        None => (fresh(py, bytes)?, true),
-    };
-    let start = array::data(&memory).addr().wrapping_neg() % LINE;
-    Ok((memory.get_item(PySlice::new(py, start as isize, (start + bytes) as isize, 1))?, untouched))
+/// An array of bytes, one cache line longer than its room.
+struct Block {
+    array: Py<PyUntypedArray>,
+    room: usize,
 }
 
-/// Memory of an earlier result that nothing refers to.
-fn kept(py: Python<'_>, bytes: usize) -> PyResult<Option<Array<'_>>> {
-    if !KEPT_BYTES.contains(&bytes) || !has_lock(py)? {
-        return Ok(None);
+/// Those that nothing refers to, the one given back last at the end.
+static KEPT: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+
+/// The blocks that are kept; none where another thread has them, or had them when this process was forked off.
+fn kept() -> Option<MutexGuard<'static, Vec<Block>>> {
+    match KEPT.try_lock() {
+        Ok(kept) => Some(kept),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
-    let fits = |memory: &Py<PyUntypedArray>| {
-        let len = memory.bind(py).len();
-        len >= bytes + LINE && len / 2 <= bytes
-    };
-    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(kept
-        .iter()
-        .flatten()
-        .find(|memory| is_free(memory) && fits(memory))
-        .map(|memory| memory.bind(py).clone()))
 }
 
-/// New memory, kept in the place of what is not used, else of the oldest.
-fn fresh(py: Python<'_>, bytes: usize) -> PyResult<Array<'_>> {
-    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let memory: Array<'_> =
-        EMPTY.import(py, "numpy", "empty")?.call1((bytes + LINE, "uint8"))?.cast_into()?;
-    if KEPT_BYTES.contains(&bytes) && has_lock(py)? {
-        // What is given up is dropped when the lock is released.
-        let _given_up = {
-            let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-            let place = kept.iter().position(|memory| memory.as_ref().is_none_or(is_free)).unwrap_or(0);
-            let given_up = kept[place].replace(memory.clone().unbind());
-            kept[place..].rotate_left(1);
-            given_up
+/// The memory of one result. It is the base of the result's array, and as a buffer the bytes of that array.
+#[pyclass(frozen, module = "crossent._core")]
+pub(super) struct ResultMemory {
+    /// Taken when this is dropped.
+    block: Option<Block>,
+    bytes: usize,
+    /// Whether nobody has touched it before.
+    pub untouched: bool,
+}
+
+impl ResultMemory {
+    /// `bytes` bytes.
+    pub(super) fn new(py: Python<'_>, bytes: usize) -> PyResult<Bound<'_, Self>> {
+        let again = if KEPT_BYTES.contains(&bytes) { taken(bytes) } else { None };
+        let untouched = again.is_none();
+        let block = match again {
+            Some(block) => block,
+            None => fresh(py, bytes)?,
         };
+        Bound::new(py, ResultMemory { block: Some(block), bytes, untouched })
     }
-    Ok(memory)
+
+    /// Where it begins: with a cache line (NumPy's own arrays begin 16 bytes behind one).
+    pub(super) fn start(&self, py: Python<'_>) -> *mut c_char {
+        self.block.as_ref().map_or(std::ptr::null_mut(), |block| {
+            let start = array::data(block.array.bind(py));
+            start.wrapping_add(start.addr().wrapping_neg() % LINE)
+        })
+    }
 }
 
-/// Whether only its place here refers to it: views, tensors and buffers that share the memory do so through the array.
-fn is_free(memory: &Py<PyUntypedArray>) -> bool {
-    // SAFETY: the pointer is that of a live object, and the interpreter is held.
-    unsafe { pyo3::ffi::Py_REFCNT(memory.as_ptr()) == 1 }
+#[pymethods]
+impl ResultMemory {
+    /// Without a buffer that can be written to, NumPy would not let go of a result's `flags.writeable = False`.
+    ///
+    /// # Safety
+    /// Python's: `view` is null or can be written to.
+    unsafe fn __getbuffer__(
+        slf: &Bound<'_, Self>,
+        view: *mut pyo3::ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let (py, memory) = (slf.py(), slf.get());
+        let start = memory.start(py).cast();
+        // SAFETY: the block has room for so many bytes from there on, and lives as long as this object, to which the buffer
+        // refers.
+        match unsafe {
+            pyo3::ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, memory.bytes as isize, 0, flags)
+        } {
+            0 => Ok(()),
+            _ => Err(PyErr::fetch(py)),
+        }
+    }
 }
 
-/// Whether the interpreter has its lock, without which a count of references may be out of date.
-fn has_lock(py: Python<'_>) -> PyResult<bool> {
-    static LOCK: PyOnceLock<bool> = PyOnceLock::new();
-    LOCK.get_or_try_init(py, || match py.import("sys")?.getattr_opt("_is_gil_enabled")? {
-        Some(enabled) => enabled.call0()?.extract(),
-        None => Ok(true),
+impl Drop for ResultMemory {
+    fn drop(&mut self) {
+        let Some(block) = self.block.take() else { return };
+        if !KEPT_BYTES.contains(&block.room) {
+            return;
+        }
+        // What is given up is dropped when the lock is released.
+        let _given_up = kept().map(|mut kept| {
+            kept.push(block);
+            (kept.len() > MOST_KEPT).then(|| kept.remove(0))
+        });
+    }
+}
+
+/// A block of an earlier result, large enough and not much larger.
+fn taken(bytes: usize) -> Option<Block> {
+    let mut kept = kept()?;
+    let at = kept.iter().rposition(|block| block.room >= bytes && block.room / 2 <= bytes)?;
+    Some(kept.remove(at))
+}
+
+/// A new block. One that is kept and did not fit makes room for it; all of them do where there is no memory otherwise.
+fn fresh(py: Python<'_>, bytes: usize) -> PyResult<Block> {
+    static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let new = || -> PyResult<Block> {
+        let empty = EMPTY.import(py, "numpy", "empty")?;
+        let array: Array<'_> = empty.call1((bytes.saturating_add(LINE), "uint8"))?.cast_into()?;
+        Ok(Block { array: array.unbind(), room: bytes })
+    };
+    if KEPT_BYTES.contains(&bytes) {
+        let _given_up = kept().and_then(|mut kept| (!kept.is_empty()).then(|| kept.remove(0)));
+    }
+    new().or_else(|error| {
+        let given_up = kept().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+        if given_up.is_empty() || !error.is_instance_of::<PyMemoryError>(py) {
+            return Err(error);
+        }
+        drop(given_up);
+        new()
     })
-    .copied()
 }

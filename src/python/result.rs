@@ -2,14 +2,16 @@
 
 use std::ffi::c_int;
 
+use numpy::npyffi::NPY_ARRAY_CARRAY;
 use numpy::{PY_ARRAY_API, PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::{PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::array::{self, Array, Float};
-use super::memory;
+use super::memory::ResultMemory;
 use crate::Element;
 
 /// The dtype of a loss: `dtype=`, else float64 for a float64 input and float32 for the others.
@@ -90,20 +92,44 @@ pub(super) struct Receiver<'py> {
 /// A new array, not yet written to.
 fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<Receiver<'py>> {
     let bytes = shape.iter().try_fold(dtype.size(), |bytes, n| bytes.checked_mul(*n)).unwrap_or(0);
-    let descriptor = dtype.descriptor(py)?;
+    let descriptor = dtype.descriptor(py)?.clone().into_dtype_ptr();
+    let (ndim, lengths) = (shape.len() as c_int, shape.as_ptr().cast_mut().cast());
     if bytes < LARGE_BYTES {
         // SAFETY: NumPy reads as many lengths as it is told there are, and takes over the reference to the descriptor.
         let array = unsafe {
-            let (ndim, lengths) = (shape.len() as c_int, shape.as_ptr().cast_mut().cast());
-            let new = PY_ARRAY_API.PyArray_Empty(py, ndim, lengths, descriptor.clone().into_dtype_ptr(), 0);
+            let new = PY_ARRAY_API.PyArray_Empty(py, ndim, lengths, descriptor, 0);
             Bound::from_owned_ptr_or_err(py, new)?
         };
         return Ok(Receiver { array: array.cast_into()?, untouched: true });
     }
-    let (memory, untouched) = memory::aligned(py, bytes)?;
-    let typed = memory.call_method1("view", (descriptor,))?;
-    let shaped = typed.call_method1("reshape", (PyTuple::new(py, shape)?,))?;
-    Ok(Receiver { array: shaped.cast_into()?, untouched })
+    // The reference is taken over below, or here where there is no memory.
+    // SAFETY: it is one to a descriptor.
+    let descriptor: Bound<'py, PyAny> = unsafe { Bound::from_owned_ptr(py, descriptor.cast()) };
+    let memory = ResultMemory::new(py, bytes)?;
+    let (start, untouched) = (memory.get().start(py), memory.get().untouched);
+    // SAFETY: as above. The memory has room for an array of this shape, begins with a cache line, and lives as long as the
+    // array, which takes over the reference to it.
+    let array = unsafe {
+        let class = PyUntypedArray::type_object(py).as_type_ptr();
+        let (descriptor, none) = (descriptor.into_ptr().cast(), std::ptr::null_mut());
+        let new = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            class,
+            descriptor,
+            ndim,
+            lengths,
+            none,
+            start.cast(),
+            NPY_ARRAY_CARRAY,
+            std::ptr::null_mut(),
+        );
+        let array = Bound::from_owned_ptr_or_err(py, new)?;
+        if PY_ARRAY_API.PyArray_SetBaseObject(py, new.cast(), memory.into_ptr()) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        array
+    };
+    Ok(Receiver { array: array.cast_into()?, untouched })
 }
 
 /// `out` if there is one, else a new array.

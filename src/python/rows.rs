@@ -96,10 +96,15 @@ fn map_rows<'py>(
     function: impl Map,
 ) -> PyResult<Bound<'py, PyAny>> {
     let input = array::array(x, "x")?;
-    if input.ndim() == 0 && !(-1..=0).contains(&axis) {
-        return Err(Error::AxisOutOfRange { axis, ndim: 0 }.into());
+    if input.ndim() == 0 {
+        number_axis(axis)?;
     }
     map(&input, out, function)
+}
+
+/// Whether a single number has this axis: it counts as one row of one class, as in torch.
+fn number_axis(axis: isize) -> Result<(), Error> {
+    if (-1..=0).contains(&axis) { Ok(()) } else { Err(Error::AxisOutOfRange { axis, ndim: 0 }) }
 }
 
 /// log(softmax(x)).
@@ -180,7 +185,7 @@ unsafe fn reduce<E: Element>(
             out = out.index_axis_move(Axis0(*axis), 0);
         }
     }
-    call::run(py, view.len(), |context| over_axes(view, axes, out, context))
+    call::run(py, view.len().max(out.len()), |context| over_axes(view, axes, out, context))
 }
 
 /// The axes to reduce, counted from the front, sorted.
@@ -190,12 +195,17 @@ fn axes(axis: Option<&Bound<'_, PyAny>>, ndim: usize) -> PyResult<Vec<usize>> {
         Ok(several) => several.iter().map(|axis| axis.extract()).collect::<PyResult<_>>()?,
         Err(_) => vec![axis.extract()?],
     };
-    let mut axes =
-        given.into_iter().map(|Axis(axis)| resolve_axis(axis, ndim)).collect::<Result<Vec<_>, _>>()?;
+    let resolved = |Axis(axis): Axis| match ndim {
+        0 => number_axis(axis).map(|()| 0),
+        _ => resolve_axis(axis, ndim),
+    };
+    let mut axes = given.into_iter().map(resolved).collect::<Result<Vec<_>, _>>()?;
     axes.sort_unstable();
     if axes.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(PyValueError::new_err(format!("axis names a dimension twice: got {axis}")));
     }
+    // The axis of a single number is none that can be left out.
+    axes.retain(|axis| *axis < ndim);
     Ok(axes)
 }
 

@@ -37,7 +37,7 @@ impl<'py> Arrays<'py> {
         let classes = array::target(&self.target)?;
         let mask = self.mask.as_ref().map(array::mask_view);
         with_floats!(&array::floats(&self.logits, "logits")?, view => {
-            call::run(self.logits.py(), self.logits.len(), |context: Context<'_>| {
+            call::run(self.logits.py(), array::work(&self.logits), |context: Context<'_>| {
                 work.run(view, &classes, &Call { mask, context })
             })
         })
@@ -296,7 +296,7 @@ pub(super) fn compare_sums<'py>(
     let has_target = classes.is_some();
     let (sums, each) = with_floats!(&array::floats(&p, "logits")?, p_view => {
         with_floats!(&array::floats(&q, "other_logits")?, q_view => {
-            call::run(py, p.len(), |context: Context<'_>| {
+            call::run(py, array::work(&p), |context: Context<'_>| {
                 let call = Call { mask, context };
                 crate::compare_sums(p_view, q_view, classes.as_ref(), ignore_index, axis.0, &call)
             })?
@@ -373,7 +373,7 @@ pub(super) fn log_loss<'py>(
     let (classes, weight) = (classes.readonly(), weight.map(PyArrayMethods::readonly));
     let (classes, weight) = (classes.as_array(), weight.as_ref().map(numpy::PyReadonlyArrayDyn::as_array));
     let loss = with_floats!(&array::floats(&array, "y_proba")?, view => {
-        call::run(py, array.len(), |context: Context<'_>| {
+        call::run(py, array::work(&array), |context: Context<'_>| {
             crate::log_loss(view, &classes, weight.as_ref(), eps, tolerance, context)
         })?
     });

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from crossent.interop import float_name
 from crossent.io.arrays import ArraySource, Pieces, Shards
 from crossent.io.columns import Asked
 from crossent.io.csv_table import CsvSource
@@ -382,7 +383,7 @@ def _listed(names: list[str]) -> str:
 
 def is_floating(dtype: np.dtype[Any]) -> bool:
     """Whether logits can have this dtype."""
-    return (dtype.kind == "f" and dtype.itemsize <= 8) or dtype.name == "bfloat16"
+    return float_name(dtype) is not None
 
 
 def _check_logits(stored: Stored) -> None:
