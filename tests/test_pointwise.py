@@ -468,8 +468,8 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
             ValueError, r"target has the wrong shape: got \(3,\), expected \(2, 3\)", loss, ok, row
         )
         _raises_untouched(ValueError, r"weight does not fit .* \(5, 2, 3\)", loss, ok, ok, np.ones((5, 2, 3)))
-        _raises_untouched(TypeError, "input must be floating", loss, ok.astype(int), ok)
-        _raises_untouched(TypeError, "input must be floating", loss, ok.astype(bool), ok)
+        _raises_untouched(TypeError, "look swapped", loss, ok.astype(int), ok)
+        _raises_untouched(TypeError, "look swapped", loss, ok.astype(bool), ok)
         _raises_untouched(TypeError, "input must be floating", loss, ok.astype(complex), ok)
         _raises_untouched(TypeError, "target must hold real numbers", loss, ok, ok.astype(complex))
     for clamp in (0.5, NAN):
@@ -481,6 +481,7 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
     logits = crossent.binary_cross_entropy_with_logits
     _raises_untouched(ValueError, "pos_weight does not fit", logits, ok, ok, pos_weight=np.ones(2))
     _raises_untouched(ValueError, "target does not fit", crossent.kl_div, ok, np.ones((2, 2)))
+    _raises_untouched(TypeError, "input must be floating", crossent.kl_div, ok.astype(int), ok)
     with pytest.raises(ValueError, match="target does not fit"):
         crossent.kl_div_and_grad(ok, np.ones((4, 2, 3)))
     gaussian = crossent.gaussian_nll_loss

@@ -105,8 +105,11 @@ class NamedByLabels:
     def _taken(self, prefix: str) -> set[str]:
         return {(prefix if prefix in allowed else "") + form for form, allowed in self._classes.items()}
 
-    def choose(self) -> Choice:
-        """Take the columns that the labels name."""
+    def choose(self, *, normalised: bool) -> Choice:
+        """Take the columns that the labels name.
+
+        Unless the rows are `normalised`, a class that no label names changes all losses, and is not left out.
+        """
         if not self._prefixes:
             raise OptionError(
                 f"{self._table}: no label in the column {self._label!r} names a column; name the classes with --columns"
@@ -121,7 +124,8 @@ class NamedByLabels:
                 f"{self._table}: the labels name columns in more than one way, those of {ways}; pass the right one"
             )
         prefix, chosen = prefixes[0], self._in_order(sets[0])
-        self._check_rest(prefix or shared_prefix(chosen), chosen)
+        if not normalised or len(chosen) == 1:
+            self._check_rest(prefix or shared_prefix(chosen), chosen)
         left = [c.name for c in self._columns if c.name not in sets[0]]
         told = note_on(self._table, chosen, left, self._label, why=" that labels name")
         return Choice(tuple(chosen), self._label, prefix or None, notes=(told,))

@@ -174,7 +174,7 @@ def _named_by_labels(
                 break
             found.add(table.name, texts, row)
             row += len(texts)
-    return found.choose()
+    return found.choose(normalised=tables[0].values != "logits")
 
 
 def _check_same_columns(tables: Sequence[TableSource], asked: Asked) -> None:
