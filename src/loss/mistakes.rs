@@ -52,7 +52,8 @@ pub(crate) fn in_log_probabilities<E: Element>(rows: &Rows<'_, E>, counted: u64)
 }
 
 /// Whether one of the first elements is positive, as no log-probability is.
-pub(crate) fn begins_with_a_positive<E: Element>(elements: &View<'_, E>) -> bool {
+#[must_use]
+pub fn begins_with_a_positive<E: Element>(elements: &View<'_, E>) -> bool {
     !none_is_positive(&mut elements.iter().map(|x| x.to_f64()))
 }
 
