@@ -21,6 +21,7 @@ LEFT_OUT = {
     "tests/test_memory.py": "measures memory, which shadows and quarantines take a part of",
     "tests/test_cli_memory.py": "measures memory",
     "tests/test_kept_memory.py::test_little_memory_is_kept_and_given_up_where_there_is_no_other": "measures memory",
+    "tests/test_threads.py::test_where_no_thread_can_be_started_the_caller_works_alone": "limits memory",
     "tests/test_count_instructions.py": "counts the instructions of the extension as it is shipped",
     "tests/test_accuracy_table.py": "compares figures with those of the extension as it is shipped",
     "tests/test_examples.py": "trains models for minutes, with calls that other tests make too",
