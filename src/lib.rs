@@ -12,6 +12,7 @@
 //!   kernel           one row or tile to numbers, generic over the SIMD level
 //!   reduce           losses of rows to a sum or a mean, in a fixed order
 //!   exact            sums without rounding, for results that are merged in any order
+//!   values           what rows are said to be: logits, log-probabilities, probabilities
 //! ```
 //!
 //! ```

@@ -455,6 +455,7 @@ def _divergence_terms() -> tuple[Array, Array]:
     return np.r_[faded, large], np.r_[far, near]
 
 
+@pytest.mark.filterwarnings("ignore:.*kl_div takes log-probabilities")
 def test_a_divergence_keeps_its_digits_where_the_probability_has_none() -> None:
     """exp(t) (t - x) with t near -745, where exp(t) is a subnormal number or 0, but times 1e300 is neither."""
     t, x = _divergence_terms()
@@ -484,6 +485,7 @@ def test_a_divergence_of_narrow_numbers_is_rounded_once(dtype: DType) -> None:
     assert ulp_error(grad, slopes).max() <= 0.51
 
 
+@pytest.mark.filterwarnings("ignore:.*kl_div takes log-probabilities")
 def test_a_target_of_log_probability_is_nothing_at_minus_infinity_alone() -> None:
     t = np.array([-np.inf, -np.inf, -1e6, -1e300, -746.0, -np.inf])
     x = np.array([-np.inf, 1.0, -np.inf, -np.inf, -np.inf, np.nan])
@@ -608,6 +610,7 @@ def test_half_precision_losses_are_float32_right(dtype: DType) -> None:
             assert ulp_distance(losses, expected).max() <= MAX_ULP["float32"]
 
 
+@pytest.mark.filterwarnings("ignore:.*kl_div takes log-probabilities")
 @pytest.mark.parametrize("dtype", HALVES, ids=name)
 def test_losses_of_half_precision_have_the_bits_of_the_same_numbers_in_float32(dtype: DType) -> None:
     rng = np.random.default_rng(9)

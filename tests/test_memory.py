@@ -145,6 +145,7 @@ def test_no_layout_is_copied_by_numpy(dtype: DType, layout: str) -> None:
         assert _traced(call) < 64 * 1024, key
 
 
+@pytest.mark.filterwarnings("ignore:.*kl_div takes log-probabilities")
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES, ids=name)
 def test_gradients_and_losses_of_elements_are_not_copied_by_numpy(dtype: DType, in_place: bool) -> None:

@@ -384,6 +384,7 @@ def test_a_divergence_of_distributions_is_at_least_0_and_0_for_the_same(x: Array
     np.testing.assert_allclose(divergence + entropy, cross, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*kl_div takes log-probabilities")
 @given(hnp.arrays(FLOAT64, (2, 5), elements=wild), hnp.arrays(FLOAT64, (2, 5), elements=wild), st.booleans())
 def test_likelihoods_and_divergences_are_the_references_for_any_numbers(
     x: Array, t: Array, option: bool

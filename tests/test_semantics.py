@@ -420,6 +420,7 @@ def test_smoothing_that_torch_takes_as_0_is_refused(smoothing: float) -> None:
         crossent.cross_entropy(X, T, label_smoothing=smoothing)
 
 
+@pytest.mark.filterwarnings("ignore:.*kl_div takes log-probabilities")
 def test_a_float64_argument_does_not_widen_the_result_of_float32() -> None:
     """torch promotes; here the input's dtype alone decides, and `dtype=` overrides it."""
     calls: tuple[tuple[str, tuple[Any, ...]], ...] = (

@@ -563,7 +563,8 @@ def test_a_cell_that_is_no_number_is_named_wherever_it_stands(
     assert f"in the column 'l{column}'" in message
     assert what in message
     assert path in message
-    assert run("score", path, "--values", "logits", "--columns", "l0,l1,l2", "--memory", "2K") == 1
+    memory = "2K" if row < 10 else "64K"
+    assert run("score", path, "--values", "logits", "--columns", "l0,l1,l2", "--memory", memory) == 1
     assert f"row {row} has " in (message := error(capsys))
     assert what in message
 

@@ -152,6 +152,7 @@ def test_equal_logits_are_as_good_at_any_temperature() -> None:
         ((np.eye(4), [0, 1, 2, 3]), {"axis": 2}, IndexError, "axis"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*looks like probabilities")
 def test_errors_name_what_is_wrong(arguments: Any, options: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         crossent.fit_temperature(*arguments, **options)
