@@ -1176,3 +1176,53 @@ def test_sources_and_their_blocks(tmp_path: Path) -> None:
     assert block.target is not None
     assert block.values.max() < 0
     assert source.provenance()["shape"] == [20, 3]
+
+
+# ---- logits and targets in one file ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+@pytest.mark.parametrize(
+    "name", ["preds", "input_ids", "y_pred", "predictions", "idx", "attention_mask", "step"]
+)
+def test_integers_that_may_be_no_targets_are_not_taken_for_them(
+    tmp_path: Path, capsys: Capture, kind: str, name: str
+) -> None:
+    logits, target = made((40, 3))
+    path = str(tmp_path / f"run.{kind}")
+
+    def save(**arrays: Array) -> None:
+        if kind == "npz":
+            np.savez(path, **arrays)
+        else:
+            safetensors.numpy.save_file(arrays, path)
+
+    save(logits=logits, **{name: target})
+    assert cli.main(["score", path]) == 2
+    message = error(capsys)
+    assert f"holds '{name}' beside its logits, which may be no targets" in message
+    named = message.rstrip().rpartition("name them: ")[2].split()
+    assert cli.main(["score", *named, "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["mean"]
+    # Beside targets of the shape of the rows, what has another is no candidate.
+    save(logits=logits, labels=target, step=np.arange(1), lengths=np.arange(5))
+    assert cli.main(["score", path, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["mean"] == expected
+    assert captured.err == f"crossent: note: the targets are {path}:labels\n"
+    other = str(tmp_path / "other.npy")
+    np.save(other, logits * 2)
+    save(logits=logits, **{name: target})
+    assert cli.main(["compare", path, other, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["nll_mean"] is None
+    assert "none is taken for targets" in captured.err
+
+
+def test_one_class_is_told(tmp_path: Path, capsys: Capture) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((5, 1), np.float32))
+    np.save(tmp_path / "t.npy", np.zeros(5, np.int64))
+    x, t = str(tmp_path / "x.npy"), str(tmp_path / "t.npy")
+    for command in (["score", x, t], ["compare", x, x, t], ["compare", x, x]):
+        assert cli.main(command) == 0
+        assert "there is one class only" in capsys.readouterr().err

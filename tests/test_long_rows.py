@@ -116,7 +116,7 @@ def test_long_rows_are_those_of_the_definition(dtype: type) -> None:
     np.testing.assert_allclose(scores.logsumexp, lse[:, 0], rtol=tolerance)
     np.testing.assert_allclose(scores.entropy, entropy, rtol=tolerance)
     np.testing.assert_array_equal(scores.prediction, x.argmax(axis=1))
-    mine = own.astype(dtype)
+    mine: Array = own.astype(dtype)
     ties = (x == mine) & (np.arange(x.shape[1]) < t[:, None])
     np.testing.assert_array_equal(scores.rank, 1 + ((x > mine) | ties).sum(axis=1))
     np.testing.assert_array_equal(scores.top_ids, np.argsort(-x, axis=1, kind="stable")[:, :4])

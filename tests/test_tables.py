@@ -795,8 +795,12 @@ def test_an_ignore_index_that_is_a_number_of_a_class(tmp_path: Path, capsys: Cap
     path = write(tmp_path / f"x.{kind}", {**classes(ANIMALS), "label": ["cat", "dog", "255", "owl"]})
     assert run("score", path, "--ignore-index", "255") == 0
     assert json.loads(capsys.readouterr().out)["ignored"] == 1
-    for names, labels in ((("p_7", "p_8", "p_9"), [8, 9, 8, 1]), (ANIMALS, ["dog", "owl", "cat", "dog"])):
-        path = write(tmp_path / f"x.{kind}", {**classes(names), "label": labels})
+    others: list[tuple[tuple[str, ...], list[Any]]] = [
+        (("p_7", "p_8", "p_9"), [8, 9, 8, 1]),
+        (ANIMALS, ["dog", "owl", "cat", "dog"]),
+    ]
+    for columns, found in others:
+        path = write(tmp_path / f"x.{kind}", {**classes(columns), "label": found})
         assert run("score", path, "--ignore-index", "1") == 1
         assert "class 1 by its place, and that is the ignore index too" in error(capsys)
 

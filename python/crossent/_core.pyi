@@ -32,11 +32,13 @@ __all__ = [
     "logsumexp",
     "nll_loss",
     "nll_loss_and_grad",
+    "out_of_range_hint",
     "poisson_nll_loss",
     "read_pieces",
     "score",
     "score_sums",
     "set_num_threads",
+    "shape_hint",
     "softmax",
     "temperature_sums",
 ]

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from crossent import _core
 from crossent.exceptions import LikelyMistakeWarning
 from crossent.interop import ArrayInput, as_array
 
-Values: TypeAlias = Literal["logits", "log_probs", "probs"]
+Values: TypeAlias = Literal["logits"] | Literal["log_probs"] | Literal["probs"]
+_VALUES = ("logits", "log_probs", "probs")
 
 # Numbers of a part of an array whose logarithms are taken at a time: 8 MiB of them.
 _PART = 1 << 20
@@ -23,7 +24,7 @@ _PART = 1 << 20
 
 def checked(values: str) -> Values:
     """Return `values`, or raise where it is none of those known."""
-    if values not in get_args(Values):
+    if values not in _VALUES:
         raise ValueError(
             f"values is not understood: got {values!r}, expected 'logits', 'log_probs' or 'probs'"
         )

@@ -18,9 +18,9 @@ from crossent.io import OptionError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv` (default: the process's arguments) and return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    options = _parser().parse_args(argv or ["--help"])
-    options.argv = argv
     try:
+        options = _parser().parse_args(argv or ["--help"])
+        options.argv = argv
         with warnings_told():
             return int(options.run(options))
     except KeyboardInterrupt:  # Commands tell what they have; none had anything yet.

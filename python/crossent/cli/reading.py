@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,13 @@ from crossent.io import (
     open_logits,
     open_targets,
     paths_of,
+)
+
+# What arrays of integers beside logits are called that are no targets.
+_NO_TARGETS = re.compile(
+    r"(?:^|[^a-z])(?:preds?|predictions?|predicted|argmax|ids?|idx|index|indices|input_ids|masks?|lengths?|positions?|"
+    r"steps?|epochs?|seeds?)$",
+    re.IGNORECASE,
 )
 
 
@@ -108,14 +116,15 @@ class Targets:
     def if_any(cls, source: Source, options: argparse.Namespace, name: str) -> Targets | None:
         """Open the targets of a source, which the user calls `name`, if there are any."""
         if options.targets is None and not source.has_targets and source.targets is None:
-            file, keys = integers_in(source.name)
+            file, keys = integers_in(source.name, source.row_shape)
             if not keys:
                 return None
             # Whoever names the logits of such a file, and no targets, may want none.
-            if len(keys) > 1 and paths_of(name)[0][1] is not None:
+            named_alone = len(keys) > 1 and paths_of(name)[0][1] is not None
+            if named_alone or (len(keys) == 1 and _NO_TARGETS.search(keys[0])):
                 say(
-                    f"note: {file} holds {len(keys)} arrays of integers ({', '.join(keys)}), and none is taken for "
-                    "targets unless it is named"
+                    f"note: {file} holds arrays of integers ({', '.join(keys)}), and none is taken for targets unless "
+                    "it is named"
                 )
                 return None
         return cls(source, options)
@@ -128,7 +137,7 @@ class Targets:
     def _beside_logits(self, options: argparse.Namespace) -> str:
         """Name the only array of integers in the file of the logits."""
         source = self._source
-        file, keys = integers_in(source.name)
+        file, keys = integers_in(source.name, source.row_shape)
         if not keys:
             column = ", or name the column of labels with --label" if source.columns else ""
             raise OptionError(
@@ -141,7 +150,14 @@ class Targets:
                 f"{file} has {len(keys)} arrays of integers ({', '.join(keys)}); name that of the targets too, as in "
                 f"{ways}"
             )
-        return f"{file}:{keys[0]}"
+        name = f"{file}:{keys[0]}"
+        if _NO_TARGETS.search(keys[0]):
+            raise OptionError(
+                f"{file} holds {keys[0]!r} beside its logits, which may be no targets; if they are, name them: "
+                f"{source.name} {name}"
+            )
+        say(f"note: the targets are {name}")
+        return name
 
     def of(self, block: Block) -> NDArray[Any]:
         """Give the targets of a block."""

@@ -424,31 +424,39 @@ def _find_targets(path: str, key: str | None, dtype: str | None) -> Stored:
     return stored
 
 
-def integers_in(name: str) -> tuple[str, list[str]]:
+def integers_in(name: str, shape: tuple[int | None, ...]) -> tuple[str, list[str]]:
     """Name the arrays of integers that lie beside logits in an `.npz` or `.safetensors` file.
+
+    Where some have the shape of the rows, these alone; of several files the first length may be another.
 
     Parameters
     ----------
     name
         The file, FILE:KEY, or a pattern, of whose files the first is looked at.
+    shape
+        The shape of the rows.
 
     Returns
     -------
     tuple of str and list of str
         The file or the pattern without a key; and the keys, none for other kinds of files.
     """
-    path, key = paths_of(name)[0]
+    paths = paths_of(name)
+    path, key = paths[0]
     file = name if key is None else name[: -len(key) - 1]
     kind = kind_of(path)
     if kind not in ("npz", "safetensors"):
         return file, []
     holder = Archive(path) if kind == "npz" else Tensors(path)
-    found = []
+    found: dict[str, tuple[int, ...]] = {}
     for each in holder.names:
         with contextlib.suppress(ValueError):  # an array that cannot be read is none of them
-            if each != key and holder.find(each).dtype.kind in "iu":
-                found.append(each)
-    return file, found
+            stored = holder.find(each)
+            if each != key and stored.dtype.kind in "iu":
+                found[each] = stored.shape
+    same = slice(None if len(paths) == 1 else 1, None)
+    fitting = [each for each, own in found.items() if len(own) == len(shape) and own[same] == shape[same]]
+    return file, fitting or list(found)
 
 
 def stored_in(path: str, key: str | None, options: LogitsOptions) -> list[Source | Stored | UnreadableError]:

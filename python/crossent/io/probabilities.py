@@ -68,6 +68,13 @@ def log_blocks(source: Source, memory: int, start: int = 0) -> Generator[Block, 
 
 
 def _look(source: Source, block: Block) -> None:
+    if source.classes == 1:
+        told = (
+            "there is one class only, and its probability is always 1; is the class axis right (--axis)? for yes or no "
+            "save two columns, 0 and the logit"
+        )
+        warnings.warn(f"{source.name}: {told}", LikelyMistakeWarning, stacklevel=4)
+        return
     rows = np.moveaxis(block.values, source.axis, -1)
     rows = rows.reshape(-1, source.classes) if rows.flags.c_contiguous else _first_rows(rows)
     found = guess(rows)
