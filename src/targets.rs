@@ -241,12 +241,45 @@ impl Default for TileLabels {
 /// A row's target is neither a class nor ignored.
 pub(crate) struct OutOfRange;
 
+/// Rows that follow each other, and a bit for each of them that counts.
+pub(crate) struct Counted {
+    pub start: usize,
+    pub bits: u64,
+}
+
+/// The rows among which the first that count are looked for: those of a prompt or of padding may come before them.
+const MOST_BEFORE: usize = 1 << 14;
+
+/// The first `wanted` of `rows` rows if one of them counts, else as many of the first tile in which one does.
+fn first_counted(rows: usize, wanted: usize, counted: impl Fn(Range<usize>) -> Option<u64>) -> Counted {
+    let first = counted(0..wanted.min(rows));
+    let mut found = Counted { start: 0, bits: first.unwrap_or(0) };
+    if first != Some(0) {
+        return found;
+    }
+    for start in (0..rows.min(MOST_BEFORE)).step_by(TILE) {
+        match counted(start..(start + TILE).min(rows)) {
+            Some(0) => {}
+            Some(mut all) => {
+                found.start = start;
+                for _ in 0..wanted {
+                    found.bits |= all & all.wrapping_neg();
+                    all &= all.wrapping_sub(1);
+                }
+                return found;
+            }
+            None => return found,
+        }
+    }
+    found
+}
+
 impl Targets<'_> {
-    /// A bit for each of the first `rows` rows that counts.
-    pub(crate) fn first_counted(&self, rows: usize) -> u64 {
+    /// Some of the first rows, of which one counts if there is any nearby.
+    pub(crate) fn first_counted(&self, wanted: usize) -> Counted {
         match self {
-            Targets::Indices(labels) => labels.first_counted(rows),
-            Targets::Probabilities(p) => p.counted(0..rows.min(p.rows)),
+            Targets::Indices(labels) => labels.first_counted(wanted),
+            Targets::Probabilities(p) => first_counted(p.rows, wanted, |rows| Some(p.counted(rows))),
         }
     }
 
@@ -282,9 +315,9 @@ fn all_tiles_here(
 }
 
 impl Labels<'_> {
-    /// A bit for each of the first `rows` rows that counts; none where one is out of range.
-    pub(crate) fn first_counted(&self, rows: usize) -> u64 {
-        self.any_tile(0..rows.min(self.rows())).map_or(0, |tile| tile.counted)
+    /// Some of the first rows, of which one counts if there is any nearby; none where one is out of range.
+    pub(crate) fn first_counted(&self, wanted: usize) -> Counted {
+        first_counted(self.rows(), wanted, |rows| self.any_tile(rows).ok().map(|tile| tile.counted))
     }
 
     /// Whether every row is left out. A row whose target is out of range is not.

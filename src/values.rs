@@ -37,7 +37,7 @@ pub fn likely_mistake<E: Element>(
     let Input { rows, shape, axis } = input_rows(rows, Some(axis))?;
     with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
         let counted = labels("score", target, shape, axis, ignore_index, call)?.first_counted(FIRST);
-        Ok(if log_probs { in_log_probabilities(&rows, counted) } else { in_logits(&rows, counted) })
+        Ok(if log_probs { in_log_probabilities(&rows, &counted) } else { in_logits(&rows, &counted) })
     })
 }
 
@@ -140,7 +140,7 @@ pub fn log_of_probabilities<E: Element>(
         labels.check(call.context)?;
         let level = isa::selected()?;
         let (count, classes) = (rows.count(), rows.classes());
-        filled(padded(classes), 0.0)?;
+        filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
         let all = Mutex::new(Improper::default());
         try_for_each_range(
             call.context,

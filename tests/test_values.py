@@ -424,3 +424,40 @@ def test_log_probabilities_that_are_none_are_told_on_the_command_line(
     np.save(tmp_path / "x.npy", crossent.log_softmax(x))
     assert cli.main([*arguments, "--values", "log-probs"]) == 0
     assert capsys.readouterr().err == ""
+
+
+# ---- edges ------------------------------------------------------------------------------------------------
+
+
+def test_where_warnings_are_errors_nothing_has_been_added() -> None:
+    p, target = _probabilities(40)
+    scorer, comparer = crossent.Scorer(), crossent.Comparer()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for call in (lambda: scorer.update(p, target), lambda: comparer.update(p, p, target)):
+            with pytest.raises(LIKELY):
+                call()
+    assert (scorer.rows, comparer.rows) == (0, 0)
+
+
+@pytest.mark.parametrize("before", [1, 3, 100, 5000])
+def test_rows_that_do_not_count_hide_no_mistake(before: int) -> None:
+    p, target = _probabilities(50)
+    target[target == -100] = 0
+    rows = np.concatenate([np.zeros((before, 7)), p])
+    targets = np.concatenate([np.full(before, -100), target])
+    with pytest.warns(LIKELY, match="looks like probabilities"):
+        crossent.score(rows, targets)
+    with pytest.warns(LIKELY, match="looks like probabilities"):
+        crossent.cross_entropy(rows, np.maximum(targets, 0), where=np.arange(before + 50) >= before)
+
+
+def test_rows_without_classes_take_no_time_as_probabilities() -> None:
+    empty = np.broadcast_to(np.zeros((1, 0)), (2**40, 0))
+    with pytest.raises(IndexError, match=r"target\[0\] = 0"):
+        crossent.score(empty, np.broadcast_to(np.int64(0), (2**40,)), values="probs")
+    for rows in (np.zeros((0, 2**40), np.float32), np.zeros((0, 5))):
+        assert crossent.score(rows, np.zeros(0, int), values="probs").count == 0
+        scorer = crossent.Scorer(values="probs")
+        scorer.update(rows, np.zeros(0, int))
+        assert scorer.result().count == 0

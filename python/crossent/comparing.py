@@ -358,10 +358,20 @@ class Comparer:
         """
         mistakes: list[str] = []
         kind = self._values if values is None else checked(values)
-        self._add(logits, other_logits, target, where, axis, shift, kind, mistakes)
-        tell(mistakes)
+        tally = self._compared(logits, other_logits, target, where, axis, shift, kind, mistakes)
+        tell(mistakes)  # It raises where warnings are errors.
+        with self._lock:
+            self._tally = self._tally + tally
 
     def _add(
+        self, logits: ArrayInput, other_logits: ArrayInput, target: ArrayInput | None, values: Values
+    ) -> None:
+        """Compare a batch and add it, and keep likely mistakes to itself."""
+        tally = self._compared(logits, other_logits, target, None, -1, 0, values, [])
+        with self._lock:
+            self._tally = self._tally + tally
+
+    def _compared(
         self,
         logits: ArrayInput,
         other_logits: ArrayInput,
@@ -371,19 +381,23 @@ class Comparer:
         shift: int,
         values: Values,
         mistakes: list[str],
-    ) -> None:
-        """Compare a batch and add it, and note likely mistakes."""
+    ) -> _Tally:
+        """Add up the comparison of a batch, and note likely mistakes."""
         shift = _at_least_0(shift, "shift")
         if shift:
             other_logits, _, _ = shifted(other_logits, None, None, axis, shift)
             logits, target, where = shifted(logits, target, where, axis, shift)
         index = self._ignore_index
+        logits, other_logits = as_array(logits, "logits"), as_array(other_logits, "other_logits")
         if values != "probs":
             tally = self._tally_of(logits, other_logits, target, where, axis)
             for rows, name in ((logits, "logits"), (other_logits, "other_logits")):
                 look(rows, target, index, where, axis, values, mistakes, name)
         else:
-            _check_same_shape(logits, other_logits)
+            if logits.shape != other_logits.shape:
+                raise ValueError(
+                    f"other_logits has the wrong shape: got {other_logits.shape}, expected {logits.shape}"
+                )
             tally = _Tally()
             pairs = zip(
                 log_parts(logits, target, index, where, axis, mistakes),
@@ -392,8 +406,7 @@ class Comparer:
             )
             for p, q in pairs:
                 tally += self._tally_of(p.rows, q.rows, p.target, p.where, -1)
-        with self._lock:
-            self._tally = self._tally + tally
+        return tally
 
     def _tally_of(
         self,
@@ -560,12 +573,6 @@ def _from_text(text: str) -> NDArray[np.float64]:
     return np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
 
 
-def _check_same_shape(logits: ArrayInput, other: ArrayInput) -> None:
-    ours, theirs = as_array(logits, "logits").shape, as_array(other, "other_logits").shape
-    if ours != theirs:
-        raise ValueError(f"other_logits has the wrong shape: got {theirs}, expected {ours}")
-
-
 def _percentile(ordered: NDArray[np.float64], percent: float) -> float:
     """llama.cpp's: linear between the neighbours of position percent / 100 (n - 1), which is found in integers."""
     if not ordered.size or math.isnan(ordered[-1]):
@@ -574,8 +581,8 @@ def _percentile(ordered: NDArray[np.float64], percent: float) -> float:
     low = float(ordered[below])
     if thousandths == 0:
         return low  # Not to multiply an infinity with 0.
-    part = thousandths / 1000
-    return (1.0 - part) * low + part * float(ordered[below + 1])
+    part, high = thousandths / 1000, float(ordered[below + 1])
+    return min(max((1.0 - part) * low + part * high, low), high)
 
 
 def _of_targets(
@@ -737,6 +744,8 @@ def compare(
     """
     mistakes: list[str] = []
     comparer = Comparer(ignore_index=ignore_index, values=values)
-    comparer._add(logits, other_logits, target, where, axis, shift, comparer._values, mistakes)
+    comparer._tally = comparer._compared(
+        logits, other_logits, target, where, axis, shift, comparer._values, mistakes
+    )
     tell(mistakes)
     return comparer.result()

@@ -82,7 +82,7 @@ class LossHistogram:
         if not self.total:
             return np.nan
         # In integers, of the share as it is written: 0.07 is 7 hundredths, though no float is.
-        exact = Fraction(repr(float(share)))
+        exact = Fraction(str(share))
         below = 0
         for number, count in enumerate(self.counts, 1):
             below += count

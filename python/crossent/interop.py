@@ -292,7 +292,7 @@ def _dropping(drop: Callable[[str, object], str], column: object, name: str) -> 
 
 
 def _of_one_kind(drop: Callable[[str, object], str], column: object, name: str) -> str:
-    return f"leave it out, with {drop(name, column)}; or, if it is a class like the others, convert it to their dtype"
+    return f"if it is a class like the others, convert it to their dtype; if not, leave it out, with {drop(name, column)}"
 
 
 def _rows_of(items: NDArray[Any], rows: int, length: int) -> NDArray[Any]:

@@ -144,7 +144,7 @@ class Report:
     first_nonfinite: int | None
     loss_histogram: LossHistogram
     position_groups: tuple[PositionGroup, ...]
-    classes: int
+    classes: int = 0
 
     def __float__(self) -> float:
         return self.mean
@@ -462,7 +462,7 @@ class Scorer:
         if values is not None or log_probs is not None:
             kind = chosen("logits" if values is None else values, log_probs)
         mistakes: list[str] = []
-        self._add(
+        tally = self._scored(
             logits,
             target,
             where=where,
@@ -473,9 +473,17 @@ class Scorer:
             values=kind,
             mistakes=mistakes,
         )
-        tell(mistakes)
+        tell(mistakes)  # It raises where warnings are errors.
+        with self._lock:
+            self._tally = self._tally + tally
 
-    def _add(
+    def _add(self, logits: ArrayInput, target: ArrayInput, **options: Any) -> None:
+        """Score a batch and add it, and keep likely mistakes to itself."""
+        tally = self._scored(logits, target, **options, mistakes=[])
+        with self._lock:
+            self._tally = self._tally + tally
+
+    def _scored(
         self,
         logits: ArrayInput,
         target: ArrayInput,
@@ -487,8 +495,8 @@ class Scorer:
         shift: int = 0,
         values: Values = "logits",
         mistakes: list[str],
-    ) -> None:
-        """Score a batch and add it, and note likely mistakes."""
+    ) -> _Tally:
+        """Add up the scores of a batch, and note likely mistakes."""
         shift = _at_least_0(shift, "shift")
         given = None if units is None else _units(units)
         if given is not None and given.ndim:
@@ -525,9 +533,7 @@ class Scorer:
                     log_probs=True,
                 )
         total = None if given is None else self._total(given, target, where)
-        tally = replace(tally, units=total, classes=logits.shape[axis])
-        with self._lock:
-            self._tally = self._tally + tally
+        return replace(tally, units=total, classes=logits.shape[axis])
 
     def _tally_of(
         self,

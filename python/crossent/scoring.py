@@ -450,18 +450,18 @@ def score_rows(
     mistakes: list[str],
 ) -> Scores:
     """Score rows, and note likely mistakes."""
+    logits = as_array(logits, "logits")
     if values != "probs":
         scores = Scores(*_core.score(logits, target, ignore_index, where, axis, top_k, values == "log_probs"))
         look(logits, target, ignore_index, where, axis, values, mistakes)
         return scores
-    probabilities = as_array(logits, "logits")
-    real = np.float64 if probabilities.dtype == np.float64 else np.float32
+    real = np.float64 if logits.dtype == np.float64 else np.float32
     columns: list[NDArray[Any] | None] = []
-    for part in log_parts(probabilities, target, ignore_index, where, axis, mistakes):
+    for part in log_parts(logits, target, ignore_index, where, axis, mistakes):
         assert part.target is not None
         found = _core.score(part.rows, part.target, ignore_index, part.where, -1, top_k, True)
         if not columns:
-            rows = np.moveaxis(probabilities, axis, -1).shape[:-1]
+            rows = np.moveaxis(logits, axis, -1).shape[:-1]
             columns = [
                 column
                 if column is None

@@ -237,7 +237,7 @@ class _Rows:
             for counted, parts in self._parts(logits, target, b):
                 count += counted
                 sums = [sum + ExactSum.from_core(part) for sum, part in zip(sums, parts, strict=True)]
-            if number == 0 and not self.mistakes:
+            if number == 0 and b == 1.0:  # the first read
                 look(logits, target, self.ignore_index, self.where, self.axis, self.values, self.mistakes)
         nll, slope, curvature = (sum.over(count) for sum in sums)
         return _Likelihood(nll, slope, curvature, count)

@@ -218,8 +218,12 @@ impl Pointwise<f64> for KlDivergenceOfLog {
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
         let zero = f64x8::splat(x.token(), 0.0);
         let c = |value| f64x8::splat(x.token(), value);
-        let nothing = x.simd_eq(x).select(zero, x);
         let (p, d) = (exp_any(t), t - x);
+        // The usual exponentials are normal numbers.
+        if (t.simd_gt(c(-708.0)) & t.simd_lt(c(709.0))).all_true() {
+            return p * d;
+        }
+        let nothing = x.simd_eq(x).select(zero, x);
         let plain = p.simd_eq(zero).select(nothing, p * d);
         // A p that is no normal number has lost digits, or all of them, that a large or small difference brings back.
         let faded = p.simd_lt(c(f64::MIN_POSITIVE)) & t.simd_gt(c(f64::NEG_INFINITY));

@@ -434,7 +434,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     }
 
     fn likely_mistake(&self) -> Option<Mistake> {
-        mistakes::in_logits(&self.rows, self.targets.first_counted(mistakes::FIRST))
+        mistakes::in_logits(&self.rows, &self.targets.first_counted(mistakes::FIRST))
     }
 
     fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {

@@ -3,6 +3,7 @@
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::rows::{Rows, View};
+use crate::targets::Counted;
 use crate::tiles::{bits, locate};
 
 /// A log-probability above this is none; below, it may be the rounding of a logarithm's sum.
@@ -29,10 +30,9 @@ const MOST_CLASSES: usize = 1 << 18;
 /// Numbers of a row among which a positive one is looked for.
 const LOOKED_AT: usize = 1024;
 
-/// Whether the logits given to `cross_entropy` look like something else. `counted` has a bit for each of the first
-/// rows that is not ignored.
-pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<Mistake> {
-    if counted == 0 {
+/// Whether the logits given to `cross_entropy` look like something else, by some of the first rows that count.
+pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: &Counted) -> Option<Mistake> {
+    if counted.bits == 0 {
         return None;
     }
     if rows.layout.classes == 1 {
@@ -44,7 +44,7 @@ pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<
 }
 
 /// Whether the log-probabilities given to `nll_loss` look like something else.
-pub(crate) fn in_log_probabilities<E: Element>(rows: &Rows<'_, E>, counted: u64) -> Option<Mistake> {
+pub(crate) fn in_log_probabilities<E: Element>(rows: &Rows<'_, E>, counted: &Counted) -> Option<Mistake> {
     in_logits(rows, counted).or_else(|| {
         let none_positive = all_rows(rows, counted, none_is_positive);
         (!none_positive).then_some(Mistake::PositiveLogProbability)
@@ -60,12 +60,13 @@ pub fn begins_with_a_positive<E: Element>(elements: &View<'_, E>) -> bool {
 /// Whether something holds for every counted row.
 fn all_rows<E: Element>(
     rows: &Rows<'_, E>,
-    counted: u64,
+    counted: &Counted,
     holds: impl Fn(&mut dyn Iterator<Item = f64>) -> bool,
 ) -> bool {
-    let mut offsets = [0; TILE];
-    locate(&rows.layout, 0..rows.layout.line.len().min(FIRST), &mut offsets);
-    bits(counted).all(|i| holds(&mut (0..rows.layout.classes).map(|c| rows.get(offsets[i], c).to_f64())))
+    let (mut offsets, start) = ([0; TILE], counted.start);
+    let end = start + (u64::BITS - counted.bits.leading_zeros()) as usize;
+    locate(&rows.layout, start..end.min(rows.layout.line.len()), &mut offsets);
+    bits(counted.bits).all(|i| holds(&mut (0..rows.layout.classes).map(|c| rows.get(offsets[i], c).to_f64())))
 }
 
 fn none_is_positive(row: &mut dyn Iterator<Item = f64>) -> bool {
@@ -104,14 +105,17 @@ mod tests {
         let p = array![[0.2_f32, 0.8], [0.5, 0.5], [1.0, 0.0]];
         let p = p.view();
         let p = Rows::new(&p, Some(1));
-        assert_eq!(in_logits(&p, 0b111), Some(Mistake::Probabilities));
-        assert_eq!(in_log_probabilities(&p, 0b111), Some(Mistake::Probabilities));
-        assert_eq!(in_logits(&p, 0), None);
+        assert_eq!(in_logits(&p, &Counted { start: 0, bits: 0b111 }), Some(Mistake::Probabilities));
+        assert_eq!(
+            in_log_probabilities(&p, &Counted { start: 0, bits: 0b111 }),
+            Some(Mistake::Probabilities)
+        );
+        assert_eq!(in_logits(&p, &Counted { start: 0, bits: 0 }), None);
         let x = array![[0.2_f32, 0.8], [0.5, 0.6], [1.0, 0.0]];
         let x = x.view();
         let x = Rows::new(&x, Some(1));
-        assert_eq!(in_logits(&x, 0b111), None);
-        assert_eq!(in_logits(&x, 0b101), Some(Mistake::Probabilities));
+        assert_eq!(in_logits(&x, &Counted { start: 0, bits: 0b111 }), None);
+        assert_eq!(in_logits(&x, &Counted { start: 0, bits: 0b101 }), Some(Mistake::Probabilities));
     }
 
     #[test]
@@ -130,10 +134,16 @@ mod tests {
         let x = array![[-0.2_f64, 0.5], [-1.0, -2.0]];
         let x = x.view();
         let x = Rows::new(&x, Some(1));
-        assert_eq!(in_log_probabilities(&x, 0b11), Some(Mistake::PositiveLogProbability));
-        assert_eq!(in_log_probabilities(&x, 0b10), None);
+        assert_eq!(
+            in_log_probabilities(&x, &Counted { start: 0, bits: 0b11 }),
+            Some(Mistake::PositiveLogProbability)
+        );
+        assert_eq!(in_log_probabilities(&x, &Counted { start: 0, bits: 0b10 }), None);
         let one = array![[3.0_f64], [1.0]];
         let one = one.view();
-        assert_eq!(in_logits(&Rows::new(&one, Some(1)), 0b11), Some(Mistake::OneClass));
+        assert_eq!(
+            in_logits(&Rows::new(&one, Some(1)), &Counted { start: 0, bits: 0b11 }),
+            Some(Mistake::OneClass)
+        );
     }
 }

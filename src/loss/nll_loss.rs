@@ -123,7 +123,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     }
 
     fn likely_mistake(&self) -> Option<Mistake> {
-        mistakes::in_log_probabilities(&self.rows, self.labels.first_counted(mistakes::FIRST))
+        mistakes::in_log_probabilities(&self.rows, &self.labels.first_counted(mistakes::FIRST))
     }
 
     fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {

@@ -317,8 +317,23 @@ pub(super) fn mask<'py>(object: Option<&Bound<'py, PyAny>>) -> PyResult<Option<A
 /// Integers that are all 0 or 1, as booleans.
 fn bits<'py>(array: &Array<'py>) -> PyResult<Array<'py>> {
     fn first<T: Copy + PartialEq + From<bool>>(view: &View<'_, T>) -> Option<IxDyn> {
-        let bits = [T::from(false), T::from(true)];
-        view.indexed_iter().find(|(_, x)| !bits.contains(x)).map(|(index, _)| index)
+        let is_bit = |x: &T| *x == T::from(false) || *x == T::from(true);
+        // What is repeated is looked at once, and a place is found only where there is one to be named.
+        let mut once = view.clone();
+        for axis in 0..view.ndim() {
+            if view.strides()[axis] == 0 && view.shape()[axis] > 1 {
+                once.slice_axis_inplace(ndarray::Axis(axis), (0..1).into());
+            }
+        }
+        let all = match once.as_slice_memory_order() {
+            // Without an end in the middle, many are compared at once.
+            Some(slice) => slice.iter().fold(true, |all, x| all & is_bit(x)),
+            None => once.iter().all(is_bit),
+        };
+        if all {
+            return None;
+        }
+        once.indexed_iter().find(|(_, x)| !is_bit(x)).map(|(index, _)| index)
     }
     let dtype = array.dtype();
     // SAFETY: `array` is plain and aligned, and its dtype is the view's type. The sign changes neither 0 nor 1.

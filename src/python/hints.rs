@@ -27,7 +27,16 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             name: name @ ("target" | "where" | "other_logits" | "grad_output"),
             got,
             expected,
-        } => rearranged(name, got, expected),
+        } => rearranged(name, got, expected).map(|hint| {
+            if *name == "other_logits" {
+                // Either may be the one that is meant, and the class axis belongs to both.
+                "one of logits and other_logits looks transposed: rearrange that whose classes do not lie along the class \
+                 axis (axis=)"
+                    .to_owned()
+            } else {
+                hint
+            }
+        }),
         Error::Broadcast { name, got, input } => {
             rearranged(name, got, input).or_else(|| one_axis(name, got, input))
         }
@@ -264,7 +273,9 @@ fn target_shape(
         && held.floating
         && let Some(hint) = rearranged("target", target, input)
     {
-        return Some(hint);
+        return Some(format!(
+            "{hint}, if the classes of the input lie along axis {axis}; else name their axis (axis=)"
+        ));
     }
     if held.floating && held.numbers.is_some_and(|n| !n.whole) {
         return Some(class_indices(held)).filter(|_| without_ones(target) == without_ones(&rows));
@@ -322,9 +333,9 @@ fn of_the_inputs_shape(axis: usize, numbers: Option<HeldNumbers>) -> Option<Stri
     Some(if numbers.one_hot {
         format!("one-hot rows? use numpy.argmax(target, axis={axis})")
     } else if numbers.smallest >= 0.0 && numbers.largest <= 1.0 {
-        "0 or 1 for each number of the input? use binary_cross_entropy_with_logits, which takes each as a yes or no of its \
-         own"
-        .to_owned()
+        "one-hot along another axis? name the class axis (axis=); a yes or no of its own for each number? use \
+         binary_cross_entropy_with_logits"
+            .to_owned()
     } else {
         "the input needs a class axis that the target lacks: has it been through argmax?".to_owned()
     })
@@ -433,7 +444,7 @@ pub(super) fn out_of_range(
     found: Option<&TargetsFound>,
     words: Words,
 ) -> String {
-    let Some(found) = found else { return special(value, words) };
+    let Some(found) = found else { return special(value, false, words) };
     let (classes, (low, high)) = (classes as i128, found.outside);
     let lowest = found.inside.map_or(low, |(first, _)| first.min(low));
     let highest = found.inside.map_or(high, |(_, last)| last.max(high));
@@ -453,6 +464,12 @@ pub(super) fn out_of_range(
         return hint;
     }
     let one = low == high;
+    if classes == 1 && one && low > 1 && words == Words::Python {
+        return format!(
+            "{ONE_LOGIT}, of {} where {low} stands for yes",
+            words.instead(&format!("{target} // {low}"))
+        );
+    }
     if one && low == classes && lowest >= 1 {
         if lowest == 1 && found.inside.is_some() && classes <= MOST_LABELS {
             return format!(
@@ -467,11 +484,12 @@ pub(super) fn out_of_range(
         );
     }
     if one && classes == 2 && low == -1 && found.inside == Some((1, 1)) {
-        return if found.ignored {
-            format!("labels of -1 and 1? replace -1 by 0, and keep the ignored {ignore_index}")
+        let moved = if found.ignored {
+            format!("replace -1 by 0, and keep the ignored {ignore_index}")
         } else {
-            format!("labels of -1 and 1? {}", words.instead(&format!("({target} + 1) // 2")))
+            words.instead(&format!("({target} + 1) // 2"))
         };
+        return format!("labels of -1 and 1? {moved}; if -1 marks padding, {}", words.leaving_out(-1));
     }
     if high < 0 && classes > 1 && highest - lowest == classes - 1 {
         let moved = added(-lowest);
@@ -494,7 +512,7 @@ pub(super) fn out_of_range(
         );
     }
     if one {
-        return special(low, words);
+        return special(low, found.ignored, words);
     }
     if low >= classes {
         return format!(
@@ -516,8 +534,9 @@ pub(super) fn out_of_range(
 }
 
 /// A single number that is no class, and not next to one either.
-fn special(value: i128, words: Words) -> String {
-    let out = if i64::try_from(value).is_ok() {
+fn special(value: i128, has_ignored: bool, words: Words) -> String {
+    // Rows that are ignored already need the index that they have.
+    let out = if i64::try_from(value).is_ok() && !(has_ignored && words == Words::Python) {
         format!("pass {} to leave such rows out", words.ignoring(value))
     } else {
         words.leaving_out(value)

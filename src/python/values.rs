@@ -49,7 +49,7 @@ pub(super) fn likely_mistake<'py>(
     let target = arrays.target.as_ref().map(array::target).transpose()?;
     let mask = arrays.mask.as_ref().map(array::mask_view);
     let found = with_floats!(&array::floats(&arrays.rows, name)?, view => {
-        call::run(py, arrays.rows.len(), |context: Context<'_>| {
+        call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
             crate::likely_mistake(view, target.as_ref(), ignore_index, axis.0, &call, log_probs)
         })?
@@ -78,7 +78,7 @@ pub(super) fn check_targets(
     let target = arrays.target.as_ref().map(array::target).transpose()?;
     let mask = arrays.mask.as_ref().map(array::mask_view);
     with_floats!(&array::floats(&arrays.rows, name)?, view => {
-        call::run(py, arrays.rows.len(), |context: Context<'_>| {
+        call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
             crate::check_targets(view, target.as_ref(), ignore_index, axis.0, &call)
         })
@@ -113,7 +113,7 @@ pub(super) fn log_of_probabilities<'py>(
     // SAFETY: the array is new, and nobody else knows it.
     let to = unsafe { score::view_of(&out) };
     let Improper { number, sum } = with_floats!(&array::floats(&arrays.rows, name)?, view => {
-        call::run(py, arrays.rows.len(), |context: Context<'_>| {
+        call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
             crate::log_of_probabilities(view, target.as_ref(), ignore_index, axis.0, &call, to)
         })?

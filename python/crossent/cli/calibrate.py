@@ -195,7 +195,7 @@ class _Passes:
                 wide = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
                 values = np.divide(wide, temperature, out=wide)
             rows = Rows(self.source, replace(block, values=values))
-            part._add(rows.values, rows.beside(target), mistakes=[])
+            part._add(rows.values, rows.beside(target))
             self.first = self.first or first_nonfinite(part, rows)
             scorer.merge(part)
         return scorer.result()

@@ -165,7 +165,7 @@ class Comparing(Job[Comparer]):
         ignored = self._options.ignore_index
         part = Comparer(ignore_index=ignored)
         # What the numbers look like has been told of the files; a softmax makes log-probabilities of any kind.
-        part._add(p.values, q.values, p.target, None, -1, 0, "logits", [])
+        part._add(p.values, q.values, p.target, "logits")
         counted = None if p.target is None else p.target != ignored
         with stop.held():
             self.total.merge(part)

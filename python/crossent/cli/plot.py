@@ -208,7 +208,7 @@ def _scored(options: argparse.Namespace) -> Report:
             rows = Rows(source, block)
             target = rows.beside(targets.of(block))
             positions = None if length is None else (rows.places() % length).reshape(target.shape)
-            scorer._add(rows.values, target, positions=positions, values=scored_as(source), mistakes=[])
+            scorer._add(rows.values, target, positions=positions, values=scored_as(source))
             bar.update(block.rows, lambda: f"perplexity {scorer.result().perplexity:.4g}")
     targets.check_end()
     say_notes(source)

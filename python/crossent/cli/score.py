@@ -153,7 +153,7 @@ class Scoring(Job[Scorer]):
         units = None if self._units is None else rows.beside(self._units[block.index])
         part = self._new_scorer()
         # What the numbers look like has been told of the file.
-        part._add(rows.values, target, units=units, values=values, mistakes=[])
+        part._add(rows.values, target, units=units, values=values)
         records = None
         if self.per_row is not None:
             scores = score_rows(rows.values, target, ignored, None, -1, 0, values, [])
