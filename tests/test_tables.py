@@ -465,25 +465,85 @@ def test_labels_are_read_to_the_end_to_find_the_classes(tmp_path: Path, capsys: 
     assert "did you mean 'dog'?" in message
 
 
-def test_a_class_that_no_label_names_is_not_left_out_in_silence(tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prefix", ["", "p_"])
+@pytest.mark.parametrize("values", ["probs", "log-probs"])
+def test_a_class_that_no_label_names_is_taken_where_the_rows_add_up_to_1_with_it(
+    tmp_path: Path, capsys: Capture, kind: str, prefix: str, values: str
+) -> None:
     labels = ["cat", "dog", "cat", "dog"]
-    path = write(tmp_path / "x.csv", {**classes(("p_cat", "p_dog", "p_owl")), "label": labels})
-    # The loss of a probability does not depend on the other classes; that of a logit does.
-    right = -np.log(P[np.arange(4), [0, 1, 0, 1]]).mean()
-    for columns in ([], ["--columns", "p_*"]):
-        assert run("score", path, *columns) == 0
+    target = [0, 1, 0, 1]
+    x = np.concatenate([X, [[2.0], [-1.0], [3.0], [0.5]]], axis=1)
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    q = np.roll(p, 1, axis=0)
+    names = [prefix + name for name in (*ANIMALS, "yak")]
+    paths = []
+    for file, numbers in (("x", p), ("y", q)):
+        stored = np.log(numbers) if values == "log-probs" else numbers
+        cells = {"weight": [0.5, 1.0, 0.5, 1.0], **classes(names, stored), "n": [3, 2, 1, 0], "label": labels}
+        paths.append(write(tmp_path / f"{file}.{kind}", cells, separator_of(kind)))
+    assert run("score", paths[0], "--values", values) == 0
+    captured = capsys.readouterr()
+    content = json.loads(captured.out)
+    assert content["columns"] == names
+    right = p[np.arange(4), target]
+    assert content["mean"] == pytest.approx(-np.log(right).mean(), rel=1e-12)
+    assert content["accuracy"] == (p.argmax(axis=1) == target).mean()
+    assert content["mean_entropy"] == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-9)
+    assert content["brier_score"] == pytest.approx(
+        ((p - np.eye(4)[target]) ** 2).sum(axis=1).mean(), rel=1e-9
+    )
+    extra = f"{names[2]!r}, {names[3]!r}, which no label names (labels: label; left out: weight, n;"
+    assert extra in captured.err
+    assert cli.main(["compare", *paths, "--values", values, "--json"]) == 0
+    kl = (p * np.log(p / q)).sum(axis=1).mean()
+    assert json.loads(capsys.readouterr().out)["kl_mean"] == pytest.approx(kl, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_beside_probabilities_that_add_up_are_no_classes(
+    tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    columns = {**classes(ANIMALS), "noise": [0.5, 0.25, 0.0, 0.125], "label": ["cat", "dog", "cat", "owl"]}
+    assert run("score", write(tmp_path / f"x.{kind}", columns, separator_of(kind))) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["columns"] == list(ANIMALS)
+    assert "that labels name (labels: label; left out: noise" in captured.err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prefix", ["", "p_"])
+def test_a_class_that_no_label_names_is_not_left_out_in_silence(
+    tmp_path: Path, capsys: Capture, kind: str, prefix: str
+) -> None:
+    labels = ["cat", "dog", "cat", "dog"]
+    names = [prefix + name for name in ANIMALS]
+    mean_of_3 = np.log(np.exp(X).sum(axis=1)).mean() - X[np.arange(4), [0, 1, 0, 1]].mean()
+    for others, options in (({}, ["--values", "logits"]), ({}, []), ({"age": [3, 4, 5, 6]}, [])):
+        columns = {**others, **classes(names, X if options else P / 2), "label": labels}
+        path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
+        assert run("score", path, *options) == 2
+        message = error(capsys)
+        assert (
+            f"{names[2]!r} may be a class too, but no label is named so; which are the classes: " in message
+        )
+        assert run("score", path, *options, "--columns", advised(message)) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert content["columns"] == names
+        if options:
+            assert content["mean"] == pytest.approx(mean_of_3, rel=1e-12)
+        assert run("score", path, *options, "--columns", advised(message, last=True)) == 0
+        assert json.loads(capsys.readouterr().out)["columns"] == names[:2]
+    path = write(tmp_path / f"x.{kind}", {**classes(names, X), "label": ["cat"] * 4}, separator_of(kind))
+    assert run("score", path, "--values", "logits") == 2
+    assert f"{names[1]!r}, {names[2]!r} may be classes too" in error(capsys)
+    for stray, cells in (("weight", [0.5, 1.5, 1.0, 2.0]), ("age", [33, 41, 28, 57]), ("n", [1, 2, 3, 4])):
+        columns = {stray: cells, **classes(names[:2], X), "label": labels}
+        path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
+        assert run("score", path, "--values", "logits") == 0
         captured = capsys.readouterr()
-        assert json.loads(captured.out)["mean"] == pytest.approx(right, rel=1e-12)
-        assert ("left out: p_owl" in captured.err) == (not columns)
-    assert run("score", path, "--values", "logits") == 2
-    message = error(capsys)
-    assert "'p_owl' may be a class too, but no label is named so; if so pass --columns 'p_*'" in message
-    path = write(tmp_path / "x.csv", {**classes(ANIMALS), "label": labels})
-    assert run("score", path, "--values", "logits") == 0
-    assert "left out: owl" in capsys.readouterr().err
-    path = write(tmp_path / "x.csv", {**classes(ANIMALS), "label": ["cat"] * 4})
-    assert run("score", path, "--values", "logits") == 2
-    assert "'dog', 'owl' may be classes too" in error(capsys)
+        assert json.loads(captured.out)["columns"] == names[:2]
+        assert f"left out: {stray}" in captured.err
 
 
 @pytest.mark.parametrize("kind", KINDS)

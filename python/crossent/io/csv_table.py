@@ -6,7 +6,7 @@ import csv
 import itertools
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,10 +18,9 @@ from crossent.io.cells import Kind, first_number, flaw, is_number, kind_of
 from crossent.io.columns import Column
 from crossent.io.labels import LabelError
 from crossent.io.source import Block, open_regular
-from crossent.io.table import SAMPLE_ROWS, TableSource
+from crossent.io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableSource
 
 _CELL_BYTES = 128  # a cell as a Python string, beside its number
-_SAMPLE_CELLS = 20_000
 _LABEL_BYTES = 4 << 20  # of rows at a time, where the labels alone are read
 
 _LONGEST = csv.field_size_limit()
@@ -41,7 +40,7 @@ class CsvSource(TableSource):
         with self._open() as text:
             reader, self._header = self._start(text)
             self._check_header(self._header)
-            count = min(SAMPLE_ROWS, max(_SAMPLE_CELLS // len(self._header), 1))
+            count = min(SAMPLE_ROWS, max(SAMPLE_CELLS // len(self._header), 1))
             self._sample = self._rows(reader, count)
         self.has_rows = bool(self._sample)
         self._places_of = {name: place for place, name in enumerate(self._header)}
@@ -81,6 +80,12 @@ class CsvSource(TableSource):
         """Give the labels of the first rows."""
         place = self._places_of[label]
         return [row[place] for row in self._sample]
+
+    def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Give the numbers of some columns in the first rows."""
+        places = [self._places_of[name] for name in names]
+        cells = [[row[i] if is_number(row[i]) else "nan" for i in places] for row in self._sample]
+        return np.array(cells, np.float64).reshape(len(cells), len(places))
 
     def all_labels(self, label: str) -> Iterator[list[str]]:
         """Read the file for its labels alone."""

@@ -16,9 +16,13 @@ from crossent.io.columns import Asked, Choice, Column, label_column, named, unna
 from crossent.io.labels import Labels, listed, short_names
 from crossent.io.names import columns_option
 from crossent.io.source import Source
+from crossent.io.sums import Sums
 
 SAMPLE_ROWS = 1000
 """How many rows at most show what a column holds; each later row is checked when it is read."""
+
+SAMPLE_CELLS = 20_000
+"""How many cells those rows have, about."""
 
 # What tells probabilities from logits, where some columns hold the one and some seem to hold the other.
 _SUM = 0.02
@@ -62,6 +66,10 @@ class TableSource(Source, abc.ABC):
     @abc.abstractmethod
     def all_labels(self, label: str) -> Iterator[list[str]]:
         """Give all labels as text, some rows at a time."""
+
+    @abc.abstractmethod
+    def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Give the numbers of some columns in the first rows, and nan for all else that stands there."""
 
     def take(self, choice: Choice, *, labels: bool, ignored: int | None) -> None:
         """Read these columns."""
@@ -137,7 +145,7 @@ def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
     elif not first.has_rows and (numeric := _numeric(first.header, label)):
         choice = Choice(numeric, label)  # no rows are scored, whatever is taken; the command says so
     elif label is not None and options.labels and _have_text_labels(tables, first.header, label):
-        choice = _named_by_labels(tables, first.header, label, options.asked)
+        choice = _named_by_labels(tables, first, label, options.asked)
     else:
         choice = unnamed(name, first.header, label, options.asked, certain_types=first.certain_types)
     aligned = _aligned(name, choice, options.like, options.asked.strip_prefix)
@@ -162,11 +170,9 @@ def _have_text_labels(tables: Sequence[TableSource], header: Sequence[Column], l
     return is_text((text for table in tables for text in table.first_labels(label)), header)
 
 
-def _named_by_labels(
-    tables: Sequence[TableSource], header: Sequence[Column], label: str, asked: Asked
-) -> Choice:
+def _named_by_labels(tables: Sequence[TableSource], first: TableSource, label: str, asked: Asked) -> Choice:
     """Read the labels until all columns are named, or to the end."""
-    found = NamedByLabels(tables[0].name, header, label, asked)
+    found = NamedByLabels(tables[0].name, first.header, label, asked)
     for table in tables:
         row = 0
         for texts in table.all_labels(label):
@@ -174,7 +180,7 @@ def _named_by_labels(
                 break
             found.add(table.name, texts, row)
             row += len(texts)
-    return found.choose(normalised=tables[0].values != "logits")
+    return found.choose(Sums(first.first_numbers, first.values))
 
 
 def _check_same_columns(tables: Sequence[TableSource], asked: Asked) -> None:
