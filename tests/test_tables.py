@@ -63,7 +63,7 @@ def mean(capsys: Capture) -> float:
 
 def advised(message: str, *, last: bool = False) -> str:
     """The value of `--columns` that an error advises, as the shell gives it to the command."""
-    parts = message.split("--columns ")[1:]
+    parts = message.replace("--columns=", "--columns ").split("--columns ")[1:]
     lexer = shlex.shlex(parts[-1 if last else 0].replace("; ", " "), posix=True, punctuation_chars=False)
     lexer.whitespace_split = True
     return str(next(lexer)).rstrip(",;\n")
@@ -229,6 +229,98 @@ def test_two_sets_of_columns_are_not_taken_together(tmp_path: Path, capsys: Capt
         message = error(capsys)
         assert "the labels name columns in more than one way" in message
         assert run("score", path, "--strip-prefix", first) == 0
+        assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("small_car", "small_truck", "big_car", "big_truck"),
+        ("left hand", "right hand", "left foot", "right foot"),
+        ("New York", "New Jersey", "New Mexico", "Ohio"),
+        ("A", "B", "O", "AB"),
+        ("grade1", "grade2", "healthy", "unknown"),
+        ("p_cat", "p_dog", "p_owl", "other"),
+        ("p_error", "p_warning", "p_ok", "p_count"),
+        ("confidence", "error", "weight", "age"),
+        ("-1", "0", "1", "2"),
+        ("0", "1", "2", "other"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 2, 4])
+@pytest.mark.parametrize("values", ["probs", "log-probs"])
+def test_all_columns_are_classes_where_only_all_of_them_add_up_to_1(
+    tmp_path: Path, capsys: Capture, kind: str, names: Sequence[str], place: int, values: str
+) -> None:
+    x = np.concatenate([X, [[2.0], [-1.0], [3.0], [0.5]]], axis=1)
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    cells = list(classes(names, np.log(p) if values == "log-probs" else p).items())
+    target = [1, 1, 2, 0]
+    cells.insert(place, ("label", target))
+    path = write(tmp_path / f"x.{kind}", dict(cells), separator_of(kind))
+    assert run("score", path, "--values", values) == 0
+    content = json.loads(capsys.readouterr().out)
+    # A name that is a number is that of a class: -1 is class 0 there, and 0 class 1.
+    codes = [names.index(str(t)) if str(t) in names else t for t in target]
+    assert content["columns"] == list(names)
+    assert content["mean"] == pytest.approx(-np.log(p[np.arange(4), codes]).mean(), rel=1e-9)
+    path = write(tmp_path / f"x.{kind}", {"id": [4, 5, 6, 7], **dict(cells)}, separator_of(kind))
+    assert run("score", path, "--values", values) == 2
+    message = error(capsys)
+    assert "'id' is named as an index; to leave it out pass --columns" in message
+    assert run("score", path, "--values", values, f"--columns={advised(message)}") == 0
+    assert json.loads(capsys.readouterr().out)["columns"] == list(names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_numbers_beside_fractions_are_classes_where_the_rows_add_up_to_1(
+    tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    p = np.array([[1, 0.0, 0.0], [0, 0.5, 0.5], [0, 0.25, 0.75]])
+    columns = {"cat": [1, 0, 0], "dog": p[:, 1], "owl": p[:, 2], "label": [0, 1, 2]}
+    assert run("score", write(tmp_path / f"x.{kind}", columns, separator_of(kind))) == 0
+    assert mean(capsys) == pytest.approx(-np.log(p.diagonal()).mean(), rel=1e-12)
+
+
+def test_names_that_may_be_either_are_advised_as_equals(tmp_path: Path, capsys: Capture) -> None:
+    features = ("x0", "x1", "x2")
+    for values, first, second, numbers in (
+        ("logits", features, ANIMALS, np.concatenate([X[::-1] + 0.5, X], axis=1)),
+        ("probs", ("p_cat", "p_dog", "p_owl"), ("q_cat", "q_dog", "q_owl"), np.concatenate([P, P], axis=1)),
+        ("logits", ("a_cat", "a_dog"), ("b_cat", "b_dog"), np.concatenate([X, X], axis=1)),
+    ):
+        columns = {**classes([*first, *second], numbers), "label": [0, 1, 1, 0]}
+        path = write(tmp_path / "x.csv", columns)
+        assert run("score", path, "--values", values) == 2
+        message = error(capsys)
+        assert "which are the classes: --columns " in message
+        for wanted, parts in ((first, 1), (second, 2)):
+            option = advised("--columns " + message.split("--columns ")[parts])
+            assert run("score", path, "--values", values, "--columns", option) == 0
+            assert json.loads(capsys.readouterr().out)["columns"] == list(wanted)
+
+
+def test_probabilities_are_advised_where_they_stand_beside_features(tmp_path: Path, capsys: Capture) -> None:
+    columns = {**classes(("x0", "x1", "x2"), X), **classes(ANIMALS), "label": T.tolist()}
+    path = write(tmp_path / "x.csv", columns)
+    assert run("score", path) == 2
+    message = error(capsys)
+    assert "to leave them out pass --columns cat,dog,owl" in message
+    assert "x*" not in message
+    assert run("score", path, "--columns", advised(message)) == 0
+    assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_that_are_counted_up_stand_on_both_sides_of_the_labels(
+    tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    for names in (("l0", "l1", "l2"), ("logit_cat", "logit_dog", "logit_owl"), ("A", "B", "C")):
+        cells = list(classes(names, X).items())
+        cells.insert(1, ("label", T.tolist()))
+        path = write(tmp_path / f"x.{kind}", dict(cells), separator_of(kind))
+        assert run("score", path, "--values", "logits") == 0
         assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
 
 

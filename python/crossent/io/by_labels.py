@@ -117,9 +117,7 @@ class NamedByLabels:
         prefixes = sorted(self._prefixes, key=lambda each: (-len(each), each))
         sets = list(dict.fromkeys(frozenset(self._taken(prefix)) for prefix in prefixes))
         if len(sets) > 1:
-            ways = " or ".join(
-                f"--columns {columns_option(self._in_order(each), self._names)}" for each in sets[:2]
-            )
+            ways = " or ".join(f"{columns_option(self._in_order(each), self._names)}" for each in sets[:2])
             raise OptionError(
                 f"{self._table}: the labels name columns in more than one way, those of {ways}; pass the right one"
             )
@@ -154,10 +152,10 @@ class NamedByLabels:
         like = alike if len(named) > 1 or alike else likely
         if like:
             both = columns_option(self._in_order(taken.union(like)), self._names)
-            alone = f" or --columns {columns_option(named, self._names)}" if len(named) > 1 else ""
+            alone = f" or {columns_option(named, self._names)}" if len(named) > 1 else ""
             raise OptionError(
                 f"{self._table}: {who(like)} may be {'a class' if len(like) == 1 else 'classes'} too, but no label is "
-                f"named so; which are the classes: --columns {both}{alone}"
+                f"named so; which are the classes: {both}{alone}"
             )
         if len(named) == 1:
             raise OptionError(one_class(self._table, named[0], self._names))

@@ -37,6 +37,7 @@ _ODD = frozenset({
     "expected", "annotation",
 })  # fmt: skip
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_LONG = 1000  # characters; a longer list of names is no help
 _SEPARATED = re.compile(r"[_.:\- ]+")
 # What people put before the names of classes.
 _KNOWN = re.compile(
@@ -67,6 +68,8 @@ class Family:
     prefix: str = ""
     suffix: str = ""
     enumerated: bool = False
+    is_certain: bool = False
+    """Whether all of them are classes: they are counted up from 0 or 1, or have a usual beginning."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
@@ -125,7 +128,12 @@ def _enumerated(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
             yield (
                 known,
                 complete or known,
-                Family(tuple(name for _, name in members), prefix, "", enumerated=True),
+                Family(
+                    tuple(name for _, name in members),
+                    prefix,
+                    enumerated=True,
+                    is_certain=complete or known,
+                ),
             )
     letters = sorted(name for name in names if len(name) == 1 and name.isalpha() and name.isascii())
     start = next((i for i, name in enumerate(letters) if name in "aA"), None)
@@ -135,7 +143,11 @@ def _enumerated(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
             if ord(name) == ord(run[-1]) + 1:
                 run.append(name)
         if len(run) > 1:
-            yield False, True, Family(tuple(name for name in names if name in run), enumerated=True)
+            yield (
+                False,
+                True,
+                Family(tuple(name for name in names if name in run), enumerated=True, is_certain=True),
+            )
 
 
 def _alike(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
@@ -155,7 +167,7 @@ def _alike(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
     times = Counter(tails.values())
     for prefix, tail in tails.items():
         known = bool(_KNOWN.fullmatch(prefix))
-        yield known, known or times[tail] > 1, Family(tuple(prefixes[prefix]), prefix)
+        yield known, known or times[tail] > 1, Family(tuple(prefixes[prefix]), prefix, is_certain=known)
     for suffix, members in suffixes.items():
         if len(members) > 1:
             known = bool(_KNOWN.fullmatch(suffix[1:]))
@@ -214,18 +226,24 @@ def pattern_of(name: str) -> str:
 
 
 def columns_option(chosen: Sequence[str], names: Sequence[str]) -> str:
-    """Give the value of `--columns` that takes some columns and no others, fit for a shell."""
+    """Give the option that takes some columns and no others, fit for a shell; a long list of names is shortened."""
+    value = _columns(chosen, names)
+    if len(value) > _LONG:
+        value = f"{pattern_of(chosen[0])},{pattern_of(chosen[1])},...,{pattern_of(chosen[-1])}"
+        return f"--columns {shlex.quote(value)} (all {len(chosen)} of them)"
+    return f"--columns{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"
+
+
+def _columns(chosen: Sequence[str], names: Sequence[str]) -> str:
+    """Give a pattern that takes some columns and no others, or their names."""
     if len(chosen) > 2:
         short = short_names(chosen)
         prefix = chosen[0][: len(chosen[0]) - len(short[0])]
         suffix = _shared_suffix(chosen)
-        patterns = [f"{pattern_of(prefix)}*", f"{pattern_of(prefix)}[0-9]*", f"*{pattern_of(suffix)}"]
-        for pattern in patterns:
-            if pattern != "*" and [name for name in names if fnmatch.fnmatchcase(name, pattern)] == list(
-                chosen
-            ):
-                return shlex.quote(pattern)
-    return shlex.quote(",".join(map(pattern_of, chosen)))
+        for pattern in (f"{pattern_of(prefix)}*", f"{pattern_of(prefix)}[0-9]*", f"*{pattern_of(suffix)}"):
+            if [name for name in names if fnmatch.fnmatchcase(name, pattern)] == list(chosen):
+                return pattern
+    return ",".join(map(pattern_of, chosen))
 
 
 def _shared_suffix(names: Sequence[str]) -> str:

@@ -115,7 +115,7 @@ class TableSource(Source, abc.ABC):
             else f"the columns {listed(stray)} alone hold"
         )
         what = "it is no class" if len(stray) == 1 else "they are no classes"
-        return f"{who} such numbers; if {what}, pass --columns {columns_option(rest, self._others)}"
+        return f"{who} such numbers; if {what}, pass {columns_option(rest, self._others)}"
 
     def _are_strays(self, values: NDArray[Any], outside: NDArray[np.bool_]) -> bool:
         """Whether columns with numbers that are no probabilities stand beside columns of probabilities."""
@@ -140,14 +140,15 @@ def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
     _check_same_columns(tables, options.asked)
     names = [column.name for column in first.header]
     label = label_column(name, names, options.asked)
+    sums = Sums(first.first_numbers, first.values)
     if options.asked.columns is not None:
         choice = named(name, first.header, label, options.asked)
     elif not first.has_rows and (numeric := _numeric(first.header, label)):
         choice = Choice(numeric, label)  # no rows are scored, whatever is taken; the command says so
     elif label is not None and options.labels and _have_text_labels(tables, first.header, label):
-        choice = _named_by_labels(tables, first, label, options.asked)
+        choice = _named_by_labels(tables, first.header, label, options.asked, sums)
     else:
-        choice = unnamed(name, first.header, label, options.asked, certain_types=first.certain_types)
+        choice = unnamed(name, first.header, label, options.asked, sums, certain_types=first.certain_types)
     aligned = _aligned(name, choice, options.like, options.asked.strip_prefix)
     # The labels of a table whose classes are put into another order may count them in their old one.
     labels = options.labels and aligned == choice
@@ -170,9 +171,11 @@ def _have_text_labels(tables: Sequence[TableSource], header: Sequence[Column], l
     return is_text((text for table in tables for text in table.first_labels(label)), header)
 
 
-def _named_by_labels(tables: Sequence[TableSource], first: TableSource, label: str, asked: Asked) -> Choice:
+def _named_by_labels(
+    tables: Sequence[TableSource], header: Sequence[Column], label: str, asked: Asked, sums: Sums
+) -> Choice:
     """Read the labels until all columns are named, or to the end."""
-    found = NamedByLabels(tables[0].name, first.header, label, asked)
+    found = NamedByLabels(tables[0].name, header, label, asked)
     for table in tables:
         row = 0
         for texts in table.all_labels(label):
@@ -180,7 +183,7 @@ def _named_by_labels(tables: Sequence[TableSource], first: TableSource, label: s
                 break
             found.add(table.name, texts, row)
             row += len(texts)
-    return found.choose(Sums(first.first_numbers, first.values))
+    return found.choose(sums)
 
 
 def _check_same_columns(tables: Sequence[TableSource], asked: Asked) -> None:
