@@ -403,6 +403,43 @@ def test_columns_of_lists(tmp_path: Path, capsys: Capture) -> None:
     )
 
 
+@pytest.mark.parametrize("element", ["int8", "int64", "uint8", "float16", "float32", "decimal128(5, 1)"])
+def test_lists_of_every_type_of_number(tmp_path: Path, capsys: Capture, element: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    numbers = np.array([[2, 0, 1], [0, 1, 3], [1, 2, 1], [4, 0, 0]])
+    expected = np.log(np.exp(numbers).sum(axis=1)).mean() - numbers[np.arange(4), T].mean()
+    kind = pa.decimal128(5, 1) if element.startswith("decimal") else pa.type_for_alias(element)
+    cells = (
+        [decimal.Decimal(int(v)) for v in numbers.flat] if element.startswith("decimal") else numbers.ravel()
+    )
+    flat = pa.array(cells).cast(kind)
+    for lists in (
+        pa.FixedSizeListArray.from_arrays(flat, 3),
+        pa.ListArray.from_arrays(pa.array([0, 3, 6, 9, 12], pa.int32()), flat),
+    ):
+        path = write(tmp_path / "x.parquet", {"logits": lists, "label": T.tolist()})
+        assert run("score", path, "--values", "logits") == 0
+        assert mean(capsys) == pytest.approx(expected, rel=1e-6)
+    one_hot = pa.FixedSizeListArray.from_arrays(pa.array(np.eye(3, dtype=np.int64)[T].ravel()), 3)
+    path = write(tmp_path / "x.parquet", {"probs": one_hot, "label": T.tolist()})
+    assert run("score", path) == 0
+    assert mean(capsys) == 0
+
+
+@pytest.mark.parametrize("name", ["input_ids", "attention_mask", "tokens", "inputIds", "position_ids"])
+def test_lists_of_tokens_are_no_classes(tmp_path: Path, capsys: Capture, name: str) -> None:
+    numbers = [[2, 0, 1], [0, 1, 3], [1, 2, 1], [4, 0, 0]]
+    path = write(tmp_path / "x.parquet", {name: numbers, "label": T.tolist()})
+    assert run("score", path, "--values", "logits") == 2
+    message = error(capsys)
+    assert (
+        f"{name!r}, which is not named as one of classes; if it holds them, pass --columns {name}" in message
+    )
+    assert run("score", path, "--values", "logits", "--columns", advised(message)) == 0
+    path = write(tmp_path / "x.parquet", {"next_token_logits": numbers, "label": T.tolist()})
+    assert run("score", path, "--values", "logits") == 0
+
+
 @pytest.mark.parametrize("ints", [("l0", "l1", "l2"), tuple("abc"), tuple("ABC"), ("p_1", "p_2", "p_3")])
 def test_numbers_without_a_point_are_no_evidence_in_text_where_names_are_counted_up(
     tmp_path: Path, capsys: Capture, ints: Sequence[str]
@@ -919,6 +956,27 @@ def test_numbers_that_name_columns(tmp_path: Path, capsys: Capture) -> None:
     path = write(tmp_path / "x.csv", {**classes(("p_1", "p_2", "p_other"), p), "label": (1, 2)})
     assert run("score", path, "--columns", "p_*") == 0
     assert mean(capsys) == pytest.approx(-np.log(p[[0, 1], [0, 1]]).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_digits_in_names_that_do_not_count_up_are_no_numbers_of_classes(
+    tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    for names, labels in (
+        (("n02085620", "n02085782", "n02085936"), T.tolist()),
+        (("n02085620", "n02085782", "n02085936"), [f"n0208{('5620', '5782', '5936')[t]}" for t in T]),
+        (("n00000002", "n00000000", "n00000001"), [(2, 0, 1)[t] for t in T]),
+        (("v7", "v9", "v8"), T.tolist()),
+        (("class7", "class9", "class8"), [(7, 9, 8)[t] for t in T]),
+        (("c_7", "c_9", "c_8"), [(7, 9, 8)[t] for t in T]),
+        (("p_0", "p_1", "p_other"), T.tolist()),
+    ):
+        path = write(tmp_path / f"x.{kind}", {**classes(names), "label": labels}, separator_of(kind))
+        assert run("score", path) == 0
+        assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+    path = write(tmp_path / f"x.{kind}", {**classes(P3), "label": [0, 1, 3, 1]}, separator_of(kind))
+    assert run("score", path) == 1
+    assert "the label of row 2 is 3, which no column of a class is named" in error(capsys)
 
 
 def test_numbers_and_names_are_not_mixed(tmp_path: Path, capsys: Capture) -> None:

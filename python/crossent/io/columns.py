@@ -20,6 +20,7 @@ from crossent.io.names import (
     columns_option,
     counted,
     family_of,
+    is_token_list,
     note_on,
     odd_name,
     one_class,
@@ -189,6 +190,11 @@ class _Judge:
             raise OptionError(
                 f"{self._table} has {counted(len(lists), 'column')} of lists, {listed(lists)}{beside}; say which holds "
                 f"the classes: {ways}"
+            )
+        if is_token_list(lists[0]):
+            raise OptionError(
+                f"{self._table} has a column of lists, {lists[0]!r}, which is not named as one of classes; if it holds "
+                f"them, pass {columns_option(lists, self._names)}"
             )
         left = [name for name in self._names if name != lists[0]]
         told = f"the classes are the elements of the lists in the column {lists[0]}"

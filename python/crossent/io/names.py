@@ -11,8 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from crossent.io.cells import whole
-from crossent.io.labels import SEPARATORS, listed, short_names
+from crossent.io.labels import SEPARATORS, USUAL, counts_up, listed, numbers_of_classes, short_names
 
 LABELS = ("label", "labels", "target", "targets", "y_true", "y", "class")
 """The names of a column of labels that are known without `--label`."""
@@ -39,12 +38,6 @@ _ODD = frozenset({
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LONG = 1000  # characters; a longer list of names is no help
 _SEPARATED = re.compile(r"[_.:\- ]+")
-# What people put before the names of classes.
-_KNOWN = re.compile(
-    r"(?:y_?)?(?:p|pr|prob|probs|proba|probas|probability|probabilities|logit|logits|l|lp|log_?p|log_?probs?|"
-    r"log_?proba|score|scores|softmax|pred|prediction|out|output|class|cls)[_.:\- ]?",
-    re.IGNORECASE,
-)
 
 
 def odd_name(name: str) -> str | None:
@@ -52,12 +45,25 @@ def odd_name(name: str) -> str | None:
     lower = name.strip().lower()
     if _UNNAMED.fullmatch(lower):
         return "has no name, as an index" if not lower or "unnamed" in lower else "is named as an index"
-    plain = _SEPARATED.sub("_", _CAPITAL.sub("_", name.strip()).lower()).strip("_")
+    plain = _plain(name)
     if _IDS.intersection(plain.split("_")):
         return "is named as an index"
     if plain in _ODD or lower in LABELS or plain in LABELS:
         return "is not named as a class"
     return None
+
+
+def _plain(name: str) -> str:
+    """Give the words of a name in lower case, with _ between them."""
+    return _SEPARATED.sub("_", _CAPITAL.sub("_", name.strip()).lower()).strip("_")
+
+
+def is_token_list(name: str) -> bool:
+    """Whether a column of lists is named as one of tokens, which has one number for each token and none for a class."""
+    words = _plain(name).split("_")
+    if any(USUAL.fullmatch(word) for word in words):  # next_token_logits
+        return False
+    return not (_IDS | {"mask", "masks", "token", "tokens", "position", "positions"}).isdisjoint(words)
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,8 @@ def _enumerated(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
     for prefix, members in groups.items():
         if len(members) > 1:
             numbers = sorted(number for number, _ in members)
-            complete = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-            known = bool(_KNOWN.fullmatch(prefix))
+            complete = counts_up(numbers)
+            known = bool(USUAL.fullmatch(prefix))
             yield (
                 known,
                 complete or known,
@@ -166,11 +172,11 @@ def _alike(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
     }
     times = Counter(tails.values())
     for prefix, tail in tails.items():
-        known = bool(_KNOWN.fullmatch(prefix))
+        known = bool(USUAL.fullmatch(prefix))
         yield known, known or times[tail] > 1, Family(tuple(prefixes[prefix]), prefix, is_certain=known)
     for suffix, members in suffixes.items():
         if len(members) > 1:
-            known = bool(_KNOWN.fullmatch(suffix[1:]))
+            known = bool(USUAL.fullmatch(suffix[1:]))
             yield known, known, Family(tuple(members), "", suffix)
 
 
@@ -263,8 +269,7 @@ def note_on(table: str, chosen: Sequence[str], left: Sequence[str], label: str |
 
 def _gap(chosen: Sequence[str]) -> str:
     """Tell a number that is missing among those that columns are named by."""
-    numbers = [whole(name) for name in short_names(chosen)]
-    known = sorted(number for number in numbers if number is not None)
+    known = sorted(numbers_of_classes(chosen, short_names(chosen)))
     if len(known) != len(chosen):
         return ""
     missing = next((n + 1 for n, after in itertools.pairwise(known) if after > n + 1), None)

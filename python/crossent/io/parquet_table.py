@@ -188,7 +188,8 @@ class ParquetSource(TableSource):
         if flat.null_count:
             row = start + flat.is_null().to_pylist().index(True) // self.classes
             raise ValueError(f"{self.name}: row {row} has a list with a missing value in the column {name!r}")
-        return as_array(_numeric(flat), name).reshape(len(lengths), self.classes)
+        values: NDArray[Any] = as_array(_numeric(flat), name)
+        return values.astype(self.dtype, copy=False).reshape(len(lengths), self.classes)
 
     def _targets(self, column: Any, name: str, start: int) -> NDArray[np.int64]:
         """Give the classes of labels: integers, whole numbers of another type, or text."""
