@@ -512,6 +512,45 @@ def test_two_columns_that_may_hold_the_labels(tmp_path: Path, capsys: Capture) -
     assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("values", ["probs", "logits"])
+def test_a_class_with_the_name_of_labels_is_one_where_the_labels_are_elsewhere(
+    tmp_path: Path, capsys: Capture, kind: str, values: str
+) -> None:
+    np.save(tmp_path / "t.npy", T)
+    numbers = X + 0.125 if values == "logits" else P
+    for names in (("x", "y", "z"), ("source", "target", "other"), ("W", "X", "Y"), ("class", "label", "y")):
+        path = write(tmp_path / f"x.{kind}", classes(names, numbers), separator_of(kind))
+        assert cli.main(["score", path, str(tmp_path / "t.npy"), "--values", values, "--json"]) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert content["columns"] == list(names)
+        assert content["mean"] == pytest.approx(MEAN, rel=1e-12)
+        columns = {"id": [5, 6, 7, 8], **classes(names, numbers)}
+        path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
+        assert cli.main(["score", path, str(tmp_path / "t.npy"), "--values", values]) == 2
+        assert advised(error(capsys)) == ",".join(names)
+    columns = {**classes(P3, numbers), "label": np.float64([1, 2, 1, 0])}
+    path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
+    assert cli.main(["score", path, str(tmp_path / "t.npy"), "--values", values, "--json"]) == 0
+    assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("alphabet", ["ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"])
+def test_a_letter_among_others_is_no_column_of_labels(
+    tmp_path: Path, capsys: Capture, kind: str, alphabet: str
+) -> None:
+    p = np.tile(np.arange(1, 27) / np.arange(1, 27).sum(), (4, 1))
+    labels = [24, 0, 3, 25]
+    for given in (labels, [alphabet[i] for i in labels]):
+        path = write(tmp_path / f"x.{kind}", {**classes(alphabet, p), "label": given}, separator_of(kind))
+        assert run("score", path) == 0
+        assert mean(capsys) == pytest.approx(-np.log(p[0, labels]).mean(), rel=1e-12)
+    columns = {**classes(alphabet[:24], p[:, :24]), alphabet[24]: [0, 1, 2, 3]}
+    assert run("score", write(tmp_path / f"x.{kind}", columns, separator_of(kind))) == 0
+    assert mean(capsys) == pytest.approx(-np.log(p[0, :4]).mean(), rel=1e-12)
+
+
 def test_an_unknown_column_of_labels_is_named_in_the_error(tmp_path: Path, capsys: Capture) -> None:
     path = write(tmp_path / "x.csv", {**classes(P3), "truth": T.tolist()})
     assert run("score", path) == 2
@@ -1131,6 +1170,61 @@ def test_files_that_are_no_tables(tmp_path: Path, capsys: Capture, content: str,
     message = error(capsys)
     assert what in message
     assert path in message
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_names_that_are_numbers_counted_up_are_names(
+    tmp_path: Path, capsys: Capture, first: int, kind: str
+) -> None:
+    """pandas names the columns of an array 0, 1, 2."""
+    np.save(tmp_path / "t.npy", T)
+    names = [str(first + i) for i in range(3)]
+    path = write(tmp_path / f"x.{kind}", classes(names), separator_of(kind))
+    assert cli.main(["score", path, str(tmp_path / "t.npy"), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["columns"] == names
+    assert content["mean"] == pytest.approx(MEAN, rel=1e-12)
+    for line in ("0.5,0.25,0.25", "0,1,3", "1,0,0", "0.0,1.0,2.0"):
+        path = text(tmp_path, f"{line}\n0.5,0.25,0.25\n".replace(",", separator_of(kind)), f"y.{kind}")
+        assert cli.main(["score", path, str(tmp_path / "t.npy")]) == 1
+        assert "the first line holds numbers, not the names of the columns" in error(capsys)
+
+
+def test_a_name_that_ends_in_tsv_says_that_tabs_separate(tmp_path: Path, capsys: Capture) -> None:
+    path = text(tmp_path, "a, b, c\td, e\tlabel\n.25\t.75\td, e\n.5\t.5\ta, b, c\n", "x.tsv")
+    assert run("score", path) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["columns"] == ["a, b, c", "d, e"]
+    assert content["mean"] == pytest.approx(-(np.log(0.75) + np.log(0.5)) / 2)
+
+
+def test_advice_is_fit_for_names_of_all_kinds_and_short(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "x.csv", {**classes(("-1", "0", "1")), "id": [5, 6, 7, 8], "label": [0, 1, 1, 0]})
+    assert run("score", path) == 2
+    assert "pass --columns=-1,0,1" in error(capsys)
+    assert run("score", path, "--columns=-1,0,1") == 0
+    assert json.loads(capsys.readouterr().out)["columns"] == ["-1", "0", "1"]
+    words = [f"{a}{b}{c} {d}" for a in "bcdfg" for b in "aeiou" for c in "lmnrs" for d in "vwxyzklm"]
+    path = write(tmp_path / "x.csv", {"id": [1], **{word: [0.001] for word in words}, "label": [0]})
+    assert run("score", path) == 2
+    message = error(capsys)
+    assert len(message) < 500 + len(path)
+    assert "(all 1000 of them)" in message
+
+
+def test_a_table_without_classes_is_not_advised_to_name_them(tmp_path: Path, capsys: Capture) -> None:
+    for content, what in (
+        ("label|a|b\n0|0.5|0.5\n", "should have commas, semicolons or tabs between them"),
+        ("name,label\nx,0\n", "a table has a column of numbers for each class"),
+        ("prob,label\n0.5,0\n", "a single column 'prob' that can be a class"),
+        ("\n\na,b,label\n0.5,0.5,0\n", "begins with an empty line; remove it"),
+        ("\n\n", "is empty"),
+    ):
+        assert run("score", text(tmp_path, content)) in (1, 2)
+        message = error(capsys)
+        assert what in message
+        assert "such as 'p_*'" not in message
 
 
 def test_lines_without_anything_do_not_end_a_table(tmp_path: Path, capsys: Capture) -> None:

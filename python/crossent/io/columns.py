@@ -21,6 +21,7 @@ from crossent.io.names import (
     counted,
     family_of,
     is_token_list,
+    letters_of,
     note_on,
     odd_name,
     one_class,
@@ -70,8 +71,14 @@ class Asked:
     """The label of rows that are left out."""
 
 
-def label_column(table: str, names: Sequence[str], asked: Asked) -> str | None:
-    """Find the column of labels: the one asked for, or the only one that has a usual name."""
+def label_column(
+    table: str, columns: Sequence[Column], asked: Asked, sums: Sums, *, elsewhere: bool
+) -> str | None:
+    """Find the column of labels: the one asked for, or the only one that has a usual name.
+
+    Where the labels are `elsewhere`, or names are letters that are counted up, a column of fractions is a class.
+    """
+    names = [column.name for column in columns]
     if asked.label is not None:
         if asked.label not in names:
             raise OptionError(
@@ -80,6 +87,10 @@ def label_column(table: str, names: Sequence[str], asked: Asked) -> str | None:
         return asked.label
     exact = frozenset(() if asked.columns is None else asked.columns.split(","))
     found = [name for name in names if name.lower() in LABELS and name not in exact]
+    held = [column.name for column in columns if _is_class(column, names, sums, elsewhere=elsewhere)]
+    found = [name for name in found if name not in held]
+    if len(found) > 1:
+        found = [name for name in found if name not in letters_of(names)]
     found.sort(key=lambda name: LABELS.index(name.lower()))
     if len(found) > 1:
         raise OptionError(
@@ -87,6 +98,13 @@ def label_column(table: str, names: Sequence[str], asked: Asked) -> str | None:
             f"--label {shlex.quote(found[0])}"
         )
     return found[0] if found else None
+
+
+def _is_class(column: Column, names: Sequence[str], sums: Sums, *, elsewhere: bool) -> bool:
+    """Whether a column that is named as labels are is a class: what it holds are no labels."""
+    if column.name.lower() not in LABELS or not (elsewhere or column.name in letters_of(names)):
+        return False
+    return column.kind in (Kind.REAL, Kind.DECIMAL, Kind.MIXED) and sums.has_fractions(column.name)
 
 
 def named(table: str, columns: Sequence[Column], label: str | None, asked: Asked) -> Choice:
@@ -130,13 +148,23 @@ def check_prefix(table: str, names: Sequence[str], prefix: str | None) -> None:
 
 
 def unnamed(
-    table: str, columns: Sequence[Column], label: str | None, asked: Asked, sums: Sums, *, certain_types: bool
+    table: str,
+    columns: Sequence[Column],
+    label: str | None,
+    asked: Asked,
+    sums: Sums,
+    *,
+    elsewhere: bool,
+    certain_types: bool,
 ) -> Choice:
     """Take the columns of numbers, if all of them can be classes.
 
-    `certain_types` says that the file tells integers from other numbers; in text, 1 may be a rounded 1.0.
+    The labels may be `elsewhere`, in another file. `certain_types` says that the file tells integers from other
+    numbers; in text, 1 may be a rounded 1.0.
     """
-    judge = _Judge(table, columns, label, asked.strip_prefix, sums, certain_types=certain_types)
+    judge = _Judge(
+        table, columns, label, asked.strip_prefix, sums, elsewhere=elsewhere, certain_types=certain_types
+    )
     if judge.lists and len(judge.likely) <= 1:
         return judge.take_list()
     return judge.take_numbers()
@@ -153,6 +181,7 @@ class _Judge:
         prefix: str | None,
         sums: Sums,
         *,
+        elsewhere: bool,
         certain_types: bool,
     ) -> None:
         self._table, self._label, self._prefix, self._sums = table, label, prefix, sums
@@ -166,7 +195,13 @@ class _Judge:
         self._numeric = [c for c in self._inside if c.kind.is_numeric or c.kind is Kind.MIXED]
         self._reasons: dict[str, str] = {}
         self._certain = False  # whether the rows add up to 1 with those alone against which nothing speaks
-        self._odd = {column.name: odd_name(column.name) for column in self._numeric}
+        letters = letters_of(self._names)
+        self._odd = {
+            c.name: None
+            if c.name in letters or _is_class(c, self._names, sums, elsewhere=elsewhere)
+            else odd_name(c.name)
+            for c in self._numeric
+        }
         self._family = family_of([name for name, odd in self._odd.items() if odd is None])
 
     @property
@@ -211,11 +246,11 @@ class _Judge:
         self._judge_sides()
         self._judge_sums()
         self._check_flaws()
-        if self._reasons:
-            raise OptionError(self._advice())
         chosen = [column.name for column in self._numeric]
         if len(chosen) == 1:
             raise OptionError(one_class(self._table, chosen[0], self._names))
+        if self._reasons:
+            raise OptionError(self._advice())
         taken = frozenset(chosen)
         left = [name for name in self._names if name not in taken]
         watched = tuple(c.name for c in self._inside if c.kind in (Kind.TEXT, Kind.EMPTY))
@@ -347,12 +382,12 @@ class _Judge:
     def _no_numbers(self) -> str:
         shown = [f"{c.name!r} ({c.type})" if c.type else repr(c.name) for c in self._others[:8]]
         more = f" and {len(self._others) - 8} more" if len(self._others) > 8 else ""
-        hint = ""
+        own = [repr(self._label)] if self._label is not None else []
+        fix = "a table has a column of numbers for each class, or one column of lists in Parquet"
         (name,) = self._names if len(self._names) == 1 else ("",)
         if self._label is None and any(sign in name.strip() for sign in " |"):
-            hint = "; the names in the first line should have commas, semicolons or tabs between them"
-        own = [repr(self._label)] if self._label is not None else []
-        return (
-            f"{self._table} has no columns of numbers for the classes; it has {', '.join([*shown, *own])}{more}; name "
-            f"them with --columns, such as 'p_*'{hint}"
-        )
+            fix = "the names in the first line should have commas, semicolons or tabs between them"
+        elif self._prefix is not None:
+            fix = f"check --strip-prefix {shlex.quote(self._prefix)}, with which all classes begin"
+        names = ", ".join([*shown, *own])
+        return f"{self._table} has no columns of numbers for the classes; it has {names}{more}; {fix}"

@@ -65,7 +65,7 @@ class CsvSource(TableSource):
             raise ValueError(
                 f"{self.name}: the first line tells a spreadsheet the separator, and names no columns; remove it"
             )
-        if all(is_number(name) for name in header):
+        if all(is_number(name) for name in header) and not _count_up(header):
             raise ValueError(
                 f"{self.name}: the first line holds numbers, not the names of the columns; add a line such as "
                 "label,p_0,p_1"
@@ -186,8 +186,15 @@ class CsvSource(TableSource):
         except UnicodeDecodeError as error:
             raise self._not_text(error) from error
         if not line.strip():
+            if line and text.read(_LONGEST).strip():
+                raise ValueError(
+                    f"{self.name} begins with an empty line; remove it, so that the first names the columns"
+                )
             raise ValueError(f"{self.name} is empty; its first line should name the columns")
-        self._separator = max(",;\t", key=re.sub('"[^"]*(?:"|$)', "", line).count)
+        # Names hold commas more often than tabs.
+        signs = "\t,;" if self.name.lower().endswith(".tsv") else ",;\t"
+        bare = re.sub('"[^"]*(?:"|$)', "", line)
+        self._separator = "\t" if signs[0] == "\t" and "\t" in bare else max(signs, key=bare.count)
         text.seek(0)
         reader = csv.reader(text, delimiter=self._separator, strict=True)
         (header,) = self._read(reader, 1)
@@ -237,6 +244,12 @@ class CsvSource(TableSource):
 
     def _not_text(self, error: UnicodeDecodeError) -> ValueError:
         return ValueError(f"{self.name} is not text in UTF-8 ({error.reason}); save it as CSV in UTF-8")
+
+
+def _count_up(header: list[str]) -> bool:
+    """Whether names are those that pandas gives: 0, 1, 2; or, of other programs, 1, 2, 3."""
+    texts = set(header)
+    return len(header) > 1 and any(texts == {str(i + first) for i in range(len(header))} for first in (0, 1))
 
 
 def _shortened(text: str) -> str:

@@ -10,6 +10,7 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase
 
 from crossent.io.labels import SEPARATORS, USUAL, counts_up, listed, numbers_of_classes, short_names
 
@@ -141,19 +142,17 @@ def _enumerated(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
                     is_certain=complete or known,
                 ),
             )
-    letters = sorted(name for name in names if len(name) == 1 and name.isalpha() and name.isascii())
-    start = next((i for i, name in enumerate(letters) if name in "aA"), None)
-    if start is not None:
-        run = [letters[start]]
-        for name in letters[start + 1 :]:
-            if ord(name) == ord(run[-1]) + 1:
-                run.append(name)
-        if len(run) > 1:
-            yield (
-                False,
-                True,
-                Family(tuple(name for name in names if name in run), enumerated=True, is_certain=True),
-            )
+    run = letters_of(names)
+    if len(run) > 1:
+        in_order = tuple(name for name in names if name in run)
+        yield False, True, Family(in_order, enumerated=True, is_certain=True)
+
+
+def letters_of(names: Sequence[str]) -> frozenset[str]:
+    """Give the names that are letters counted up, from A on."""
+    letters = {name for name in names if len(name) == 1}
+    runs = [itertools.takewhile(letters.__contains__, each) for each in (ascii_uppercase, ascii_lowercase)]
+    return max(map(frozenset, runs), key=len)
 
 
 def _alike(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:

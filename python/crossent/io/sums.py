@@ -21,6 +21,12 @@ class Sums:
         self._read, self._values = read, values
         self._known: dict[str, NDArray[np.float64]] = {}
 
+    def has_fractions(self, name: str) -> bool:
+        """Whether a column has a number that is no whole one, in the first rows."""
+        cells = self._read([name])
+        cells = cells[np.isfinite(cells)]
+        return bool((cells != np.rint(cells)).any())
+
     def first_that_adds_up(self, sets: Sequence[Sequence[str]]) -> int | None:
         """Find the set of columns whose rows add up to 1.
 

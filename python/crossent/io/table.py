@@ -138,9 +138,9 @@ def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
     name = tables[0].name
     first = next((table for table in tables if table.has_rows), tables[0])
     _check_same_columns(tables, options.asked)
-    names = [column.name for column in first.header]
-    label = label_column(name, names, options.asked)
     sums = Sums(first.first_numbers, first.values)
+    elsewhere = not options.labels
+    label = label_column(name, first.header, options.asked, sums, elsewhere=elsewhere)
     if options.asked.columns is not None:
         choice = named(name, first.header, label, options.asked)
     elif not first.has_rows and (numeric := _numeric(first.header, label)):
@@ -148,7 +148,15 @@ def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
     elif label is not None and options.labels and _have_text_labels(tables, first.header, label):
         choice = _named_by_labels(tables, first.header, label, options.asked, sums)
     else:
-        choice = unnamed(name, first.header, label, options.asked, sums, certain_types=first.certain_types)
+        choice = unnamed(
+            name,
+            first.header,
+            label,
+            options.asked,
+            sums,
+            elsewhere=elsewhere,
+            certain_types=first.certain_types,
+        )
     aligned = _aligned(name, choice, options.like, options.asked.strip_prefix)
     # The labels of a table whose classes are put into another order may count them in their old one.
     labels = options.labels and aligned == choice
