@@ -63,7 +63,7 @@ def mean(capsys: Capture) -> float:
 
 def advised(message: str, *, last: bool = False) -> str:
     """The value of `--columns` that an error advises, as the shell gives it to the command."""
-    parts = message.split("--columns ")[1:]
+    parts = message.replace("--columns=", "--columns ").split("--columns ")[1:]
     lexer = shlex.shlex(parts[-1 if last else 0].replace("; ", " "), posix=True, punctuation_chars=False)
     lexer.whitespace_split = True
     return str(next(lexer)).rstrip(",;\n")
@@ -232,6 +232,98 @@ def test_two_sets_of_columns_are_not_taken_together(tmp_path: Path, capsys: Capt
         assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("small_car", "small_truck", "big_car", "big_truck"),
+        ("left hand", "right hand", "left foot", "right foot"),
+        ("New York", "New Jersey", "New Mexico", "Ohio"),
+        ("A", "B", "O", "AB"),
+        ("grade1", "grade2", "healthy", "unknown"),
+        ("p_cat", "p_dog", "p_owl", "other"),
+        ("p_error", "p_warning", "p_ok", "p_count"),
+        ("confidence", "error", "weight", "age"),
+        ("-1", "0", "1", "2"),
+        ("0", "1", "2", "other"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 2, 4])
+@pytest.mark.parametrize("values", ["probs", "log-probs"])
+def test_all_columns_are_classes_where_only_all_of_them_add_up_to_1(
+    tmp_path: Path, capsys: Capture, kind: str, names: Sequence[str], place: int, values: str
+) -> None:
+    x = np.concatenate([X, [[2.0], [-1.0], [3.0], [0.5]]], axis=1)
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    cells = list(classes(names, np.log(p) if values == "log-probs" else p).items())
+    target = [1, 1, 2, 0]
+    cells.insert(place, ("label", target))
+    path = write(tmp_path / f"x.{kind}", dict(cells), separator_of(kind))
+    assert run("score", path, "--values", values) == 0
+    content = json.loads(capsys.readouterr().out)
+    # A name that is a number is that of a class: -1 is class 0 there, and 0 class 1.
+    codes = [names.index(str(t)) if str(t) in names else t for t in target]
+    assert content["columns"] == list(names)
+    assert content["mean"] == pytest.approx(-np.log(p[np.arange(4), codes]).mean(), rel=1e-9)
+    path = write(tmp_path / f"x.{kind}", {"id": [4, 5, 6, 7], **dict(cells)}, separator_of(kind))
+    assert run("score", path, "--values", values) == 2
+    message = error(capsys)
+    assert "'id' is named as an index; to leave it out pass --columns" in message
+    assert run("score", path, "--values", values, f"--columns={advised(message)}") == 0
+    assert json.loads(capsys.readouterr().out)["columns"] == list(names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_numbers_beside_fractions_are_classes_where_the_rows_add_up_to_1(
+    tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    p = np.array([[1, 0.0, 0.0], [0, 0.5, 0.5], [0, 0.25, 0.75]])
+    columns = {"cat": [1, 0, 0], "dog": p[:, 1], "owl": p[:, 2], "label": [0, 1, 2]}
+    assert run("score", write(tmp_path / f"x.{kind}", columns, separator_of(kind))) == 0
+    assert mean(capsys) == pytest.approx(-np.log(p.diagonal()).mean(), rel=1e-12)
+
+
+def test_names_that_may_be_either_are_advised_as_equals(tmp_path: Path, capsys: Capture) -> None:
+    features = ("x0", "x1", "x2")
+    for values, first, second, numbers in (
+        ("logits", features, ANIMALS, np.concatenate([X[::-1] + 0.5, X], axis=1)),
+        ("probs", ("p_cat", "p_dog", "p_owl"), ("q_cat", "q_dog", "q_owl"), np.concatenate([P, P], axis=1)),
+        ("logits", ("a_cat", "a_dog"), ("b_cat", "b_dog"), np.concatenate([X, X], axis=1)),
+    ):
+        columns = {**classes([*first, *second], numbers), "label": [0, 1, 1, 0]}
+        path = write(tmp_path / "x.csv", columns)
+        assert run("score", path, "--values", values) == 2
+        message = error(capsys)
+        assert "which are the classes: --columns " in message
+        for wanted, parts in ((first, 1), (second, 2)):
+            option = advised("--columns " + message.split("--columns ")[parts])
+            assert run("score", path, "--values", values, "--columns", option) == 0
+            assert json.loads(capsys.readouterr().out)["columns"] == list(wanted)
+
+
+def test_probabilities_are_advised_where_they_stand_beside_features(tmp_path: Path, capsys: Capture) -> None:
+    columns = {**classes(("x0", "x1", "x2"), X), **classes(ANIMALS), "label": T.tolist()}
+    path = write(tmp_path / "x.csv", columns)
+    assert run("score", path) == 2
+    message = error(capsys)
+    assert "to leave them out pass --columns cat,dog,owl" in message
+    assert "x*" not in message
+    assert run("score", path, "--columns", advised(message)) == 0
+    assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_that_are_counted_up_stand_on_both_sides_of_the_labels(
+    tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    for names in (("l0", "l1", "l2"), ("logit_cat", "logit_dog", "logit_owl"), ("A", "B", "C")):
+        cells = list(classes(names, X).items())
+        cells.insert(1, ("label", T.tolist()))
+        path = write(tmp_path / f"x.{kind}", dict(cells), separator_of(kind))
+        assert run("score", path, "--values", "logits") == 0
+        assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+
+
 def test_parquet_columns_are_judged_by_their_types(tmp_path: Path, capsys: Capture) -> None:
     pa = pytest.importorskip("pyarrow")
     exact = [decimal.Decimal("0.5"), decimal.Decimal("0.25"), decimal.Decimal(1), decimal.Decimal(0)]
@@ -311,6 +403,43 @@ def test_columns_of_lists(tmp_path: Path, capsys: Capture) -> None:
     )
 
 
+@pytest.mark.parametrize("element", ["int8", "int64", "uint8", "float16", "float32", "decimal128(5, 1)"])
+def test_lists_of_every_type_of_number(tmp_path: Path, capsys: Capture, element: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    numbers = np.array([[2, 0, 1], [0, 1, 3], [1, 2, 1], [4, 0, 0]])
+    expected = np.log(np.exp(numbers).sum(axis=1)).mean() - numbers[np.arange(4), T].mean()
+    kind = pa.decimal128(5, 1) if element.startswith("decimal") else pa.type_for_alias(element)
+    cells = (
+        [decimal.Decimal(int(v)) for v in numbers.flat] if element.startswith("decimal") else numbers.ravel()
+    )
+    flat = pa.array(cells).cast(kind)
+    for lists in (
+        pa.FixedSizeListArray.from_arrays(flat, 3),
+        pa.ListArray.from_arrays(pa.array([0, 3, 6, 9, 12], pa.int32()), flat),
+    ):
+        path = write(tmp_path / "x.parquet", {"logits": lists, "label": T.tolist()})
+        assert run("score", path, "--values", "logits") == 0
+        assert mean(capsys) == pytest.approx(expected, rel=1e-6)
+    one_hot = pa.FixedSizeListArray.from_arrays(pa.array(np.eye(3, dtype=np.int64)[T].ravel()), 3)
+    path = write(tmp_path / "x.parquet", {"probs": one_hot, "label": T.tolist()})
+    assert run("score", path) == 0
+    assert mean(capsys) == 0
+
+
+@pytest.mark.parametrize("name", ["input_ids", "attention_mask", "tokens", "inputIds", "position_ids"])
+def test_lists_of_tokens_are_no_classes(tmp_path: Path, capsys: Capture, name: str) -> None:
+    numbers = [[2, 0, 1], [0, 1, 3], [1, 2, 1], [4, 0, 0]]
+    path = write(tmp_path / "x.parquet", {name: numbers, "label": T.tolist()})
+    assert run("score", path, "--values", "logits") == 2
+    message = error(capsys)
+    assert (
+        f"{name!r}, which is not named as one of classes; if it holds them, pass --columns {name}" in message
+    )
+    assert run("score", path, "--values", "logits", "--columns", advised(message)) == 0
+    path = write(tmp_path / "x.parquet", {"next_token_logits": numbers, "label": T.tolist()})
+    assert run("score", path, "--values", "logits") == 0
+
+
 @pytest.mark.parametrize("ints", [("l0", "l1", "l2"), tuple("abc"), tuple("ABC"), ("p_1", "p_2", "p_3")])
 def test_numbers_without_a_point_are_no_evidence_in_text_where_names_are_counted_up(
     tmp_path: Path, capsys: Capture, ints: Sequence[str]
@@ -381,6 +510,45 @@ def test_two_columns_that_may_hold_the_labels(tmp_path: Path, capsys: Capture) -
     )
     assert run("score", path, "--columns", "x,y,z") == 0
     assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("values", ["probs", "logits"])
+def test_a_class_with_the_name_of_labels_is_one_where_the_labels_are_elsewhere(
+    tmp_path: Path, capsys: Capture, kind: str, values: str
+) -> None:
+    np.save(tmp_path / "t.npy", T)
+    numbers = X + 0.125 if values == "logits" else P
+    for names in (("x", "y", "z"), ("source", "target", "other"), ("W", "X", "Y"), ("class", "label", "y")):
+        path = write(tmp_path / f"x.{kind}", classes(names, numbers), separator_of(kind))
+        assert cli.main(["score", path, str(tmp_path / "t.npy"), "--values", values, "--json"]) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert content["columns"] == list(names)
+        assert content["mean"] == pytest.approx(MEAN, rel=1e-12)
+        columns = {"id": [5, 6, 7, 8], **classes(names, numbers)}
+        path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
+        assert cli.main(["score", path, str(tmp_path / "t.npy"), "--values", values]) == 2
+        assert advised(error(capsys)) == ",".join(names)
+    columns = {**classes(P3, numbers), "label": np.float64([1, 2, 1, 0])}
+    path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
+    assert cli.main(["score", path, str(tmp_path / "t.npy"), "--values", values, "--json"]) == 0
+    assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("alphabet", ["ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"])
+def test_a_letter_among_others_is_no_column_of_labels(
+    tmp_path: Path, capsys: Capture, kind: str, alphabet: str
+) -> None:
+    p = np.tile(np.arange(1, 27) / np.arange(1, 27).sum(), (4, 1))
+    labels = [24, 0, 3, 25]
+    for given in (labels, [alphabet[i] for i in labels]):
+        path = write(tmp_path / f"x.{kind}", {**classes(alphabet, p), "label": given}, separator_of(kind))
+        assert run("score", path) == 0
+        assert mean(capsys) == pytest.approx(-np.log(p[0, labels]).mean(), rel=1e-12)
+    columns = {**classes(alphabet[:24], p[:, :24]), alphabet[24]: [0, 1, 2, 3]}
+    assert run("score", write(tmp_path / f"x.{kind}", columns, separator_of(kind))) == 0
+    assert mean(capsys) == pytest.approx(-np.log(p[0, :4]).mean(), rel=1e-12)
 
 
 def test_an_unknown_column_of_labels_is_named_in_the_error(tmp_path: Path, capsys: Capture) -> None:
@@ -465,25 +633,85 @@ def test_labels_are_read_to_the_end_to_find_the_classes(tmp_path: Path, capsys: 
     assert "did you mean 'dog'?" in message
 
 
-def test_a_class_that_no_label_names_is_not_left_out_in_silence(tmp_path: Path, capsys: Capture) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prefix", ["", "p_"])
+@pytest.mark.parametrize("values", ["probs", "log-probs"])
+def test_a_class_that_no_label_names_is_taken_where_the_rows_add_up_to_1_with_it(
+    tmp_path: Path, capsys: Capture, kind: str, prefix: str, values: str
+) -> None:
     labels = ["cat", "dog", "cat", "dog"]
-    path = write(tmp_path / "x.csv", {**classes(("p_cat", "p_dog", "p_owl")), "label": labels})
-    # The loss of a probability does not depend on the other classes; that of a logit does.
-    right = -np.log(P[np.arange(4), [0, 1, 0, 1]]).mean()
-    for columns in ([], ["--columns", "p_*"]):
-        assert run("score", path, *columns) == 0
+    target = [0, 1, 0, 1]
+    x = np.concatenate([X, [[2.0], [-1.0], [3.0], [0.5]]], axis=1)
+    p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    q = np.roll(p, 1, axis=0)
+    names = [prefix + name for name in (*ANIMALS, "yak")]
+    paths = []
+    for file, numbers in (("x", p), ("y", q)):
+        stored = np.log(numbers) if values == "log-probs" else numbers
+        cells = {"weight": [0.5, 1.0, 0.5, 1.0], **classes(names, stored), "n": [3, 2, 1, 0], "label": labels}
+        paths.append(write(tmp_path / f"{file}.{kind}", cells, separator_of(kind)))
+    assert run("score", paths[0], "--values", values) == 0
+    captured = capsys.readouterr()
+    content = json.loads(captured.out)
+    assert content["columns"] == names
+    right = p[np.arange(4), target]
+    assert content["mean"] == pytest.approx(-np.log(right).mean(), rel=1e-12)
+    assert content["accuracy"] == (p.argmax(axis=1) == target).mean()
+    assert content["mean_entropy"] == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-9)
+    assert content["brier_score"] == pytest.approx(
+        ((p - np.eye(4)[target]) ** 2).sum(axis=1).mean(), rel=1e-9
+    )
+    extra = f"{names[2]!r}, {names[3]!r}, which no label names (labels: label; left out: weight, n;"
+    assert extra in captured.err
+    assert cli.main(["compare", *paths, "--values", values, "--json"]) == 0
+    kl = (p * np.log(p / q)).sum(axis=1).mean()
+    assert json.loads(capsys.readouterr().out)["kl_mean"] == pytest.approx(kl, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_beside_probabilities_that_add_up_are_no_classes(
+    tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    columns = {**classes(ANIMALS), "noise": [0.5, 0.25, 0.0, 0.125], "label": ["cat", "dog", "cat", "owl"]}
+    assert run("score", write(tmp_path / f"x.{kind}", columns, separator_of(kind))) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["columns"] == list(ANIMALS)
+    assert "that labels name (labels: label; left out: noise" in captured.err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prefix", ["", "p_"])
+def test_a_class_that_no_label_names_is_not_left_out_in_silence(
+    tmp_path: Path, capsys: Capture, kind: str, prefix: str
+) -> None:
+    labels = ["cat", "dog", "cat", "dog"]
+    names = [prefix + name for name in ANIMALS]
+    mean_of_3 = np.log(np.exp(X).sum(axis=1)).mean() - X[np.arange(4), [0, 1, 0, 1]].mean()
+    for others, options in (({}, ["--values", "logits"]), ({}, []), ({"age": [3, 4, 5, 6]}, [])):
+        columns = {**others, **classes(names, X if options else P / 2), "label": labels}
+        path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
+        assert run("score", path, *options) == 2
+        message = error(capsys)
+        assert (
+            f"{names[2]!r} may be a class too, but no label is named so; which are the classes: " in message
+        )
+        assert run("score", path, *options, "--columns", advised(message)) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert content["columns"] == names
+        if options:
+            assert content["mean"] == pytest.approx(mean_of_3, rel=1e-12)
+        assert run("score", path, *options, "--columns", advised(message, last=True)) == 0
+        assert json.loads(capsys.readouterr().out)["columns"] == names[:2]
+    path = write(tmp_path / f"x.{kind}", {**classes(names, X), "label": ["cat"] * 4}, separator_of(kind))
+    assert run("score", path, "--values", "logits") == 2
+    assert f"{names[1]!r}, {names[2]!r} may be classes too" in error(capsys)
+    for stray, cells in (("weight", [0.5, 1.5, 1.0, 2.0]), ("age", [33, 41, 28, 57]), ("n", [1, 2, 3, 4])):
+        columns = {stray: cells, **classes(names[:2], X), "label": labels}
+        path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
+        assert run("score", path, "--values", "logits") == 0
         captured = capsys.readouterr()
-        assert json.loads(captured.out)["mean"] == pytest.approx(right, rel=1e-12)
-        assert ("left out: p_owl" in captured.err) == (not columns)
-    assert run("score", path, "--values", "logits") == 2
-    message = error(capsys)
-    assert "'p_owl' may be a class too, but no label is named so; if so pass --columns 'p_*'" in message
-    path = write(tmp_path / "x.csv", {**classes(ANIMALS), "label": labels})
-    assert run("score", path, "--values", "logits") == 0
-    assert "left out: owl" in capsys.readouterr().err
-    path = write(tmp_path / "x.csv", {**classes(ANIMALS), "label": ["cat"] * 4})
-    assert run("score", path, "--values", "logits") == 2
-    assert "'dog', 'owl' may be classes too" in error(capsys)
+        assert json.loads(captured.out)["columns"] == names[:2]
+        assert f"left out: {stray}" in captured.err
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -769,6 +997,27 @@ def test_numbers_that_name_columns(tmp_path: Path, capsys: Capture) -> None:
     assert mean(capsys) == pytest.approx(-np.log(p[[0, 1], [0, 1]]).mean(), rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_digits_in_names_that_do_not_count_up_are_no_numbers_of_classes(
+    tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    for names, labels in (
+        (("n02085620", "n02085782", "n02085936"), T.tolist()),
+        (("n02085620", "n02085782", "n02085936"), [f"n0208{('5620', '5782', '5936')[t]}" for t in T]),
+        (("n00000002", "n00000000", "n00000001"), [(2, 0, 1)[t] for t in T]),
+        (("v7", "v9", "v8"), T.tolist()),
+        (("class7", "class9", "class8"), [(7, 9, 8)[t] for t in T]),
+        (("c_7", "c_9", "c_8"), [(7, 9, 8)[t] for t in T]),
+        (("p_0", "p_1", "p_other"), T.tolist()),
+    ):
+        path = write(tmp_path / f"x.{kind}", {**classes(names), "label": labels}, separator_of(kind))
+        assert run("score", path) == 0
+        assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
+    path = write(tmp_path / f"x.{kind}", {**classes(P3), "label": [0, 1, 3, 1]}, separator_of(kind))
+    assert run("score", path) == 1
+    assert "the label of row 2 is 3, which no column of a class is named" in error(capsys)
+
+
 def test_numbers_and_names_are_not_mixed(tmp_path: Path, capsys: Capture) -> None:
     path = text(tmp_path, "cat,dog,y\n0.5,0.5,0\n0.5,0.5,dog\n")
     assert run("score", path) == 1
@@ -925,6 +1174,61 @@ def test_files_that_are_no_tables(tmp_path: Path, capsys: Capture, content: str,
     message = error(capsys)
     assert what in message
     assert path in message
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_names_that_are_numbers_counted_up_are_names(
+    tmp_path: Path, capsys: Capture, first: int, kind: str
+) -> None:
+    """pandas names the columns of an array 0, 1, 2."""
+    np.save(tmp_path / "t.npy", T)
+    names = [str(first + i) for i in range(3)]
+    path = write(tmp_path / f"x.{kind}", classes(names), separator_of(kind))
+    assert cli.main(["score", path, str(tmp_path / "t.npy"), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["columns"] == names
+    assert content["mean"] == pytest.approx(MEAN, rel=1e-12)
+    for line in ("0.5,0.25,0.25", "0,1,3", "1,0,0", "0.0,1.0,2.0"):
+        path = text(tmp_path, f"{line}\n0.5,0.25,0.25\n".replace(",", separator_of(kind)), f"y.{kind}")
+        assert cli.main(["score", path, str(tmp_path / "t.npy")]) == 1
+        assert "the first line holds numbers, not the names of the columns" in error(capsys)
+
+
+def test_a_name_that_ends_in_tsv_says_that_tabs_separate(tmp_path: Path, capsys: Capture) -> None:
+    path = text(tmp_path, "a, b, c\td, e\tlabel\n.25\t.75\td, e\n.5\t.5\ta, b, c\n", "x.tsv")
+    assert run("score", path) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["columns"] == ["a, b, c", "d, e"]
+    assert content["mean"] == pytest.approx(-(np.log(0.75) + np.log(0.5)) / 2)
+
+
+def test_advice_is_fit_for_names_of_all_kinds_and_short(tmp_path: Path, capsys: Capture) -> None:
+    path = write(tmp_path / "x.csv", {**classes(("-1", "0", "1")), "id": [5, 6, 7, 8], "label": [0, 1, 1, 0]})
+    assert run("score", path) == 2
+    assert "pass --columns=-1,0,1" in error(capsys)
+    assert run("score", path, "--columns=-1,0,1") == 0
+    assert json.loads(capsys.readouterr().out)["columns"] == ["-1", "0", "1"]
+    words = [f"{a}{b}{c} {d}" for a in "bcdfg" for b in "aeiou" for c in "lmnrs" for d in "vwxyzklm"]
+    path = write(tmp_path / "x.csv", {"id": [1], **{word: [0.001] for word in words}, "label": [0]})
+    assert run("score", path) == 2
+    message = error(capsys)
+    assert len(message) < 500 + len(path)
+    assert "(all 1000 of them)" in message
+
+
+def test_a_table_without_classes_is_not_advised_to_name_them(tmp_path: Path, capsys: Capture) -> None:
+    for content, what in (
+        ("label|a|b\n0|0.5|0.5\n", "should have commas, semicolons or tabs between them"),
+        ("name,label\nx,0\n", "a table has a column of numbers for each class"),
+        ("prob,label\n0.5,0\n", "a single column 'prob' that can be a class"),
+        ("\n\na,b,label\n0.5,0.5,0\n", "begins with an empty line; remove it"),
+        ("\n\n", "is empty"),
+    ):
+        assert run("score", text(tmp_path, content)) in (1, 2)
+        message = error(capsys)
+        assert what in message
+        assert "such as 'p_*'" not in message
 
 
 def test_lines_without_anything_do_not_end_a_table(tmp_path: Path, capsys: Capture) -> None:

@@ -11,8 +11,7 @@ from crossent.io.columns import Asked, Choice, Column, check_prefix
 from crossent.io.labels import SEPARATORS, LabelError, listed, short_names
 from crossent.io.names import columns_option, note_on, odd_name, one_class, shared_prefix, who
 from crossent.io.source import OptionError
-
-_LONG = 200  # characters; a longer alternative is no help
+from crossent.io.sums import Sums
 
 
 class NamedByLabels:
@@ -26,6 +25,7 @@ class NamedByLabels:
         self._ignored = asked.ignored
         self._columns = [column for column in columns if column.name != label]
         self._names = [column.name for column in self._columns]
+        self._kinds = {column.name: column.kind for column in self._columns}
         self._numeric = [c.name for c in self._columns if c.kind.is_numeric or c.kind is Kind.MIXED]
         if asked.strip_prefix is not None:
             check_prefix(table, self._names, asked.strip_prefix)
@@ -105,10 +105,10 @@ class NamedByLabels:
     def _taken(self, prefix: str) -> set[str]:
         return {(prefix if prefix in allowed else "") + form for form, allowed in self._classes.items()}
 
-    def choose(self, *, normalised: bool) -> Choice:
-        """Take the columns that the labels name.
+    def choose(self, sums: Sums) -> Choice:
+        """Take the columns that the labels name, and the classes that no label names.
 
-        Unless the rows are `normalised`, a class that no label names changes all losses, and is not left out.
+        Those are known where the rows add up to 1 with them alone. Else a column that may be one is an error.
         """
         if not self._prefixes:
             raise OptionError(
@@ -117,43 +117,56 @@ class NamedByLabels:
         prefixes = sorted(self._prefixes, key=lambda each: (-len(each), each))
         sets = list(dict.fromkeys(frozenset(self._taken(prefix)) for prefix in prefixes))
         if len(sets) > 1:
-            ways = " or ".join(
-                f"--columns {columns_option(self._in_order(each), self._names)}" for each in sets[:2]
-            )
+            ways = " or ".join(f"{columns_option(self._in_order(each), self._names)}" for each in sets[:2])
             raise OptionError(
                 f"{self._table}: the labels name columns in more than one way, those of {ways}; pass the right one"
             )
-        prefix, chosen = prefixes[0], self._in_order(sets[0])
-        if not normalised or len(chosen) == 1:
-            self._check_rest(prefix or shared_prefix(chosen), chosen)
-        left = [c.name for c in self._columns if c.name not in sets[0]]
-        told = note_on(self._table, chosen, left, self._label, why=" that labels name")
+        prefix, named = prefixes[0], self._in_order(sets[0])
+        chosen = self._completed(prefix or shared_prefix(named), named, sums)
+        extra = [name for name in chosen if name not in sets[0]]
+        why = (
+            f": those that labels name, and {listed(extra)}, which no label names"
+            if extra
+            else " that labels name"
+        )
+        left = [name for name in self._names if name not in frozenset(chosen)]
+        told = note_on(self._table, chosen, left, self._label, why=why)
         return Choice(tuple(chosen), self._label, prefix or None, notes=(told,))
 
     def _in_order(self, names: frozenset[str]) -> list[str]:
         return [name for name in self._names if name in names]
 
-    def _check_rest(self, prefix: str, chosen: Sequence[str]) -> None:
-        """Raise for a column that is named as the classes are, but that no label names: it may be one of them."""
-        taken = frozenset(chosen)
+    def _completed(self, prefix: str, named: Sequence[str], sums: Sums) -> list[str]:
+        """Add the classes that no label names, by the sums of the rows."""
+        taken = frozenset(named)
         others = [name for name in self._numeric if name not in taken]
-        like = [
-            name
-            for name in others
-            if prefix and name.startswith(prefix) and odd_name(name[len(prefix) :]) is None
-        ]
-        if len(chosen) == 1:
-            like = like or [name for name in others if odd_name(name) is None]
-            if not like:
-                raise OptionError(one_class(self._table, chosen[0], self._names))
+        if not others and len(named) > 1:
+            return list(named)
+        likely = [name for name in others if self._may_be_class(name, prefix, named)]
+        alike = [name for name in likely if name.startswith(prefix)]
+        sets = [self._in_order(taken.union(more)) for more in ((), alike, likely, others)]
+        found = sums.first_that_adds_up(sets)
+        if found is not None:
+            return sets[found]
+        # A column that lacks what the names of all classes begin with is none.
+        like = alike if len(named) > 1 or alike else likely
         if like:
-            both = self._in_order(frozenset([*chosen, *like]))
-            option = columns_option(chosen, self._names)
-            alone = "" if len(chosen) == 1 or len(option) > _LONG else f", else --columns {option}"
+            both = columns_option(self._in_order(taken.union(like)), self._names)
+            alone = f" or {columns_option(named, self._names)}" if len(named) > 1 else ""
             raise OptionError(
                 f"{self._table}: {who(like)} may be {'a class' if len(like) == 1 else 'classes'} too, but no label is "
-                f"named so; if so pass --columns {columns_option(both, self._names)}{alone}"
+                f"named so; which are the classes: {both}{alone}"
             )
+        if len(named) == 1:
+            raise OptionError(one_class(self._table, named[0], self._names))
+        return list(named)
+
+    def _may_be_class(self, name: str, prefix: str, named: Sequence[str]) -> bool:
+        """Whether neither its name nor integers beside decimal fractions speak against a column."""
+        kinds = {self._kinds[each] for each in named}
+        if self._kinds[name] in (Kind.INTEGER, Kind.DECIMAL) and self._kinds[name] not in kinds:
+            return False
+        return odd_name(name.removeprefix(prefix)) is None and odd_name(name) is None
 
 
 def is_text(labels: Iterable[str], columns: Sequence[Column]) -> bool:

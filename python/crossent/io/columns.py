@@ -20,13 +20,15 @@ from crossent.io.names import (
     columns_option,
     counted,
     family_of,
+    is_token_list,
+    letters_of,
     note_on,
     odd_name,
     one_class,
-    pattern_of,
     rest_of,
 )
 from crossent.io.source import OptionError
+from crossent.io.sums import Sums
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,14 @@ class Asked:
     """The label of rows that are left out."""
 
 
-def label_column(table: str, names: Sequence[str], asked: Asked) -> str | None:
-    """Find the column of labels: the one asked for, or the only one that has a usual name."""
+def label_column(
+    table: str, columns: Sequence[Column], asked: Asked, sums: Sums, *, elsewhere: bool
+) -> str | None:
+    """Find the column of labels: the one asked for, or the only one that has a usual name.
+
+    Where the labels are `elsewhere`, or names are letters that are counted up, a column of fractions is a class.
+    """
+    names = [column.name for column in columns]
     if asked.label is not None:
         if asked.label not in names:
             raise OptionError(
@@ -79,6 +87,10 @@ def label_column(table: str, names: Sequence[str], asked: Asked) -> str | None:
         return asked.label
     exact = frozenset(() if asked.columns is None else asked.columns.split(","))
     found = [name for name in names if name.lower() in LABELS and name not in exact]
+    held = [column.name for column in columns if _is_class(column, names, sums, elsewhere=elsewhere)]
+    found = [name for name in found if name not in held]
+    if len(found) > 1:
+        found = [name for name in found if name not in letters_of(names)]
     found.sort(key=lambda name: LABELS.index(name.lower()))
     if len(found) > 1:
         raise OptionError(
@@ -86,6 +98,13 @@ def label_column(table: str, names: Sequence[str], asked: Asked) -> str | None:
             f"--label {shlex.quote(found[0])}"
         )
     return found[0] if found else None
+
+
+def _is_class(column: Column, names: Sequence[str], sums: Sums, *, elsewhere: bool) -> bool:
+    """Whether a column that is named as labels are is a class: what it holds are no labels."""
+    if column.name.lower() not in LABELS or not (elsewhere or column.name in letters_of(names)):
+        return False
+    return column.kind in (Kind.REAL, Kind.DECIMAL, Kind.MIXED) and sums.has_fractions(column.name)
 
 
 def named(table: str, columns: Sequence[Column], label: str | None, asked: Asked) -> Choice:
@@ -129,13 +148,23 @@ def check_prefix(table: str, names: Sequence[str], prefix: str | None) -> None:
 
 
 def unnamed(
-    table: str, columns: Sequence[Column], label: str | None, asked: Asked, *, certain_types: bool
+    table: str,
+    columns: Sequence[Column],
+    label: str | None,
+    asked: Asked,
+    sums: Sums,
+    *,
+    elsewhere: bool,
+    certain_types: bool,
 ) -> Choice:
     """Take the columns of numbers, if all of them can be classes.
 
-    `certain_types` says that the file tells integers from other numbers; in text, 1 may be a rounded 1.0.
+    The labels may be `elsewhere`, in another file. `certain_types` says that the file tells integers from other
+    numbers; in text, 1 may be a rounded 1.0.
     """
-    judge = _Judge(table, columns, label, asked.strip_prefix, certain_types=certain_types)
+    judge = _Judge(
+        table, columns, label, asked.strip_prefix, sums, elsewhere=elsewhere, certain_types=certain_types
+    )
     if judge.lists and len(judge.likely) <= 1:
         return judge.take_list()
     return judge.take_numbers()
@@ -150,10 +179,12 @@ class _Judge:
         columns: Sequence[Column],
         label: str | None,
         prefix: str | None,
+        sums: Sums,
         *,
+        elsewhere: bool,
         certain_types: bool,
     ) -> None:
-        self._table, self._label, self._prefix = table, label, prefix
+        self._table, self._label, self._prefix, self._sums = table, label, prefix, sums
         self._certain_types = certain_types
         self._places = {column.name: place for place, column in enumerate(columns)}
         self._others = [column for column in columns if column.name != label]
@@ -163,7 +194,14 @@ class _Judge:
         self._inside = [column for column in self._others if column.name.startswith(prefix or "")]
         self._numeric = [c for c in self._inside if c.kind.is_numeric or c.kind is Kind.MIXED]
         self._reasons: dict[str, str] = {}
-        self._odd = {column.name: odd_name(column.name) for column in self._numeric}
+        self._certain = False  # whether the rows add up to 1 with those alone against which nothing speaks
+        letters = letters_of(self._names)
+        self._odd = {
+            c.name: None
+            if c.name in letters or _is_class(c, self._names, sums, elsewhere=elsewhere)
+            else odd_name(c.name)
+            for c in self._numeric
+        }
         self._family = family_of([name for name, odd in self._odd.items() if odd is None])
 
     @property
@@ -180,13 +218,18 @@ class _Judge:
         """Take the column of lists, if there is one."""
         lists = self.lists
         if len(lists) > 1 or self.likely:
-            ways = " or ".join(f"--columns {shlex.quote(pattern_of(name))}" for name in lists)
+            ways = " or ".join(f"{columns_option([name], self._names)}" for name in lists)
             beside = (
                 f" beside the column of numbers {self.likely[0]!r}" if self.likely and len(lists) == 1 else ""
             )
             raise OptionError(
                 f"{self._table} has {counted(len(lists), 'column')} of lists, {listed(lists)}{beside}; say which holds "
                 f"the classes: {ways}"
+            )
+        if is_token_list(lists[0]):
+            raise OptionError(
+                f"{self._table} has a column of lists, {lists[0]!r}, which is not named as one of classes; if it holds "
+                f"them, pass {columns_option(lists, self._names)}"
             )
         left = [name for name in self._names if name != lists[0]]
         told = f"the classes are the elements of the lists in the column {lists[0]}"
@@ -201,12 +244,13 @@ class _Judge:
         self._judge_names()
         self._judge_kinds()
         self._judge_sides()
+        self._judge_sums()
         self._check_flaws()
-        if self._reasons:
-            raise OptionError(self._advice())
         chosen = [column.name for column in self._numeric]
         if len(chosen) == 1:
             raise OptionError(one_class(self._table, chosen[0], self._names))
+        if self._reasons:
+            raise OptionError(self._advice())
         taken = frozenset(chosen)
         left = [name for name in self._names if name not in taken]
         watched = tuple(c.name for c in self._inside if c.kind in (Kind.TEXT, Kind.EMPTY))
@@ -251,7 +295,7 @@ class _Judge:
 
     def _judge_sides(self) -> None:
         """Classes stand on one side of the labels; on the other stand indices and predictions."""
-        if self._label is None:
+        if self._label is None or self._family.is_certain:
             return
         sides: dict[bool, list[str]] = defaultdict(list)
         for column in self._good():
@@ -260,6 +304,31 @@ class _Judge:
             side, other = sorted(sides.values(), key=len, reverse=True)
             for name in other:
                 self._against(name, f"stands on the other side of the labels than {side[0]!r}")
+
+    def _judge_sums(self) -> None:
+        """Of probabilities, what the rows add up to tells more than names, kinds and sides."""
+        numeric = [column.name for column in self._numeric]
+        if not self._reasons.keys() & set(numeric):
+            return
+        good = [column.name for column in self._good()]
+        plain = [name for name in numeric if self._odd[name] is None]
+        real = [name for name in plain if name in self.likely]
+        unnumbered = [name for name in numeric if "index" not in (self._odd[name] or "")]
+        sets = [good, self._rejected(), real, plain, unnumbered, numeric]
+        found = self._sums.first_that_adds_up(sets)
+        if found is None or (found == 0 and self._sums.first_that_adds_up(sets[1:2]) is not None):
+            return
+        self._certain = True
+        taken = frozenset(sets[found])
+        for name in numeric:
+            if name in taken:
+                self._reasons.pop(name, None)
+            else:
+                self._against(name, "is none of those that add up to 1")
+
+    def _rejected(self) -> list[str]:
+        """Give the plain columns of decimal fractions that are not taken: they may be the classes instead."""
+        return [name for name in self.likely if name in self._reasons]
 
     def _good(self) -> list[Column]:
         return [column for column in self._numeric if column.name not in self._reasons]
@@ -273,12 +342,11 @@ class _Judge:
                 certain = column.name in self._family and len(self._family.members) > 2
                 other = ""
                 if len(rest) > 1 and not certain:
-                    other = f"; if {column.name!r} is no class, pass --columns {columns_option(rest, self._names)}"
+                    other = f"; if {column.name!r} is no class, pass {columns_option(rest, self._names)}"
                 raise ValueError(f"{self._table}: {column.flaw}{other}")
 
     def _advice(self) -> str:
         """Say what speaks against columns, and which `--columns` to give."""
-        good = [column.name for column in self._good() if column.flaw is None]
         wrong = list(self._reasons)
         what = "; ".join(f"{name!r} {self._reasons[name]}" for name in wrong[:3])
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -287,28 +355,39 @@ class _Judge:
             if len(wrong) == 1
             else f"{len(wrong)} columns that may be no classes"
         )
-        fix = f"if all are classes, pass --columns {columns_option([c.name for c in self._numeric], self._names)}"
-        if len(good) > 1:
-            them = "it" if len(wrong) == 1 else "them"
-            fix = f"to leave {them} out pass --columns {columns_option(good, self._names)}"
-        indices = all("index" in reason for reason in self._reasons.values())
-        all_numeric = [column.name for column in self._numeric]
-        if len(good) > 1 and set(wrong) <= set(all_numeric) and not indices:
-            classes = "it is a class" if len(wrong) == 1 else "all are classes"
-            fix += f"; if {classes}, --columns {columns_option(all_numeric, self._names)}"
+        fix = self._fix(wrong)
         if self._label is None:
             fix += "; a column of labels is named with --label"
         return f"{self._table} has {who}: {what}{more}; {fix}"
 
+    def _fix(self, wrong: Sequence[str]) -> str:
+        """Say which `--columns` to give; all that may be right, where there is no telling."""
+        good = [column.name for column in self._good() if column.flaw is None]
+        numeric = [column.name for column in self._numeric]
+        every = columns_option(numeric, self._names)
+        if len(good) < 2:
+            return f"if all are classes, pass {every}"
+        some = columns_option(good, self._names)
+        rejected = self._rejected()
+        if len(rejected) > 1 and not self._certain:
+            others = columns_option(rejected, self._names)
+            return f"which are the classes: {some} or {others}; if all are, {every}"
+        fix = f"to leave {'it' if len(wrong) == 1 else 'them'} out pass {some}"
+        indices = all("index" in reason for reason in self._reasons.values())
+        if set(wrong) <= set(numeric) and not indices and not self._certain:
+            classes = "it is a class" if len(wrong) == 1 else "all are classes"
+            fix += f"; if {classes}, {every}"
+        return fix
+
     def _no_numbers(self) -> str:
         shown = [f"{c.name!r} ({c.type})" if c.type else repr(c.name) for c in self._others[:8]]
         more = f" and {len(self._others) - 8} more" if len(self._others) > 8 else ""
-        hint = ""
+        own = [repr(self._label)] if self._label is not None else []
+        fix = "a table has a column of numbers for each class, or one column of lists in Parquet"
         (name,) = self._names if len(self._names) == 1 else ("",)
         if self._label is None and any(sign in name.strip() for sign in " |"):
-            hint = "; the names in the first line should have commas, semicolons or tabs between them"
-        own = [repr(self._label)] if self._label is not None else []
-        return (
-            f"{self._table} has no columns of numbers for the classes; it has {', '.join([*shown, *own])}{more}; name "
-            f"them with --columns, such as 'p_*'{hint}"
-        )
+            fix = "the names in the first line should have commas, semicolons or tabs between them"
+        elif self._prefix is not None:
+            fix = f"check --strip-prefix {shlex.quote(self._prefix)}, with which all classes begin"
+        names = ", ".join([*shown, *own])
+        return f"{self._table} has no columns of numbers for the classes; it has {names}{more}; {fix}"

@@ -6,7 +6,7 @@ import csv
 import itertools
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,10 +18,9 @@ from crossent.io.cells import Kind, first_number, flaw, is_number, kind_of
 from crossent.io.columns import Column
 from crossent.io.labels import LabelError
 from crossent.io.source import Block, open_regular
-from crossent.io.table import SAMPLE_ROWS, TableSource
+from crossent.io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableSource
 
 _CELL_BYTES = 128  # a cell as a Python string, beside its number
-_SAMPLE_CELLS = 20_000
 _LABEL_BYTES = 4 << 20  # of rows at a time, where the labels alone are read
 
 _LONGEST = csv.field_size_limit()
@@ -41,7 +40,7 @@ class CsvSource(TableSource):
         with self._open() as text:
             reader, self._header = self._start(text)
             self._check_header(self._header)
-            count = min(SAMPLE_ROWS, max(_SAMPLE_CELLS // len(self._header), 1))
+            count = min(SAMPLE_ROWS, max(SAMPLE_CELLS // len(self._header), 1))
             self._sample = self._rows(reader, count)
         self.has_rows = bool(self._sample)
         self._places_of = {name: place for place, name in enumerate(self._header)}
@@ -66,7 +65,7 @@ class CsvSource(TableSource):
             raise ValueError(
                 f"{self.name}: the first line tells a spreadsheet the separator, and names no columns; remove it"
             )
-        if all(is_number(name) for name in header):
+        if all(is_number(name) for name in header) and not _count_up(header):
             raise ValueError(
                 f"{self.name}: the first line holds numbers, not the names of the columns; add a line such as "
                 "label,p_0,p_1"
@@ -81,6 +80,12 @@ class CsvSource(TableSource):
         """Give the labels of the first rows."""
         place = self._places_of[label]
         return [row[place] for row in self._sample]
+
+    def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Give the numbers of some columns in the first rows."""
+        places = [self._places_of[name] for name in names]
+        cells = [[row[i] if is_number(row[i]) else "nan" for i in places] for row in self._sample]
+        return np.array(cells, np.float64).reshape(len(cells), len(places))
 
     def all_labels(self, label: str) -> Iterator[list[str]]:
         """Read the file for its labels alone."""
@@ -181,8 +186,15 @@ class CsvSource(TableSource):
         except UnicodeDecodeError as error:
             raise self._not_text(error) from error
         if not line.strip():
+            if line and text.read(_LONGEST).strip():
+                raise ValueError(
+                    f"{self.name} begins with an empty line; remove it, so that the first names the columns"
+                )
             raise ValueError(f"{self.name} is empty; its first line should name the columns")
-        self._separator = max(",;\t", key=re.sub('"[^"]*(?:"|$)', "", line).count)
+        # Names hold commas more often than tabs.
+        signs = "\t,;" if self.name.lower().endswith(".tsv") else ",;\t"
+        bare = re.sub('"[^"]*(?:"|$)', "", line)
+        self._separator = "\t" if signs[0] == "\t" and "\t" in bare else max(signs, key=bare.count)
         text.seek(0)
         reader = csv.reader(text, delimiter=self._separator, strict=True)
         (header,) = self._read(reader, 1)
@@ -232,6 +244,12 @@ class CsvSource(TableSource):
 
     def _not_text(self, error: UnicodeDecodeError) -> ValueError:
         return ValueError(f"{self.name} is not text in UTF-8 ({error.reason}); save it as CSV in UTF-8")
+
+
+def _count_up(header: list[str]) -> bool:
+    """Whether names are those that pandas gives: 0, 1, 2; or, of other programs, 1, 2, 3."""
+    texts = set(header)
+    return len(header) > 1 and any(texts == {str(i + first) for i in range(len(header))} for first in (0, 1))
 
 
 def _shortened(text: str) -> str:

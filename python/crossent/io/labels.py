@@ -16,6 +16,13 @@ from crossent.io.cells import is_missing, whole
 SEPARATORS = "_.:- "
 """What may stand between the prefix that the columns of classes share and the name of the class."""
 
+USUAL = re.compile(
+    r"(?:y_?)?(?:p|pr|prob|probs|proba|probas|probability|probabilities|logit|logits|l|lp|log_?p|log_?probs?|"
+    r"log_?proba|score|scores|softmax|pred|prediction|out|output|class|cls)[_.:\- ]?",
+    re.IGNORECASE,
+)
+"""What people put before the names of classes."""
+
 _LIMITS = np.iinfo(np.int64)
 _NUMBERED = re.compile(r"(.*?)([0-9]+)")
 
@@ -39,6 +46,25 @@ def short_names(names: Sequence[str], prefix: str | None = None) -> list[str]:
     if len(short) > 1 and len({part and part[1] for part in parts}) == 1:
         return [part[2] for part in parts if part] or short
     return short
+
+
+def counts_up(numbers: Iterable[int]) -> bool:
+    """Whether numbers are those of classes: all from 0 or 1 on, in any order."""
+    known = sorted(numbers)
+    return bool(known) and known[0] in (0, 1) and known == list(range(known[0], known[0] + len(known)))
+
+
+def numbers_of_classes(full: Sequence[str], short: Sequence[str]) -> dict[int, int]:
+    """Give the classes that names number.
+
+    Digits after letters that are no usual beginning are a part of the name, unless they count up: n00055701 is not
+    class 55701.
+    """
+    numbers = {number: i for i, name in enumerate(short) if (number := whole(name)) is not None}
+    before = re.search(r"[^\W\d_]+$", full[0][: len(full[0]) - len(short[0])]) if full else None
+    if before is None or USUAL.fullmatch(before[0]) or counts_up(numbers):
+        return numbers
+    return {}
 
 
 class Labels(dict[str, int]):
@@ -68,7 +94,8 @@ class Labels(dict[str, int]):
         short = short_names(names, prefix)
         self._names = {name: i for each in (self._full, short) for i, name in enumerate(each)}
         self._folded = {name.casefold(): i for i, name in enumerate(short)}
-        self._numbers = {number: i for i, name in enumerate(short) if (number := whole(name)) is not None}
+        self._numbers = numbers_of_classes(self._full, short)
+        self._are_places = all(number == place for number, place in self._numbers.items())
         self._seen: dict[bool, str] = {}  # the first label that was a number, and the first that was a name
 
     def __missing__(self, text: str) -> int:
@@ -98,6 +125,8 @@ class Labels(dict[str, int]):
         if number < 0 or number == self._ignored:
             return number
         if self._numbers:
+            if number not in self._numbers and self._are_places and number < self._classes:
+                return number  # of a class with another name, such as `other` beside 0 and 1
             if number not in self._numbers:
                 raise LabelError(self._unnamed(str(number)))
             return self._numbers[number]

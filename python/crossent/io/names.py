@@ -10,9 +10,9 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase
 
-from crossent.io.cells import whole
-from crossent.io.labels import SEPARATORS, listed, short_names
+from crossent.io.labels import SEPARATORS, USUAL, counts_up, listed, numbers_of_classes, short_names
 
 LABELS = ("label", "labels", "target", "targets", "y_true", "y", "class")
 """The names of a column of labels that are known without `--label`."""
@@ -37,13 +37,8 @@ _ODD = frozenset({
     "expected", "annotation",
 })  # fmt: skip
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_LONG = 1000  # characters; a longer list of names is no help
 _SEPARATED = re.compile(r"[_.:\- ]+")
-# What people put before the names of classes.
-_KNOWN = re.compile(
-    r"(?:y_?)?(?:p|pr|prob|probs|proba|probas|probability|probabilities|logit|logits|l|lp|log_?p|log_?probs?|"
-    r"log_?proba|score|scores|softmax|pred|prediction|out|output|class|cls)[_.:\- ]?",
-    re.IGNORECASE,
-)
 
 
 def odd_name(name: str) -> str | None:
@@ -51,12 +46,25 @@ def odd_name(name: str) -> str | None:
     lower = name.strip().lower()
     if _UNNAMED.fullmatch(lower):
         return "has no name, as an index" if not lower or "unnamed" in lower else "is named as an index"
-    plain = _SEPARATED.sub("_", _CAPITAL.sub("_", name.strip()).lower()).strip("_")
+    plain = _plain(name)
     if _IDS.intersection(plain.split("_")):
         return "is named as an index"
     if plain in _ODD or lower in LABELS or plain in LABELS:
         return "is not named as a class"
     return None
+
+
+def _plain(name: str) -> str:
+    """Give the words of a name in lower case, with _ between them."""
+    return _SEPARATED.sub("_", _CAPITAL.sub("_", name.strip()).lower()).strip("_")
+
+
+def is_token_list(name: str) -> bool:
+    """Whether a column of lists is named as one of tokens, which has one number for each token and none for a class."""
+    words = _plain(name).split("_")
+    if any(USUAL.fullmatch(word) for word in words):  # next_token_logits
+        return False
+    return not (_IDS | {"mask", "masks", "token", "tokens", "position", "positions"}).isdisjoint(words)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ class Family:
     prefix: str = ""
     suffix: str = ""
     enumerated: bool = False
+    is_certain: bool = False
+    """Whether all of them are classes: they are counted up from 0 or 1, or have a usual beginning."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._known
@@ -120,22 +130,29 @@ def _enumerated(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
     for prefix, members in groups.items():
         if len(members) > 1:
             numbers = sorted(number for number, _ in members)
-            complete = numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-            known = bool(_KNOWN.fullmatch(prefix))
+            complete = counts_up(numbers)
+            known = bool(USUAL.fullmatch(prefix))
             yield (
                 known,
                 complete or known,
-                Family(tuple(name for _, name in members), prefix, "", enumerated=True),
+                Family(
+                    tuple(name for _, name in members),
+                    prefix,
+                    enumerated=True,
+                    is_certain=complete or known,
+                ),
             )
-    letters = sorted(name for name in names if len(name) == 1 and name.isalpha() and name.isascii())
-    start = next((i for i, name in enumerate(letters) if name in "aA"), None)
-    if start is not None:
-        run = [letters[start]]
-        for name in letters[start + 1 :]:
-            if ord(name) == ord(run[-1]) + 1:
-                run.append(name)
-        if len(run) > 1:
-            yield False, True, Family(tuple(name for name in names if name in run), enumerated=True)
+    run = letters_of(names)
+    if len(run) > 1:
+        in_order = tuple(name for name in names if name in run)
+        yield False, True, Family(in_order, enumerated=True, is_certain=True)
+
+
+def letters_of(names: Sequence[str]) -> frozenset[str]:
+    """Give the names that are letters counted up, from A on."""
+    letters = {name for name in names if len(name) == 1}
+    runs = [itertools.takewhile(letters.__contains__, each) for each in (ascii_uppercase, ascii_lowercase)]
+    return max(map(frozenset, runs), key=len)
 
 
 def _alike(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
@@ -154,11 +171,11 @@ def _alike(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
     }
     times = Counter(tails.values())
     for prefix, tail in tails.items():
-        known = bool(_KNOWN.fullmatch(prefix))
-        yield known, known or times[tail] > 1, Family(tuple(prefixes[prefix]), prefix)
+        known = bool(USUAL.fullmatch(prefix))
+        yield known, known or times[tail] > 1, Family(tuple(prefixes[prefix]), prefix, is_certain=known)
     for suffix, members in suffixes.items():
         if len(members) > 1:
-            known = bool(_KNOWN.fullmatch(suffix[1:]))
+            known = bool(USUAL.fullmatch(suffix[1:]))
             yield known, known, Family(tuple(members), "", suffix)
 
 
@@ -214,18 +231,24 @@ def pattern_of(name: str) -> str:
 
 
 def columns_option(chosen: Sequence[str], names: Sequence[str]) -> str:
-    """Give the value of `--columns` that takes some columns and no others, fit for a shell."""
+    """Give the option that takes some columns and no others, fit for a shell; a long list of names is shortened."""
+    value = _columns(chosen, names)
+    if len(value) > _LONG:
+        value = f"{pattern_of(chosen[0])},{pattern_of(chosen[1])},...,{pattern_of(chosen[-1])}"
+        return f"--columns {shlex.quote(value)} (all {len(chosen)} of them)"
+    return f"--columns{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"
+
+
+def _columns(chosen: Sequence[str], names: Sequence[str]) -> str:
+    """Give a pattern that takes some columns and no others, or their names."""
     if len(chosen) > 2:
         short = short_names(chosen)
         prefix = chosen[0][: len(chosen[0]) - len(short[0])]
         suffix = _shared_suffix(chosen)
-        patterns = [f"{pattern_of(prefix)}*", f"{pattern_of(prefix)}[0-9]*", f"*{pattern_of(suffix)}"]
-        for pattern in patterns:
-            if pattern != "*" and [name for name in names if fnmatch.fnmatchcase(name, pattern)] == list(
-                chosen
-            ):
-                return shlex.quote(pattern)
-    return shlex.quote(",".join(map(pattern_of, chosen)))
+        for pattern in (f"{pattern_of(prefix)}*", f"{pattern_of(prefix)}[0-9]*", f"*{pattern_of(suffix)}"):
+            if [name for name in names if fnmatch.fnmatchcase(name, pattern)] == list(chosen):
+                return pattern
+    return ",".join(map(pattern_of, chosen))
 
 
 def _shared_suffix(names: Sequence[str]) -> str:
@@ -245,8 +268,7 @@ def note_on(table: str, chosen: Sequence[str], left: Sequence[str], label: str |
 
 def _gap(chosen: Sequence[str]) -> str:
     """Tell a number that is missing among those that columns are named by."""
-    numbers = [whole(name) for name in short_names(chosen)]
-    known = sorted(number for number in numbers if number is not None)
+    known = sorted(numbers_of_classes(chosen, short_names(chosen)))
     if len(known) != len(chosen):
         return ""
     missing = next((n + 1 for n, after in itertools.pairwise(known) if after > n + 1), None)

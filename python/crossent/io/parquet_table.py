@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from crossent.io.cells import Kind, is_missing, is_number
 from crossent.io.columns import Column
 from crossent.io.labels import LabelError
 from crossent.io.source import Block, missing_package, open_regular
-from crossent.io.table import SAMPLE_ROWS, TableSource
+from crossent.io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableSource
 
 # Each column is read through a buffer of this size, beside the page that it is at.
 _BUFFER = 1 << 16
@@ -55,6 +55,18 @@ class ParquetSource(TableSource):
             return []
         with _parquet(self.name) as file:
             return self._first_texts(file, label)
+
+    def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Give the numbers of some columns in the first rows."""
+        count = min(SAMPLE_ROWS, max(SAMPLE_CELLS // len(names), 1), self.shape[0] or 0)
+        numbers = np.full((count, len(names)), np.nan)
+        with _parquet(self.name) as file:
+            batch = self._next(file.iter_batches(batch_size=count, columns=list(names), use_threads=False), 0)
+        for place, name in enumerate(names):
+            if _kind(self._types[name]).is_numeric:
+                column = _numeric(batch.column(name)).cast("float64").to_numpy(zero_copy_only=False)
+                numbers[: len(column), place] = column
+        return numbers
 
     def all_labels(self, label: str) -> Iterator[list[str]]:
         """Read the column of labels."""
@@ -176,7 +188,8 @@ class ParquetSource(TableSource):
         if flat.null_count:
             row = start + flat.is_null().to_pylist().index(True) // self.classes
             raise ValueError(f"{self.name}: row {row} has a list with a missing value in the column {name!r}")
-        return as_array(_numeric(flat), name).reshape(len(lengths), self.classes)
+        values: NDArray[Any] = as_array(_numeric(flat), name)
+        return values.astype(self.dtype, copy=False).reshape(len(lengths), self.classes)
 
     def _targets(self, column: Any, name: str, start: int) -> NDArray[np.int64]:
         """Give the classes of labels: integers, whole numbers of another type, or text."""

@@ -16,9 +16,13 @@ from crossent.io.columns import Asked, Choice, Column, label_column, named, unna
 from crossent.io.labels import Labels, listed, short_names
 from crossent.io.names import columns_option
 from crossent.io.source import Source
+from crossent.io.sums import Sums
 
 SAMPLE_ROWS = 1000
 """How many rows at most show what a column holds; each later row is checked when it is read."""
+
+SAMPLE_CELLS = 20_000
+"""How many cells those rows have, about."""
 
 # What tells probabilities from logits, where some columns hold the one and some seem to hold the other.
 _SUM = 0.02
@@ -62,6 +66,10 @@ class TableSource(Source, abc.ABC):
     @abc.abstractmethod
     def all_labels(self, label: str) -> Iterator[list[str]]:
         """Give all labels as text, some rows at a time."""
+
+    @abc.abstractmethod
+    def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """Give the numbers of some columns in the first rows, and nan for all else that stands there."""
 
     def take(self, choice: Choice, *, labels: bool, ignored: int | None) -> None:
         """Read these columns."""
@@ -107,7 +115,7 @@ class TableSource(Source, abc.ABC):
             else f"the columns {listed(stray)} alone hold"
         )
         what = "it is no class" if len(stray) == 1 else "they are no classes"
-        return f"{who} such numbers; if {what}, pass --columns {columns_option(rest, self._others)}"
+        return f"{who} such numbers; if {what}, pass {columns_option(rest, self._others)}"
 
     def _are_strays(self, values: NDArray[Any], outside: NDArray[np.bool_]) -> bool:
         """Whether columns with numbers that are no probabilities stand beside columns of probabilities."""
@@ -130,16 +138,25 @@ def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
     name = tables[0].name
     first = next((table for table in tables if table.has_rows), tables[0])
     _check_same_columns(tables, options.asked)
-    names = [column.name for column in first.header]
-    label = label_column(name, names, options.asked)
+    sums = Sums(first.first_numbers, first.values)
+    elsewhere = not options.labels
+    label = label_column(name, first.header, options.asked, sums, elsewhere=elsewhere)
     if options.asked.columns is not None:
         choice = named(name, first.header, label, options.asked)
     elif not first.has_rows and (numeric := _numeric(first.header, label)):
         choice = Choice(numeric, label)  # no rows are scored, whatever is taken; the command says so
     elif label is not None and options.labels and _have_text_labels(tables, first.header, label):
-        choice = _named_by_labels(tables, first.header, label, options.asked)
+        choice = _named_by_labels(tables, first.header, label, options.asked, sums)
     else:
-        choice = unnamed(name, first.header, label, options.asked, certain_types=first.certain_types)
+        choice = unnamed(
+            name,
+            first.header,
+            label,
+            options.asked,
+            sums,
+            elsewhere=elsewhere,
+            certain_types=first.certain_types,
+        )
     aligned = _aligned(name, choice, options.like, options.asked.strip_prefix)
     # The labels of a table whose classes are put into another order may count them in their old one.
     labels = options.labels and aligned == choice
@@ -163,7 +180,7 @@ def _have_text_labels(tables: Sequence[TableSource], header: Sequence[Column], l
 
 
 def _named_by_labels(
-    tables: Sequence[TableSource], header: Sequence[Column], label: str, asked: Asked
+    tables: Sequence[TableSource], header: Sequence[Column], label: str, asked: Asked, sums: Sums
 ) -> Choice:
     """Read the labels until all columns are named, or to the end."""
     found = NamedByLabels(tables[0].name, header, label, asked)
@@ -174,7 +191,7 @@ def _named_by_labels(
                 break
             found.add(table.name, texts, row)
             row += len(texts)
-    return found.choose(normalised=tables[0].values != "logits")
+    return found.choose(sums)
 
 
 def _check_same_columns(tables: Sequence[TableSource], asked: Asked) -> None:
