@@ -292,7 +292,10 @@ def _dropping(drop: Callable[[str, object], str], column: object, name: str) -> 
 
 
 def _of_one_kind(drop: Callable[[str, object], str], column: object, name: str) -> str:
-    return f"if it is a class like the others, convert it to their dtype; if not, leave it out, with {drop(name, column)}"
+    left_out = drop(name, column)
+    return (
+        f"if it is a class like the others, convert it to their dtype; if not, leave it out, with {left_out}"
+    )
 
 
 def _rows_of(items: NDArray[Any], rows: int, length: int) -> NDArray[Any]:
