@@ -529,7 +529,7 @@ def test_a_class_with_the_name_of_labels_is_one_where_the_labels_are_elsewhere(
         path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
         assert cli.main(["score", path, str(tmp_path / "t.npy"), "--values", values]) == 2
         assert advised(error(capsys)) == ",".join(names)
-    columns = {**classes(P3, numbers), "label": np.float64([1, 2, 1, 0])}
+    columns = {**classes(P3, numbers), "label": [1.0, 2.0, 1.0, 0.0]}
     path = write(tmp_path / f"x.{kind}", columns, separator_of(kind))
     assert cli.main(["score", path, str(tmp_path / "t.npy"), "--values", values, "--json"]) == 0
     assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
