@@ -623,7 +623,7 @@ def test_probabilities_in_arrays(tmp_path: Path, capsys: Capture, dtype: Any) ->
     ("text", "wrong"),
     [
         ("", "is empty"),
-        ("\n1,2\n", "is empty"),
+        ("\n1,2\n", "begins with an empty line"),
         ("0,0.5,0.5\n1,0.5,0.5\n", "the first line holds numbers"),
         ("label,a,a\n0,0.5,0.5\n", "two columns have one name"),
         ("label,a,b\n0,0.5,0.5\n1,0.5\n", "row 1 has 2 cells, expected 3"),
