@@ -197,3 +197,42 @@ def test_two_labels_of_a_table(folder: Path, capsys: Capture) -> None:
     captured = capsys.readouterr()
     assert "with other targets, files or columns" in captured.err
     assert json.loads(captured.out)["count"] == 120
+
+
+def test_other_classes(folder: Path, capsys: Capture) -> None:
+    """As one run over both of the files would refuse them."""
+    Path("x.csv").write_text("a,b,c,label\n.1,.2,.7,a\n.1,.1,.8,b\n.2,.2,.6,c\n")
+    Path("y.csv").write_text("c,a,b,label\n.6,.1,.3,a\n.7,.2,.1,b\n.1,.2,.7,c\n")
+    Path("z.csv").write_text("a,b,d,label\n.1,.2,.7,a\n.1,.1,.8,b\n.2,.2,.6,d\n")
+    Path("w.csv").write_text("a,b,label\n.1,.9,a\n.2,.8,b\n")
+    for name in "xyzw":
+        assert cli.main(["score", f"{name}.csv", "--resume", f"{name}.json"]) == 0
+    capsys.readouterr()
+    assert cli.main(["merge", "x.json", "y.json", "--json", "--save-state", "xy.json"]) == 0
+    got = json.loads(capsys.readouterr().out)
+    losses = -np.log([0.1, 0.1, 0.6, 0.1, 0.1, 0.1])
+    assert got["mean"] == pytest.approx(losses.mean(), rel=1e-12)
+    for first in ("x.json", "xy.json"):
+        assert cli.main(["merge", first, "z.json"]) == 1
+        assert error(capsys) == (
+            f"crossent: error: z.json is of other columns than {first}: it lacks 'c' and has 'd' besides; make "
+            "both with the same --columns\n"
+        )
+        assert cli.main(["merge", first, "w.json"]) == 1
+        assert "w.json is of other columns than" in error(capsys)
+
+
+@pytest.mark.parametrize("command", ["score", "compare"])
+def test_another_number_of_classes(folder: Path, capsys: Capture, command: str) -> None:
+    rng = np.random.default_rng(5)
+    for classes in (3, 4):
+        np.save(f"{classes}.npy", rng.normal(size=(20, classes)))
+        np.save(f"q{classes}.npy", rng.normal(size=(20, classes)))
+        np.save(f"t{classes}.npy", rng.integers(0, 3, 20))
+        inputs = [f"{classes}.npy", *([f"q{classes}.npy"] if command == "compare" else []), f"t{classes}.npy"]
+        assert cli.main([command, *inputs, "--resume", f"{classes}.json"]) == 0
+    capsys.readouterr()
+    assert cli.main(["merge", "3.json", "4.json"]) == 1
+    assert error(capsys) == (
+        "crossent: error: 4.json is of 4 classes, and 3.json of 3; merge runs over the same classes\n"
+    )

@@ -233,6 +233,7 @@ def test_positions_are_only_there_if_asked_for() -> None:
         ((2, 5), [0, 1, 2, 3, -1], ValueError, "got -1 to 3"),
         ((2, 5), [0, 1, 2, 3, 2**53], ValueError, "out of range"),
         ((2, 5), np.zeros((1, 2, 5), dtype=int), ValueError, "wrong shape"),
+        ((2, 5), np.zeros((1,) * 33, dtype=int), ValueError, "wrong shape"),
         ((2, 5), "abc", TypeError, "positions"),
     ],
 )

@@ -222,11 +222,7 @@ def row_groups(positions: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
     if positions is not None:
         if positions.dtype.kind not in "iu":
             raise TypeError(f"positions must hold integers: got dtype {positions.dtype}")
-        try:
-            fits = np.broadcast_shapes(positions.shape, shape) == shape
-        except ValueError:
-            fits = False
-        if not fits:
+        if not _broadcasts_to(positions.shape, shape):
             raise ValueError(
                 f"positions has the wrong shape: got {positions.shape}, expected {shape}, that of target, or one that "
                 "broadcasts to it"
@@ -243,6 +239,12 @@ def row_groups(positions: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
             )
         groups[...] = group_of(positions.astype(np.int64))
     return groups.reshape(-1)
+
+
+def _broadcasts_to(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether an array of one shape broadcasts to another; `numpy.broadcast_shapes` takes 32 axes at most."""
+    own = (1,) * (len(other) - len(shape)) + shape
+    return len(own) == len(other) and all(n in (1, m) for n, m in zip(own, other, strict=True))
 
 
 def row_sums(nll: NDArray[Any], counted: NDArray[np.bool_]) -> tuple[GroupSums, ...]:

@@ -18,6 +18,7 @@ from crossent.cli.score import UNITS, report_content, report_lines
 from crossent.cli.state import State, clamped_counts
 from crossent.cli.stopping import stopping
 from crossent.comparing import Comparer
+from crossent.io.labels import listed
 from crossent.report import Scorer
 
 _EXAMPLE = """\
@@ -159,6 +160,35 @@ def _check(states: Sequence[State], paths: Sequence[str]) -> None:
                 f"{path} counts {units[0] or 'no units'}, and {paths[0]} {units[1] or 'no units'}; make both with the "
                 "same"
             )
+        _check_classes(state, path, first, paths[0])
+
+
+def _check_classes(state: State, path: str, other: State, other_path: str) -> None:
+    """Raise where two runs are over other classes, as one run over both of their files would."""
+    names, other_names = (of.inputs[0].get("columns") for of in (state, other))
+    if names and other_names and sorted(names) != sorted(other_names):
+        lacking, more = (
+            [name for name in some if name not in others]
+            for some, others in ((other_names, names), (names, other_names))
+        )
+        parts = [f"lacks {listed(lacking)}"] if lacking else []
+        parts += [f"has {listed(more)} besides"] if more else []
+        raise DataError(
+            f"{path} is of other columns than {other_path}: it {' and '.join(parts)}; make both with the same --columns"
+        )
+    classes, other_classes = _number_of_classes(state), _number_of_classes(other)
+    if None not in (classes, other_classes) and classes != other_classes:
+        raise DataError(
+            f"{path} is of {classes} classes, and {other_path} of {other_classes}; merge runs over the same classes"
+        )
+
+
+def _number_of_classes(state: State) -> int | None:
+    """Give the number of classes; None where the state does not tell."""
+    shape, axis = state.source.get("shape"), state.source.get("axis")
+    if shape is not None and axis is not None:
+        return int(shape[axis])
+    return state.sums.get("classes") or None
 
 
 @dataclass(frozen=True)

@@ -219,8 +219,24 @@ def _is_inputs(value: Any) -> bool:
         and _is_text(told.get("name"))
         and isinstance(told.get("files"), list)
         and all(map(_is_file, told["files"]))
+        and (told.get("columns") is None or _is_texts(told["columns"]))
         for told in value
     )
+
+
+def _is_source(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    shape, axis = value.get("shape"), value.get("axis")
+    return shape is None or axis is None or (_is_counts(shape) and _is_count(axis) and axis < len(shape))
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
 def _is_file(value: Any) -> bool:
@@ -239,8 +255,7 @@ def _is_per_row(value: Any) -> bool:
         isinstance(value, dict)
         and _is_text(value.get("path"))
         and (value.get("run") is None or _is_text(value["run"]))
-        and isinstance(value.get("columns"), list)
-        and all(map(_is_text, value["columns"]))
+        and _is_texts(value.get("columns"))
         and all(value.get(name) is None or _is_file(value[name]) for name in ("written", "partial"))
     )
 
@@ -257,12 +272,12 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "isa": ("a text", _is_text),
     "per_row": ("an object that describes the file of single rows", _is_per_row),
     "complete": ("true or false", lambda value: isinstance(value, bool)),
-    "source": ("an object", _is_object),
+    "source": ("an object that describes the logits", _is_source),
     "clamped": ("a count", lambda value: value is None or _is_count(value)),
     "other_clamped": ("a count", lambda value: value is None or _is_count(value)),
     "first_nonfinite_row": (
         "a list of positions",
-        lambda value: value is None or (isinstance(value, list) and all(map(_is_count, value))),
+        lambda value: value is None or _is_counts(value),
     ),
     "rows": ("a count", _is_count),
     "sums": ("an object", _is_object),
