@@ -279,7 +279,12 @@ def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_
     """t (log t - x), with the logarithm of t or t itself given."""
     x, t = np.broadcast_arrays(widen(input), widen(target))
     p, log_p = (np.exp(t), t) if log_target else (t, np.log(t))
-    loss = np.where(p == 0, np.where(np.isnan(x), np.nan, 0.0), p * (log_p - x))
+    off = log_p - x
+    loss = np.where(p == 0, np.where(np.isnan(x), np.nan, 0.0), p * off)
+    if log_target:
+        # The exponential of a finite t is neither 0 nor infinite, whatever a float64 makes of it.
+        beyond = np.isfinite(t) & ((p < np.finfo(np.float64).tiny) | np.isinf(p))
+        loss = np.where(beyond, np.where(off == 0, 0.0, np.sign(off) * np.exp(t + np.log(np.abs(off)))), loss)
     return _reduce_elements(loss, reduction)
 
 
