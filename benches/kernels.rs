@@ -22,7 +22,7 @@ fn benches(c: &mut Criterion) {
         let x = logits(shape);
         let rows: Vec<usize> = shape.iter().enumerate().filter(|(i, _)| *i != 1).map(|(_, n)| *n).collect();
         let target = Array::from_shape_fn(IxDyn(&rows), |i| i[0] as i64 % shape[1] as i64);
-        let target = Target::I64(target.view());
+        let target = Target::from(target.view());
         let loss = CrossEntropy::default();
         let call = Call { mask: None, context: one };
         let mut group = c.benchmark_group(format!("{shape:?}"));

@@ -119,7 +119,12 @@ pub enum Error {
         available: Vec<&'static str>,
     },
     /// `CROSSENT_NUM_THREADS` is not a number of threads.
-    NumThreads(String),
+    NumThreads {
+        /// As given.
+        text: String,
+        /// The largest number that is allowed.
+        most: usize,
+    },
     /// A working copy would not fit into memory.
     OutOfMemory {
         /// Numbers it would hold.
@@ -288,10 +293,9 @@ impl fmt::Display for Error {
                 "CROSSENT_ISA names no instruction set of this machine: got '{name}', expected one of {}; unset it to use the best",
                 available.join(", ")
             ),
-            Error::NumThreads(text) => write!(
+            Error::NumThreads { text, most } => write!(
                 f,
-                "CROSSENT_NUM_THREADS is not a number of threads: got \"{text}\", expected 1 to {}",
-                crate::parallel::MAX_THREADS
+                "CROSSENT_NUM_THREADS is not a number of threads: got \"{text}\", expected 1 to {most}"
             ),
             Error::OutOfMemory { count } => {
                 write!(f, "not enough memory: {count} numbers of 8 bytes are needed besides the arguments")

@@ -6,13 +6,14 @@ use std::ops::Range;
 
 use fearless_simd::dispatch;
 
+use crate::array::rows::{Layout, Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
 use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log_sigmoid_of};
+use crate::kernel::rowset::all;
 use crate::kernel::{BLOCK, NARROW, TILE, isa};
 use crate::parallel::{Context, for_each_range, for_each_stretch};
-use crate::rows::{Layout, Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
-use crate::tiles::{Tiles, all, shared_out, together};
+use crate::tiles::{Tiles, shared_out, together};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
 ///
@@ -91,7 +92,7 @@ pub fn log_sigmoid<E: Element>(
             for start in elements.clone().step_by(BLOCK) {
                 let range = start..(start + BLOCK).min(elements.end);
                 let (from, to) = (&mut from[..range.len()], &mut to[..range.len()]);
-                crate::targets::read(&input, range.clone(), from, |x| x);
+                crate::array::rows::read(&input, range.clone(), from, |x| x);
                 dispatch!(level, simd => log_sigmoid_of(simd, from, to));
                 // SAFETY: the elements of a grain belong to one thread.
                 unsafe { out.write(range, |i| to[i]) };

@@ -21,50 +21,44 @@
 //!
 //! let logits = array![[0.0500_f32, -0.6461, 0.9130, -0.0553], [-0.3201, 1.5033, 0.2070, 1.8456]].into_dyn();
 //! let classes = array![0_i64, 0].into_dyn();
-//! let loss = CrossEntropy::default().total(&logits.view(), &Target::I64(classes.view()), &Call::default())?;
+//! let loss = CrossEntropy::default().total(&logits.view(), &Target::from(classes.view()), &Call::default())?;
 //! assert_eq!(format!("{:.4}", loss.reduce(Reduction::Mean)), "2.2152");
 //! # Ok::<(), crossent::Error>(())
 //! ```
 
-pub mod blocks;
-pub mod compare;
-pub mod error;
-pub mod exact;
-pub mod function;
-pub mod kernel;
-pub mod log_loss;
-pub mod loss;
-pub mod options;
-pub mod parallel;
-mod reduce;
-pub mod rows;
-pub mod score;
-mod single;
-pub mod targets;
-pub mod temperature;
+mod array;
+mod error;
+mod function;
+mod kernel;
+mod loss;
+mod options;
+mod parallel;
+mod scoring;
+mod sum;
+mod targets;
 mod tiles;
-mod top;
-pub mod values;
 
 #[cfg(feature = "python")]
 mod python;
 
-pub use blocks::{FloatsMut, Numbers};
-pub use compare::{ComparisonRows, ComparisonSums, compare_sums};
+pub use array::any::{FloatsMut, Numbers};
+pub use array::rows::{View, ViewMut};
 pub use error::{Error, Held, HeldNumbers, TargetsFound};
-pub use exact::ExactSum;
 pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
 pub use kernel::element::Element;
-pub use log_loss::{LogLoss, log_loss};
+pub use kernel::isa::{available_isas, selected_isa};
+pub use loss::ClassLoss;
 pub use loss::cross_entropy::CrossEntropy;
+pub use loss::misuse::{LikelyMisuse, begins_with_a_positive};
 pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
-pub use loss::{Call, ClassLoss};
 pub use options::Reduction;
-pub use parallel::{Context, Interrupt, num_threads, set_num_threads};
-pub use reduce::Total;
-pub use rows::{View, ViewMut};
-pub use score::{Columns, Group, Score, ScoreSums, score, score_sums};
-pub use targets::Target;
-pub use temperature::{TemperatureSums, temperature_sums};
-pub use values::{Improper, check_targets, likely_mistake, log_of_probabilities};
+pub use parallel::{Context, Interrupt, MAX_THREADS, num_threads, set_num_threads};
+pub use scoring::compare::{ComparisonRows, ComparisonSums, TargetSums, compare_sums};
+pub use scoring::log_loss::{LogLoss, log_loss};
+pub use scoring::score::{Bin, Columns, Group, Score, ScoreSums, score, score_sums};
+pub use scoring::temperature::{TemperatureSums, temperature_sums};
+pub use scoring::values::{Improper, check_targets, likely_mistake, log_of_probabilities};
+pub use sum::exact::ExactSum;
+pub use sum::reduce::Total;
+pub use targets::{Call, Target};

@@ -122,7 +122,7 @@ static THREADS: LazyLock<Result<AtomicUsize, String>> = LazyLock::new(|| {
 });
 
 fn threads() -> Result<&'static AtomicUsize, Error> {
-    THREADS.as_ref().map_err(|text| Error::NumThreads(text.clone()))
+    THREADS.as_ref().map_err(|text| Error::NumThreads { text: text.clone(), most: MAX_THREADS })
 }
 
 /// Threads that a call may use: what [`set_num_threads`] said, else `CROSSENT_NUM_THREADS`, else as many as this

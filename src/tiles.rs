@@ -15,6 +15,8 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
+use crate::array::rows::locate;
+use crate::array::rows::{Rows, RowsMut, Run};
 use crate::kernel::element::{Element, RealOf, Vector};
 use crate::kernel::exp::power_of_two;
 use crate::kernel::finish::{TileSums, finish, target_share};
@@ -28,16 +30,16 @@ use crate::kernel::output::{
 use crate::kernel::pair::{plus, sum_of};
 use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
+use crate::kernel::rowset::{all, bits};
 use crate::kernel::scan::{Look, RowScan, TileScan, before_block, scan_tile};
 use crate::kernel::stream::{fence, stream, to_next_line};
+use crate::kernel::top::Top;
 use crate::kernel::two::two_classes;
 use crate::kernel::wide::{RowSum, absorb, block_max, merge};
 use crate::kernel::{BLOCK, NARROW, SEGMENT, TILE};
 use crate::options::ClassWeights;
 use crate::parallel::{Context, for_each_segment};
-use crate::reduce::Compensated;
-use crate::rows::{Layout, Rows, RowsMut, Run};
-use crate::top::Top;
+use crate::sum::compensated::Compensated;
 
 /// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
 /// processor follows by itself. Where classes are a power of two apart, what is asked for earlier is evicted before its use.
@@ -175,24 +177,6 @@ pub(crate) struct TileGradient<'t, W> {
     pub entry: Option<(&'t [usize; TILE], &'t [f64; TILE])>,
     /// The factor of each row, and q.
     pub q: Option<(&'t [f64; TILE], W)>,
-}
-
-/// The rows whose bits are set.
-#[inline(always)]
-pub(crate) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let i = mask.trailing_zeros() as usize;
-        (mask != 0).then(|| {
-            mask &= mask - 1;
-            i
-        })
-    })
-}
-
-/// All of the first `len` rows.
-#[inline(always)]
-pub(crate) fn all(len: usize) -> u64 {
-    if len == TILE { u64::MAX } else { (1 << len) - 1 }
 }
 
 impl<'r, E: Element> Tiles<'r, E> {
@@ -798,22 +782,6 @@ impl<'r, E: Element> Tiles<'r, E> {
         // The sum of all p^2, and 1 - 2 p for the target.
         below + scan.largest * largest + (2.0 * miss - 1.0)
     }
-}
-
-/// Where each row of `range` starts.
-#[inline(always)]
-pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize; TILE]) {
-    let mut at = 0;
-    layout.line.runs(
-        range,
-        #[inline(always)]
-        |run| {
-            for (i, offset) in offsets[at..at + run.len].iter_mut().enumerate() {
-                *offset = run.offset + i as isize * run.stride;
-            }
-            at += run.len;
-        },
-    );
 }
 
 /// Sums a segment's classes; see [`Tiles::sum_wide`].

@@ -25,8 +25,8 @@ use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 
 use super::halves;
-use super::pair::Pair;
-use super::real::{Real, exp_in_parts};
+use super::pair::{Pair, ordered_sum};
+use super::real::{LN_2_HI, LN_2_LO, Real};
 
 /// What the exponentials of a row (or, lane by lane, of several rows) are relative to.
 #[derive(Clone, Copy)]
@@ -198,6 +198,19 @@ pub(crate) fn powers_of_two<S: Simd>(n: R64<S>) -> [R64<S>; 2] {
         #[inline(always)]
         |k| R64::<S>::from_bits(k.to_bits() << f64::MANTISSA),
     )
+}
+
+/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, in two parts: good to a quarter of a unit in the last place of the first.
+#[inline(always)]
+pub(crate) fn exp_in_parts<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
+    let c = |value| f64x8::splat(x.token(), value);
+    // The first difference is exact, and what the second one loses is kept.
+    let first = n.mul_add(c(-LN_2_HI), x);
+    let t = n.mul_add(c(-LN_2_LO), first);
+    let t_low = n.mul_add(c(-LN_2_LO), first - t);
+    let [one_and_t, lost] = ordered_sum(c(1.0), t);
+    let [exp, more] = ordered_sum(one_and_t, t * t * f64::exp_tail(t));
+    [exp, more + t_low.mul_add(one_and_t, lost)]
 }
 
 #[cfg(test)]

@@ -14,20 +14,31 @@ static SELECTED: LazyLock<Result<Level, String>> = LazyLock::new(|| {
     }
 });
 
+/// The name of the instruction set that all kernels of this process run on.
+///
+/// # Errors
+/// [`Error::UnknownIsa`] if `CROSSENT_ISA` names one that does not exist or that this machine lacks.
+pub fn selected_isa() -> Result<&'static str, Error> {
+    selected().map(name)
+}
+
+/// The names of the instruction sets of this machine that kernels are compiled for, best first.
+#[must_use]
+pub fn available_isas() -> Vec<&'static str> {
+    available().into_iter().map(|(name, _)| name).collect()
+}
+
 /// The level all kernels of this process run on.
 ///
 /// # Errors
 /// [`Error::UnknownIsa`] if `CROSSENT_ISA` names a level that does not exist or that this machine lacks.
-pub fn selected() -> Result<Level, Error> {
-    SELECTED.clone().map_err(|name| Error::UnknownIsa {
-        name,
-        available: available().iter().map(|(name, _)| *name).collect(),
-    })
+pub(crate) fn selected() -> Result<Level, Error> {
+    SELECTED.clone().map_err(|name| Error::UnknownIsa { name, available: available_isas() })
 }
 
 /// The levels of this machine with their names, best first.
 #[must_use]
-pub fn available() -> Vec<(&'static str, Level)> {
+pub(crate) fn available() -> Vec<(&'static str, Level)> {
     let best = Level::new();
     let mut levels = Vec::new();
     #[cfg(target_arch = "x86_64")]
@@ -48,7 +59,7 @@ pub fn available() -> Vec<(&'static str, Level)> {
 
 /// The name of a level, as `CROSSENT_ISA` spells it.
 #[must_use]
-pub fn name(level: Level) -> &'static str {
+pub(crate) fn name(level: Level) -> &'static str {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(_) => "avx512",

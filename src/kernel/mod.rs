@@ -10,6 +10,7 @@
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
 //! | `log` | `log1p` of a quotient, `log` and `log1p` |
 //! | `pair` | numbers in two parts |
+//! | `rowset` | some rows of a tile, a bit for each |
 //! | `sum` | running sums of terms, compensated in f64 |
 //! | `prefetch` | memory asked for before it is needed |
 //! | `stream` | stores that go past the caches |
@@ -19,6 +20,7 @@
 //! | `finish` | from max and sum to log sum exp, lanes across the rows |
 //! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
 //! | `scan` | what a row tells besides its sum: entropy, rank, largest class |
+//! | `top` | the k largest of a row's logits |
 //! | `divergence` | a row or two in `f64`: softmax, divergences, moments at a temperature |
 //! | `output` | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
 //! | `pointwise` | the losses of single elements, a block at a time |
@@ -46,9 +48,11 @@ pub(crate) mod pair;
 pub(crate) mod pointwise;
 pub(crate) mod prefetch;
 pub(crate) mod real;
+pub(crate) mod rowset;
 pub(crate) mod scan;
 pub(crate) mod stream;
 pub(crate) mod sum;
+pub(crate) mod top;
 pub(crate) mod two;
 pub(crate) mod wide;
 

@@ -3,8 +3,6 @@
 use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
 
-use super::pair::{Pair, ordered_sum};
-
 /// `f32` or `f64`, with its vector of 512 bits and the constants of its exponential.
 pub trait Real: SimdFloatElement + Send + Sync + 'static {
     /// The vector: 16 `f32` or 8 `f64`, on every level.
@@ -285,18 +283,5 @@ impl Real for f64 {
 }
 
 // HI has 33 bits: its product with a 16-bit n is exact with and without a fused multiply-add.
-const LN_2_HI: f64 = 0.693_147_180_485_539_1; // 0x1.62E42FEFp-1
-const LN_2_LO: f64 = 7.440_617_110_012_397e-11; // 0x1.473DE6AF278EDp-34
-
-/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, in two parts: good to a quarter of a unit in the last place of the first.
-#[inline(always)]
-pub(crate) fn exp_in_parts<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
-    let c = |value| f64x8::splat(x.token(), value);
-    // The first difference is exact, and what the second one loses is kept.
-    let first = n.mul_add(c(-LN_2_HI), x);
-    let t = n.mul_add(c(-LN_2_LO), first);
-    let t_low = n.mul_add(c(-LN_2_LO), first - t);
-    let [one_and_t, lost] = ordered_sum(c(1.0), t);
-    let [exp, more] = ordered_sum(one_and_t, t * t * f64::exp_tail(t));
-    [exp, more + t_low.mul_add(one_and_t, lost)]
-}
+pub(super) const LN_2_HI: f64 = 0.693_147_180_485_539_1; // 0x1.62E42FEFp-1
+pub(super) const LN_2_LO: f64 = 7.440_617_110_012_397e-11; // 0x1.473DE6AF278EDp-34

@@ -12,13 +12,14 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
+use super::exp::exp_in_parts;
 use super::exp::{at_least, own_term_in_parts, pivot, power_of_two, powers_of_two};
 use super::finish::TileSums;
 use super::halves;
 use super::log::{log1p_ratio_in_parts, log1p_short};
 use super::pair::{self, Pair};
 use super::prefetch::Ahead;
-use super::real::{Real, exp_in_parts};
+use super::real::Real;
 
 /// From d on, e is 0 as an `f64`.
 const FAR: f64 = 750.0;

@@ -20,20 +20,24 @@ use std::ops::Range;
 use fearless_simd::Simd;
 
 use super::gradient::Gradient;
-use super::mistakes::{self, Mistake};
-use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
+use super::misuse::{self, LikelyMisuse};
+use super::{ClassLoss, Prepare, RowLoss};
+use crate::array::rows::Input;
+use crate::array::rows::Rows;
 use crate::error::Error;
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::gap::TileWeights;
 use crate::kernel::pair::{over, plus, times};
 use crate::kernel::real::Real;
+use crate::kernel::rowset::bits;
 use crate::kernel::{BLOCK, TILE};
 use crate::options::{ClassWeights, LabelSmoothing, weighted, weighted_in_parts};
 use crate::parallel::Context;
-use crate::reduce::{Compensated, Total};
-use crate::rows::Rows;
-use crate::targets::{OutOfRange, Probabilities, Target, Targets, TileLabels};
-use crate::tiles::{TileGradient, Tiles, WeightedGaps, Weighting, bits, shared_out, together};
+use crate::sum::compensated::Compensated;
+use crate::sum::reduce::TileLosses;
+use crate::sum::reduce::Total;
+use crate::targets::{Call, OutOfRange, Probabilities, Target, Targets, TileLabels};
+use crate::tiles::{TileGradient, Tiles, WeightedGaps, Weighting, shared_out, together};
 
 /// Cross-entropy and its options; the defaults are torch's.
 #[derive(Clone, Copy, Debug)]
@@ -433,8 +437,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         }
     }
 
-    fn likely_mistake(&self) -> Option<Mistake> {
-        mistakes::in_logits(&self.rows, &self.targets.first_counted(mistakes::FIRST))
+    fn likely_mistake(&self) -> Option<LikelyMisuse> {
+        misuse::in_logits(&self.rows, &self.targets.first_active(misuse::FIRST))
     }
 
     fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {

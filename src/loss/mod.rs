@@ -2,111 +2,32 @@
 
 pub mod cross_entropy;
 pub(crate) mod gradient;
-pub mod mistakes;
+pub mod misuse;
 pub mod nll_loss;
 pub mod pointwise;
 
 use std::ops::Range;
 
 use fearless_simd::{Simd, dispatch};
-use half::{bf16, f16};
 
 use self::gradient::{Gradient, Upstream};
-use self::mistakes::Mistake;
-use crate::blocks::FloatsMut;
+use self::misuse::LikelyMisuse;
+use crate::array::any::{FloatRowsMut, FloatsMut, with_dtype};
+use crate::array::rows::{Input, Rows, RowsMut, View, ViewMut, check_shape, class_axis, input_rows};
 use crate::error::Error;
 use crate::kernel::element::{Element, RealOf};
-use crate::kernel::pair::plus;
-use crate::kernel::real::Real;
 use crate::kernel::{TILE, isa};
 use crate::options::Reduction;
 use crate::parallel::{Context, grain_rows, try_for_each_stretch};
-use crate::reduce::{GrainSum, Total};
-use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
-use crate::targets::{OutOfRange, Target};
-use crate::tiles::all;
+use crate::sum::reduce::{GrainSum, TileLosses, Total};
+use crate::targets::{Call, OutOfRange, Target};
 
-/// The losses of a tile's rows: those that count, with their weights in the mean. The others have 0.
-pub(crate) struct TileLosses {
-    pub counted: u64,
-    pub loss: [f64; TILE],
-    /// What is to be added to it; 0 unless the rows are `f64`.
-    pub low: [f64; TILE],
-    /// Whether `weight` says more than `counted`.
-    pub weighted: bool,
-    pub weight: [f64; TILE],
-}
-
-impl TileLosses {
-    pub(crate) fn new() -> Self {
-        TileLosses { counted: 0, loss: [0.0; TILE], low: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
-    }
-
-    /// Starts a tile of rows of R, where all losses are set at once.
-    #[inline(always)]
-    pub(crate) fn begin<R: Real>(&mut self, counted: u64, weighted: bool) {
-        self.counted = counted;
-        self.weighted = weighted;
-        if R::HALVES == 1 {
-            self.low = [0.0; TILE];
-        }
-        if weighted {
-            self.weight = [0.0; TILE];
-        }
-    }
-
-    /// The same where they are set row by row, those of the rows that count.
-    #[inline(always)]
-    pub(crate) fn begin_with_none<R: Real>(&mut self, counted: u64, weighted: bool) {
-        self.begin::<R>(counted, weighted);
-        self.loss = [0.0; TILE];
-    }
-
-    /// The loss of row i, from its two parts.
-    #[inline(always)]
-    pub(crate) fn set<R: Real>(&mut self, i: usize, loss: [f64; 2]) {
-        self.loss[i] = loss[0];
-        if R::HALVES == 1 {
-            [self.loss[i], self.low[i]] = plus::<R>([loss[0], 0.0], [loss[1], 0.0]);
-        }
-    }
-
-    /// Some of the rows, as a tile of their own.
-    fn part(&self, rows: Range<usize>) -> Self {
-        let mut part = TileLosses::new();
-        part.begin::<f64>(self.counted >> rows.start & all(rows.len()), self.weighted);
-        part.loss[..rows.len()].copy_from_slice(&self.loss[rows.clone()]);
-        part.low[..rows.len()].copy_from_slice(&self.low[rows.clone()]);
-        part.weight[..rows.len()].copy_from_slice(&self.weight[rows]);
-        part
-    }
-}
-
-/// Which rows count besides those that are not ignored, and what a call runs under.
-#[derive(Clone, Default)]
-pub struct Call<'a> {
-    /// A mask of the target's rows: 0 leaves a row out.
-    pub mask: Option<View<'a, u8>>,
-    /// Threads and interrupts.
-    pub context: Context<'a>,
-}
-
-/// [`FloatsMut`], as rows that are shared out to threads.
-enum LossRows<'a> {
-    F16(RowsMut<'a, f16>),
-    Bf16(RowsMut<'a, bf16>),
-    F32(RowsMut<'a, f32>),
-    F64(RowsMut<'a, f64>),
-}
+/// Where the losses of rows go: an array of one class, shared out to threads.
+struct LossRows<'a>(FloatRowsMut<'a>);
 
 impl<'a> LossRows<'a> {
     fn new(losses: &'a mut FloatsMut<'_>) -> Self {
-        match losses {
-            FloatsMut::F16(out) => LossRows::F16(RowsMut::new(out, None)),
-            FloatsMut::Bf16(out) => LossRows::Bf16(RowsMut::new(out, None)),
-            FloatsMut::F32(out) => LossRows::F32(RowsMut::new(out, None)),
-            FloatsMut::F64(out) => LossRows::F64(RowsMut::new(out, None)),
-        }
+        LossRows(with_dtype!(map floats &mut losses.0, view => RowsMut::new(view, None)))
     }
 
     /// Writes a tile's losses, each rounded once.
@@ -115,14 +36,7 @@ impl<'a> LossRows<'a> {
     /// No other thread may touch these rows.
     unsafe fn write(&self, rows: Range<usize>, losses: &[f64; TILE]) {
         // SAFETY: see above.
-        unsafe {
-            match self {
-                LossRows::F16(out) => out.write(rows, |i| Element::from_f64(losses[i])),
-                LossRows::Bf16(out) => out.write(rows, |i| Element::from_f64(losses[i])),
-                LossRows::F32(out) => out.write(rows, |i| Element::from_f64(losses[i])),
-                LossRows::F64(out) => out.write(rows, |i| losses[i]),
-            }
-        }
+        with_dtype!(floats &self.0, out => unsafe { out.write(rows, |i| Element::from_f64(losses[i])) });
     }
 }
 
@@ -138,7 +52,7 @@ pub trait ClassLoss: Prepare + Sync {
         input: &View<'_, E>,
         target: &Target<'_>,
         call: &Call<'_>,
-    ) -> Result<Option<Mistake>, Error> {
+    ) -> Result<Option<LikelyMisuse>, Error> {
         Ok(self.work(input_rows(input, self.axis())?, target, call)?.likely_mistake())
     }
 
@@ -280,7 +194,7 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     /// What a mean will divide by, from the targets alone.
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
     /// What the input seems to be instead of what the loss takes.
-    fn likely_mistake(&self) -> Option<Mistake>;
+    fn likely_mistake(&self) -> Option<LikelyMisuse>;
     /// Whether no row counts.
     fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error>;
     /// Has the gradient written from now on.
@@ -293,28 +207,6 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     fn adjusted(&self, total: Total, _: Context<'_>) -> Result<Total, Error> {
         Ok(total)
     }
-}
-
-/// The rows of a loss's input.
-pub(crate) struct Input<'a, E> {
-    pub rows: Rows<'a, E>,
-    pub shape: &'a [usize],
-    pub axis: usize,
-}
-
-impl<E> Input<'_, E> {
-    pub(crate) fn row_shape(&self) -> Vec<usize> {
-        row_shape(self.shape, self.axis)
-    }
-}
-
-/// The rows of a loss's input: its class axis resolved, 1 by default and 0 for a single row.
-pub(crate) fn input_rows<'a, E: Element>(
-    input: &'a View<'_, E>,
-    axis: Option<isize>,
-) -> Result<Input<'a, E>, Error> {
-    let axis = class_axis(input.ndim(), axis)?;
-    Ok(Input { rows: Rows::new(input, Some(axis)), shape: input.shape(), axis })
 }
 
 /// The rows of the input, which are those of the gradient where there is no input, and the gradient's.
@@ -338,14 +230,6 @@ fn input_and_gradient<'a, E: Element>(
         unsafe { Rows::of_output(&out) }
     };
     Ok((Input { rows, shape, axis }, out))
-}
-
-/// The class axis of an array, counted from the front.
-pub(crate) fn class_axis(ndim: usize, axis: Option<isize>) -> Result<usize, Error> {
-    if ndim == 0 {
-        return Err(Error::TooFewDimensions);
-    }
-    resolve_axis(axis.unwrap_or(isize::from(ndim > 1)), ndim)
 }
 
 /// The sums over all rows.

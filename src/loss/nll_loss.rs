@@ -5,16 +5,20 @@ use std::ops::Range;
 use fearless_simd::Simd;
 
 use super::gradient::Gradient;
-use super::mistakes::{self, Mistake};
-use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
+use super::misuse::{self, LikelyMisuse};
+use super::{ClassLoss, Prepare, RowLoss};
+use crate::array::rows::Input;
+use crate::array::rows::Rows;
+use crate::array::rows::locate;
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf};
+use crate::kernel::rowset::bits;
 use crate::options::{ClassWeights, weighted_in_parts};
 use crate::parallel::Context;
-use crate::rows::Rows;
-use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, bits, locate};
+use crate::sum::reduce::TileLosses;
+use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
+use crate::tiles::Tiles;
 
 /// Negative log-likelihood and its options; the defaults are torch's.
 #[derive(Clone, Copy, Debug)]
@@ -122,8 +126,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         self.labels.divisor::<RealOf<E>>(self.weight, context)
     }
 
-    fn likely_mistake(&self) -> Option<Mistake> {
-        mistakes::in_log_probabilities(&self.rows, &self.labels.first_counted(mistakes::FIRST))
+    fn likely_mistake(&self) -> Option<LikelyMisuse> {
+        misuse::in_log_probabilities(&self.rows, &self.labels.first_active(misuse::FIRST))
     }
 
     fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {

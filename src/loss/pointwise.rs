@@ -7,15 +7,16 @@ use std::ops::Range;
 
 use fearless_simd::{Level, dispatch};
 
-use crate::blocks::{Computed, FloatsMut, Numbers, Sink, Source};
+use crate::array::any::{FloatsMut, Numbers};
+use crate::array::blocks::{Computed, Sink, Source};
+use crate::array::rows::{check_shape, unravel};
 use crate::error::Error;
 use crate::kernel::isa;
 use crate::kernel::pointwise::{
     self as kernel, Arguments, Block, Buffers, ELEMENTS, LOG_2_PI, VECTOR, all_allowed, evaluate, multiply,
 };
 use crate::parallel::{Context, try_for_each_range};
-use crate::reduce::{GrainSum, Total};
-use crate::rows::{check_shape, unravel};
+use crate::sum::reduce::{GrainSum, Total};
 
 /// A loss of one element x with its target t, and its options.
 #[derive(Clone, Debug)]
@@ -504,16 +505,17 @@ mod tests {
             let context = Context { threads: NonZero::new(threads), ..Context::default() };
             let loss = ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: None };
             let call = Elementwise { loss, weight: None };
-            let (mut losses, mut gradient, mut place) = (ArrayD::zeros(IxDyn(&shape)), x.clone(), x.clone());
-            let target = Numbers::F32(t.view());
-            let out = |to| FloatsMut::F32(to);
+            let mut losses = ArrayD::<f64>::zeros(IxDyn(&shape));
+            let (mut gradient, mut place) = (x.clone(), x.clone());
+            let target = Numbers::from(t.view());
+            let out = |to| FloatsMut::from(to);
             let upstream = || Upstream::Constant(0.5);
-            let input = Input::WithGradient(Numbers::F32(x.view()), out(gradient.view_mut()), upstream());
-            let apart = call.run(input, &target, Some(FloatsMut::F64(losses.view_mut())), context).unwrap();
+            let input = Input::WithGradient(Numbers::from(x.view()), out(gradient.view_mut()), upstream());
+            let apart = call.run(input, &target, Some(FloatsMut::from(losses.view_mut())), context).unwrap();
             let over = call
                 .run(Input::Overwritten(out(place.view_mut()), upstream()), &target, None, context)
                 .unwrap();
-            let alone = call.run(Input::Alone(Numbers::F32(x.view())), &target, None, context).unwrap();
+            let alone = call.run(Input::Alone(Numbers::from(x.view())), &target, None, context).unwrap();
             assert_eq!((apart, gradient.clone()), (over, place));
             assert_eq!((apart.sum, apart.counted), (alone.sum, x.len()));
             assert!((losses.sum() - apart.sum).abs() < 1e-9 * apart.sum);
@@ -530,10 +532,10 @@ mod tests {
         let t = numbers(&[3, 400], |_| 1.0);
         let call = with(ElementLoss::BinaryCrossEntropy { clamp: Some(-100.0) });
         let mut out = numbers(&[3, 400], |_| 7.0);
-        for to in [None, Some(FloatsMut::F32(out.view_mut()))] {
+        for to in [None, Some(FloatsMut::from(out.view_mut()))] {
             match call.run(
-                Input::Alone(Numbers::F32(x.view())),
-                &Numbers::F32(t.view()),
+                Input::Alone(Numbers::from(x.view())),
+                &Numbers::from(t.view()),
                 to,
                 Context::default(),
             ) {
@@ -551,11 +553,11 @@ mod tests {
         let x = numbers(&[2, 3], |i| i as f32);
         let zero = numbers(&[2, 3], |_| 0.0);
         let sum = |var: &ArrayD<f32>| {
-            let var = Numbers::F32(var.view());
+            let var = Numbers::from(var.view());
             let call = with(ElementLoss::GaussianNll { var, full: false, eps: 1e-6 });
             call.run(
-                Input::Alone(Numbers::F32(x.view())),
-                &Numbers::F32(zero.view()),
+                Input::Alone(Numbers::from(x.view())),
+                &Numbers::from(zero.view()),
                 None,
                 Context::default(),
             )
@@ -581,15 +583,20 @@ mod tests {
         let (x, large) = (numbers(&[2, 3], |_| 0.5), numbers(&[5, 2, 3], |_| 0.5));
         let mut call = with(ElementLoss::KlDivergence { log_target: false });
         let run = |call: &Elementwise<'_>, t: &ArrayD<f32>| {
-            call.run(Input::Alone(Numbers::F32(x.view())), &Numbers::F32(t.view()), None, Context::default())
+            call.run(
+                Input::Alone(Numbers::from(x.view())),
+                &Numbers::from(t.view()),
+                None,
+                Context::default(),
+            )
         };
         assert_eq!(run(&call, &large).unwrap().counted, 30);
         assert!(matches!(run(&call, &numbers(&[2], |_| 0.5)), Err(Error::Broadcast { name: "target", .. })));
         let mut place = x.clone();
-        let place = Input::Overwritten(FloatsMut::F32(place.view_mut()), Upstream::Constant(1.0));
-        let refused = call.run(place, &Numbers::F32(large.view()), None, Context::default());
+        let place = Input::Overwritten(FloatsMut::from(place.view_mut()), Upstream::Constant(1.0));
+        let refused = call.run(place, &Numbers::from(large.view()), None, Context::default());
         assert!(matches!(refused, Err(Error::Broadcast { name: "target", .. })));
-        call.weight = Some(Numbers::F32(large.view()));
+        call.weight = Some(Numbers::from(large.view()));
         assert!(matches!(run(&call, &x), Err(Error::Broadcast { name: "weight", .. })));
     }
 }

@@ -9,8 +9,8 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use super::array::{self, Array};
+use crate::array::rows::{is_row_shape, row_shape};
 use crate::error::{Error, Held, HeldNumbers, TargetsFound, shape};
-use crate::rows::{is_row_shape, row_shape};
 
 /// What to do about an error, if that is known.
 pub(super) fn hint(error: &Error) -> Option<String> {

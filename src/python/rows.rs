@@ -6,12 +6,12 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::array::{self, Array, Axis, Float, Floats, with_floats};
+use super::array::{self, Array, Axis, Float, with_dtype};
 use super::{call, result};
 use crate::Context;
+use crate::array::rows::{View, ViewMut, resolve_axis};
 use crate::error::{Error, filled};
 use crate::kernel::element::Element;
-use crate::rows::{View, ViewMut, resolve_axis};
 
 /// A function from an array to one of the same shape and dtype. Without an input it works in place.
 trait Map: Send {
@@ -73,7 +73,7 @@ fn map<'py>(
     let in_place = array::is_same(&input, &to);
     // A partial overlap is read from a copy.
     let input = if in_place { input } else { array::apart(input, out.map(|_| &to))? };
-    with_floats!(array::floats(&input, "x")?, view => {
+    with_dtype!(floats array::floats(&input, "x")?, view => {
         // SAFETY: `to` was checked to be plain, writeable and not to overlap itself; it has the input's dtype; and
         // the input is apart from it or not read as itself.
         let mut to = unsafe { array::view_mut(&to) };
@@ -165,7 +165,7 @@ pub(super) fn logsumexp<'py>(
     let to = result::receiver(py, out, "out", &shape, dtype)?.array;
     let input = array::apart(input, out.map(|_| &to))?;
     // SAFETY: `to` was checked to be plain, writeable and not to overlap itself or the input, and has its dtype.
-    with_floats!(array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &to) })?;
+    with_dtype!(floats array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &to) })?;
     result::unwrapped(to, out)
 }
 

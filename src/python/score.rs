@@ -6,12 +6,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 
-use super::array::{self, Array, Axis, Floats, with_floats};
+use super::array::{self, Array, Axis, with_dtype};
 use super::{call, hints};
-use crate::exact::ExactSum;
+use crate::array::any::Floats;
+use crate::array::rows::{View, ViewMut, row_shape};
 use crate::kernel::element::Element;
-use crate::rows::{View, ViewMut, row_shape};
-use crate::score::{Columns, Score, ScoreSums};
+use crate::scoring::score::{Columns, Score, ScoreSums};
+use crate::sum::exact::ExactSum;
 use crate::{Call, Context, TemperatureSums};
 
 /// The arrays of a call, read where they lie.
@@ -36,7 +37,7 @@ impl<'py> Arrays<'py> {
     fn run<T: Send>(&self, work: impl Work<T>) -> PyResult<T> {
         let classes = array::target(&self.target)?;
         let mask = self.mask.as_ref().map(array::mask_view);
-        with_floats!(&array::floats(&self.logits, "logits")?, view => {
+        with_dtype!(floats &array::floats(&self.logits, "logits")?, view => {
             call::run(self.logits.py(), array::work(&self.logits), |context: Context<'_>| {
                 work.run(view, &classes, &Call { mask, context })
             })
@@ -154,7 +155,7 @@ pub(super) fn score<'py>(
     let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
     let floats = array::floats(&arrays.logits, "logits")?;
-    let class_axis = crate::loss::class_axis(arrays.logits.ndim(), Some(axis.0))?;
+    let class_axis = crate::array::rows::class_axis(arrays.logits.ndim(), Some(axis.0))?;
     let rows = row_shape(arrays.logits.shape(), class_axis);
     let options = Score { ignore_index, axis: axis.0, top_k, log_probs: call::flag(log_probs, "log_probs")? };
     // No memory for columns that the number of classes forbids.
@@ -294,8 +295,8 @@ pub(super) fn compare_sums<'py>(
     let classes = target.as_ref().map(array::target).transpose()?;
     let mask = mask.as_ref().map(array::mask_view);
     let has_target = classes.is_some();
-    let (sums, each) = with_floats!(&array::floats(&p, "logits")?, p_view => {
-        with_floats!(&array::floats(&q, "other_logits")?, q_view => {
+    let (sums, each) = with_dtype!(floats &array::floats(&p, "logits")?, p_view => {
+        with_dtype!(floats &array::floats(&q, "other_logits")?, q_view => {
             call::run(py, array::work(&p), |context: Context<'_>| {
                 let call = Call { mask, context };
                 crate::compare_sums(p_view, q_view, classes.as_ref(), ignore_index, axis.0, &call)
@@ -372,7 +373,7 @@ pub(super) fn log_loss<'py>(
     let array = array::array(probabilities, "y_proba")?;
     let (classes, weight) = (classes.readonly(), weight.map(PyArrayMethods::readonly));
     let (classes, weight) = (classes.as_array(), weight.as_ref().map(numpy::PyReadonlyArrayDyn::as_array));
-    let loss = with_floats!(&array::floats(&array, "y_proba")?, view => {
+    let loss = with_dtype!(floats &array::floats(&array, "y_proba")?, view => {
         call::run(py, array::work(&array), |context: Context<'_>| {
             crate::log_loss(view, &classes, weight.as_ref(), eps, tolerance, context)
         })?

@@ -3,10 +3,10 @@
 use numpy::{PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use super::array::{self, Array, Axis, Floats, with_floats};
+use super::array::{self, Array, Axis, with_dtype};
 use super::{call, score};
-use crate::loss::mistakes::Mistake;
-use crate::rows::row_shape;
+use crate::array::rows::row_shape;
+use crate::loss::misuse::LikelyMisuse;
 use crate::{Call, Context, Improper};
 
 /// Rows with their targets, if they have any.
@@ -48,16 +48,16 @@ pub(super) fn likely_mistake<'py>(
     let arrays = Arguments::new(rows, target, r#where, name)?;
     let target = arrays.target.as_ref().map(array::target).transpose()?;
     let mask = arrays.mask.as_ref().map(array::mask_view);
-    let found = with_floats!(&array::floats(&arrays.rows, name)?, view => {
+    let found = with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
             crate::likely_mistake(view, target.as_ref(), ignore_index, axis.0, &call, log_probs)
         })?
     });
     Ok(found.map(|mistake| match mistake {
-        Mistake::OneClass => "one class",
-        Mistake::Probabilities => "probabilities",
-        Mistake::PositiveLogProbability => "positive",
+        LikelyMisuse::OneClass => "one class",
+        LikelyMisuse::Probabilities => "probabilities",
+        LikelyMisuse::PositiveLogProbability => "positive",
     }))
 }
 
@@ -77,7 +77,7 @@ pub(super) fn check_targets(
     let arrays = Arguments::new(rows, target, r#where, name)?;
     let target = arrays.target.as_ref().map(array::target).transpose()?;
     let mask = arrays.mask.as_ref().map(array::mask_view);
-    with_floats!(&array::floats(&arrays.rows, name)?, view => {
+    with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
             crate::check_targets(view, target.as_ref(), ignore_index, axis.0, &call)
@@ -104,7 +104,7 @@ pub(super) fn log_of_probabilities<'py>(
     let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arguments::new(probabilities, target, r#where, name)?;
     let shape = arrays.rows.shape();
-    let class_axis = crate::loss::class_axis(shape.len(), Some(axis.0))?;
+    let class_axis = crate::array::rows::class_axis(shape.len(), Some(axis.0))?;
     let mut out_shape = row_shape(shape, class_axis);
     out_shape.push(shape[class_axis]);
     let out = score::zeros::<f64>(py, &out_shape)?;
@@ -112,7 +112,7 @@ pub(super) fn log_of_probabilities<'py>(
     let mask = arrays.mask.as_ref().map(array::mask_view);
     // SAFETY: the array is new, and nobody else knows it.
     let to = unsafe { score::view_of(&out) };
-    let Improper { number, sum } = with_floats!(&array::floats(&arrays.rows, name)?, view => {
+    let Improper { number, sum } = with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
             crate::log_of_probabilities(view, target.as_ref(), ignore_index, axis.0, &call, to)

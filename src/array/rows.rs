@@ -10,6 +10,8 @@ use std::ops::Range;
 use ndarray::{ArrayView, ArrayViewMut, Dimension, IxDyn};
 
 use crate::error::Error;
+use crate::kernel::TILE;
+use crate::kernel::element::Element;
 use crate::kernel::stream::to_next_line;
 
 /// Outputs from this size on are written past the caches, which they would only empty of what is still needed.
@@ -194,6 +196,50 @@ impl<'a, E: Copy> Rows<'a, E> {
     }
 }
 
+/// Where each row of `range` starts.
+#[inline(always)]
+pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize; TILE]) {
+    let mut at = 0;
+    layout.line.runs(
+        range,
+        #[inline(always)]
+        |run| {
+            for (i, offset) in offsets[at..at + run.len].iter_mut().enumerate() {
+                *offset = run.offset + i as isize * run.stride;
+            }
+            at += run.len;
+        },
+    );
+}
+
+/// One number of each row of `range`.
+#[inline(always)]
+pub(crate) fn read<T: Copy, U>(
+    rows: &Rows<'_, T>,
+    range: Range<usize>,
+    to: &mut [U],
+    convert: impl Fn(T) -> U,
+) {
+    let mut at = 0;
+    rows.layout.line.runs(
+        range,
+        #[inline(always)]
+        |run| {
+            let to = &mut to[at..at + run.len];
+            at += run.len;
+            if run.stride == 1 {
+                for (to, from) in to.iter_mut().zip(rows.rows_of(run, 0)) {
+                    *to = convert(*from);
+                }
+            } else {
+                for (i, to) in to.iter_mut().enumerate() {
+                    *to = convert(rows.get(run.offset + i as isize * run.stride, 0));
+                }
+            }
+        },
+    );
+}
+
 /// The rows of an array that is written, by several threads, each its own rows.
 #[derive(Debug)]
 pub(crate) struct RowsMut<'a, E> {
@@ -346,6 +392,36 @@ pub(crate) fn row_shape(shape: &[usize], axis: usize) -> Vec<usize> {
 /// Whether that is `rows`.
 pub(crate) fn is_row_shape(rows: &[usize], shape: &[usize], axis: usize) -> bool {
     rows.len() + 1 == shape.len() && rows[..axis] == shape[..axis] && rows[axis..] == shape[axis + 1..]
+}
+
+/// The class axis of an array, counted from the front.
+pub(crate) fn class_axis(ndim: usize, axis: Option<isize>) -> Result<usize, Error> {
+    if ndim == 0 {
+        return Err(Error::TooFewDimensions);
+    }
+    resolve_axis(axis.unwrap_or(isize::from(ndim > 1)), ndim)
+}
+
+/// The rows of a loss's input.
+pub(crate) struct Input<'a, E> {
+    pub rows: Rows<'a, E>,
+    pub shape: &'a [usize],
+    pub axis: usize,
+}
+
+impl<E> Input<'_, E> {
+    pub(crate) fn row_shape(&self) -> Vec<usize> {
+        row_shape(self.shape, self.axis)
+    }
+}
+
+/// The rows of a loss's input: its class axis resolved, 1 by default and 0 for a single row.
+pub(crate) fn input_rows<'a, E: Element>(
+    input: &'a View<'_, E>,
+    axis: Option<isize>,
+) -> Result<Input<'a, E>, Error> {
+    let axis = class_axis(input.ndim(), axis)?;
+    Ok(Input { rows: Rows::new(input, Some(axis)), shape: input.shape(), axis })
 }
 
 /// Whether an argument has the shape it must have.

@@ -7,19 +7,19 @@ use std::sync::Mutex;
 
 use fearless_simd::dispatch;
 
-use crate::compare::labels;
+use crate::array::rows::View;
+use crate::array::rows::{Input, input_rows};
+use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
-use crate::exact::ExactSum;
 use crate::kernel::divergence::{moments, soft};
 use crate::kernel::element::Element;
+use crate::kernel::rowset::bits;
 use crate::kernel::{TILE, isa};
-use crate::loss::{Call, Input, input_rows};
 use crate::parallel::try_for_each_range;
-use crate::rows::View;
-use crate::score::{Part, finished};
-use crate::single::{SingleRows, padded};
-use crate::targets::{OutOfRange, Target, TileLabels};
-use crate::tiles::bits;
+use crate::sum::exact::ExactSum;
+use crate::sum::parts::{Part, finished};
+use crate::targets::labels;
+use crate::targets::{Call, OutOfRange, Target, TileLabels};
 
 /// Sums over the rows that count.
 #[derive(Clone, Debug, Default)]

@@ -3,10 +3,10 @@
 use fearless_simd::{Level, Simd, dispatch};
 use fearless_simd_macros::simd;
 
+use crate::array::rows::Rows;
 use crate::kernel::divergence::WIDTH;
 use crate::kernel::element::Element;
 use crate::kernel::pointwise::convert;
-use crate::rows::Rows;
 
 /// Rows that are read one at a time. The dtypes meet in a virtual call for each row, not in copies of the kernels.
 pub(crate) trait SingleRows: Sync {

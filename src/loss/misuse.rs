@@ -1,17 +1,18 @@
 //! A look at the first rows of an input, for what it probably is but should not be.
 
+use crate::array::rows::locate;
+use crate::array::rows::{Rows, View};
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
-use crate::rows::{Rows, View};
-use crate::targets::Counted;
-use crate::tiles::{bits, locate};
+use crate::kernel::rowset::bits;
+use crate::targets::ActiveRows;
 
 /// A log-probability above this is none; below, it may be the rounding of a logarithm's sum.
 const POSITIVE: f64 = 1e-2;
 
 /// What an input seems to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mistake {
+pub enum LikelyMisuse {
     /// There is one class only.
     OneClass,
     /// The rows are probabilities: from 0 to 1, and they sum to 1.
@@ -31,23 +32,26 @@ const MOST_CLASSES: usize = 1 << 18;
 const LOOKED_AT: usize = 1024;
 
 /// Whether the logits given to `cross_entropy` look like something else, by some of the first rows that count.
-pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: &Counted) -> Option<Mistake> {
+pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: &ActiveRows) -> Option<LikelyMisuse> {
     if counted.bits == 0 {
         return None;
     }
     if rows.layout.classes == 1 {
-        return Some(Mistake::OneClass);
+        return Some(LikelyMisuse::OneClass);
     }
     let brief = rows.layout.classes <= MOST_CLASSES;
     let probabilities = brief && all_rows(rows, counted, are_probabilities::<E>);
-    probabilities.then_some(Mistake::Probabilities)
+    probabilities.then_some(LikelyMisuse::Probabilities)
 }
 
 /// Whether the log-probabilities given to `nll_loss` look like something else.
-pub(crate) fn in_log_probabilities<E: Element>(rows: &Rows<'_, E>, counted: &Counted) -> Option<Mistake> {
+pub(crate) fn in_log_probabilities<E: Element>(
+    rows: &Rows<'_, E>,
+    counted: &ActiveRows,
+) -> Option<LikelyMisuse> {
     in_logits(rows, counted).or_else(|| {
         let none_positive = all_rows(rows, counted, none_is_positive);
-        (!none_positive).then_some(Mistake::PositiveLogProbability)
+        (!none_positive).then_some(LikelyMisuse::PositiveLogProbability)
     })
 }
 
@@ -60,7 +64,7 @@ pub fn begins_with_a_positive<E: Element>(elements: &View<'_, E>) -> bool {
 /// Whether something holds for every counted row.
 fn all_rows<E: Element>(
     rows: &Rows<'_, E>,
-    counted: &Counted,
+    counted: &ActiveRows,
     holds: impl Fn(&mut dyn Iterator<Item = f64>) -> bool,
 ) -> bool {
     let (mut offsets, start) = ([0; TILE], counted.start);
@@ -105,17 +109,17 @@ mod tests {
         let p = array![[0.2_f32, 0.8], [0.5, 0.5], [1.0, 0.0]];
         let p = p.view();
         let p = Rows::new(&p, Some(1));
-        assert_eq!(in_logits(&p, &Counted { start: 0, bits: 0b111 }), Some(Mistake::Probabilities));
+        assert_eq!(in_logits(&p, &ActiveRows { start: 0, bits: 0b111 }), Some(LikelyMisuse::Probabilities));
         assert_eq!(
-            in_log_probabilities(&p, &Counted { start: 0, bits: 0b111 }),
-            Some(Mistake::Probabilities)
+            in_log_probabilities(&p, &ActiveRows { start: 0, bits: 0b111 }),
+            Some(LikelyMisuse::Probabilities)
         );
-        assert_eq!(in_logits(&p, &Counted { start: 0, bits: 0 }), None);
+        assert_eq!(in_logits(&p, &ActiveRows { start: 0, bits: 0 }), None);
         let x = array![[0.2_f32, 0.8], [0.5, 0.6], [1.0, 0.0]];
         let x = x.view();
         let x = Rows::new(&x, Some(1));
-        assert_eq!(in_logits(&x, &Counted { start: 0, bits: 0b111 }), None);
-        assert_eq!(in_logits(&x, &Counted { start: 0, bits: 0b101 }), Some(Mistake::Probabilities));
+        assert_eq!(in_logits(&x, &ActiveRows { start: 0, bits: 0b111 }), None);
+        assert_eq!(in_logits(&x, &ActiveRows { start: 0, bits: 0b101 }), Some(LikelyMisuse::Probabilities));
     }
 
     #[test]
@@ -135,15 +139,15 @@ mod tests {
         let x = x.view();
         let x = Rows::new(&x, Some(1));
         assert_eq!(
-            in_log_probabilities(&x, &Counted { start: 0, bits: 0b11 }),
-            Some(Mistake::PositiveLogProbability)
+            in_log_probabilities(&x, &ActiveRows { start: 0, bits: 0b11 }),
+            Some(LikelyMisuse::PositiveLogProbability)
         );
-        assert_eq!(in_log_probabilities(&x, &Counted { start: 0, bits: 0b10 }), None);
+        assert_eq!(in_log_probabilities(&x, &ActiveRows { start: 0, bits: 0b10 }), None);
         let one = array![[3.0_f64], [1.0]];
         let one = one.view();
         assert_eq!(
-            in_logits(&Rows::new(&one, Some(1)), &Counted { start: 0, bits: 0b11 }),
-            Some(Mistake::OneClass)
+            in_logits(&Rows::new(&one, Some(1)), &ActiveRows { start: 0, bits: 0b11 }),
+            Some(LikelyMisuse::OneClass)
         );
     }
 }

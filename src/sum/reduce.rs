@@ -1,43 +1,70 @@
 //! From the losses of rows to one number, in an order that depends on nothing but their count.
 
+use std::ops::Range;
+
 use fearless_simd::Simd;
 use fearless_simd_macros::simd;
 
+use super::compensated::Compensated;
 use crate::kernel::TILE;
-use crate::kernel::pair::{over, sum_of};
+use crate::kernel::pair::{over, plus, sum_of};
 use crate::kernel::real::Real;
-use crate::loss::TileLosses;
+use crate::kernel::rowset::all;
 use crate::options::Reduction;
 
-/// A sum that keeps what its roundings lose (Neumaier 1974).
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Compensated {
-    sum: f64,
-    lost: f64,
+/// The losses of a tile's rows: those that count, with their weights in the mean. The others have 0.
+pub(crate) struct TileLosses {
+    pub counted: u64,
+    pub loss: [f64; TILE],
+    /// What is to be added to it; 0 unless the rows are `f64`.
+    pub low: [f64; TILE],
+    /// Whether `weight` says more than `counted`.
+    pub weighted: bool,
+    pub weight: [f64; TILE],
 }
 
-impl Compensated {
+impl TileLosses {
+    pub(crate) fn new() -> Self {
+        TileLosses { counted: 0, loss: [0.0; TILE], low: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
+    }
+
+    /// Starts a tile of rows of R, where all losses are set at once.
     #[inline(always)]
-    pub(crate) fn add(&mut self, value: f64) {
-        let new = self.sum + value;
-        self.lost +=
-            if self.sum.abs() >= value.abs() { (self.sum - new) + value } else { (value - new) + self.sum };
-        self.sum = new;
+    pub(crate) fn begin<R: Real>(&mut self, counted: u64, weighted: bool) {
+        self.counted = counted;
+        self.weighted = weighted;
+        if R::HALVES == 1 {
+            self.low = [0.0; TILE];
+        }
+        if weighted {
+            self.weight = [0.0; TILE];
+        }
     }
 
-    pub(crate) fn merge(&mut self, other: Compensated) {
-        self.add(other.sum);
-        self.lost += other.lost;
+    /// The same where they are set row by row, those of the rows that count.
+    #[inline(always)]
+    pub(crate) fn begin_with_none<R: Real>(&mut self, counted: u64, weighted: bool) {
+        self.begin::<R>(counted, weighted);
+        self.loss = [0.0; TILE];
     }
 
-    pub(crate) fn get(self) -> f64 {
-        self.parts()[0]
+    /// The loss of row i, from its two parts.
+    #[inline(always)]
+    pub(crate) fn set<R: Real>(&mut self, i: usize, loss: [f64; 2]) {
+        self.loss[i] = loss[0];
+        if R::HALVES == 1 {
+            [self.loss[i], self.low[i]] = plus::<R>([loss[0], 0.0], [loss[1], 0.0]);
+        }
     }
 
-    /// The sum and what is to be added to it.
-    fn parts(self) -> [f64; 2] {
-        // Infinities leave a nan in what was lost.
-        if self.lost.is_finite() { sum_of(self.sum, self.lost) } else { [self.sum, 0.0] }
+    /// Some of the rows, as a tile of their own.
+    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
+        let mut part = TileLosses::new();
+        part.begin::<f64>(self.counted >> rows.start & all(rows.len()), self.weighted);
+        part.loss[..rows.len()].copy_from_slice(&self.loss[rows.clone()]);
+        part.low[..rows.len()].copy_from_slice(&self.low[rows.clone()]);
+        part.weight[..rows.len()].copy_from_slice(&self.weight[rows]);
+        part
     }
 }
 
@@ -146,21 +173,6 @@ impl Total {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn compensated(values: &[f64]) -> f64 {
-        let mut sum = Compensated::default();
-        for value in values {
-            sum.add(*value);
-        }
-        sum.get()
-    }
-
-    #[test]
-    fn what_cancels_is_not_lost() {
-        assert_eq!(compensated(&[1.0, 1e100, 1.0, -1e100]), 2.0);
-        assert_eq!(compensated(&[f64::INFINITY, 1.0]), f64::INFINITY);
-        assert!(compensated(&[f64::INFINITY, f64::NEG_INFINITY]).is_nan());
-    }
 
     #[test]
     fn a_tile_is_added_whole() {

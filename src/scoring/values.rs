@@ -6,20 +6,20 @@ use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch, f64x8};
 use fearless_simd_macros::simd;
 
-use crate::compare::{labels, with_any_target};
+use crate::array::rows::locate;
+use crate::array::rows::{Input, input_rows};
+use crate::array::rows::{RowsMut, View, ViewMut, check_shape, row_shape};
+use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
 use crate::kernel::divergence::WIDTH;
 use crate::kernel::element::Element;
 use crate::kernel::log::log;
 use crate::kernel::{TILE, isa};
-use crate::loss::mistakes::{FIRST, Mistake, in_log_probabilities, in_logits};
-use crate::loss::{Call, Input, input_rows};
+use crate::loss::misuse::{FIRST, LikelyMisuse, in_log_probabilities, in_logits};
 use crate::parallel::try_for_each_range;
-use crate::rows::{RowsMut, View, ViewMut, check_shape, row_shape};
-use crate::score::{Part, finished};
-use crate::single::{SingleRows, padded};
-use crate::targets::{OutOfRange, Target, TileLabels};
-use crate::tiles::locate;
+use crate::sum::parts::{Part, finished};
+use crate::targets::{Call, OutOfRange, Target, TileLabels};
+use crate::targets::{labels, with_any_target};
 
 /// What rows look like instead of logits, or with `log_probs` instead of log-probabilities, by a look at the first of those
 /// that count. Without a target every row counts that the mask leaves in.
@@ -33,10 +33,10 @@ pub fn likely_mistake<E: Element>(
     axis: isize,
     call: &Call<'_>,
     log_probs: bool,
-) -> Result<Option<Mistake>, Error> {
+) -> Result<Option<LikelyMisuse>, Error> {
     let Input { rows, shape, axis } = input_rows(rows, Some(axis))?;
     with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
-        let counted = labels("score", target, shape, axis, ignore_index, call)?.first_counted(FIRST);
+        let counted = labels("score", target, shape, axis, ignore_index, call)?.first_active(FIRST);
         Ok(if log_probs { in_log_probabilities(&rows, &counted) } else { in_logits(&rows, &counted) })
     })
 }
@@ -193,7 +193,7 @@ mod tests {
 
     fn log_of(probabilities: ArrayD<f32>, target: Option<ArrayD<i64>>) -> (ArrayD<f64>, Improper) {
         let mut out = ArrayD::zeros(probabilities.raw_dim());
-        let target = target.as_ref().map(|target| Target::I64(target.view()));
+        let target = target.as_ref().map(|target| Target::from(target.view()));
         let view = probabilities.view();
         let found =
             log_of_probabilities(&view, target.as_ref(), -100, -1, &Call::default(), out.view_mut()).unwrap();

@@ -7,17 +7,15 @@
 use std::any::TypeId;
 use std::ops::Range;
 
-use fearless_simd::{Level, Simd, dispatch};
-use ndarray::IxDyn;
-
+use super::any::{Any, FloatsMut, Integer, Numbers, with_dtype};
+use super::rows::{Rows, RowsMut, read};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::log::Logarithm;
 use crate::kernel::pointwise::{ELEMENTS, VECTOR, convert, narrow};
 use crate::kernel::prefetch::AHEAD_BYTES;
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
-use crate::rows::{Rows, RowsMut, ViewMut};
-use crate::targets::{Target, read};
+use fearless_simd::{Level, Simd, dispatch};
 
 /// Numbers that are read.
 pub(crate) trait Source: Sync {
@@ -114,9 +112,12 @@ fn as_is<E: 'static, R: 'static>(from: &[E]) -> Option<&[R]> {
     })
 }
 
-impl<E: Element> Source for Rows<'_, E> {
+/// Rows of floating-point numbers.
+struct FloatSource<'a, E>(Rows<'a, E>);
+
+impl<E: Element> Source for FloatSource<'_, E> {
     fn len(&self) -> usize {
-        self.layout.line.len()
+        self.0.layout.line.len()
     }
 
     fn is_wide(&self) -> bool {
@@ -129,7 +130,7 @@ impl<E: Element> Source for Rows<'_, E> {
         range: Range<usize>,
         buffer: &'b mut [f64; ELEMENTS],
     ) -> &'b [f64] {
-        numbers(self, level, range, buffer)
+        numbers(&self.0, level, range, buffer)
     }
 
     fn load_f32<'b>(
@@ -138,7 +139,7 @@ impl<E: Element> Source for Rows<'_, E> {
         range: Range<usize>,
         buffer: &'b mut [f32; ELEMENTS],
     ) -> &'b [f32] {
-        numbers(self, level, range, buffer)
+        numbers(&self.0, level, range, buffer)
     }
 }
 
@@ -186,42 +187,40 @@ fn load<S: Simd, E: Element, R: Real>(simd: S, rows: &Rows<'_, E>, range: Range<
     );
 }
 
-macro_rules! integer_source {
-    ($($t:ty)+) => {$(
-        impl Source for Rows<'_, $t> {
-            fn len(&self) -> usize {
-                self.layout.line.len()
-            }
+/// Rows of integers.
+struct IntegerSource<'a, I>(Rows<'a, I>);
 
-            fn is_wide(&self) -> bool {
-                false
-            }
+impl<I: Integer> Source for IntegerSource<'_, I> {
+    fn len(&self) -> usize {
+        self.0.layout.line.len()
+    }
 
-            fn load_f64<'b>(
-                &'b self,
-                level: Level,
-                range: Range<usize>,
-                buffer: &'b mut [f64; ELEMENTS],
-            ) -> &'b [f64] {
-                let len = range.len();
-                dispatch!(level, _ => read(self, range, &mut buffer[..len], #[inline(always)] |x| x as f64));
-                filled_up(buffer, len)
-            }
+    fn is_wide(&self) -> bool {
+        false
+    }
 
-            fn load_f32<'b>(
-                &'b self,
-                level: Level,
-                range: Range<usize>,
-                buffer: &'b mut [f32; ELEMENTS],
-            ) -> &'b [f32] {
-                let len = range.len();
-                dispatch!(level, _ => read(self, range, &mut buffer[..len], #[inline(always)] |x| x as f32));
-                filled_up(buffer, len)
-            }
-        }
-    )+};
+    fn load_f64<'b>(
+        &'b self,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [f64; ELEMENTS],
+    ) -> &'b [f64] {
+        let len = range.len();
+        dispatch!(level, _ => read(&self.0, range, &mut buffer[..len], Integer::to_f64));
+        filled_up(buffer, len)
+    }
+
+    fn load_f32<'b>(
+        &'b self,
+        level: Level,
+        range: Range<usize>,
+        buffer: &'b mut [f32; ELEMENTS],
+    ) -> &'b [f32] {
+        let len = range.len();
+        dispatch!(level, _ => read(&self.0, range, &mut buffer[..len], Integer::to_f32));
+        filled_up(buffer, len)
+    }
 }
-integer_source!(i8 i16 i32 i64 u8 u16 u32 u64);
 
 impl<E: Element> Sink for RowsMut<'_, E> {
     /// # Safety
@@ -251,84 +250,33 @@ impl<E: Element> Sink for RowsMut<'_, E> {
     }
 }
 
-/// Runs an expression on the view of any dtype.
-macro_rules! with_numbers {
-    ($kind:ident, [$($variant:ident)+], $value:expr, $view:pat => $result:expr) => {
-        match $value { $($kind::$variant($view) => $result,)+ }
-    };
-}
-
-/// Numbers of any dtype: a target, weights, variances.
-pub type Numbers<'a> = Target<'a>;
-
 impl<'a> Numbers<'a> {
-    /// The numbers repeated to a larger shape, as a view; none if they do not fit it.
-    pub(crate) fn broadcast<'s>(&'s self, shape: &[usize]) -> Option<Numbers<'s>>
-    where
-        'a: 's,
-    {
-        macro_rules! each {
-            ($($variant:ident)+) => {
-                match self { $(Target::$variant(view) => view.broadcast(shape).map(Target::$variant),)+ }
-            };
-        }
-        each!(I8 I16 I32 I64 U8 U16 U32 U64 F16 Bf16 F32 F64)
-    }
-
-    /// The numbers of all dimensions but the last, repeated along it, as a view; none if they do not fit the shape.
-    pub(crate) fn along_last_axis<'s>(&'s self, shape: &[usize]) -> Option<Numbers<'s>>
-    where
-        'a: 's,
-    {
-        // A new first axis moved to the end.
-        let (last, others) = shape.split_last()?;
-        let turned: Vec<usize> = [*last].iter().chain(others).copied().collect();
-        let order: Vec<usize> = (1..shape.len()).chain([0]).collect();
-        macro_rules! each {
-            ($($variant:ident)+) => {
-                match self { $(Target::$variant(view) => {
-                    view.broadcast(turned).map(|view| Target::$variant(view.permuted_axes(IxDyn(&order))))
-                })+ }
-            };
-        }
-        each!(I8 I16 I32 I64 U8 U16 U32 U64 F16 Bf16 F32 F64)
-    }
-
     pub(crate) fn source<'s>(&'s self) -> Box<dyn Source + 's>
     where
         'a: 's,
     {
-        with_numbers!(Target, [I8 I16 I32 I64 U8 U16 U32 U64 F16 Bf16 F32 F64], self, view => {
-            Box::new(Rows::new(view, None))
-        })
+        match &self.0 {
+            Any::Floats(held) => {
+                with_dtype!(floats held, view => Box::new(FloatSource(Rows::new(view, None))))
+            }
+            Any::Integers(held) => {
+                with_dtype!(integers held, view => Box::new(IntegerSource(Rows::new(view, None))))
+            }
+        }
     }
-}
-
-/// An array of floating-point numbers that is written.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "one variant for each dtype, named after it")]
-pub enum FloatsMut<'a> {
-    F16(ViewMut<'a, half::f16>),
-    Bf16(ViewMut<'a, half::bf16>),
-    F32(ViewMut<'a, f32>),
-    F64(ViewMut<'a, f64>),
 }
 
 impl FloatsMut<'_> {
-    pub(crate) fn shape(&self) -> &[usize] {
-        with_numbers!(FloatsMut, [F16 Bf16 F32 F64], self, view => view.shape())
-    }
-
     pub(crate) fn sink(&mut self) -> Box<dyn Sink + '_> {
-        with_numbers!(FloatsMut, [F16 Bf16 F32 F64], self, view => Box::new(RowsMut::new(view, None)))
+        with_dtype!(floats &mut self.0, view => Box::new(RowsMut::new(view, None)))
     }
 
     /// To read and to write the same memory: a block has been read when it is overwritten.
     pub(crate) fn source_and_sink(&mut self) -> (Box<dyn Source + '_>, Box<dyn Sink + '_>) {
-        with_numbers!(FloatsMut, [F16 Bf16 F32 F64], self, view => {
+        with_dtype!(floats &mut self.0, view => {
             let to = RowsMut::new(view, None);
             // SAFETY: a block's elements belong to one thread, which drops what it has borrowed of them before it writes them.
-            (Box::new(unsafe { Rows::of_output(&to) }), Box::new(to))
+            (Box::new(FloatSource(unsafe { Rows::of_output(&to) })), Box::new(to))
         })
     }
 }
@@ -368,15 +316,15 @@ mod tests {
             (is_narrow, !into_wide.contains(&got.as_ptr()))
         };
         for start in 0..3 {
-            assert_eq!(is_there(&Numbers::F32(a.view()), start..start + 64), (true, false));
-            assert_eq!(is_there(&Numbers::F64(wide.view()), start..start + 64), (false, true));
-            assert_eq!(is_there(&Numbers::F32(a.view()), start..start + 63), (false, false));
+            assert_eq!(is_there(&Numbers::from(a.view()), start..start + 64), (true, false));
+            assert_eq!(is_there(&Numbers::from(wide.view()), start..start + 64), (false, true));
+            assert_eq!(is_there(&Numbers::from(a.view()), start..start + 63), (false, false));
         }
         let halves = a.mapv(half::f16::from_f32);
-        assert_eq!(is_there(&Numbers::F16(halves.view()), 0..64), (false, false));
+        assert_eq!(is_there(&Numbers::from(halves.view()), 0..64), (false, false));
         let mut apart = Array::zeros(134);
         apart.slice_mut(s![..;2]).assign(&a.view().into_dimensionality::<ndarray::Ix1>().unwrap());
-        assert_eq!(is_there(&Numbers::F32(apart.slice(s![..;2]).into_dyn()), 0..64), (false, false));
+        assert_eq!(is_there(&Numbers::from(apart.slice(s![..;2]).into_dyn()), 0..64), (false, false));
         assert_eq!(whole[66], 66.0);
     }
 
@@ -385,17 +333,17 @@ mod tests {
         let a = Array::from_shape_fn((6, 7), |(n, c)| (n * 10 + c) as f32).into_dyn();
         let expected: Vec<f64> = a.iter().map(|x| f64::from(*x)).collect();
         for (_, level) in isa::available() {
-            assert_eq!(all(&Numbers::F32(a.view()), level), expected);
+            assert_eq!(all(&Numbers::from(a.view()), level), expected);
             let columns = a.t().as_standard_layout().into_owned();
-            assert_eq!(all(&Numbers::F32(columns.t()), level), expected);
+            assert_eq!(all(&Numbers::from(columns.t()), level), expected);
             let i = a.mapv(|x| x as i16);
-            assert_eq!(all(&Numbers::I16(i.view()), level), expected);
+            assert_eq!(all(&Numbers::from(i.view()), level), expected);
             let row = a.slice(s![2, ..]).into_dyn();
-            let wide = Numbers::F32(row);
+            let wide = Numbers::from(row);
             let wide = wide.broadcast(&[2, 7]).unwrap();
             assert_eq!(all(&wide, level), [&expected[14..21], &expected[14..21]].concat());
         }
-        let numbers = Numbers::F32(a.view());
+        let numbers = Numbers::from(a.view());
         assert!(numbers.broadcast(&[7]).is_none() && numbers.broadcast(&[6, 8]).is_none());
         assert_eq!(numbers.source().first(Level::new(), 0..42, &|x| x > 30.0), Some((22, 31.0)));
         assert_eq!(numbers.source().first(Level::new(), 0..22, &|x| x > 30.0), None);
@@ -411,12 +359,12 @@ mod tests {
             let mut large = Array::<f32, _>::zeros((90, 33)).into_dyn();
             let part = large.slice_mut(s![1..;3, ..;-2]).into_dyn();
             let shape = part.shape().to_vec();
-            let mut out = FloatsMut::F32(part);
+            let mut out = FloatsMut::from(part);
             let len: usize = shape.iter().product();
             // SAFETY: this thread alone has the array.
             unsafe { out.sink().store(level, 0..len, &block) };
-            let FloatsMut::F32(out) = out else { unreachable!() };
-            assert!(out.iter().enumerate().all(|(i, x)| *x == i as f32));
+            let written = large.slice(s![1..;3, ..;-2]);
+            assert!(written.iter().enumerate().all(|(i, x)| *x == i as f32));
         }
     }
 }

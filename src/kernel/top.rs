@@ -5,8 +5,8 @@ use std::collections::BinaryHeap;
 
 use fearless_simd::prelude::*;
 
-use crate::kernel::element::{Element, RealOf, Vector};
-use crate::kernel::real::Real;
+use super::element::{Element, RealOf, Vector};
+use super::real::Real;
 
 /// A logit and its class, in the order of a ranking: a nan before all numbers, equal logits by their class.
 type Entry = (i64, Reverse<usize>);

@@ -5,21 +5,24 @@
 //! be merged in any order.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use fearless_simd::{Simd, dispatch};
 
+use crate::array::rows::locate;
+use crate::array::rows::{Input, input_rows};
+use crate::array::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::error::Error;
-use crate::exact::ExactSum;
 use crate::kernel::element::Element;
+use crate::kernel::rowset::bits;
 use crate::kernel::scan::TileScan;
+use crate::kernel::top::Top;
 use crate::kernel::{TILE, isa};
-use crate::loss::{Call, Input, input_rows};
 use crate::parallel::{Context, try_for_each_stretch};
-use crate::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
-use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, bits, locate, shared_out, together};
-use crate::top::Top;
+use crate::sum::exact::ExactSum;
+use crate::sum::parts::{Part, finished, first};
+use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
+use crate::tiles::{Tiles, shared_out, together};
 
 /// What rows are scored against, and how.
 #[derive(Clone, Copy, Debug)]
@@ -411,11 +414,6 @@ fn bin_of(c: f64, bins: usize) -> usize {
     i
 }
 
-/// The first of two rows. A thread does not meet its rows in order.
-pub(crate) fn first(a: Option<u64>, b: Option<u64>) -> Option<u64> {
-    [a, b].into_iter().flatten().min()
-}
-
 impl ScoreSums {
     fn new(top_k: usize, bins: usize, groups: usize) -> Self {
         ScoreSums {
@@ -493,32 +491,6 @@ impl ScoreSums {
             to.nll_squared.merge(&from.nll_squared);
         }
     }
-}
-
-/// Sums of one thread, which go to those of all when the thread is done. They are exact, so the order in which threads finish
-/// does not matter, and memory does not grow with the number of grains.
-pub(crate) struct Part<'a, T, Merge: Fn(&mut T, &T)> {
-    pub own: T,
-    all: &'a Mutex<T>,
-    merge: Merge,
-}
-
-impl<'a, T, Merge: Fn(&mut T, &T)> Part<'a, T, Merge> {
-    pub(crate) fn new(own: T, all: &'a Mutex<T>, merge: Merge) -> Self {
-        Part { own, all, merge }
-    }
-}
-
-impl<T, Merge: Fn(&mut T, &T)> Drop for Part<'_, T, Merge> {
-    fn drop(&mut self) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        (self.merge)(&mut all, &self.own);
-    }
-}
-
-/// The result that all parts have gone to.
-pub(crate) fn finished<T>(all: Mutex<T>) -> T {
-    all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Scores rows of logits against class indices, and adds the scores up. `top_k` holds the numbers of largest classes to look

@@ -4,17 +4,17 @@ use std::sync::Mutex;
 
 use fearless_simd::dispatch;
 
+use crate::array::rows::input_rows;
+use crate::array::rows::read;
+use crate::array::rows::{Rows, View, check_shape};
+use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
-use crate::exact::ExactSum;
 use crate::kernel::divergence::minus_log;
 use crate::kernel::element::Element;
 use crate::kernel::isa;
-use crate::loss::input_rows;
 use crate::parallel::{Context, for_each_range};
-use crate::rows::{Rows, View, check_shape};
-use crate::score::{Part, finished, first};
-use crate::single::{SingleRows, padded};
-use crate::targets::read;
+use crate::sum::exact::ExactSum;
+use crate::sum::parts::{Part, finished, first};
 
 /// The sums, and what is wrong with the probabilities.
 #[derive(Clone, Debug, Default)]

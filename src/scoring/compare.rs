@@ -4,18 +4,18 @@ use std::sync::Mutex;
 
 use fearless_simd::dispatch;
 
+use crate::array::rows::{Input, input_rows};
+use crate::array::rows::{View, check_shape};
+use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
-use crate::exact::ExactSum;
 use crate::kernel::divergence::{Divergences, divergences, exp_of, soft};
 use crate::kernel::element::Element;
+use crate::kernel::rowset::bits;
 use crate::kernel::{TILE, isa};
-use crate::loss::{Call, Input, input_rows};
 use crate::parallel::try_for_each_range;
-use crate::rows::{View, check_shape, row_shape};
-use crate::score::{Part, finished};
-use crate::single::{SingleRows, padded};
-use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::bits;
+use crate::sum::exact::ExactSum;
+use crate::sum::parts::{Part, finished};
+use crate::targets::{Call, Labels, OutOfRange, Target, TileLabels, labels, with_any_target};
 
 /// Sums over the rows that count, P being the first model and Q the second.
 #[derive(Clone, Debug, Default)]
@@ -98,25 +98,6 @@ impl ComparisonSums {
     }
 }
 
-/// Rows of one class index each, whose classes are not checked yet.
-pub(crate) fn labels<'a>(
-    function: &'static str,
-    target: &'a Target<'_>,
-    shape: &[usize],
-    axis: usize,
-    ignore_index: i64,
-    call: &'a Call<'_>,
-) -> Result<Labels<'a>, Error> {
-    if target.is_floating() {
-        return Err(target.refused_as_floating(function, shape, axis));
-    }
-    let targets = Targets::new(target, shape, axis, ignore_index, call.mask.as_ref())?;
-    let Targets::Indices(labels) = targets else {
-        return Err(target.refused_as_floating(function, shape, axis));
-    };
-    Ok(labels)
-}
-
 /// What is kept of each row that counts, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct ComparisonRows {
@@ -149,23 +130,6 @@ pub fn compare_sums<P: Element, Q: Element>(
         labels.check(call.context)?;
         run(&p, &q.rows, &labels, call, has_target)
     })
-}
-
-/// Runs `work` with the target and the index to ignore; where there is no target, with one of class 0 for every row, of which
-/// none is ignored.
-pub(crate) fn with_any_target<T>(
-    target: Option<&Target<'_>>,
-    ignore_index: i64,
-    shape: &[usize],
-    axis: usize,
-    work: impl FnOnce(&Target<'_>, i64) -> Result<T, Error>,
-) -> Result<T, Error> {
-    if let Some(target) = target {
-        return work(target, ignore_index);
-    }
-    let zero = ndarray::arr0(0_i64);
-    let zeros = zero.broadcast(row_shape(shape, axis)).ok_or(Error::TooFewDimensions)?;
-    work(&Target::I64(zeros.into_dyn()), -100)
 }
 
 /// A row of each model, in `f64`.
