@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TOOLS = Path(__file__).parent.parent / "tools"
+TOOLS = Path(__file__).parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 
 from count_instructions import RECORD, WIDE, Figure, faults, stack_stores  # type: ignore[import-not-found]  # noqa: E402
