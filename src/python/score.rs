@@ -303,21 +303,22 @@ pub(super) fn compare_sums<'py>(
             })?
         })
     });
-    let t = &sums.targets;
-    let of_targets = [
-        &t.nll,
-        &t.nll_squared,
-        &t.other_nll,
-        &t.other_nll_squared,
-        &t.nll_product,
-        &t.difference,
-        &t.difference_squared,
-        &t.difference_fourth,
-    ];
+    let of_targets = sums.targets.as_ref().map(|t| {
+        [
+            &t.nll,
+            &t.nll_squared,
+            &t.other_nll,
+            &t.other_nll_squared,
+            &t.nll_product,
+            &t.difference,
+            &t.difference_squared,
+            &t.difference_fourth,
+        ]
+    });
     (
         (sums.rows, sums.count, sums.same_top),
         [&sums.forward, &sums.forward_squared, &sums.reverse, &sums.jensen_shannon].map(|sum| units(py, sum)),
-        has_target.then(|| of_targets.map(|sum| units(py, sum))),
+        of_targets.map(|sums| sums.map(|sum| units(py, sum))),
         each.forward.into_pyarray(py),
         has_target.then(|| each.difference.into_pyarray(py)),
     )

@@ -18,7 +18,7 @@ use crate::sum::parts::{Part, finished};
 use crate::targets::{Call, Labels, OutOfRange, Target, TileLabels, labels, with_any_target};
 
 /// Sums over the rows that count, P being the first model and Q the second.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ComparisonSums {
     /// Rows, counted or not.
     pub rows: u64,
@@ -34,13 +34,15 @@ pub struct ComparisonSums {
     pub reverse: ExactSum,
     /// Jensen-Shannon divergences in nats.
     pub jensen_shannon: ExactSum,
-    /// Sums over the targets.
-    pub targets: TargetSums,
+    /// Sums over the targets; none where there were no targets.
+    pub targets: Option<TargetSums>,
 }
 
-/// What two models make of the targets.
-#[derive(Clone, Debug, Default)]
+/// What two models make of the targets, over the rows that count.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TargetSums {
+    /// How many rows there are.
+    pub count: u64,
     /// -log p of P, in nats.
     pub nll: ExactSum,
     /// Its squares.
@@ -60,7 +62,8 @@ pub struct TargetSums {
 }
 
 impl TargetSums {
-    fn add(&mut self, nll: f64, other_nll: f64, difference: f64) {
+    pub(super) fn add(&mut self, nll: f64, other_nll: f64, difference: f64) {
+        self.count += 1;
         self.nll.add(nll);
         self.nll_squared.add_square(nll);
         self.other_nll.add(other_nll);
@@ -73,7 +76,8 @@ impl TargetSums {
         self.difference_fourth.add_square(square);
     }
 
-    fn merge(&mut self, other: &TargetSums) {
+    fn join(&mut self, other: &TargetSums) {
+        self.count += other.count;
         self.nll.merge(&other.nll);
         self.nll_squared.merge(&other.nll_squared);
         self.other_nll.merge(&other.other_nll);
@@ -86,7 +90,12 @@ impl TargetSums {
 }
 
 impl ComparisonSums {
-    fn merge(&mut self, other: &ComparisonSums) {
+    fn new(has_target: bool) -> Self {
+        ComparisonSums { targets: has_target.then(TargetSums::default), ..ComparisonSums::default() }
+    }
+
+    /// Adds sums that were made with targets too, or without them too.
+    pub(super) fn join(&mut self, other: &ComparisonSums) {
         self.rows += other.rows;
         self.count += other.count;
         self.same_top += other.same_top;
@@ -94,12 +103,14 @@ impl ComparisonSums {
         self.forward_squared.merge(&other.forward_squared);
         self.reverse.merge(&other.reverse);
         self.jensen_shannon.merge(&other.jensen_shannon);
-        self.targets.merge(&other.targets);
+        if let (Some(own), Some(other)) = (&mut self.targets, &other.targets) {
+            own.join(other);
+        }
     }
 }
 
 /// What is kept of each row that counts, in their order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ComparisonRows {
     /// KL(P || Q) in nats.
     pub forward: Vec<f64>,
@@ -149,14 +160,14 @@ fn run(
     let (rows, classes) = (p.count(), p.classes());
     // Found out before the threads make theirs, which without rows they do not.
     filled(if rows == 0 { 0 } else { 2 * padded(classes) }, 0.0)?;
-    let all = Mutex::new(ComparisonSums::default());
+    let all = Mutex::new(ComparisonSums::new(has_target));
     let grains = try_for_each_range(
         call.context,
         rows,
         classes,
         || {
             let row = vec![0.0; padded(classes)];
-            let part = Part::new(ComparisonSums::default(), &all, ComparisonSums::merge);
+            let part = Part::new(ComparisonSums::new(has_target), &all, ComparisonSums::join);
             (part, Pair { p: row.clone(), q: row }, TileLabels::default())
         },
         |(part, pair, tile), rows| {
@@ -180,10 +191,10 @@ fn run(
                         sums.forward_squared.add_square(forward);
                         sums.reverse.add(reverse);
                         sums.jensen_shannon.add(jensen_shannon);
-                        if let Some(class) = class {
+                        if let (Some(class), Some(targets)) = (class, &mut sums.targets) {
                             let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
                             let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
-                            sums.targets.add(x_nll, y_nll, difference);
+                            targets.add(x_nll, y_nll, difference);
                             each.difference.push(difference);
                         }
                         each.forward.push(forward);

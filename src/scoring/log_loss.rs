@@ -17,8 +17,10 @@ use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
 
 /// The sums, and what is wrong with the probabilities.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogLoss {
+    /// How many rows there are.
+    pub rows: u64,
     /// The sum of the weights times the losses, in nats.
     pub loss: ExactSum,
     /// The sum of the weights.
@@ -30,7 +32,9 @@ pub struct LogLoss {
 }
 
 impl LogLoss {
-    fn merge(&mut self, other: &LogLoss) {
+    /// Adds what another thread has added up of the same call.
+    pub(super) fn join(&mut self, other: &LogLoss) {
+        self.rows += other.rows;
         self.loss.merge(&other.loss);
         self.weight.merge(&other.weight);
         self.improper = first(self.improper, other.improper);
@@ -65,9 +69,10 @@ pub fn log_loss<E: Element>(
         context,
         rows,
         classes,
-        || (Part::new(LogLoss::default(), &all, LogLoss::merge), vec![0.0; padded(classes)]),
+        || (Part::new(LogLoss::default(), &all, LogLoss::join), vec![0.0; padded(classes)]),
         |(part, row), rows| {
             let sums = &mut part.own;
+            sums.rows += rows.len() as u64;
             for at in rows {
                 source.read(level, at, row);
                 let row = &row[..classes];

@@ -340,7 +340,7 @@ pub fn score<E: Element, O: Element>(
 }
 
 /// What [`score_sums`] adds up.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ScoreSums {
     /// Rows, counted or not.
     pub rows: u64,
@@ -348,7 +348,9 @@ pub struct ScoreSums {
     pub count: u64,
     /// Rows whose prediction is the target.
     pub correct: u64,
-    /// For each k of the call, rows with the target among the k largest, the first of ties first. Rows with a nan are not.
+    /// The numbers of largest classes that the target was looked for in.
+    pub top_k: Vec<usize>,
+    /// For each of these numbers k, rows with the target among the k largest, the first of ties first. Rows with a nan are not.
     pub top: Vec<u64>,
     /// Rows whose negative log-likelihood is not finite, and the first of them.
     pub nonfinite: u64,
@@ -380,7 +382,7 @@ const BINS_PER_NAT: f64 = 32.0;
 const LOSS_BINS: usize = 1024;
 
 /// Some of the rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Group {
     /// How many of them count.
     pub count: u64,
@@ -391,7 +393,7 @@ pub struct Group {
 }
 
 /// The rows whose largest probability lies between two numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Bin {
     /// How many there are.
     pub count: u64,
@@ -415,9 +417,10 @@ fn bin_of(c: f64, bins: usize) -> usize {
 }
 
 impl ScoreSums {
-    fn new(top_k: usize, bins: usize, groups: usize) -> Self {
+    fn new(top_k: &[usize], bins: usize, groups: usize) -> Self {
         ScoreSums {
-            top: vec![0; top_k],
+            top_k: top_k.to_vec(),
+            top: vec![0; top_k.len()],
             bins: vec![Bin::default(); bins],
             histogram: vec![0; LOSS_BINS + 1],
             groups: vec![Group::default(); groups],
@@ -425,13 +428,13 @@ impl ScoreSums {
         }
     }
 
-    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, top_k: &[usize], groups: &[u16]) {
+    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, groups: &[u16]) {
         self.rows += rows.len() as u64;
         self.count += u64::from(seen.counted.count_ones());
         for i in bits(seen.counted) {
             let (nll, correct) = (seen.nll[i], u64::from(seen.is_correct(i)));
             self.correct += correct;
-            for (count, k) in self.top.iter_mut().zip(top_k) {
+            for (count, k) in self.top.iter_mut().zip(&self.top_k) {
                 *count += u64::from(seen.is_among(*k, i));
             }
             if nll.is_finite() {
@@ -463,7 +466,8 @@ impl ScoreSums {
         }
     }
 
-    fn merge(&mut self, other: &ScoreSums) {
+    /// Adds sums that were made with the same options; rows are numbered as they are.
+    pub(super) fn join(&mut self, other: &ScoreSums) {
         self.rows += other.rows;
         self.count += other.count;
         self.correct += other.correct;
@@ -485,6 +489,8 @@ impl ScoreSums {
         for (to, from) in self.histogram.iter_mut().zip(&other.histogram) {
             *to += from;
         }
+        let groups = self.groups.len().max(other.groups.len());
+        self.groups.resize_with(groups, Group::default);
         for (to, from) in self.groups.iter_mut().zip(&other.groups) {
             to.count += from.count;
             to.nll.merge(&from.nll);
@@ -514,12 +520,12 @@ pub fn score_sums<E: Element>(
     }
     let groups = groups.unwrap_or_default();
     let number = groups.iter().max().map_or(0, |largest| usize::from(*largest) + 1);
-    let empty = || ScoreSums::new(top_k.len(), bins, number);
+    let empty = || ScoreSums::new(top_k, bins, number);
     let all = Mutex::new(empty());
     work.run(
         call.context,
-        || Part::new(empty(), &all, ScoreSums::merge),
-        |part, seen, rows| part.own.add(seen, rows, top_k, groups),
+        || Part::new(empty(), &all, ScoreSums::join),
+        |part, seen, rows| part.own.add(seen, rows, groups),
     )?;
     Ok(finished(all))
 }

@@ -22,7 +22,7 @@ use crate::targets::labels;
 use crate::targets::{Call, OutOfRange, Target, TileLabels};
 
 /// Sums over the rows that count.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TemperatureSums {
     /// Rows that count.
     pub count: u64,
@@ -32,15 +32,6 @@ pub struct TemperatureSums {
     pub slope: ExactSum,
     /// Its second derivative.
     pub curvature: ExactSum,
-}
-
-impl TemperatureSums {
-    fn merge(&mut self, other: &TemperatureSums) {
-        self.count += other.count;
-        self.nll.merge(&other.nll);
-        self.slope.merge(&other.slope);
-        self.curvature.merge(&other.curvature);
-    }
 }
 
 /// The likelihood of the inverse temperature `b`, which is positive.
