@@ -103,7 +103,7 @@ pub(crate) use with_dtype;
 
 /// An integer that is stored.
 pub(crate) trait Integer: Copy + Send + Sync + 'static {
-    /// The dtype's name.
+    /// The type's name.
     const NAME: &'static str;
     /// Its bits, and whether it has a sign.
     const BITS: (u32, bool);
@@ -116,9 +116,9 @@ pub(crate) trait Integer: Copy + Send + Sync + 'static {
 }
 
 macro_rules! integers {
-    ($($dtype:ident $t:ident $name:literal $signed:literal)+) => {$(
+    ($($dtype:ident $t:ident $signed:literal)+) => {$(
         impl Integer for $t {
-            const NAME: &'static str = $name;
+            const NAME: &'static str = stringify!($t);
             const BITS: (u32, bool) = (<$t>::BITS, $signed);
 
             #[inline(always)]
@@ -150,14 +150,14 @@ macro_rules! integers {
     )+};
 }
 integers! {
-    I8 i8 "int8" true
-    I16 i16 "int16" true
-    I32 i32 "int32" true
-    I64 i64 "int64" true
-    U8 u8 "uint8" false
-    U16 u16 "uint16" false
-    U32 u32 "uint32" false
-    U64 u64 "uint64" false
+    I8 i8 true
+    I16 i16 true
+    I32 i32 true
+    I64 i64 true
+    U8 u8 false
+    U16 u16 false
+    U32 u32 false
+    U64 u64 false
 }
 
 /// A view of an array of numbers of any dtype: class indices, class probabilities, weights, variances.
@@ -169,7 +169,7 @@ integers! {
 /// use ndarray::array;
 ///
 /// let classes = array![2_u8, 0, 1];
-/// assert_eq!(Numbers::from(classes.view()).dtype(), "uint8");
+/// assert_eq!(Numbers::from(classes.view()).dtype(), "u8");
 /// ```
 #[derive(Clone)]
 pub struct Numbers<'a>(pub(crate) Any<FloatViews<'a>, IntegerViews<'a>>);
@@ -219,7 +219,7 @@ impl<'a> Numbers<'a> {
         with_dtype!(any &self.0, view => view.shape())
     }
 
-    /// The name of its dtype, as NumPy has it.
+    /// The name of the type of its elements, as in Rust.
     #[must_use]
     pub fn dtype(&self) -> &'static str {
         match &self.0 {

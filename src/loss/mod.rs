@@ -142,7 +142,7 @@ pub trait ClassLoss: Prepare + Sync {
         let (input, to) = input_and_gradient(input, &mut gradient, &shape, self.axis(), call.context)?;
         let rows = input.row_shape();
         let mut work = self.work(input, target, call)?;
-        check_shape("grad_output", upstream.shape(), &rows)?;
+        check_shape("upstream", upstream.shape(), &rows)?;
         let upstream = Upstream::Each(Rows::new(upstream, None));
         work.set_gradient(Gradient { out: to, upstream, divisor: 1.0 });
         each_row(&work, &rows, call.context, out)
@@ -218,7 +218,7 @@ fn input_and_gradient<'a, E: Element>(
     context: Context<'_>,
 ) -> Result<(Input<'a, E>, RowsMut<'a, E>), Error> {
     if let Some(input) = input {
-        check_shape("grad_out", shape, input.shape())?;
+        check_shape("gradient", shape, input.shape())?;
     }
     let axis = class_axis(shape.len(), axis)?;
     let mut out = RowsMut::new(gradient, Some(axis));

@@ -128,7 +128,7 @@ impl Elementwise<'_> {
                 (wide.source(), None, None)
             }
             Input::WithGradient(x, to, upstream) => {
-                check_shape("grad_out", to.shape(), &shape)?;
+                check_shape("gradient", to.shape(), &shape)?;
                 (given, place) = (x, to);
                 (given.source(), Some(place.sink()), Some(upstream))
             }
@@ -139,7 +139,7 @@ impl Elementwise<'_> {
             }
         };
         if let Some(Upstream::Each(upstream)) = &upstream {
-            check_shape("grad_output", upstream.shape(), &shape)?;
+            check_shape("upstream", upstream.shape(), &shape)?;
         }
         let (constant, each) = match &upstream {
             Some(Upstream::Each(each)) => (1.0, Some(each.source())),
@@ -230,11 +230,7 @@ impl Elementwise<'_> {
                 name: "var",
                 index: unravel(at, var.shape()),
                 value,
-                expected: if value > -ROUNDING {
-                    "0 or more; a rounding? use numpy.maximum(var, 0)"
-                } else {
-                    "0 or more; is it the logarithm of a variance? use numpy.exp(var)"
-                },
+                expected: "0 or more",
             });
         }
         let wrong = |p: f64| !(0.0..=1.0).contains(&p);
@@ -247,29 +243,10 @@ impl Elementwise<'_> {
                 first(&*walk.target, walk.level, context, &wrong)?.unwrap_or((0, f64::NAN)),
             ),
         };
-        let expected = match (name, value) {
-            (_, nan) if nan.is_nan() => "0 to 1; look for where nan comes from",
-            ("input", p) if (-ROUNDING..=1.0 + ROUNDING).contains(&p) => {
-                "a probability; a rounding? use numpy.clip(input, 0, 1)"
-            }
-            ("input", _) => "a probability; are these logits? use binary_cross_entropy_with_logits",
-            (_, p) if (-ROUNDING..=1.0 + ROUNDING).contains(&p) => {
-                "0 to 1; a rounding? use numpy.clip(target, 0, 1)"
-            }
-            (_, -1.0) => {
-                "0 to 1; labels of -1 and 1? replace -1 by 0; does -1 mark a missing label? give it a weight of 0, and any \
-                 target from 0 to 1"
-            }
-            (_, 255.0) => "0 to 1; an image of 0 and 255? divide it by 255",
-            (_, p) if p.fract() != 0.0 => "0 to 1; the input comes first, and the target second",
-            _ => "0 to 1; are these class numbers? use cross_entropy",
-        };
+        let expected = if name == "input" && !value.is_nan() { "a probability" } else { "0 to 1" };
         Ok(Error::Element { problem, name, index: unravel(at, shape), value, expected })
     }
 }
-
-/// What is no further out of range than this may be a rounding.
-const ROUNDING: f64 = 1e-3;
 
 /// The first element for which `wrong` holds, and its position.
 fn first(

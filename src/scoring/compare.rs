@@ -132,12 +132,12 @@ pub fn compare_sums<P: Element, Q: Element>(
     call: &Call<'_>,
 ) -> Result<(ComparisonSums, ComparisonRows), Error> {
     let p = input_rows(logits, Some(axis))?;
-    check_shape("other_logits", other.shape(), logits.shape())?;
+    check_shape("other", other.shape(), logits.shape())?;
     let q = input_rows(other, Some(axis))?;
     let Input { rows: p, shape, axis } = p;
     let has_target = target.is_some();
     with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
-        let labels = labels("compare", target, shape, axis, ignore_index, call)?;
+        let labels = labels("compare_sums", target, shape, axis, ignore_index, call)?;
         labels.check(call.context)?;
         run(&p, &q.rows, &labels, call, has_target)
     })

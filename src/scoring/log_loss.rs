@@ -58,9 +58,9 @@ pub fn log_loss<E: Element>(
     let source = input_rows(probabilities, Some(1))?.rows;
     let level = isa::selected()?;
     let (rows, classes) = (source.count(), source.classes());
-    check_shape("y_true", class.shape(), &[rows])?;
+    check_shape("class", class.shape(), &[rows])?;
     if let Some(weight) = weight {
-        check_shape("sample_weight", weight.shape(), &[rows])?;
+        check_shape("weight", weight.shape(), &[rows])?;
     }
     let (class, weight) = (Rows::new(class, None), weight.map(|weight| Rows::new(weight, None)));
     filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;

@@ -47,7 +47,7 @@ pub fn temperature_sums<E: Element>(
     b: f64,
 ) -> Result<TemperatureSums, Error> {
     let Input { rows: source, shape, axis } = input_rows(logits, Some(axis))?;
-    let labels = labels("fit_temperature", target, shape, axis, ignore_index, call)?;
+    let labels = labels("temperature_sums", target, shape, axis, ignore_index, call)?;
     labels.check(call.context)?;
     let level = isa::selected()?;
     let (rows, classes) = (source.count(), source.classes());

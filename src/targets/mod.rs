@@ -86,7 +86,7 @@ pub(crate) enum Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    /// `mask` is the `where` of the public functions.
+    /// `mask` says which rows count besides.
     pub(crate) fn new(
         target: &'a Target<'_>,
         input_shape: &[usize],
@@ -113,7 +113,7 @@ impl<'a> Targets<'a> {
             && (target.is_floating() || mask.shape() != target.shape())
         {
             let expected = row_shape(input_shape, axis);
-            return Err(Error::Shape { name: "where", got: mask.shape().to_vec(), expected });
+            return Err(Error::Shape { name: "mask", got: mask.shape().to_vec(), expected });
         }
         let mask = mask.map(|mask| Rows::new(mask, None));
         match &target.0 {
