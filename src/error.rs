@@ -4,6 +4,7 @@ use std::fmt;
 
 /// Why a call was refused. Nothing has been written when it is returned.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Error {
     /// An axis that the array does not have.
     AxisOutOfRange {
@@ -129,6 +130,8 @@ pub enum Error {
     OutOfMemory {
         /// Numbers it would hold.
         count: usize,
+        /// Bytes of each.
+        size: usize,
     },
     /// The caller's interrupt check said stop.
     Interrupted,
@@ -136,6 +139,7 @@ pub enum Error {
 
 /// What a refused target holds, as far as it tells what was meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Held {
     /// The name of its elements' type, as in Rust.
     pub dtype: &'static str,
@@ -147,6 +151,7 @@ pub struct Held {
 
 /// What the numbers of a refused target are.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct HeldNumbers {
     /// The smallest but for nan; infinity where there is none.
     pub smallest: f64,
@@ -162,6 +167,7 @@ pub struct HeldNumbers {
 
 /// The class indices of the rows that count, of which at least one is out of range.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TargetsFound {
     /// The smallest and the largest of those that are classes.
     pub inside: Option<(i128, i128)>,
@@ -297,8 +303,11 @@ impl fmt::Display for Error {
                 f,
                 "CROSSENT_NUM_THREADS is not a number of threads: got \"{text}\", expected 1 to {most}"
             ),
-            Error::OutOfMemory { count } => {
-                write!(f, "not enough memory: {count} numbers of 8 bytes are needed besides the arguments")
+            Error::OutOfMemory { count, size } => {
+                write!(
+                    f,
+                    "not enough memory: {count} numbers of {size} bytes are needed besides the arguments"
+                )
             }
             Error::Interrupted => write!(f, "interrupted"),
         }
@@ -321,9 +330,9 @@ fn number(value: f64) -> String {
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
-pub(crate) fn filled(count: usize, value: f64) -> Result<Vec<f64>, Error> {
+pub(crate) fn filled<T: Copy>(count: usize, value: T) -> Result<Vec<T>, Error> {
     let mut numbers = Vec::new();
-    numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { count })?;
+    numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { count, size: size_of::<T>() })?;
     numbers.resize(count, value);
     Ok(numbers)
 }

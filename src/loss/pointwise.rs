@@ -20,13 +20,14 @@ use crate::sum::reduce::{GrainSum, Total};
 
 /// A loss of one element x with its target t, and its options.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum ElementLoss<'a> {
     /// -(t log x + (1 - t) log(1 - x)) for x and t from 0 to 1.
     BinaryCrossEntropy {
         /// The least that a logarithm counts; `None` for no bound.
         clamp: Option<f64>,
     },
-    /// The same for the logit x of the probability.
+    /// max(x, 0) - t x + log(1 + exp(-|x|)) for the logit x of a probability.
     BinaryCrossEntropyWithLogits {
         /// What the term of t is multiplied with.
         pos_weight: Option<Numbers<'a>>,
@@ -59,7 +60,7 @@ pub enum ElementLoss<'a> {
 
 /// What the derivative of the reduced loss by the loss of an element is.
 #[derive(Clone, Debug)]
-pub enum Upstream<'a> {
+pub(crate) enum Upstream<'a> {
     /// The same for all elements.
     Constant(f64),
     /// One number for each.
@@ -68,7 +69,7 @@ pub enum Upstream<'a> {
 
 /// The input, and where its gradient goes if one is wanted.
 #[derive(Debug)]
-pub enum Input<'a> {
+pub(crate) enum Input<'a> {
     /// No gradient.
     Alone(Numbers<'a>),
     /// The gradient goes to an array of its own.
@@ -78,7 +79,26 @@ pub enum Input<'a> {
 }
 
 /// An elementwise loss of a whole array.
+///
+/// Input and target are numbers of any type, and have one shape, or for [`ElementLoss::KlDivergence`],
+/// [`ElementLoss::GaussianNll`] and [`ElementLoss::PoissonNll`] shapes that broadcast to each other. With a gradient, the losses
+/// have the input's shape. Losses are in nats.
+///
+/// ```
+/// use crossent::ndarray::{Array1, array};
+/// use crossent::{Context, ElementLoss, Elementwise, Reduction};
+///
+/// let loss = Elementwise::new(ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: None });
+/// let (logits, target) = (array![0.0_f32, 2.0, -3.0], array![1_u8, 1, 0]);
+/// let total = loss.total(&logits, &target, Context::new())?;
+/// assert_eq!(format!("{:.6}", total.reduce(Reduction::Mean)), "0.289554");
+/// let mut gradient = Array1::<f32>::zeros(3);
+/// loss.total_and_gradient(&logits, &target, Reduction::Sum, 1.0, &mut gradient, Context::new())?;
+/// assert_eq!(gradient[0], -0.5);
+/// # Ok::<(), crossent::Error>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Elementwise<'a> {
     /// Which one.
     pub loss: ElementLoss<'a>,
@@ -87,13 +107,21 @@ pub struct Elementwise<'a> {
 }
 
 impl Elementwise<'_> {
+    /// Whether input and target must have one shape.
+    pub(super) fn takes_one_shape(&self) -> bool {
+        matches!(
+            self.loss,
+            ElementLoss::BinaryCrossEntropy { .. } | ElementLoss::BinaryCrossEntropyWithLogits { .. }
+        )
+    }
+
     /// The losses' sum and number; the losses themselves to `losses`, of the shape that input and target broadcast
     /// to (for the binary cross-entropies they have the same), if it is given; and the
     /// gradient with respect to the input, which is not broadcast then, if one is asked for.
     ///
     /// # Errors
     /// See [`Error`]; no output has been touched then, unless the call was interrupted.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         input: Input<'_>,
         target: &Numbers<'_>,
@@ -104,11 +132,7 @@ impl Elementwise<'_> {
             Input::Alone(x) | Input::WithGradient(x, ..) => x.shape().to_vec(),
             Input::Overwritten(x, _) => x.shape().to_vec(),
         };
-        let same = matches!(
-            self.loss,
-            ElementLoss::BinaryCrossEntropy { .. } | ElementLoss::BinaryCrossEntropyWithLogits { .. }
-        );
-        let mut shape = loss_shape(same, &input_shape, target.shape())?;
+        let mut shape = loss_shape(self.takes_one_shape(), &input_shape, target.shape())?;
         if !matches!(input, Input::Alone(_)) {
             shape.clone_from(&input_shape);
         }
@@ -280,7 +304,7 @@ pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Resul
         }
     }
     if shape.iter().try_fold(1, |count: isize, n| count.checked_mul(isize::try_from(*n).ok()?)).is_none() {
-        return Err(Error::OutOfMemory { count: usize::MAX });
+        return Err(Error::OutOfMemory { count: usize::MAX, size: size_of::<f64>() });
     }
     Ok(shape)
 }

@@ -11,8 +11,11 @@ use super::{call, hints};
 use crate::array::any::Floats;
 use crate::array::rows::{View, ViewMut, row_shape};
 use crate::kernel::element::Element;
-use crate::scoring::score::{Columns, Score, ScoreSums};
+use crate::scoring::columns::{Columns, Score};
+use crate::scoring::log_loss::log_loss_of;
+use crate::scoring::score::ScoreSums;
 use crate::sum::exact::ExactSum;
+use crate::targets::Target;
 use crate::{Call, Context, TemperatureSums};
 
 /// The arrays of a call, read where they lie.
@@ -87,7 +90,7 @@ pub(super) unsafe fn view_of<'a, T: numpy::Element>(array: &'a Bound<'_, PyArray
     unsafe { array::view_mut(array.as_untyped()) }
 }
 
-struct ScoreWork<'a, O>(Score, Columns<'a, O>);
+struct ScoreWork<'a, O>(Score<'a>, Columns<'a, O>);
 
 impl<O: Element> Work<()> for ScoreWork<'_, O> {
     fn run<E: Element>(
@@ -96,7 +99,7 @@ impl<O: Element> Work<()> for ScoreWork<'_, O> {
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<(), crate::Error> {
-        crate::score(logits, target, self.0, call, self.1)
+        crate::score_into(logits, target, &self.0, call, self.1)
     }
 }
 
@@ -112,20 +115,23 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
         })
     }
 
-    fn fill(&self, arrays: &Arrays<'py>, options: Score) -> PyResult<()> {
-        let (floats, integers, flags) = (&self.floats, &self.integers, &self.flags);
+    fn fill(&self, arrays: &Arrays<'py>, options: Score<'_>) -> PyResult<()> {
         // SAFETY: the arrays are new, and nobody else knows them.
-        let columns = unsafe {
-            Columns {
-                nll: view_of(&floats[0]),
-                logsumexp: view_of(&floats[1]),
-                entropy: view_of(&floats[2]),
-                prediction: view_of(&integers[0]),
-                rank: view_of(&integers[1]),
-                counted: view_of(&flags[0]),
-                correct: view_of(&flags[1]),
-                top: self.top.as_ref().map(|(ids, log_probs)| (view_of(ids), view_of(log_probs))),
-            }
+        let (mut floats, mut integers, mut flags, mut top) = unsafe {
+            (
+                self.floats.each_ref().map(|array| view_of(array)),
+                self.integers.each_ref().map(|array| view_of(array)),
+                self.flags.each_ref().map(|array| view_of(array)),
+                self.top.as_ref().map(|(ids, log_probs)| (view_of(ids), view_of(log_probs))),
+            )
+        };
+        let ([nll, logsumexp, entropy], [prediction, rank]) = (&mut floats, &mut integers);
+        let [counted, correct] = &mut flags;
+        let columns = Columns::new().nll(nll).logsumexp(logsumexp).entropy(entropy);
+        let columns = columns.prediction(prediction).rank(rank).counted(counted).correct(correct);
+        let columns = match &mut top {
+            Some((classes, log_probs)) => columns.top_classes(classes).top_log_probs(log_probs),
+            None => columns,
         };
         arrays.run(ScoreWork(options, columns))
     }
@@ -157,7 +163,9 @@ pub(super) fn score<'py>(
     let floats = array::floats(&arrays.logits, "logits")?;
     let class_axis = crate::array::rows::class_axis(arrays.logits.ndim(), Some(axis.0))?;
     let rows = row_shape(arrays.logits.shape(), class_axis);
-    let options = Score { ignore_index, axis: axis.0, top_k, log_probs: call::flag(log_probs, "log_probs")? };
+    let options = Score::new().ignore_index(ignore_index).axis(axis.0);
+    let named = [top_k];
+    let options = options.top_k(&named).log_probs(call::flag(log_probs, "log_probs")?);
     // No memory for columns that the number of classes forbids.
     let room = top_k.min(arrays.logits.shape()[class_axis]);
     if matches!(floats, Floats::F64(_)) {
@@ -179,12 +187,7 @@ pub(super) fn units<'py>(py: Python<'py>, sum: &ExactSum) -> Units<'py> {
     (PyBytes::new(py, &bytes), (plus, minus, nan))
 }
 
-struct SumsWork<'a> {
-    options: Score,
-    top_k: &'a [usize],
-    bins: usize,
-    groups: Option<&'a [u16]>,
-}
+struct SumsWork<'a>(Score<'a>);
 
 impl Work<ScoreSums> for SumsWork<'_> {
     fn run<E: Element>(
@@ -193,7 +196,7 @@ impl Work<ScoreSums> for SumsWork<'_> {
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<ScoreSums, crate::Error> {
-        crate::score_sums(logits, target, self.options, call, self.top_k, self.bins, self.groups)
+        crate::score_sums(logits, target, &self.0, call)
     }
 }
 
@@ -218,10 +221,10 @@ pub(super) fn score_sums<'py>(
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
-    let options =
-        Score { ignore_index, axis: axis.0, top_k: 0, log_probs: call::flag(log_probs, "log_probs")? };
+    let log_probs = call::flag(log_probs, "log_probs")?;
     let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
-    let sums = arrays.run(SumsWork { options, top_k: &top_k, bins, groups })?;
+    let options = Score { ignore_index, axis: axis.0, log_probs, top_k: &top_k, bins, groups };
+    let sums = arrays.run(SumsWork(options))?;
     let bins: Vec<_> =
         sums.bins.iter().map(|bin| (bin.count, bin.correct, units(py, &bin.confidence))).collect();
     let groups: Vec<_> = sums
@@ -285,7 +288,7 @@ pub(super) fn compare_sums<'py>(
     axis: Axis,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
-    let ignore_index = call::ignore_index(ignore_index)?;
+    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
     let (p, q) = (array::array(logits, "logits")?, array::array(other_logits, "other_logits")?);
     let target = target.map(|target| array::array(target, "target")).transpose()?;
     for (logits, name) in [(&p, "logits"), (&q, "other_logits")] {
@@ -299,7 +302,7 @@ pub(super) fn compare_sums<'py>(
         with_dtype!(floats &array::floats(&q, "other_logits")?, q_view => {
             call::run(py, array::work(&p), |context: Context<'_>| {
                 let call = Call { mask, context };
-                crate::compare_sums(p_view, q_view, classes.as_ref(), ignore_index, axis.0, &call)
+                crate::compare_sums(p_view, q_view, classes.as_ref(), &options, &call)
             })?
         })
     });
@@ -325,20 +328,16 @@ pub(super) fn compare_sums<'py>(
         .into_pyobject(py)
 }
 
-struct TemperatureWork {
-    ignore_index: i64,
-    axis: isize,
-    b: f64,
-}
+struct TemperatureWork<'a>(f64, Score<'a>);
 
-impl Work<TemperatureSums> for TemperatureWork {
+impl Work<TemperatureSums> for TemperatureWork<'_> {
     fn run<E: Element>(
         self,
         logits: &View<'_, E>,
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<TemperatureSums, crate::Error> {
-        crate::temperature_sums(logits, target, self.ignore_index, self.axis, call, self.b)
+        crate::temperature_sums(logits, target, self.0, &self.1, call)
     }
 }
 
@@ -353,9 +352,9 @@ pub(super) fn temperature_sums<'py>(
     axis: Axis,
     b: f64,
 ) -> PyResult<(u64, [Units<'py>; 3])> {
-    let ignore_index = call::ignore_index(ignore_index)?;
+    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
     let arrays = Arrays::new(logits, target, r#where)?;
-    let sums = arrays.run(TemperatureWork { ignore_index, axis: axis.0, b })?;
+    let sums = arrays.run(TemperatureWork(b, options))?;
     Ok((sums.count, [&sums.nll, &sums.slope, &sums.curvature].map(|sum| units(logits.py(), sum))))
 }
 
@@ -376,7 +375,7 @@ pub(super) fn log_loss<'py>(
     let (classes, weight) = (classes.as_array(), weight.as_ref().map(numpy::PyReadonlyArrayDyn::as_array));
     let loss = with_dtype!(floats &array::floats(&array, "y_proba")?, view => {
         call::run(py, array::work(&array), |context: Context<'_>| {
-            crate::log_loss(view, &classes, weight.as_ref(), eps, tolerance, context)
+            log_loss_of(view, &Target::from(classes), weight.as_ref(), eps, tolerance, context)
         })?
     });
     Ok((units(py, &loss.loss), units(py, &loss.weight), loss.improper, loss.not_normalised))

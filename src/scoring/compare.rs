@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 
 use fearless_simd::dispatch;
+use ndarray::{ArrayRef, Dimension};
 
+use super::columns::Score;
 use crate::array::rows::{Input, input_rows};
 use crate::array::rows::{View, check_shape};
 use crate::array::single::{SingleRows, padded};
@@ -17,8 +19,9 @@ use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
 use crate::targets::{Call, Labels, OutOfRange, Target, TileLabels, labels, with_any_target};
 
-/// Sums over the rows that count, P being the first model and Q the second.
+/// Sums over the rows that count, P being the first model and Q the second: exact, and their figures.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ComparisonSums {
     /// Rows, counted or not.
     pub rows: u64,
@@ -40,6 +43,7 @@ pub struct ComparisonSums {
 
 /// What two models make of the targets, over the rows that count.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct TargetSums {
     /// How many rows there are.
     pub count: u64,
@@ -111,6 +115,7 @@ impl ComparisonSums {
 
 /// What is kept of each row that counts, in their order.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ComparisonRows {
     /// KL(P || Q) in nats.
     pub forward: Vec<f64>,
@@ -118,25 +123,50 @@ pub struct ComparisonRows {
     pub difference: Vec<f64>,
 }
 
-/// Compares the softmaxes of two arrays of logits, row by row: the sums, and what percentiles need of each row. Without a
-/// target every row counts that the mask leaves in.
+/// Compares the softmaxes P and Q of two arrays of logits of the same shape, row by row: the sums, and what percentiles need of
+/// each row. Without a target every row counts that the mask leaves in. Of the options, the class axis and the index to ignore
+/// are used. Each row is computed in `f64`.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, Target, compare_sums};
+///
+/// let p = array![[2.0_f64, 1.0, 0.0], [0.5, 0.0, 3.0]];
+/// let q = array![[2.1_f32, 1.0, 0.0], [0.5, 0.2, 2.9]];
+/// let target = array![0_i64, 2];
+/// let (sums, rows) = compare_sums(&p, &q, Some(&Target::from(&target)), &Score::new(), &Call::new())?;
+/// assert_eq!(format!("{:.6} {:.6}", sums.kl_mean(), sums.reverse_kl_mean()), "0.001704 0.001790");
+/// assert_eq!((sums.same_top_share(), rows.forward.len()), (1.0, 2));
+/// let targets = sums.targets.unwrap();
+/// assert_eq!(format!("{:.4}", targets.log_perplexity_ratio()), "-0.0048");
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
-pub fn compare_sums<P: Element, Q: Element>(
+pub fn compare_sums<P: Element, Q: Element, D: Dimension>(
+    logits: &ArrayRef<P, D>,
+    other: &ArrayRef<Q, D>,
+    target: Option<&Target<'_>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<(ComparisonSums, ComparisonRows), Error> {
+    sums_of(&logits.view().into_dyn(), &other.view().into_dyn(), target, options, call)
+}
+
+fn sums_of<P: Element, Q: Element>(
     logits: &View<'_, P>,
     other: &View<'_, Q>,
     target: Option<&Target<'_>>,
-    ignore_index: i64,
-    axis: isize,
+    options: &Score<'_>,
     call: &Call<'_>,
 ) -> Result<(ComparisonSums, ComparisonRows), Error> {
-    let p = input_rows(logits, Some(axis))?;
+    let p = input_rows(logits, Some(options.axis))?;
     check_shape("other", other.shape(), logits.shape())?;
-    let q = input_rows(other, Some(axis))?;
+    let q = input_rows(other, Some(options.axis))?;
     let Input { rows: p, shape, axis } = p;
     let has_target = target.is_some();
-    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
+    with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
         let labels = labels("compare_sums", target, shape, axis, ignore_index, call)?;
         labels.check(call.context)?;
         run(&p, &q.rows, &labels, call, has_target)

@@ -555,7 +555,9 @@ mod tests {
         assert!(many.correlation() > 0.9);
         let of = |rows: [(f64, f64); 3]| {
             let mut sums = TargetSums::default();
-            rows.into_iter().for_each(|(nll, other)| sums.add(nll, other, 0.0));
+            for (nll, other) in rows {
+                sums.add(nll, other, 0.0);
+            }
             sums
         };
         assert!(of([(1.0, 2.0), (1.0, 3.0), (1.0, 5.0)]).correlation().is_nan());
@@ -599,7 +601,9 @@ mod tests {
             ..ComparisonSums::default()
         };
         let mut parts = ComparisonSums::default();
-        [7..100, 0..7, 100..ROWS].into_iter().for_each(|part| parts.merge(&comparison(part)));
+        for part in [7..100, 0..7, 100..ROWS] {
+            parts.merge(&comparison(part));
+        }
         assert_eq!(parts, ComparisonSums { same_top: 3, ..comparison(0..ROWS) });
         let same = ComparisonSums { same_top: 789, ..parts };
         assert_eq!(same.same_top_standard_error(), 0.012909130321041988);

@@ -6,7 +6,9 @@
 use std::sync::Mutex;
 
 use fearless_simd::dispatch;
+use ndarray::{ArrayRef, Dimension};
 
+use super::columns::Score;
 use crate::array::rows::View;
 use crate::array::rows::{Input, input_rows};
 use crate::array::single::{SingleRows, padded};
@@ -21,8 +23,9 @@ use crate::sum::parts::{Part, finished};
 use crate::targets::labels;
 use crate::targets::{Call, OutOfRange, Target, TileLabels};
 
-/// Sums over the rows that count.
+/// Sums over the rows that count, for one inverse temperature b: exact, and their figures.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct TemperatureSums {
     /// Rows that count.
     pub count: u64,
@@ -34,20 +37,46 @@ pub struct TemperatureSums {
     pub curvature: ExactSum,
 }
 
-/// The likelihood of the inverse temperature `b`, which is positive.
+/// The negative log-likelihood of softmax(b x) for logits x, `log sum exp(b x) - b x_t`, and its derivatives with respect to the
+/// inverse temperature b, which is positive. Of the options, the class axis and the index to ignore are used.
+///
+/// Its least mean is that of the temperature 1 / b which calibrates the logits; Newton's steps find it.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, temperature_sums};
+///
+/// let (logits, target) = (array![[4.0_f64, 0.0], [3.0, 0.0], [0.0, 2.0], [5.0, 0.0]], array![0_i64, 1, 1, 0]);
+/// let mut b = 1.0;
+/// for _ in 0..9 {
+///     let sums = temperature_sums(&logits, &target, b, &Score::new(), &Call::new())?;
+///     b -= sums.mean_slope() / sums.mean_curvature();
+/// }
+/// assert_eq!(format!("{:.4}", 1.0 / b), "2.5866");
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
-pub fn temperature_sums<E: Element>(
+pub fn temperature_sums<'t, E: Element, D: Dimension>(
+    logits: &ArrayRef<E, D>,
+    target: impl Into<Target<'t>>,
+    b: f64,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<TemperatureSums, Error> {
+    sums_of(&logits.view().into_dyn(), &target.into(), b, options, call)
+}
+
+fn sums_of<E: Element>(
     logits: &View<'_, E>,
     target: &Target<'_>,
-    ignore_index: i64,
-    axis: isize,
-    call: &Call<'_>,
     b: f64,
+    options: &Score<'_>,
+    call: &Call<'_>,
 ) -> Result<TemperatureSums, Error> {
-    let Input { rows: source, shape, axis } = input_rows(logits, Some(axis))?;
-    let labels = labels("temperature_sums", target, shape, axis, ignore_index, call)?;
+    let Input { rows: source, shape, axis } = input_rows(logits, Some(options.axis))?;
+    let labels = labels("temperature_sums", target, shape, axis, options.ignore_index, call)?;
     labels.check(call.context)?;
     let level = isa::selected()?;
     let (rows, classes) = (source.count(), source.classes());

@@ -318,7 +318,9 @@ mod tests {
     fn the_standard_error_is_that_of_the_definition() {
         let terms = [1.0, 2.0, 4.0, 9.0];
         let (mut squares, all) = (ExactSum::default(), sum(&terms));
-        terms.iter().for_each(|x| squares.add_square(*x));
+        for x in terms {
+            squares.add_square(x);
+        }
         // The mean is 4; the squares of the differences sum to 9 + 4 + 0 + 25.
         assert_eq!(standard_error(&squares, &all, 4), (38.0_f64 / 3.0 / 4.0).sqrt());
         assert!(standard_error(&squares, &all, 1).is_nan());
