@@ -13,7 +13,7 @@ use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log
 use crate::kernel::rowset::all;
 use crate::kernel::{BLOCK, NARROW, TILE, isa};
 use crate::parallel::{Context, for_each_range, for_each_stretch};
-use crate::tiles::{Tiles, shared_out, together};
+use crate::tile::{Tiles, shared_out, together};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
 ///

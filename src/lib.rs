@@ -36,7 +36,7 @@ mod parallel;
 mod scoring;
 mod sum;
 mod targets;
-mod tiles;
+mod tile;
 
 #[cfg(feature = "python")]
 mod python;

@@ -37,7 +37,7 @@ use crate::sum::compensated::Compensated;
 use crate::sum::reduce::TileLosses;
 use crate::sum::reduce::Total;
 use crate::targets::{Call, OutOfRange, Probabilities, Target, Targets, TileLabels};
-use crate::tiles::{TileGradient, Tiles, WeightedGaps, Weighting, shared_out, together};
+use crate::tile::{TileGradient, Tiles, WeightedGaps, Weighting, shared_out, together};
 
 /// Cross-entropy and its options; the defaults are torch's.
 #[derive(Clone, Copy, Debug)]

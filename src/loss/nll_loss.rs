@@ -18,7 +18,7 @@ use crate::options::{ClassWeights, weighted_in_parts};
 use crate::parallel::Context;
 use crate::sum::reduce::TileLosses;
 use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::Tiles;
+use crate::tile::Tiles;
 
 /// Negative log-likelihood and its options; the defaults are torch's.
 #[derive(Clone, Copy, Debug)]

@@ -22,7 +22,7 @@ use crate::parallel::{Context, try_for_each_stretch};
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
 use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, shared_out, together};
+use crate::tile::{Tiles, shared_out, together};
 
 /// What rows are scored against, and how.
 #[derive(Clone, Copy, Debug)]
