@@ -6,7 +6,7 @@
 //! view of an array
 //!   loss, function   the public functions: check the arguments once, build the work, hand it out
 //!   rows, targets    the array as rows in the target's order; targets that fit it
-//!   parallel         rows in grains, grains on threads
+//!   parallel         rows in chunks, chunks on threads
 //!   tiles            64 rows: located, packed or gathered for their kernel
 //!   blocks           single elements of any dtype, in blocks of f64
 //!   kernel           one row or tile to numbers, generic over the SIMD level

@@ -159,13 +159,13 @@ pub(super) fn score<'py>(
     let rows = row_shape(arrays.logits.shape(), class_axis);
     let options = Score { ignore_index, axis: axis.0, top_k, log_probs: call::flag(log_probs, "log_probs")? };
     // No memory for columns that the number of classes forbids.
-    let room = top_k.min(arrays.logits.shape()[class_axis]);
+    let scratch = top_k.min(arrays.logits.shape()[class_axis]);
     if matches!(floats, Floats::F64(_)) {
-        let columns = NewColumns::<f64>::new(py, &rows, room)?;
+        let columns = NewColumns::<f64>::new(py, &rows, scratch)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     } else {
-        let columns = NewColumns::<f32>::new(py, &rows, room)?;
+        let columns = NewColumns::<f32>::new(py, &rows, scratch)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     }

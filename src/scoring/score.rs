@@ -15,14 +15,14 @@ use crate::array::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
-use crate::kernel::scan::TileScan;
+use crate::kernel::stats::TileStats;
 use crate::kernel::top::Top;
 use crate::kernel::{TILE, isa};
-use crate::parallel::{Context, try_for_each_stretch};
+use crate::parallel::{Context, try_for_each_chunks};
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
 use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tile::{Tiles, shared_out, together};
+use crate::tile::{Tiles, row_group, split_threads};
 
 /// What rows are scored against, and how.
 #[derive(Clone, Copy, Debug)]
@@ -150,12 +150,12 @@ impl<'a, E: Element> Work<'a, E> {
         each: impl Fn(&mut P, &mut Seen<'_, E>, Range<usize>) + Sync,
     ) -> Result<(), Error> {
         let level = isa::selected()?;
-        let (context, segments) = shared_out(context, &self.rows);
-        let grains = try_for_each_stretch(
+        let (context, segments) = split_threads(context, &self.rows);
+        let chunks = try_for_each_chunks(
             context,
             self.rows.layout.line.len(),
             self.rows.layout.classes,
-            together(&self.rows),
+            row_group(&self.rows),
             || (part(), Seen::new(self.rows.clone(), segments, self.options)),
             |(part, seen), rows| {
                 for first in rows.clone().step_by(TILE) {
@@ -166,14 +166,14 @@ impl<'a, E: Element> Work<'a, E> {
                 Ok::<_, OutOfRange>(())
             },
         )?;
-        grains.map(|_| ()).map_err(|rows| self.labels.first_out_of_range(rows))
+        chunks.map(|_| ()).map_err(|rows| self.labels.first_out_of_range(rows))
     }
 }
 
 /// A tile that has been summed and looked at.
 struct Seen<'a, E: Element> {
     tiles: Tiles<'a, E>,
-    scan: TileScan,
+    scan: TileStats,
     labels: TileLabels,
     counted: u64,
     /// Rows that hold a nan: no class of theirs is found.
@@ -193,7 +193,7 @@ impl<'a, E: Element> Seen<'a, E> {
         let Score { top_k, log_probs, .. } = options;
         Seen {
             tiles: Tiles::new(rows, segments),
-            scan: TileScan::new(),
+            scan: TileStats::new(),
             labels: TileLabels::default(),
             counted: 0,
             nan: 0,
@@ -210,13 +210,20 @@ impl<'a, E: Element> Seen<'a, E> {
     #[inline(always)]
     fn look<S: Simd>(&mut self, simd: S, labels: &Labels<'_>, range: Range<usize>) -> Result<(), OutOfRange> {
         labels.tile(simd, range.clone(), &mut self.labels)?;
-        self.counted = self.labels.counted;
+        self.counted = self.labels.active;
         self.nan = 0;
         if self.counted == 0 {
             return Ok(());
         }
         self.top.iter_mut().for_each(|top| top.restart(self.top_k));
-        self.tiles.sum_and_look(simd, range, &self.labels.class, self.counted, &mut self.scan, &mut self.top);
+        self.tiles.sum_with_stats(
+            simd,
+            range,
+            &self.labels.class,
+            self.counted,
+            &mut self.scan,
+            &mut self.top,
+        );
         let own = self.tiles.target_logits(simd, &self.labels.class, self.counted);
         self.tiles.nll_of(&own, &mut self.normalised);
         self.nll = if self.log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
@@ -335,7 +342,7 @@ pub fn score<E: Element, O: Element>(
 ) -> Result<(), Error> {
     let work = Work::new(logits, target, options, call)?;
     let columns = ColumnRows::new(&mut columns, &work.shape, options.top_k)?;
-    // SAFETY: the rows of a grain belong to one thread.
+    // SAFETY: the rows of a chunk belong to one thread.
     work.run(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
 }
 

@@ -8,36 +8,36 @@ use fearless_simd_macros::simd;
 use super::walk::{LongRows, for_each_block, for_each_group, gather, pitch, put, scatter};
 use crate::array::rows::RowsMut;
 use crate::kernel::element::{Element, RealOf};
+use crate::kernel::long_row::{RowSum, block_max, update};
 use crate::kernel::real::Real;
 use crate::kernel::rowset::bits;
-use crate::kernel::scan::{Look, before_block};
+use crate::kernel::stats::{OnlineStats, before_block};
 use crate::kernel::stream::fence;
 use crate::kernel::top::Top;
-use crate::kernel::wide::{RowSum, absorb, block_max};
 use crate::kernel::{BLOCK, TILE};
 use crate::sum::compensated::Compensated;
 
 /// What a segment of a tile's rows has come to.
 pub(super) struct Segment<R> {
     pub(super) sums: Vec<RowSum<R>>,
-    pub(super) looks: Vec<Look<R>>,
+    pub(super) looks: Vec<OnlineStats<R>>,
     pub(super) tops: Vec<Top>,
 }
 
-/// Sums a segment's classes; see [`Tiles::sum_wide`].
+/// Sums a segment's classes; see [`Tiles::sum_long`].
 #[simd]
 #[inline(never)]
-pub(super) fn sum_segment<S: Simd, E: Element, const LOOK: bool>(
+pub(super) fn sum_segment<S: Simd, E: Element, const STATS: bool>(
     simd: S,
     long: LongRows<'_, '_, E>,
     gathered: &mut [E],
     classes: Range<usize>,
     sums: &mut [RowSum<RealOf<E>>],
-    looks: &mut [Look<RealOf<E>>],
+    looks: &mut [OnlineStats<RealOf<E>>],
     tops: &mut [Top],
 ) {
     let contiguous = long.rows.layout.contiguous();
-    let mut nothing = Look::new(RealOf::<E>::ZERO, 0);
+    let mut nothing = OnlineStats::new(RealOf::<E>::ZERO, 0);
     let mut next_max = None;
     for_each_block(
         simd,
@@ -51,14 +51,14 @@ pub(super) fn sum_segment<S: Simd, E: Element, const LOOK: bool>(
                 #[inline(always)]
                 || block_max(simd, block),
             );
-            let look = if LOOK { &mut looks[i] } else { &mut nothing };
-            if LOOK {
+            let look = if STATS { &mut looks[i] } else { &mut nothing };
+            if STATS {
                 before_block::<S, E>(simd, look, start, block, max, sums[i].max);
                 if let Some(top) = tops.get_mut(i) {
                     top.offer_block(simd, start, block, max);
                 }
             }
-            let next = absorb::<S, E, LOOK>(simd, &mut sums[i], block, max, next, look);
+            let next = update::<S, E, STATS>(simd, &mut sums[i], block, max, next, look);
             if contiguous {
                 next_max = Some(next);
             }
@@ -66,10 +66,10 @@ pub(super) fn sum_segment<S: Simd, E: Element, const LOOK: bool>(
     );
 }
 
-/// Sums q (max - x), and q, over a segment's classes; see [`Tiles::gaps_wide`].
+/// Sums q (max - x), and q, over a segment's classes; see [`Tiles::weighted_long`].
 #[simd]
 #[inline(never)]
-pub(super) fn gap_segment<S: Simd, E: Element>(
+pub(super) fn weighted_segment<S: Simd, E: Element>(
     simd: S,
     long: LongRows<'_, '_, E>,
     gathered: &mut [E],
@@ -106,12 +106,12 @@ pub(super) fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut 
     (out, to): (&RowsMut<'_, E>, &[isize; TILE]),
     f: F,
 ) {
-    let LongRows { rows, offsets, counted } = long;
+    let LongRows { rows, offsets, active } = long;
     let mut result = [E::PADDING; BLOCK];
     let mut q = [0.0; BLOCK];
     // `out` may be the input itself, so no slice of the input is alive when a block is written.
     if rows.layout.contiguous() {
-        for i in bits(counted) {
+        for i in bits(active) {
             // Blocks end where cache lines of the output do.
             let first = out.to_next_line(to[i] + classes.start as isize);
             let (mut start, mut end) = (classes.start, classes.start + BLOCK - first);
@@ -132,17 +132,17 @@ pub(super) fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut 
     for_each_group::<E>(
         classes,
         offsets.len(),
-        counted,
+        active,
         #[inline(always)]
-        |group: Range<usize>, counted, block: Range<usize>| {
+        |group: Range<usize>, active, block: Range<usize>| {
             gather(simd, rows, &offsets[group.clone()], block.clone(), gathered);
-            for k in bits(counted) {
+            for k in bits(active) {
                 let gathered = &mut gathered[k * pitch..k * pitch + block.len()];
                 let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
                 f(group.start + k, block.start, gathered, q, result);
                 gathered.copy_from_slice(result);
             }
-            scatter(simd, gathered, block, out, &to[group], counted);
+            scatter(simd, gathered, block, out, &to[group], active);
         },
     );
 }

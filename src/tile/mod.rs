@@ -1,13 +1,13 @@
 //! A tile of rows on its way through the kernels: located, brought into the shape that a kernel
 //! takes, summed, and asked for what a loss or an output needs.
 //!
-//! There are two ways. Short rows (at most `NARROW` classes) are packed class by class, lanes across the
+//! There are two ways. Short rows (at most `SHORT_ROW` classes) are packed class by class, lanes across the
 //! rows. Long rows go to their kernel block by block: as slices where the classes are contiguous, else
 //! gathered a group of rows at a time. Which way a row takes depends on its number of classes
 //! alone, and a gathered block meets the same kernel as a slice: layouts cannot change a bit. Rows of more than `SEGMENT`
 //! classes are cut into segments, which threads share out where there are too few rows for them.
 //!
-//! All of it runs on the instruction set that was chosen for the grain: each `#[simd]` method is compiled once for each
+//! All of it runs on the instruction set that was chosen for the chunk: each `#[simd]` method is compiled once for each
 //! level and element type, and what is marked `#[inline(always)]` with it.
 
 mod long;
@@ -19,8 +19,8 @@ mod weighted;
 
 pub(crate) use self::output::TileGradient;
 pub(crate) use self::sums::Tiles;
-pub(crate) use self::walk::{shared_out, together};
-pub(crate) use self::weighted::{WeightedGaps, Weighting};
+pub(crate) use self::walk::{row_group, split_threads};
+pub(crate) use self::weighted::{WeightedSums, Weighting};
 
 #[cfg(test)]
 mod tests {

@@ -9,11 +9,11 @@ use super::long::write_segment;
 use super::short::unpack;
 use super::sums::Tiles;
 use super::walk::{LongRows, for_each_segment_of};
-use super::weighted::{Weighting, room};
+use super::weighted::{Weighting, scratch};
 use crate::array::rows::{RowsMut, locate};
 use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf};
-use crate::kernel::finish::TileSums;
+use crate::kernel::log_sum_exp::TileSums;
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
@@ -39,7 +39,7 @@ impl<E: Element> Tiles<'_, E> {
         range: Range<usize>,
         out: &RowsMut<'_, E>,
     ) {
-        if self.is_narrow() {
+        if self.is_short() {
             apply_to_tile::<S, E, F>(simd, &mut self.packed, &self.sums, self.len);
             unpack(simd, &self.packed, range, out);
             return;
@@ -54,29 +54,29 @@ impl<E: Element> Tiles<'_, E> {
         );
     }
 
-    /// Writes the gradient of every counted row to `out`, which may be the input itself; 0 to the other rows, which are not
+    /// Writes the gradient of every active row to `out`, which may be the input itself; 0 to the other rows, which are not
     /// read but for those packed with counted neighbours.
     #[simd]
     pub(crate) fn write_gradient<S: Simd>(
         &mut self,
         simd: S,
         range: Range<usize>,
-        counted: u64,
+        active: u64,
         gradient: TileGradient<'_, impl Weighting>,
         out: &RowsMut<'_, E>,
     ) {
         let TileGradient { scale, entry, q } = gradient;
         self.sums.scale = *scale;
-        if self.is_narrow() {
+        if self.is_short() {
             match q {
                 None => apply_to_tile::<S, E, Softmax>(simd, &mut self.packed, &self.sums, self.len),
                 Some((factor, weighting)) => {
-                    let q = weighting.tile(simd, room(&mut self.q, self.packed.len()));
+                    let q = weighting.tile(simd, scratch(&mut self.q, self.packed.len()));
                     gradient_of_tile::<S, E>(simd, &mut self.packed, q, factor, &self.sums, self.len);
                 }
             }
             for i in 0..self.len {
-                if counted >> i & 1 == 0 {
+                if active >> i & 1 == 0 {
                     for class in self.packed.chunks_exact_mut(TILE) {
                         class[i] = RealOf::<E>::ZERO;
                     }
@@ -91,7 +91,7 @@ impl<E: Element> Tiles<'_, E> {
             None => self.write_blocks(
                 simd,
                 range.clone(),
-                counted,
+                active,
                 out,
                 #[inline(always)]
                 |sums, i, _, block, _, result| apply_to_row::<S, E, Softmax>(simd, block, sums, i, result),
@@ -99,7 +99,7 @@ impl<E: Element> Tiles<'_, E> {
             Some((factor, weighting)) => self.write_blocks(
                 simd,
                 range.clone(),
-                counted,
+                active,
                 out,
                 #[inline(always)]
                 |sums, i, start, block, q, result| {
@@ -113,7 +113,7 @@ impl<E: Element> Tiles<'_, E> {
         for i in 0..self.len {
             // SAFETY: the rows of a tile belong to one thread.
             unsafe {
-                if counted >> i & 1 == 0 {
+                if active >> i & 1 == 0 {
                     out.fill(to[i], E::from_f64(0.0));
                 } else if let Some((class, value)) = entry {
                     out.set(to[i], class[i], E::from_f64(value[i]));
@@ -133,19 +133,19 @@ impl<E: Element> Tiles<'_, E> {
         }
     }
 
-    /// Hands every block of the counted rows to `f`, with memory for as many q, and writes what comes back to `out`.
+    /// Hands every block of the active rows to `f`, with memory for as many q, and writes what comes back to `out`.
     #[inline(always)]
     fn write_blocks<S: Simd>(
         &mut self,
         simd: S,
         range: Range<usize>,
-        counted: u64,
+        active: u64,
         out: &RowsMut<'_, E>,
         f: impl Fn(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [f64], &mut [E]) + Sync,
     ) {
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
-        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], counted };
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered, sums) = (self.rows.layout.classes, &mut self.gathered, &self.sums);
         for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
             let f = |i: usize, start: usize, block: &[E], q: &mut [f64], result: &mut [E]| {

@@ -7,9 +7,9 @@ use fearless_simd::prelude::*;
 use crate::array::rows::{Rows, RowsMut};
 use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf, Vector};
-use crate::kernel::narrow::{Maxima, pack_class, pack_rows, row_maxima, unpack_rows};
 use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
+use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, unpack_rows};
 use crate::kernel::stream::{fence, stream, to_next_line};
 
 /// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
@@ -59,9 +59,9 @@ pub(super) fn pack<S: Simd, E: Element>(
                     }
                 }
             } else if rows.layout.contiguous() && run.stride == rows.layout.classes as isize {
-                let slab = rows.slab_of(run);
-                ahead = Ahead::new(slab.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES), TILE as isize);
-                pack_rows(simd, slab, rows.layout.classes, packed, first, last, maxima);
+                let elements = rows.side_by_side(run);
+                ahead = Ahead::new(elements.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES), TILE as isize);
+                pack_rows(simd, elements, rows.layout.classes, packed, first, last, maxima);
                 known = run.len == len;
             } else {
                 for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
@@ -96,7 +96,7 @@ pub(super) fn unpack<S: Simd, E: Element>(
             let classes = out.layout.classes;
             if out.layout.contiguous() && classes > 0 && run.stride == classes as isize {
                 // SAFETY: the rows of a tile belong to one thread.
-                unpack_rows(simd, packed, first, classes, unsafe { out.slab_of(run) });
+                unpack_rows(simd, packed, first, classes, unsafe { out.side_by_side(run) });
                 first += run.len;
                 return;
             }

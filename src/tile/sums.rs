@@ -9,18 +9,18 @@ use super::long::{Segment, sum_segment};
 use super::short::pack;
 use super::walk::{LongRows, for_each_segment_of, group, pitch};
 use crate::array::rows::{Rows, locate};
+use crate::kernel::binary::two_classes;
+use crate::kernel::double_double::{dd_add, two_sum};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::exp::power_of_two;
-use crate::kernel::finish::{TileSums, finish, target_share};
-use crate::kernel::narrow::{last_rows, pick, row_sums};
-use crate::kernel::pair::{plus, sum_of};
+use crate::kernel::log_sum_exp::{TileSums, finish, target_share};
+use crate::kernel::long_row::{RowSum, merge};
 use crate::kernel::real::Real;
 use crate::kernel::rowset::bits;
-use crate::kernel::scan::{Look, RowScan, TileScan, scan_tile};
+use crate::kernel::short_row::{last_rows, pick, row_sums};
+use crate::kernel::stats::{OnlineStats, RowStats, TileStats, tile_stats};
 use crate::kernel::top::Top;
-use crate::kernel::two::two_classes;
-use crate::kernel::wide::{RowSum, merge};
-use crate::kernel::{NARROW, SEGMENT, TILE};
+use crate::kernel::{SEGMENT, SHORT_ROW, TILE};
 use crate::parallel::Context;
 
 /// Up to so many classes, all of them are looked through for a tile's targets; else each row's target is read by itself.
@@ -48,11 +48,11 @@ pub(crate) struct Tiles<'r, E: Element> {
 }
 
 impl<'r, E: Element> Tiles<'r, E> {
-    /// `segments` comes from [`shared_out`].
+    /// `segments` comes from [`split_threads`].
     pub(crate) fn new(rows: Rows<'r, E>, segments: Option<Context<'r>>) -> Self {
         let classes = rows.layout.classes;
-        let packed = if classes <= NARROW { classes * TILE } else { 0 };
-        let gathered = match (classes <= NARROW, rows.layout.contiguous()) {
+        let packed = if classes <= SHORT_ROW { classes * TILE } else { 0 };
+        let gathered = match (classes <= SHORT_ROW, rows.layout.contiguous()) {
             (true, true) => last_rows::<E>(classes),
             (false, false) => group::<E>() * pitch(classes),
             _ => 0,
@@ -71,53 +71,53 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
     }
 
-    pub(crate) fn is_narrow(&self) -> bool {
-        self.rows.layout.classes <= NARROW
+    pub(crate) fn is_short(&self) -> bool {
+        self.rows.layout.classes <= SHORT_ROW
     }
 
     /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of (of more
-    /// than two classes in any case). Rows that are not `counted` are not read, but for those packed with counted neighbours.
+    /// than two classes in any case). Rows that are not `active` are not read, but for those packed with counted neighbours.
     #[simd]
-    pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, counted: u64, shares: bool) {
+    pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, active: u64, shares: bool) {
         self.go_to(range.clone());
-        if counted == 0 {
+        if active == 0 {
             return;
         }
-        if self.is_narrow() {
-            self.sum_narrow(simd, range, shares);
+        if self.is_short() {
+            self.sum_short(simd, range, shares);
         } else {
-            self.sum_wide::<S, false>(simd, counted, &mut [], &mut []);
+            self.sum_long::<S, false>(simd, active, &mut [], &mut []);
         }
     }
 
-    /// The same, with what the counted rows tell besides, compared with the target `class` of each. The largest logits go
+    /// The same, with what the active rows tell besides, compared with the target `class` of each. The largest logits go
     /// to `tops` where there is one for each row. Of rows with a nan, the largest are not known yet.
     #[simd]
-    pub(crate) fn sum_and_look<S: Simd>(
+    pub(crate) fn sum_with_stats<S: Simd>(
         &mut self,
         simd: S,
         range: Range<usize>,
         class: &[usize; TILE],
-        counted: u64,
-        scan: &mut TileScan,
+        active: u64,
+        scan: &mut TileStats,
         tops: &mut [Top],
     ) {
         self.go_to(range.clone());
-        if self.is_narrow() {
-            self.sum_narrow(simd, range, true);
-            scan_tile(simd, &self.packed, self.len, &self.sums.max, class, scan);
+        if self.is_short() {
+            self.sum_short(simd, range, true);
+            tile_stats(simd, &self.packed, self.len, &self.sums.max, class, scan);
             if !tops.is_empty() {
-                for i in bits(counted) {
+                for i in bits(active) {
                     (0..self.classes()).for_each(|class| tops[i].offer(class, self.logit(i, class)));
                 }
             }
         } else {
-            let mut looks = [Look::new(RealOf::<E>::ZERO, 0); TILE];
-            for i in bits(counted) {
-                looks[i] = Look::new(self.rows.get(self.offsets[i], class[i]).to_real(), class[i]);
+            let mut looks = [OnlineStats::new(RealOf::<E>::ZERO, 0); TILE];
+            for i in bits(active) {
+                looks[i] = OnlineStats::new(self.rows.get(self.offsets[i], class[i]).to_real(), class[i]);
             }
-            self.sum_wide::<S, true>(simd, counted, &mut looks, tops);
-            for i in bits(counted) {
+            self.sum_long::<S, true>(simd, active, &mut looks, tops);
+            for i in bits(active) {
                 (scan.rows[i], scan.largest[i]) = (looks[i].scan, looks[i].first);
             }
         }
@@ -126,38 +126,38 @@ impl<'r, E: Element> Tiles<'r, E> {
     #[inline(always)]
     fn go_to(&mut self, range: Range<usize>) {
         self.len = range.len();
-        if !self.is_narrow() {
+        if !self.is_short() {
             locate(&self.rows.layout, range, &mut self.offsets);
         }
     }
 
     #[inline(always)]
-    fn sum_narrow<S: Simd>(&mut self, simd: S, range: Range<usize>, shares: bool) {
+    fn sum_short<S: Simd>(&mut self, simd: S, range: Range<usize>, shares: bool) {
         let sums = &mut self.sums;
         let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
         if self.rows.layout.classes == 2 {
             two_classes(simd, &self.packed, self.len, ahead, sums, shares);
             return;
         }
-        let to = (&mut sums.others, &mut sums.others_low);
+        let to = (&mut sums.sum_exp_rest, &mut sums.sum_exp_rest_low);
         row_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
         finish(simd, sums, self.len);
     }
 
     /// `looks` and `tops` hold one for each row, or none at all.
     #[inline(always)]
-    fn sum_wide<S: Simd, const LOOK: bool>(
+    fn sum_long<S: Simd, const STATS: bool>(
         &mut self,
         simd: S,
-        counted: u64,
-        looks: &mut [Look<RealOf<E>>],
+        active: u64,
+        looks: &mut [OnlineStats<RealOf<E>>],
         tops: &mut [Top],
     ) {
         let mut group = [RowSum::EMPTY; TILE];
-        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], counted };
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered) = (self.rows.layout.classes, &mut self.gathered);
         if classes <= SEGMENT {
-            sum_segment::<S, E, LOOK>(simd, long, gathered, 0..classes, &mut group, looks, tops);
+            sum_segment::<S, E, STATS>(simd, long, gathered, 0..classes, &mut group, looks, tops);
         } else {
             let (new_looks, new_tops) = (&*looks, &*tops);
             let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
@@ -167,24 +167,24 @@ impl<'r, E: Element> Tiles<'r, E> {
                     tops: new_tops.to_vec(),
                 };
                 let Segment { sums, looks, tops } = &mut part;
-                sum_segment::<S, E, LOOK>(simd, long, gathered, range, sums, looks, tops);
+                sum_segment::<S, E, STATS>(simd, long, gathered, range, sums, looks, tops);
                 part
             });
-            let mut nothing = Look::new(RealOf::<E>::ZERO, 0);
+            let mut nothing = OnlineStats::new(RealOf::<E>::ZERO, 0);
             for part in parts {
-                for i in bits(counted) {
+                for i in bits(active) {
                     let look = looks.get_mut(i).unwrap_or(&mut nothing);
                     let other = part.looks.get(i).copied().unwrap_or(*look);
-                    merge::<S, RealOf<E>, LOOK>(simd, &mut group[i], look, part.sums[i], other);
+                    merge::<S, RealOf<E>, STATS>(simd, &mut group[i], look, part.sums[i], other);
                     if let (Some(top), Some(other)) = (tops.get_mut(i), part.tops.get(i)) {
                         top.merge(other);
                     }
                 }
             }
         }
-        for i in bits(counted) {
+        for i in bits(active) {
             self.sums.max[i] = group[i].max;
-            [self.sums.others[i], self.sums.others_low[i]] = group[i].total();
+            [self.sums.sum_exp_rest[i], self.sums.sum_exp_rest_low[i]] = group[i].total();
             self.sums.ties[i] = group[i].ties;
         }
         finish(simd, &mut self.sums, self.len);
@@ -204,18 +204,18 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// The same in two parts.
     #[inline(always)]
-    pub(crate) fn log1p_rest_in_parts(&self, i: usize) -> [f64; 2] {
+    pub(crate) fn log1p_rest_dd(&self, i: usize) -> [f64; 2] {
         [self.sums.log1p_rest[i], self.sums.log1p_low[i]]
     }
 
     /// log softmax of row i at a class, rounded as in a result of its own.
     pub(crate) fn log_softmax(&self, i: usize, class: usize) -> f64 {
         let (x, max) = (self.logit(i, class), self.max(i));
-        if <RealOf<E> as Real>::HALVES == 2 {
+        if !<RealOf<E> as Real>::IS_F64 {
             return (x - max) - self.log1p_rest(i);
         }
-        let [rest, low] = self.log1p_rest_in_parts(i);
-        let [high, lost] = sum_of(max, rest);
+        let [rest, low] = self.log1p_rest_dd(i);
+        let [high, lost] = two_sum(max, rest);
         (x - high) - (lost + low)
     }
 
@@ -223,7 +223,7 @@ impl<'r, E: Element> Tiles<'r, E> {
     pub(crate) fn log_sum_exp(&self, i: usize) -> f64 {
         let max = self.max(i);
         if max.is_finite() {
-            let [sum, low] = plus::<RealOf<E>>([max, 0.0], self.log1p_rest_in_parts(i));
+            let [sum, low] = dd_add::<RealOf<E>>([max, 0.0], self.log1p_rest_dd(i));
             return sum + low;
         }
         // The vector maximum may have missed a nan beside an infinity.
@@ -234,34 +234,34 @@ impl<'r, E: Element> Tiles<'r, E> {
     /// One logit of row i.
     #[inline(always)]
     pub(crate) fn logit(&self, i: usize, class: usize) -> f64 {
-        if self.is_narrow() {
+        if self.is_short() {
             self.packed[class * TILE + i].to_f64()
         } else {
             self.rows.get(self.offsets[i], class).to_f64()
         }
     }
 
-    /// -log softmax at the given class of each counted row.
+    /// -log softmax at the given class of each active row.
     #[inline(always)]
     pub(crate) fn nll<S: Simd>(
         &mut self,
         simd: S,
         class: &[usize; TILE],
-        counted: u64,
+        active: u64,
         nll: &mut [f64; TILE],
     ) {
-        let logits = self.target_logits(simd, class, counted);
+        let logits = self.target_logits(simd, class, active);
         self.nll_of(&logits, nll);
     }
 
-    /// The logit of a class of each row that counts.
+    /// The logit of a class of each active row.
     #[inline(always)]
-    pub(crate) fn target_logits<S: Simd>(&self, simd: S, class: &[usize; TILE], counted: u64) -> [f64; TILE] {
+    pub(crate) fn target_logits<S: Simd>(&self, simd: S, class: &[usize; TILE], active: u64) -> [f64; TILE] {
         if self.classes() <= FEW {
             return pick(simd, &self.packed, self.len, class);
         }
         let mut logits = [0.0; TILE];
-        for i in bits(counted) {
+        for i in bits(active) {
             logits[i] = self.logit(i, class[i]);
         }
         logits
@@ -274,13 +274,13 @@ impl<'r, E: Element> Tiles<'r, E> {
             let (max, x) = (self.max(i), logits[i]);
             let gap = max - x;
             self.gap[i] = gap;
-            if <RealOf<E> as Real>::HALVES == 2 {
+            if !<RealOf<E> as Real>::IS_F64 {
                 // The difference of two f32 is theirs to 53 bits.
                 nll[i] = gap + self.log1p_rest(i);
             } else {
-                let lost = sum_of(max, -x)[1];
+                let lost = two_sum(max, -x)[1];
                 self.gap_lost[i] = if lost.is_nan() { 0.0 } else { lost };
-                let [sum, lost] = sum_of(gap, self.log1p_rest(i));
+                let [sum, lost] = two_sum(gap, self.log1p_rest(i));
                 let low = lost + (self.gap_lost[i] + self.sums.log1p_low[i]);
                 nll[i] = sum + if low.is_nan() { 0.0 } else { low };
             }
@@ -311,22 +311,22 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     /// The entropy of row i in nats; nan where it has no softmax.
     #[inline(always)]
-    pub(crate) fn entropy(&self, i: usize, scan: &RowScan) -> f64 {
+    pub(crate) fn entropy(&self, i: usize, scan: &RowStats) -> f64 {
         let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
-        self.log1p_rest(i) + scan.gap * unit / (self.sums.own[i] + self.sums.others[i])
+        self.log1p_rest(i) + scan.gap * unit / (self.sums.exp_max[i] + self.sums.sum_exp_rest[i])
     }
 
     /// The largest probability of row i.
     #[inline(always)]
     pub(crate) fn confidence(&self, i: usize) -> f64 {
-        self.sums.own[i] / (self.sums.own[i] + self.sums.others[i])
+        self.sums.exp_max[i] / (self.sums.exp_max[i] + self.sums.sum_exp_rest[i])
     }
 
     /// The sum over the classes of (p - 1 if it is the target)^2, from the target's -log p and 1 - p.
     #[inline(always)]
-    pub(crate) fn squared_error(&self, i: usize, scan: &RowScan, nll: f64, miss: f64) -> f64 {
+    pub(crate) fn squared_error(&self, i: usize, scan: &RowStats, nll: f64, miss: f64) -> f64 {
         let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
-        let total = self.sums.own[i] + self.sums.others[i];
+        let total = self.sums.exp_max[i] + self.sums.sum_exp_rest[i];
         let largest = self.confidence(i) * self.confidence(i);
         let below = scan.squares * unit / (total * total);
         if nll <= self.log1p_rest(i) {

@@ -8,12 +8,12 @@ use fearless_simd_macros::simd;
 
 use crate::array::rows::{Rows, RowsMut, Run};
 use crate::kernel::element::{Element, RealOf, Vector};
-use crate::kernel::narrow::transpose_square;
 use crate::kernel::prefetch::prefetch;
 use crate::kernel::real::Real;
 use crate::kernel::rowset::{all, bits};
+use crate::kernel::short_row::transpose_square;
 use crate::kernel::stream::stream;
-use crate::kernel::{BLOCK, NARROW, SEGMENT, TILE};
+use crate::kernel::{BLOCK, SEGMENT, SHORT_ROW, TILE};
 use crate::parallel::{Context, for_each_segment};
 
 /// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
@@ -24,8 +24,8 @@ pub(super) const fn group<E>() -> usize {
 }
 
 /// Rows that threads had better take together: those that are gathered together.
-pub(crate) fn together<E: Element>(rows: &Rows<'_, E>) -> usize {
-    let apart = rows.layout.contiguous() || rows.layout.classes <= NARROW;
+pub(crate) fn row_group<E: Element>(rows: &Rows<'_, E>) -> usize {
+    let apart = rows.layout.contiguous() || rows.layout.classes <= SHORT_ROW;
     if apart { 1 } else { group::<E>() }
 }
 
@@ -40,7 +40,7 @@ pub(super) fn segments(classes: usize) -> usize {
 }
 
 /// Who shares out the rows to threads, and who the segments of a row: one of them works on this thread alone.
-pub(crate) fn shared_out<'c, E: Element>(
+pub(crate) fn split_threads<'c, E: Element>(
     context: Context<'c>,
     rows: &Rows<'_, E>,
 ) -> (Context<'c>, Option<Context<'c>>) {
@@ -70,10 +70,10 @@ pub(super) fn for_each_segment_of<E: Element, T: Send>(
 pub(super) struct LongRows<'t, 'r, E> {
     pub(super) rows: &'t Rows<'r, E>,
     pub(super) offsets: &'t [isize],
-    pub(super) counted: u64,
+    pub(super) active: u64,
 }
 
-/// Calls `f(row, first class, block, next block)` for the blocks of all counted rows: row after row where rows are slices,
+/// Calls `f(row, first class, block, next block)` for the blocks of all active rows: row after row where rows are slices,
 /// and the last block is followed by nothing; else block after block for a group of rows, and no next.
 #[inline(always)]
 pub(super) fn for_each_block<S: Simd, E: Element>(
@@ -83,13 +83,13 @@ pub(super) fn for_each_block<S: Simd, E: Element>(
     classes: Range<usize>,
     mut f: impl FnMut(usize, usize, &[E], &[E]),
 ) {
-    let LongRows { rows, offsets, counted } = long;
+    let LongRows { rows, offsets, active } = long;
     let (contiguous, pitch) = (rows.layout.contiguous(), pitch(rows.layout.classes));
     let end_of = |start: usize| (start + BLOCK).min(classes.end);
     let mut start = classes.start;
     // The rows that are gathered, and those that are left: of them, or of all.
     let mut group = 0..0;
-    let mut left = if contiguous { counted } else { 0 };
+    let mut left = if contiguous { active } else { 0 };
     if classes.is_empty() {
         return;
     }
@@ -104,7 +104,7 @@ pub(super) fn for_each_block<S: Simd, E: Element>(
                     }
                 }
                 group = group.end..(group.end + self::group::<E>()).min(offsets.len());
-                left = counted >> group.start & all(group.len());
+                left = active >> group.start & all(group.len());
                 if left != 0 {
                     gather(simd, rows, &offsets[group.clone()], start..end_of(start), gathered);
                 }
@@ -134,26 +134,26 @@ pub(super) fn for_each_block<S: Simd, E: Element>(
     }
 }
 
-/// Calls `f(rows of the tile, which of them count, classes)` for each group with a row that counts, block after block.
+/// Calls `f(rows of the tile, which of them count, classes)` for each group with a active row, block after block.
 #[inline(always)]
 pub(super) fn for_each_group<E>(
     classes: Range<usize>,
     rows: usize,
-    counted: u64,
+    active: u64,
     mut f: impl FnMut(Range<usize>, u64, Range<usize>),
 ) {
     for start in classes.clone().step_by(BLOCK) {
         for first in (0..rows).step_by(group::<E>()) {
             let group = first..(first + group::<E>()).min(rows);
-            let counted = counted >> first & all(group.len());
-            if counted != 0 {
-                f(group, counted, start..(start + BLOCK).min(classes.end));
+            let active = active >> first & all(group.len());
+            if active != 0 {
+                f(group, active, start..(start + BLOCK).min(classes.end));
             }
         }
     }
 }
 
-/// Writes a stretch of one row's classes.
+/// Writes a block of one row's classes.
 #[inline(always)]
 pub(super) fn put<E: Element>(out: &RowsMut<'_, E>, offset: isize, start: usize, classes: &[E]) {
     if out.layout.contiguous() {
@@ -223,7 +223,7 @@ pub(super) fn gather<S: Simd, E: Element>(
     }
 }
 
-/// The way back: writes the gathered rows that count.
+/// The way back: writes the gathered active rows.
 #[simd]
 pub(super) fn scatter<S: Simd, E: Element>(
     simd: S,
@@ -231,11 +231,11 @@ pub(super) fn scatter<S: Simd, E: Element>(
     block: Range<usize>,
     out: &RowsMut<'_, E>,
     offsets: &[isize],
-    counted: u64,
+    active: u64,
 ) {
     let (lanes, pitch) = (RealOf::<E>::LANES, pitch(out.layout.classes));
     let (mut done, mut squares) = (block.start, 0);
-    if !out.layout.contiguous() && counted == all(offsets.len()) && adjacent(offsets) {
+    if !out.layout.contiguous() && active == all(offsets.len()) && adjacent(offsets) {
         squares = offsets.len() / lanes;
     }
     while squares > 0 && done + lanes <= block.end {
@@ -254,7 +254,7 @@ pub(super) fn scatter<S: Simd, E: Element>(
         }
         done += lanes;
     }
-    for k in bits(counted) {
+    for k in bits(active) {
         let from = if k < squares * lanes { done } else { block.start };
         let at = k * pitch;
         put(out, offsets[k], from, &gathered[at + from - block.start..at + block.len()]);

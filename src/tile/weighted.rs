@@ -5,31 +5,31 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
-use super::long::gap_segment;
+use super::long::weighted_segment;
 use super::sums::Tiles;
 use super::walk::{LongRows, for_each_segment_of};
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
-use crate::kernel::gap::{TileWeights, row_gap, tile_gap};
+use crate::kernel::max_minus_x::{TileWeights, row_max_minus_x, tile_max_minus_x};
 use crate::kernel::rowset::bits;
 use crate::options::ClassWeights;
 use crate::sum::compensated::Compensated;
 
 /// For each row of a tile the sum over the classes of q (max - x), and that of q.
-pub(crate) struct WeightedGaps {
+pub(crate) struct WeightedSums {
     pub gaps: [f64; TILE],
     pub totals: [f64; TILE],
 }
 
 /// What the classes of a tile's rows are weighted with: q.
 pub(crate) trait Weighting: Sync {
-    /// q of a stretch of the classes of row i of the tile.
+    /// q of a block of the classes of row i of the tile.
     fn row<S: Simd>(&self, simd: S, i: usize, classes: Range<usize>, q: &mut [f64]);
 
     /// q of a packed tile's rows; `memory` has room for one of each.
     fn tile<'m, S: Simd>(&self, simd: S, memory: &'m mut [f64]) -> TileWeights<'m>;
 
-    /// The sums over a stretch of the classes of row i of q (max - x), and of q, where q need not be computed for that.
+    /// The sums over a block of the classes of row i of q (max - x), and of q, where q need not be computed for that.
     #[inline(always)]
     fn gap<S: Simd, E: Element>(
         &self,
@@ -44,7 +44,7 @@ pub(crate) trait Weighting: Sync {
 }
 
 /// The first `len` numbers of memory that grows with its first use.
-pub(super) fn room(memory: &mut Vec<f64>, len: usize) -> &mut [f64] {
+pub(super) fn scratch(memory: &mut Vec<f64>, len: usize) -> &mut [f64] {
     if memory.len() < len {
         memory.resize(len, 0.0);
     }
@@ -52,76 +52,78 @@ pub(super) fn room(memory: &mut Vec<f64>, len: usize) -> &mut [f64] {
 }
 
 impl<E: Element> Tiles<'_, E> {
-    /// For each counted row the sum over the classes of q (max - x), the same q for all rows.
+    /// For each active row the sum over the classes of q (max - x), the same q for all rows.
     #[simd]
-    pub(crate) fn gaps<S: Simd>(&mut self, simd: S, counted: u64, weight: ClassWeights<'_>) -> [f64; TILE] {
+    pub(crate) fn gaps<S: Simd>(&mut self, simd: S, active: u64, weight: ClassWeights<'_>) -> [f64; TILE] {
         let mut gaps = [0.0; TILE];
-        if self.is_narrow() {
+        if self.is_short() {
             let (q, max) = (TileWeights::Class(weight.block(0..self.rows.layout.classes)), &self.sums.max);
             let mut totals = [0.0; TILE];
-            tile_gap::<_, _, false>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
+            tile_max_minus_x::<_, _, false>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
-            let sums = self.gaps_wide(
+            let sums = self.weighted_long(
                 simd,
-                counted,
+                active,
                 #[inline(always)]
-                |_, classes, x, max, _| row_gap::<_, _, _, false>(simd, x, weight.block(classes), max),
+                |_, classes, x, max, _| {
+                    row_max_minus_x::<_, _, _, false>(simd, x, weight.block(classes), max)
+                },
             );
-            bits(counted).for_each(|i| gaps[i] = sums[i].0.get());
+            bits(active).for_each(|i| gaps[i] = sums[i].0.get());
         }
         gaps
     }
 
-    /// For each counted row the sum over the classes of q (max - x), and that of q.
+    /// For each active row the sum over the classes of q (max - x), and that of q.
     #[simd]
-    pub(crate) fn gaps_of<S: Simd>(
+    pub(crate) fn weighted_sums<S: Simd>(
         &mut self,
         simd: S,
-        counted: u64,
+        active: u64,
         weighting: impl Weighting,
-    ) -> WeightedGaps {
+    ) -> WeightedSums {
         let mut gaps = [0.0; TILE];
         let mut totals = [0.0; TILE];
-        if self.is_narrow() {
-            let (q, max) = (weighting.tile(simd, room(&mut self.q, self.packed.len())), &self.sums.max);
-            tile_gap::<_, _, true>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
+        if self.is_short() {
+            let (q, max) = (weighting.tile(simd, scratch(&mut self.q, self.packed.len())), &self.sums.max);
+            tile_max_minus_x::<_, _, true>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
         } else {
-            let sums = self.gaps_wide(
+            let sums = self.weighted_long(
                 simd,
-                counted,
+                active,
                 #[inline(always)]
                 |i, classes, x, max, q| {
                     if let Some(gap) = weighting.gap(simd, i, classes.clone(), x, max) {
                         return gap;
                     }
                     weighting.row(simd, i, classes, q);
-                    row_gap::<_, _, _, true>(simd, x, q, max)
+                    row_max_minus_x::<_, _, _, true>(simd, x, q, max)
                 },
             );
-            for i in bits(counted) {
+            for i in bits(active) {
                 (gaps[i], totals[i]) = (sums[i].0.get(), sums[i].1.get());
             }
         }
-        WeightedGaps { gaps, totals }
+        WeightedSums { gaps, totals }
     }
 
-    /// The sums of long rows, from those that `gap` gives for a stretch.
+    /// The sums of long rows, from those that `gap` gives for a block.
     #[inline(always)]
-    fn gaps_wide<S: Simd>(
+    fn weighted_long<S: Simd>(
         &mut self,
         simd: S,
-        counted: u64,
+        active: u64,
         gap: impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync,
     ) -> [(Compensated, Compensated); TILE] {
-        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], counted };
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered, max) = (self.rows.layout.classes, &mut self.gathered, &self.sums.max);
         let none = (Compensated::default(), Compensated::default());
         let mut sums = [none; TILE];
         let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
-            gap_segment(simd, long, gathered, range, max, &gap)
+            weighted_segment(simd, long, gathered, range, max, &gap)
         });
         for part in parts {
-            for i in bits(counted) {
+            for i in bits(active) {
                 sums[i].0.merge(part[i].0);
                 sums[i].1.merge(part[i].1);
             }
