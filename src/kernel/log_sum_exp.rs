@@ -27,7 +27,7 @@ pub(crate) struct TileSums<R> {
     pub exp_max: [f64; TILE],
     /// What is to be added to it; 0 unless the rows are `f64`, where nothing wider comes after.
     pub exp_max_low: [f64; TILE],
-    /// Before [`finish`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
+    /// Before [`log_sum_exp`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
     /// units of `exp_max`.
     pub sum_exp_rest: [f64; TILE],
     /// What is to be added to it, as for `exp_max`.
@@ -59,7 +59,7 @@ impl<R: Real> TileSums<R> {
 
 /// Turns the sums of the first `rows` rows into `exp_max`, `sum_exp_rest` and `log1p_rest`.
 #[simd]
-pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize) {
+pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize) {
     let unit = f64x8::splat(simd, power_of_two(-R::SCALE));
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);

@@ -13,7 +13,7 @@ use crate::kernel::binary::two_classes;
 use crate::kernel::double_double::{dd_add, two_sum};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::exp::power_of_two;
-use crate::kernel::log_sum_exp::{TileSums, finish, target_share};
+use crate::kernel::log_sum_exp::{TileSums, log_sum_exp, target_share};
 use crate::kernel::long_row::{RowSum, merge};
 use crate::kernel::real::Real;
 use crate::kernel::rowset::bits;
@@ -141,7 +141,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
         let to = (&mut sums.sum_exp_rest, &mut sums.sum_exp_rest_low);
         row_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
-        finish(simd, sums, self.len);
+        log_sum_exp(simd, sums, self.len);
     }
 
     /// `looks` and `tops` hold one for each row, or none at all.
@@ -187,7 +187,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             [self.sums.sum_exp_rest[i], self.sums.sum_exp_rest_low[i]] = group[i].total();
             self.sums.ties[i] = group[i].ties;
         }
-        finish(simd, &mut self.sums, self.len);
+        log_sum_exp(simd, &mut self.sums, self.len);
     }
 
     /// The largest logit of row i.
