@@ -31,7 +31,7 @@ from crossent.distribution import (
     row_groups,
 )
 from crossent.interop import ArrayInput, as_array
-from crossent.scoring import _at_least_0, shifted
+from crossent.scoring import Scores, _at_least_0, shifted
 
 _LN2 = math.log(2.0)
 # The interval holds the middle 95 % of a normal distribution.
@@ -495,8 +495,13 @@ class Scorer:
         shift: int = 0,
         values: Values = "logits",
         mistakes: list[str],
+        scores: list[Scores] | None = None,
     ) -> _Tally:
-        """Add up the scores of a batch, and note likely mistakes."""
+        """Add up the scores of a batch, and note likely mistakes.
+
+        Where there is a list for them, the scores of its rows go there too, those of a part after those of the one
+        before: the logits are read once for both.
+        """
         shift = _at_least_0(shift, "shift")
         given = None if units is None else _units(units)
         if given is not None and given.ndim:
@@ -517,7 +522,8 @@ class Scorer:
         groups = self._groups(unshifted, positions, axis, shift)
         logits = as_array(logits, "logits")
         if values != "probs":
-            tally = self._tally_of(logits, target, where, axis, groups, log_probs=values == "log_probs")
+            log_probs = values == "log_probs"
+            tally = self._tally_of(logits, target, where, axis, groups, scores, log_probs=log_probs)
             look(logits, target, self._ignore_index, where, axis, values, mistakes)
         else:
             tally = _Tally.empty(len(self._top_k), self._bins)
@@ -530,6 +536,7 @@ class Scorer:
                     part.where,
                     -1,
                     None if groups is None else groups[here],
+                    scores,
                     log_probs=True,
                 )
         total = None if given is None else self._total(given, target, where)
@@ -542,13 +549,19 @@ class Scorer:
         where: ArrayInput | None,
         axis: int,
         groups: NDArray[np.uint16] | None,
+        scores: list[Scores] | None,
         *,
         log_probs: bool,
     ) -> _Tally:
-        """Add up the scores of some rows."""
-        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped = _core.score_sums(
-            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs, groups
+        """Add up the scores of some rows, and put them into `scores` where there is such a list."""
+        index, asked = self._ignore_index, scores is not None
+        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped, columns = (
+            _core.score_sums(
+                logits, target, index, where, axis, self._top_k, self._bins, log_probs, groups, asked
+            )
         )
+        if scores is not None and columns is not None:
+            scores.append(Scores(*columns))
         return _Tally(
             rows,
             count,
