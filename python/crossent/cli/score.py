@@ -38,7 +38,7 @@ from crossent.cli.stopping import Stop
 from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, read_ahead, scored_as
 from crossent.io.llama import LlamaSource
 from crossent.report import Report, Scorer
-from crossent.scoring import score_rows
+from crossent.scoring import Scores
 
 UNITS = {"bytes": "byte", "characters": "character", "words": "word"}
 """What bits can be told per, by the option that counts them."""
@@ -153,11 +153,12 @@ class Scoring(Job[Scorer]):
         units = None if self._units is None else rows.beside(self._units[block.index])
         part = self._new_scorer()
         # What the numbers look like has been told of the file.
-        part._add(rows.values, target, units=units, values=values)
+        scores: list[Scores] | None = None if self.per_row is None else []
+        part._add(rows.values, target, units=units, values=values, scores=scores)
         records = None
-        if self.per_row is not None:
-            scores = score_rows(rows.values, target, ignored, None, -1, 0, values, [])
-            records = self.per_row.records(rows, scores)
+        if self.per_row is not None and scores is not None:
+            (columns,) = scores
+            records = self.per_row.records(rows, columns)
         place, clamped = first_nonfinite(part, rows), None
         if block.clamped is not None:
             clamped = int(np.count_nonzero(block.clamped & (target != ignored)))
