@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -23,13 +24,17 @@ import safetensors.numpy
 from crossent import _core, cli
 from crossent.io import (
     Source,
+    formats,
+    kinds,
     log_blocks,
     open_logits,
     open_targets,
     parse_bytes,
     read_ahead,
 )
+from crossent.io.format import Content, Format, LogitsOptions, refuse
 from crossent.io.opening import natural
+from crossent.io.source import Block
 from test_cli import DTYPES, assert_close, error, figures, made, reference
 
 Array = npt.NDArray[Any]
@@ -1226,3 +1231,102 @@ def test_one_class_is_told(tmp_path: Path, capsys: Capture) -> None:
     for command in (["score", x, t], ["compare", x, x, t], ["compare", x, x]):
         assert cli.main(command) == 0
         assert "there is one class only" in capsys.readouterr().err
+
+
+# ---- a format of one's own -----------------------------------------------------------------------------------
+
+
+class ToySource(Source):
+    """Rows of two float32 logits, each with its target before it, after four bytes that tell the format."""
+
+    format = "toy"
+    axis, dtype, has_targets = 1, np.dtype("<f4"), True
+
+    def __init__(self, path: str) -> None:
+        self.name, self.paths = path, (path,)
+        self._rows = np.fromfile(path, [("target", "<i4"), ("logits", "<f4", 2)], offset=4)
+        self.shape = (len(self._rows), 2)
+
+    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
+        del memory
+        for at in range(start, len(self._rows), 7):
+            rows = self._rows[at : at + 7]
+            yield Block(at, len(rows), (slice(at, at + len(rows)),), rows["logits"], rows["target"])
+
+
+class Toy(Format):
+    """What a file of its own under `io` would hold."""
+
+    name, row = "toy", "token"
+    kind = kinds.ReadKind("a toy", "give it a name that ends with .toy", (b"TOY1",), (".toy",))
+
+    def open_logits(self, path: str, key: str | None, options: LogitsOptions) -> Source:
+        refuse(path, key, {"--dtype": options.dtype})
+        return ToySource(path)
+
+    def contents(self, path: str, key: str | None, options: LogitsOptions) -> list[Content]:
+        return [self.open_logits(path, key, options)]
+
+
+def toy_rows() -> tuple[Array, Array]:
+    """Rows of which the model gets three quarters right, so that a temperature is best."""
+    logits, _ = made((20, 2))
+    return logits, (logits.argmax(axis=1) + (np.arange(20) % 4 == 0)) % 2
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of files of a format that is registered for one test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kinds, "READ", [*kinds.READ])
+    monkeypatch.setattr(formats, "READ", kinds.READ)
+    monkeypatch.setattr(formats, "_FORMATS", [*formats._FORMATS])
+    formats.register(Toy())
+    rows = np.zeros(20, [("target", "<i4"), ("logits", "<f4", 2)])
+    rows["logits"], rows["target"] = toy_rows()
+    for number in range(2):
+        Path(f"{number}.toy").write_bytes(b"TOY1" + rows.tobytes())
+    return tmp_path
+
+
+def test_a_format_is_registered_and_read_by_every_command(toys: Path, capsys: Capture) -> None:
+    assert score("0.toy") == 0
+    assert_close(figures(capsys), reference(*toy_rows()))
+    assert cli.main(["score", "0.toy"]) == 0
+    assert "bits per token" in capsys.readouterr().out
+    assert score("*.toy", "--memory", "1K", "--per-row", "nll.npy") == 0
+    told = figures(capsys)
+    assert (told["count"], told["format"], told["files"]) == (40, "toy", ["0.toy", "1.toy"])
+    assert np.load("nll.npy").shape == (40,)
+    assert cli.main(["compare", "0.toy", "1.toy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kl_mean"] == 0.0
+    assert cli.main(["calibrate", "0.toy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 20
+    assert cli.main(["info", "0.toy", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["arrays"]
+    assert (found["format"], found["shape"], found["guess"]) == ("toy", [20, 2], "logits, with their labels")
+
+
+def test_a_format_is_known_by_its_first_bytes_and_told_under_other_names(toys: Path, capsys: Capture) -> None:
+    (toys / "0.toy").rename("rows.data")
+    assert score("rows.data") == 0
+    assert figures(capsys)["count"] == 20
+    assert score("rows.data:key") == 2
+    assert "rows.data holds no named arrays; leave :key out" in error(capsys)
+    (toys / "rows.data").rename("rows.npy")
+    assert score("rows.npy", "1.toy") == 1
+    assert "rows.npy is not a .npy file (it looks like a toy); give it a name that ends with .toy" in error(
+        capsys
+    )
+    assert score("1.toy", "1.toy") == 2
+    assert "1.toy holds its own targets beside its rows" in error(capsys)
+    assert score(".", "1.toy") == 1
+    assert "such as '*.toy'" in error(capsys)
+
+
+def test_a_format_is_named_by_its_own_file_and_the_list_of_formats_alone() -> None:
+    folder = Path(formats.__file__).parent
+    own = {"csv_table", "llama", "npz", "parquet_table", "tensors"}
+    imported = re.compile(rf"\b({'|'.join(own)}) import ")
+    naming = {path.stem for path in folder.glob("*.py") if imported.search(path.read_text(encoding="utf-8"))}
+    assert naming == {"formats"}

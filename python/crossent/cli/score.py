@@ -35,8 +35,7 @@ from crossent.cli.reading import Rows, Targets, open_beside, open_source
 from crossent.cli.running import Job, add_running, drive
 from crossent.cli.state import State, clamped_counts
 from crossent.cli.stopping import Stop
-from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, read_ahead, scored_as
-from crossent.io.llama import LlamaSource
+from crossent.io import Block, OptionError, Source, TargetArray, log_blocks, read_ahead, row_of, scored_as
 from crossent.report import Report, Scorer
 from crossent.scoring import Scores
 
@@ -222,7 +221,7 @@ class Scoring(Job[Scorer]):
 
 def report_lines(report: Report, unit: str | None, source_format: str | None) -> list[tuple[str, str]]:
     """Name and format the figures of a report on rows of a file of this format for a table."""
-    row = "token" if source_format == LlamaSource.format else None
+    row = row_of(source_format)
     lines = [
         (f"bits per {UNITS[unit]}", value.replace(" units)", f" {unit})"))
         if unit is not None and name == "bits per unit"

@@ -7,16 +7,11 @@ is a `Source`: it knows its shape and its dtype, and hands out its rows in block
 from crossent.io.ahead import read_ahead
 from crossent.io.blocks import BLOCK_BYTES, MEMORY, parse_bytes, row_blocks
 from crossent.io.describe import describe
+from crossent.io.formats import register, row_of
 from crossent.io.npy import open_npy
-from crossent.io.opening import (
-    RAW_DTYPES,
-    RAW_TARGET_DTYPES,
-    integers_in,
-    open_logits,
-    open_targets,
-    paths_of,
-)
+from crossent.io.opening import integers_in, open_logits, open_targets, paths_of
 from crossent.io.probabilities import log_blocks, scored_as
+from crossent.io.raw import RAW_DTYPES, RAW_TARGET_DTYPES
 from crossent.io.source import VALUES, Block, OptionError, Source, TargetArray, open_regular
 
 __all__ = [
@@ -39,6 +34,8 @@ __all__ = [
     "parse_bytes",
     "paths_of",
     "read_ahead",
+    "register",
     "row_blocks",
+    "row_of",
     "scored_as",
 ]

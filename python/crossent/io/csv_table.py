@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from crossent.io.blocks import rows_per_block
 from crossent.io.cells import Kind, first_number, flaw, is_number, kind_of
 from crossent.io.columns import Column
+from crossent.io.kinds import ReadKind, is_text, not_of_kind, tells_kind
 from crossent.io.labels import LabelError
-from crossent.io.source import Block, open_regular
-from crossent.io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableSource
+from crossent.io.source import Block, open_regular, start_of
+from crossent.io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
 
 _CELL_BYTES = 128  # a cell as a Python string, beside its number
 _LABEL_BYTES = 4 << 20  # of rows at a time, where the labels alone are read
@@ -244,6 +245,30 @@ class CsvSource(TableSource):
 
     def _not_text(self, error: UnicodeDecodeError) -> ValueError:
         return ValueError(f"{self.name} is not text in UTF-8 ({error.reason}); save it as CSV in UTF-8")
+
+
+class Csv(TableFormat):
+    """Tables in text."""
+
+    name = "csv"
+    kind = ReadKind(
+        "a CSV file",
+        "give it a name that ends with .csv",
+        suffixes=(".csv", ".tsv"),
+        write="write it as text in UTF-8",
+    )
+
+    def check(self, path: str) -> None:
+        """Raise where a file is of a kind that is no text, or is text of another kind."""
+        start = start_of(path)
+        # The first words of a table may be those that other files begin with.
+        is_other = not is_text(start) or start.startswith((b"<", b"version https://git-lfs"))
+        if is_other and tells_kind(start):
+            raise ValueError(not_of_kind(path, self.kind, start))
+
+    def table(self, path: str, values: str) -> CsvSource:
+        """Read the first line, and some rows."""
+        return CsvSource(path, values)
 
 
 def _count_up(header: list[str]) -> bool:

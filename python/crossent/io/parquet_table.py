@@ -12,9 +12,10 @@ from crossent.interop import as_array
 from crossent.io.blocks import rows_per_block
 from crossent.io.cells import Kind, is_missing, is_number
 from crossent.io.columns import Column
+from crossent.io.kinds import ReadKind, not_of_kind, tells_kind
 from crossent.io.labels import LabelError
-from crossent.io.source import Block, missing_package, open_regular
-from crossent.io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableSource
+from crossent.io.source import Block, missing_package, open_regular, start_of
+from crossent.io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
 
 # Each column is read through a buffer of this size, beside the page that it is at.
 _BUFFER = 1 << 16
@@ -221,6 +222,29 @@ class ParquetSource(TableSource):
                 f"and the label of row {start + at} is {value!r}; {fix}"
             )
         return numbers.astype(np.int64)
+
+
+class Parquet(TableFormat):
+    """Tables of Apache Parquet."""
+
+    name = "parquet"
+    kind = ReadKind(
+        "a Parquet file",
+        "give it a name that ends with .parquet",
+        (b"PAR1",),
+        (".parquet", ".pq"),
+        write="write it with pyarrow or pandas",
+    )
+
+    def check(self, path: str) -> None:
+        """Raise where a file begins as one of another kind."""
+        start = start_of(path)
+        if not start.startswith(self.kind.starts) and tells_kind(start):
+            raise ValueError(not_of_kind(path, self.kind, start))
+
+    def table(self, path: str, values: str) -> ParquetSource:
+        """Read the table of contents."""
+        return ParquetSource(path, values)
 
 
 def _parquet(path: str) -> Any:

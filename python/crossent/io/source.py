@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent.io.kinds import folder_kind
+from crossent.io.kinds import START_BYTES, folder_kind
 
 VALUES = ("logits", "log-probs", "probs")
 """What the numbers of a file can be."""
@@ -322,6 +322,13 @@ def open_regular(
         file.close()
         raise
     return file, status.st_size
+
+
+def start_of(path: str) -> bytes:
+    """Give as much of a file's beginning as tells its kind."""
+    file, _ = open_regular(path)
+    with file:
+        return file.read(START_BYTES)
 
 
 def identity(file: BinaryIO) -> FileIdentity:
