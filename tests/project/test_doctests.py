@@ -1,0 +1,43 @@
+"""Every example in a docstring gives what it prints."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import crossent
+from crossent import plot
+
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+# By name and not by module: doctest looks in a module for what the module says is its own.
+FOUND = {
+    test.name: test
+    for module in (crossent, plot)
+    for name in module.__all__
+    for test in doctest.DocTestFinder(exclude_empty=True).find(
+        getattr(module, name), f"{module.__name__}.{name}", module=False, globs={}
+    )
+    if not isinstance(getattr(module, name), str)
+}
+EXAMPLES = {name: test for name, test in FOUND.items() if test.examples}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_print_what_they_say(name: str) -> None:
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    runner.run(EXAMPLES[name])
+    assert runner.failures == 0
+
+
+def test_every_example_of_the_package_is_run() -> None:
+    def prompts(text: Any) -> int:
+        return len(re.findall(r"^ *>>> ", text, re.MULTILINE))
+
+    files = (Path(crossent.__file__).parent).rglob("*.py")
+    written = sum(prompts(file.read_text(encoding="utf-8")) for file in files)
+    assert sum(len(test.examples) for test in EXAMPLES.values()) == written > 100

@@ -1,0 +1,148 @@
+"""No public function lacks its documentation: its rows on the page of semantics, its docstring, its overloads."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+
+import crossent
+
+PAGE = (Path(__file__).parents[2] / "docs" / "semantics.md").read_text(encoding="utf-8")
+
+PUBLIC = {name: getattr(crossent, name) for name in crossent.__all__ if callable(getattr(crossent, name))}
+FUNCTIONS = {name: f for name, f in PUBLIC.items() if inspect.isfunction(f)}
+CLASSES = {name: c for name, c in PUBLIC.items() if inspect.isclass(c) and not issubclass(c, Warning)}
+# What functions return; nobody makes them.
+RESULTS = {name for name in CLASSES if f"`{name}`" in PAGE[PAGE.index("### Results") :].split("\n")[0]}
+OBJECTS = {name: c for name, c in CLASSES.items() if name not in RESULTS}
+SETTINGS = {"set_num_threads", "get_num_threads", "show_versions"}
+COMPUTING = {name: f for name, f in FUNCTIONS.items() if name not in SETTINGS}
+REDUCED = {name: f for name, f in COMPUTING.items() if "reduction" in inspect.signature(f).parameters}
+
+SHARED = "What all functions share"
+HEADING = re.compile(r"^### (.+)$", re.MULTILINE)
+
+
+def _code(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def _sections() -> dict[str, set[str]]:
+    """The names in each heading of the page, and what the rows under it name first."""
+    page = PAGE[PAGE.index("## Arguments, one by one") :]
+    found: dict[str, set[str]] = {}
+    headings = list(HEADING.finditer(page))
+    for heading, end in zip(headings, [*(h.start() for h in headings[1:]), len(page)], strict=True):
+        rows = re.findall(r"^\| ([^|]*) \|", page[heading.end() : end], re.MULTILINE)
+        named = {name for row in rows for name in _code(row)}
+        for name in _code(heading[1]) or [heading[1]]:
+            found[name] = named
+    return found
+
+
+SECTIONS = _sections()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_its_place_on_the_page_of_semantics(name: str) -> None:
+    assert name in SECTIONS
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *OBJECTS])
+def test_every_argument_has_its_row(name: str) -> None:
+    arguments = set(inspect.signature(PUBLIC[name]).parameters)
+    if name in OBJECTS and "__call__" in vars(PUBLIC[name]):
+        call = set(inspect.signature(PUBLIC[name].__call__).parameters)
+        arguments |= call - {"self", "input", "target", "x"}
+    rows = SECTIONS[name] | SECTIONS[SHARED]
+    if name.endswith("_and_grad"):
+        rows |= SECTIONS[name.removesuffix("_and_grad")]
+    assert arguments <= rows
+
+
+def test_the_page_names_nothing_that_is_not_there() -> None:
+    assert {name for name in SECTIONS if name != SHARED} == set(PUBLIC)
+
+
+def _parts(docstring: str) -> dict[str, str]:
+    """A docstring's sections by their names; what comes before the first by ''."""
+    parts = re.split(r"^([A-Z][A-Za-z ]+)\n-{3,}\n", inspect.cleandoc(docstring), flags=re.MULTILINE)
+    return {"": parts[0], **dict(zip(parts[1::2], parts[2::2], strict=True))}
+
+
+@pytest.mark.parametrize("name", COMPUTING)
+def test_a_function_has_its_equation_shapes_units_errors_and_an_example(name: str) -> None:
+    function = COMPUTING[name]
+    parts = _parts(function.__doc__ or "")
+    assert re.search(r"::\n\n {4}\S.* = ", parts[""]), "the equation"
+    assert {"Parameters", "Returns", "Raises", "Notes", "Examples"} <= set(parts)
+    heads = re.findall(r"^(\w[\w, ]*)(?: : |$)", parts["Parameters"], re.MULTILINE)
+    described = [argument for head in heads for argument in head.split(", ")]
+    assert described == list(inspect.signature(function).parameters)
+    assert "shape" in parts["Parameters"]
+    assert "shape" in parts["Returns"] or "axis" in parts["Returns"]
+    assert "nats" in parts["Returns"] or name == "softmax"  # whose results have no unit
+    assert re.search(r"\bError\b|\w+Error", parts["Raises"])
+    assert "torch equivalent is ``torch." in parts["Notes"]
+    assert f"crossent.{name}(" in parts["Examples"]
+
+
+@pytest.mark.parametrize("name", [*sorted(SETTINGS), *OBJECTS])
+def test_settings_and_objects_say_what_they_are_in_torch(name: str) -> None:
+    parts = _parts(PUBLIC[name].__doc__ or "")
+    assert f"crossent.{name}(" in parts["Examples"]
+    assert name == "show_versions" or "torch equivalent is ``torch." in parts["Notes"]
+    if inspect.signature(PUBLIC[name]).parameters:
+        for argument in inspect.signature(PUBLIC[name]).parameters:
+            assert re.search(rf"^(\w+, )*{argument}\b", parts["Parameters"], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(RESULTS))
+def test_results_tell_what_each_field_is(name: str) -> None:
+    parts = _parts(PUBLIC[name].__doc__ or "")
+    heads = re.findall(r"^(\w[\w, ]*) : ", parts["Parameters"], re.MULTILINE)
+    fields = [field for head in heads for field in head.split(", ")]
+    assert fields == list(inspect.signature(PUBLIC[name]).parameters)
+    assert "See Also" in parts
+
+
+def _overloads(function: Callable[..., Any]) -> dict[Any, tuple[Any, inspect.Parameter]]:
+    """By the values of `reduction`: the type that comes back, and the parameter."""
+    found = {}
+    for overload in typing.get_overloads(function):
+        types = typing.get_type_hints(overload)
+        reduction = types["reduction"]
+        key = frozenset(get_args(reduction)) if get_origin(reduction) is Literal else reduction
+        found[key] = (types["return"], inspect.signature(overload).parameters["reduction"])
+    return found
+
+
+@pytest.mark.parametrize("name", REDUCED)
+def test_every_reduction_has_its_overload(name: str) -> None:
+    reduced = {"mean", "sum", "batchmean"} if name.startswith("kl_div") else {"mean", "sum"}
+    overloads = _overloads(REDUCED[name])
+    assert set(overloads) == {frozenset(reduced), frozenset({"none"}), str}
+    for key, (result, parameter) in overloads.items():
+        assert (parameter.default == "mean") == (key == frozenset(reduced))
+        loss = result
+        if name.endswith("_and_grad"):
+            loss, gradient = get_args(result)
+            assert get_origin(gradient) is np.ndarray
+        if key is str:
+            assert loss is Any
+        else:
+            assert get_origin(loss) is (np.ndarray if "none" in key else np.floating)
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(COMPUTING) >= 16
+    assert len(REDUCED) >= 12
+    assert len(OBJECTS) >= 7
+    assert len(RESULTS) >= 4

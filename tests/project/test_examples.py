@@ -1,0 +1,297 @@
+"""The examples run, learn something, and give the same result twice; the data that is kept scores as expected.
+
+Those that use gradients are held to optima that others find: scikit-learn's, SciPy's without a gradient, torch's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from arrays import Array
+from crossent import _cli as cli
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MAX_FILE_BYTES = 300_000
+
+
+def run(script: str, *arguments: str | Path) -> str:
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def load(script: str) -> ModuleType:
+    """Import a script, without running its `main`."""
+    spec = importlib.util.spec_from_file_location(Path(script).stem, EXAMPLES / script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def number(printed: str, pattern: str) -> float:
+    """Give the number that follows `pattern` in what a script printed."""
+    found = re.search(rf"{pattern} (-?[\d.e+-]+\d)", printed)
+    assert found is not None, printed
+    return float(found[1])
+
+
+def mean_nll(logits: Array, targets: Array) -> float:
+    """The loss by SciPy, in float64."""
+    log_p = pytest.importorskip("scipy.special").log_softmax(logits.astype(np.float64), axis=1)
+    return -float(log_p[np.arange(len(targets)), targets].mean())
+
+
+def assert_gradient(objective: Callable[..., tuple[float, Any]], at: Array, *data: object) -> None:
+    """Compare the gradient with central differences, along directions drawn by chance."""
+    gradient = np.atleast_1d(objective(at, *data)[1])
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        step = 1e-5 * rng.standard_normal(at.shape)
+        difference = (objective(at + step, *data)[0] - objective(at - step, *data)[0]) / 2
+        assert gradient @ step == pytest.approx(difference, rel=1e-6)
+
+
+def score(capsys: pytest.CaptureFixture[str], folder: Path, name: str) -> dict[str, float]:
+    files = [folder / f"{name}_{part}.npy" for part in ("logits", "targets")]
+    assert all(file.stat().st_size <= MAX_FILE_BYTES for file in files)
+    assert cli.main(["score", *map(str, files), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert isinstance(content, dict)
+    return content
+
+
+def assert_same_files(one: Path, other: Path, names: set[str]) -> None:
+    assert {file.name for file in one.iterdir()} == names
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_train_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    for folder in ("one", "other"):
+        printed = run("train_digits.py", "--steps", "60", "--out", tmp_path / folder)
+    content = score(capsys, tmp_path / "one", "digits")
+    assert content["count"] == 450
+    assert content["accuracy"] > 0.9
+    assert f"loss {content['mean']:.4f} nats" in printed
+    assert_same_files(tmp_path / "one", tmp_path / "other", {"digits_logits.npy", "digits_targets.npy"})
+
+
+def test_segment_ink(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn")
+    printed = run("segment_ink.py", "--out", tmp_path)
+    for name in ("ink_logits.npy", "ink_targets.npy"):
+        np.testing.assert_allclose(np.load(tmp_path / name), np.load(EXAMPLES / "data" / name), rtol=1e-6)
+    names = [str(tmp_path / f"ink_{part}.npy") for part in ("logits", "targets")]
+    assert cli.main(["score", *names, "--axis", "1", "--ignore-index", "255", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["count"], content["ignored"]) == (7200, 5600)
+    assert f"pixel {content['mean']:.4f} nats" in printed
+
+
+def test_train_charlm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "text.md"
+    text.write_text("The quick brown fox jumps over the lazy dog — again.\n" * 200, encoding="utf-8")
+    for folder in ("one", "other"):
+        printed = run("train_charlm.py", "--steps", "100", "--out", tmp_path / folder, "--text", text)
+    content = score(capsys, tmp_path / "one", "docs")
+    assert content["count"] > 500
+    assert content["perplexity"] < 3  # one sentence over and over; 97 classes
+    assert f"{content['mean']:.4f} nats each" in printed
+    assert_same_files(tmp_path / "one", tmp_path / "other", {"docs_logits.npy", "docs_targets.npy"})
+
+
+def test_train_charlm_reads_the_documentation(tmp_path: Path) -> None:
+    printed = run("train_charlm.py", "--steps", "2", "--out", tmp_path)
+    characters = int(printed.split(maxsplit=1)[0])
+    assert characters > 10_000
+
+
+def test_train_charlm_needs_text(tmp_path: Path) -> None:
+    (tmp_path / "short.md").write_text("short")
+    command = [sys.executable, str(EXAMPLES / "train_charlm.py"), "--text", str(tmp_path / "short.md")]
+    done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert "too few to learn from" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "accuracy", "perplexity"),
+    [("digits", 450, (0.95, 0.99), (1.1, 1.3)), ("docs", 1500, (0.25, 0.75), (3, 15))],
+)
+def test_kept_data(
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    rows: int,
+    accuracy: tuple[float, float],
+    perplexity: tuple[float, float],
+) -> None:
+    content = score(capsys, EXAMPLES / "data", name)
+    assert (content["count"], content["ignored"]) == (rows, 0)
+    assert accuracy[0] < content["accuracy"] < accuracy[1]
+    assert perplexity[0] < content["perplexity"] < perplexity[1]
+    logits = np.load(EXAMPLES / "data" / f"{name}_logits.npy")
+    targets = np.load(EXAMPLES / "data" / f"{name}_targets.npy")
+    rowwise = logits.astype(np.float64)
+    nll = np.log(np.exp(rowwise).sum(axis=1)) - rowwise[np.arange(rows), targets]
+    assert content["mean"] == pytest.approx(nll.mean(), rel=1e-6)
+
+
+# ---- examples that use the gradients ---------------------------------------------------------------------
+
+
+def test_softmax_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("sklearn")
+    for folder in ("one", "other"):
+        printed = run("softmax_regression.py", "--out", tmp_path / folder)
+    content = score(capsys, tmp_path / "one", "digits")
+    assert content["count"] == 450
+    assert content["accuracy"] > 0.95
+    assert f"test set: loss {content['mean']:.4f} nats, accuracy {content['accuracy']:.4f}" in printed
+    assert_same_files(tmp_path / "one", tmp_path / "other", {"digits_logits.npy", "digits_targets.npy"})
+
+
+def test_softmax_regression_keeps_nothing_unasked() -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("sklearn")
+    assert "wrote" not in run("softmax_regression.py", "--deviation", "0.1")
+
+
+def test_the_gradient_of_softmax_regression() -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("sklearn")
+    module = load("softmax_regression.py")
+    rng = np.random.default_rng(1)
+    pixels, labels = rng.random((30, 7)), rng.integers(0, 10, 30)
+    at = rng.standard_normal(80)
+    assert_gradient(module.objective, at, pixels, labels, 0.5)
+    weights, biases = at[:70].reshape(7, 10), at[70:]
+    minus_log_prior = np.sum(weights**2) / (2 * 0.5**2)
+    value, _ = module.objective(at, pixels, labels, 0.5)
+    assert value == pytest.approx(
+        mean_nll(pixels @ weights + biases, labels) + minus_log_prior / 30, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("deviation", [0.3, 1.0, 3.0])
+def test_softmax_regression_ends_where_scikit_learn_does(deviation: float) -> None:
+    pytest.importorskip("scipy")
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    module = load("softmax_regression.py")
+    train_x, test_x, train_y, test_y = module.load()
+    weights, biases = module.fit(train_x, train_y, deviation)
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        peer = linear_model.LogisticRegression(C=deviation**2, tol=1e-8, max_iter=10_000)
+        peer.fit(train_x, train_y)
+
+    def minus_log_posterior(weights: Array, biases: Array) -> float:
+        prior = np.sum(weights**2) / (2 * deviation**2 * len(train_y))
+        return mean_nll(train_x @ weights + biases, train_y) + float(prior)
+
+    least = minus_log_posterior(peer.coef_.T, peer.intercept_)
+    assert minus_log_posterior(weights, biases) == pytest.approx(least, rel=1e-7)
+    peer_loss = mean_nll(test_x @ peer.coef_.T + peer.intercept_, test_y)
+    assert mean_nll(test_x @ weights + biases, test_y) == pytest.approx(peer_loss, rel=1e-3)
+
+
+def test_temperature_scaling() -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    printed = run("temperature_scaling.py")
+    assert run("temperature_scaling.py") == printed
+    module = load("temperature_scaling.py")
+    logits = np.load(EXAMPLES / "data" / "digits_logits.npy").astype(np.float64)
+    targets = np.load(EXAMPLES / "data" / "digits_targets.npy")
+    logits, targets, test_logits, test_targets = module.halves(logits, targets)
+    assert len(targets) == len(test_targets) == 225
+
+    def loss(temperature: float) -> float:
+        return mean_nll(logits / temperature, targets)
+
+    best = optimize.minimize_scalar(loss, bounds=(0.01, 100), method="bounded", options={"xatol": 1e-9}).x
+    assert module.fit(logits, targets) == pytest.approx(best, rel=1e-5)
+    assert best < 0.9  # the weight decay that the logits were made with left them unsure
+    before, after = mean_nll(test_logits, test_targets), mean_nll(test_logits / best, test_targets)
+    assert after < before
+    assert number(printed, "temperature") == pytest.approx(best, abs=1e-4)
+    assert f"loss {before:.4f} nats before, {after:.4f} nats after" in printed
+
+
+def test_the_gradient_of_temperature_scaling() -> None:
+    pytest.importorskip("scipy")
+    module = load("temperature_scaling.py")
+    rng = np.random.default_rng(2)
+    logits, targets = 3 * rng.standard_normal((40, 6)), rng.integers(0, 6, 40)
+    for log_temperature in (-0.7, 0.0, 1.2):
+        assert_gradient(module.objective, np.array([log_temperature]), logits, targets)
+    value, _ = module.objective(np.array([1.2]), logits, targets)
+    assert value == pytest.approx(mean_nll(logits / np.exp(1.2), targets), rel=1e-12)
+
+
+def test_a_fit_with_a_wide_prior_needs_a_high_temperature(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("sklearn")
+    run("softmax_regression.py", "--deviation", "100", "--out", tmp_path)
+    printed = run("temperature_scaling.py", "--data", tmp_path)
+    assert number(printed, "temperature") > 2
+    before, after = re.findall(r"([\d.]+) nats", printed)
+    assert float(after) < 0.7 * float(before)
+
+
+def test_torch_autograd() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    header, *steps, last = run("torch_autograd.py", "--steps", "20").splitlines()
+    assert header.split() == ["step", "crossent", "torch"]
+    losses = np.array([line.split() for line in steps], dtype=np.float64)
+    np.testing.assert_array_equal(losses[:, 0], [0, 4, 8, 12, 16])
+    np.testing.assert_allclose(losses[:, 1], losses[:, 2], rtol=1e-5)
+    assert (np.diff(losses[:, 1]) < 0).all()
+    assert number(last, "largest difference between two parameters:") < 1e-5
+
+
+def test_training_with_the_autograd_function_is_training_with_torchs_loss() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    module = load("torch_autograd.py")
+    ours, our_parameters = module.train(module.CrossEntropy.apply, 30)
+    theirs, their_parameters = module.train(torch.nn.functional.cross_entropy, 30)
+    assert ours[-1] < 0.5 * ours[0]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    torch.testing.assert_close(our_parameters, their_parameters, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_of_the_autograd_function() -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    apply = load("torch_autograd.py").CrossEntropy.apply
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(6, 4, dtype=torch.float64, generator=generator, requires_grad=True)
+    target = torch.tensor([0, 3, 1, 2, 2, -100])
+    assert torch.autograd.gradcheck(lambda x: apply(x, target), (logits,))
+    # What the loss is a part of gives a gradient from above that is not 1.
+    assert torch.autograd.gradcheck(lambda x: 3 * apply(x, target) ** 2, (logits,))
+    assert not apply(logits.detach(), target).requires_grad
+    for dtype in (torch.float32, torch.float64):
+        x = logits.detach().to(dtype).requires_grad_()
+        loss = apply(x, target)
+        torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(x, target))
+        (gradient,) = torch.autograd.grad(loss**2, x, create_graph=True)
+        assert gradient.dtype == dtype
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            gradient.sum().backward()

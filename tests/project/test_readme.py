@@ -1,0 +1,182 @@
+"""What the README and the documentation show is what happens: each `python` and `console` block is run.
+
+A `python` block runs after those before it on its page, and what it prints must stand in the `text` block that follows
+it. In a `console` block, each line that starts with `$` is run, and what goes to stdout must follow it.
+"""
+
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+import crossent
+
+ROOT = Path(__file__).parents[2]
+GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES]
+
+BLOCK = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
+)
+# What a page may need besides the package, NumPy and what those need.
+LIBRARY = re.compile(r"^(?:from|import) (matplotlib|safetensors|scipy|sklearn|torch)\b", re.MULTILINE)
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)[^)]*\)")
+
+
+class Block(NamedTuple):
+    """One fenced block of a page."""
+
+    language: str
+    body: str
+    line: int
+    directly_after: bool  # nothing but empty lines lies between it and the block before
+
+
+def blocks(page: str) -> list[Block]:
+    found: list[Block] = []
+    end = 0
+    for match in BLOCK.finditer(page):
+        line = page.count("\n", 0, match.start()) + 1
+        body = re.sub(rf"^{match['indent']}", "", match["body"], flags=re.MULTILINE)
+        alone = not page[end : match.start()].strip()
+        found.append(Block(match["language"], body, line, bool(found) and alone))
+        end = match.end()
+    return found
+
+
+def differences(name: str, page: str, cwd: Path) -> list[str]:
+    """Run the blocks of a page, in `cwd`, and return where what they print is not what the page says."""
+    wrong = []
+    namespace: dict[str, Any] = {"__name__": "page"}
+    found = blocks(page)
+    for at, block in enumerate(found):
+        if block.language == "python":
+            after = found[at + 1] if at + 1 < len(found) else None
+            expected = after.body if after and after.language == "text" and after.directly_after else ""
+            with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.chdir(cwd):
+                # The empty lines make a traceback name the line of the page.
+                exec(compile("\n" * block.line + block.body, name, "exec"), namespace)
+            pairs = [(expected, printed.getvalue())]
+        elif block.language == "console":
+            pairs = []
+            for part in re.split(r"^\$ ", block.body, flags=re.MULTILINE)[1:]:
+                command, _, expected = part.partition("\n")
+                program, *arguments = shlex.split(command)
+                assert program == "crossent", f"{name}:{block.line}: only crossent is run here"
+                done = subprocess.run(
+                    [sys.executable, "-m", "crossent", *arguments],
+                    capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+                assert done.returncode == 0, f"{name}:{block.line}: {done.stderr}"
+                pairs.append((expected, done.stdout))
+        else:
+            continue
+        for expected, actual in pairs:
+            if tidy(expected) != tidy(actual):
+                wrong.append(f"{name}:{block.line}: the page says\n{expected}but it printed\n{actual}")
+    return wrong
+
+
+def tidy(text: str) -> list[str]:
+    return [line.rstrip() for line in text.strip("\n").split("\n")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_blocks(page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for library in LIBRARY.findall(text):
+        pytest.importorskip(library)
+    if "crossent import plot" in text:
+        pytest.importorskip("matplotlib")
+    # Pages run as if from the root of a clone.
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    wrong = differences(page.name, text, tmp_path)
+    assert not wrong, "\n".join(wrong)
+
+
+MADE_UP = """\
+```python
+x = 1
+```
+
+- an item
+
+  ```python
+  print(x)
+  ```
+
+  ```text
+  {}
+  ```
+"""
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        (MADE_UP.format("1"), 0),
+        (MADE_UP.format("2"), 1),
+        ("```python\nprint(1)\n```\n", 1),
+        ("```python\nprint(1)\n```\nand then\n```text\n1\n```\n", 1),
+        ("```python\nx = 1\n```\n```text\n1\n```\n", 1),
+        (f"```console\n$ crossent --version\ncrossent {crossent.__version__}\n```\n", 0),
+        ("```console\n$ crossent --version\ncrossent 0.0.0\n```\n", 1),
+        ("```sh\nexit 1\n```\n```text\nany\n```\n", 0),
+    ],
+)
+def test_the_checker(page: str, count: int, tmp_path: Path) -> None:
+    assert len(differences("made_up.md", page, tmp_path)) == count
+
+
+def test_the_readme_shows_something() -> None:
+    languages = [block.language for block in blocks((ROOT / "README.md").read_text(encoding="utf-8"))]
+    assert languages.count("python") >= 2
+    assert languages.count("text") >= 2
+    assert "console" in languages
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_a_guide_draws_the_pictures_that_it_shows(page: Path, tmp_path: Path) -> None:
+    for library in ("matplotlib", "sklearn"):
+        pytest.importorskip(library)
+    spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    shown = re.findall(r"\{figure\} \.\./_pictures/(\S+)", page.read_text(encoding="utf-8"))
+    drawn = pictures.draw(page, tmp_path)
+    assert [picture.name for picture in drawn] == sorted(shown)
+    assert shown
+    assert all(b"<svg" in picture.read_bytes() for picture in drawn)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    targets = LINK.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert not [target for target in targets if not (ROOT / target).exists()]
+
+
+def test_commands_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in (ROOT / "CONTRIBUTING.md", *PAGES):
+        named = re.findall(r"(?:^|`)make ([a-z][a-z-]*)\b", page.read_text(encoding="utf-8"), re.MULTILINE)
+        missing = [name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
+        assert not missing, page.name
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8").split()
+    missing = [name for name in crossent.__all__ if not name.startswith("__") and name not in reference]
+    assert not missing
