@@ -2,9 +2,9 @@
 
     python benches/accuracy.py
 
-It needs what the tests need, and takes some minutes. The rows of logits are those of `tests/hard_rows.py`, where each
-family says why it is hard; an error is relative to the result itself, or to the larger of two terms that cancel. For
-crossent it is the largest of all instruction sets that the machine has.
+It needs what the tests need, and takes some minutes. The rows of logits are those of `tests/support/hard_rows.py`,
+where each family says why it is hard; an error is relative to the result itself, or to the larger of two terms that
+cancel. For crossent it is the largest of all instruction sets that the machine has.
 
 Of the losses of single elements, the error is in units in the last place of the largest term of the loss, or of the
 loss where that is larger: relative to the loss itself wherever no terms cancel. Each line is the largest error on a
@@ -28,7 +28,7 @@ from mpmath import mpf
 import crossent
 from crossent import _core
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from hard_rows import FAMILIES, FUNCTIONS, SMOOTHING, Function, results_at, samples, soft_targets, weights
 from ulp import ulp_error

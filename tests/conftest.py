@@ -1,11 +1,6 @@
-"""Settings shared by every test: the path of the helper modules and reproducible property tests."""
-
-import sys
-from pathlib import Path
+"""Settings shared by every test: property tests are reproducible."""
 
 from hypothesis import HealthCheck, settings
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 settings.register_profile(
     "crossent",

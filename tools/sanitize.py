@@ -18,16 +18,18 @@ from pathlib import Path
 
 # What AddressSanitizer itself changes, each with the reason.
 LEFT_OUT = {
-    "tests/test_memory.py": "measures memory, which shadows and quarantines take a part of",
-    "tests/test_cli_memory.py": "measures memory",
-    "tests/test_kept_memory.py::test_little_memory_is_kept_and_given_up_where_there_is_no_other": "measures memory",
-    "tests/test_threads.py::test_where_no_thread_can_be_started_the_caller_works_alone": "limits memory",
-    "tests/test_count_instructions.py": "counts the instructions of the extension as it is shipped",
-    "tests/test_accuracy_table.py": "compares figures with those of the extension as it is shipped",
-    "tests/test_examples.py": "trains models for minutes, with calls that other tests make too",
-    "tests/test_lesson.py": "the same",
-    "tests/test_plot.py": "draws pictures, for minutes",
-    "tests/test_cli_plot.py": "the same",
+    "tests/process/test_memory.py": "measures memory, which shadows and quarantines take a part of",
+    "tests/cli/test_cli_memory.py": "measures memory",
+    "tests/process/test_kept_memory.py::test_little_memory_is_kept_and_given_up_where_there_is_no_other": (
+        "measures memory"
+    ),
+    "tests/process/test_threads.py::test_where_no_thread_can_be_started_the_caller_works_alone": "limits memory",
+    "tests/project/test_count_instructions.py": "counts the instructions of the extension as it is shipped",
+    "tests/numerics/test_accuracy_table.py": "compares figures with those of the extension as it is shipped",
+    "tests/project/test_examples.py": "trains models for minutes, with calls that other tests make too",
+    "tests/project/test_lesson.py": "the same",
+    "tests/scoring/test_plot.py": "draws pictures, for minutes",
+    "tests/cli/test_cli_plot.py": "the same",
 }
 
 OPTIONS = {

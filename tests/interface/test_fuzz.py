@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 
 import crossent
 import fuzz
+from children import environment
 from crossent import _core
 
 CALLS = int(os.environ.get("CROSSENT_FUZZ_CALLS", "30000"))
@@ -283,9 +284,9 @@ def test_the_end_of_the_process_is_told_with_its_case(fault: str, words: str, tm
     worker = tmp_path / "worker.py"
     worker.write_text(CRASH.format(fault=fault))
     code = f"import sys, fuzz; fuzz.WORKER = {str(worker)!r}; sys.exit(min(fuzz.supervise(5, 2, 1), 1))"
-    paths = [str(FUZZ.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120
+    )
     assert run.returncode == 1
     assert run.stdout.startswith("case 5: the process")
     assert words in run.stdout

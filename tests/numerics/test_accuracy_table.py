@@ -14,7 +14,7 @@ from ulp import Exact
 
 pytest.importorskip("torch")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "numerics.md"
 DTYPES = ("float32", "float64")
 IN_FLOAT32 = {"binary_cross_entropy", "binary_cross_entropy_with_logits"}

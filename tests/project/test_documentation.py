@@ -14,7 +14,7 @@ import pytest
 
 import crossent
 
-PAGE = (Path(__file__).parents[1] / "docs" / "semantics.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "semantics.md").read_text(encoding="utf-8")
 
 PUBLIC = {name: getattr(crossent, name) for name in crossent.__all__ if callable(getattr(crossent, name))}
 FUNCTIONS = {name: f for name, f in PUBLIC.items() if inspect.isfunction(f)}

@@ -1,7 +1,7 @@
 """Calls of every public function with generated arguments, good and bad, each judged; run by test_fuzz.py, or by hand:
 
-    python tests/fuzz.py --seed 0 --count 100000     # cases 0 to 99999
-    python tests/fuzz.py --seed 4711 --count 1       # case 4711 again; --show prints the call and does not make it
+    python tests/support/fuzz.py --seed 0 --count 100000     # cases 0 to 99999
+    python tests/support/fuzz.py --seed 4711 --count 1       # case 4711 again; --show prints the call alone
 
 A case is drawn from its number alone. It starts as a call that must succeed, of arrays in any memory and container;
 most are then spoiled: arguments that are slightly wrong, absurd, or share memory. `Judge` says what every call must
@@ -1525,7 +1525,7 @@ def work(seed: int, count: int, most: int, progress: Any = None) -> int:
 
 def again(number: int) -> str:
     isa = os.environ.get("CROSSENT_ISA")
-    return f"{f'CROSSENT_ISA={isa} ' if isa else ''}python tests/fuzz.py --seed {number} --count 1"
+    return f"{f'CROSSENT_ISA={isa} ' if isa else ''}python tests/support/fuzz.py --seed {number} --count 1"
 
 
 def supervise(seed: int, count: int, most: int) -> int:

@@ -16,7 +16,7 @@ import pytest
 import crossent
 from arrays import Array
 
-DATA = Path(__file__).parents[1] / "examples" / "data"
+DATA = Path(__file__).parents[2] / "examples" / "data"
 
 
 def _kept(name: str) -> tuple[Array, Array]:

@@ -1,13 +1,12 @@
 """Rows of logits that are hard to be exact on, by family, and the functions of rows with their exact values.
 
-`benches/accuracy.py` measures crossent, torch and SciPy on them, `tests/test_accuracy_table.py` holds crossent to
-`LIMITS`.
+`benches/accuracy.py` measures crossent, torch and SciPy on them; `tests/numerics/test_accuracy_table.py` holds
+crossent to `LIMITS`.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from mpmath import mpf
 import crossent
 import exact
 from arrays import Array, DType
+from children import environment
 from crossent import _core
 from ulp import Exact
 
@@ -470,14 +470,12 @@ def samples(step: int = 1) -> Iterator[Sample]:
 
 def results_at(level: str, step: int = 1) -> dict[str, Array]:
     """The results of all samples with an instruction set forced, from a process of its own."""
-    here = str(Path(__file__).parent)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.npz"
         code = "import sys, hard_rows; hard_rows.save(*sys.argv[1:])"
-        paths = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
         subprocess.run(
             [sys.executable, "-c", code, str(path), level, str(step)],
-            env={**os.environ, "CROSSENT_ISA": level, "PYTHONPATH": paths},
+            env=environment(CROSSENT_ISA=level),
             check=True,
         )
         with np.load(path) as results:

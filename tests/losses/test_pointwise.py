@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import torch.nn.functional as F
 import crossent
 import reference
 from arrays import BFLOAT16, DTYPES, INTEGERS, SAME_VALUES, Array, DType, loss_dtype, name
+from children import environment
 from crossent import _core
 from ulp import ulp_distance, ulp_error
 
@@ -556,8 +556,7 @@ def test_threads_do_not_change_bits() -> None:
 
 
 def _at_level(level: str) -> str:
-    env = {**os.environ, "CROSSENT_ISA": level}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parent), env.get("PYTHONPATH", "")]))
+    env = environment(Path(__file__).parent, CROSSENT_ISA=level)
     code = "import test_pointwise as t; t.test_logits_keep_their_digits(t.FLOAT32); print(t._digest())"
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr

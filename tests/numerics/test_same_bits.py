@@ -9,7 +9,6 @@ nothing wider than the result is at hand.
 from __future__ import annotations
 
 import dataclasses
-import os
 import pickle
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import pytest
 import crossent
 import reference
 from arrays import DTYPES, Array, DType, logits, name, probabilities
+from children import environment
 from crossent import _core
 from ulp import ulp_distance
 
@@ -518,9 +518,7 @@ def tell(path: str, dtype: str) -> None:
 
 def _at(level: str, dtype: DType, folder: Path) -> dict[str, list[Array]]:
     """All results at a level, from a process of its own. Rows and targets are those of the best level."""
-    here = Path(__file__).parent
-    env = {**os.environ, "CROSSENT_ISA": level}
-    env["PYTHONPATH"] = os.pathsep.join([str(here), *filter(None, [env.get("PYTHONPATH")])])
+    env = environment(Path(__file__).parent, CROSSENT_ISA=level)
     path = folder / f"{level}-{name(dtype)}"
     code = "import sys, test_same_bits; test_same_bits.tell(*sys.argv[1:])"
     run = subprocess.run(

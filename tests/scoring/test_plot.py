@@ -28,7 +28,7 @@ from matplotlib.patches import Rectangle
 from crossent import plot
 from crossent._scoring.distribution import position_groups, row_sums
 
-DATA = Path(__file__).parents[1] / "examples" / "data"
+DATA = Path(__file__).parents[2] / "examples" / "data"
 
 
 @pytest.fixture(autouse=True)

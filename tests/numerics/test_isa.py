@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 import reference
 from arrays import DTYPES, HALVES, logits, name, probabilities
+from children import environment
 from crossent import _core
 from ulp import ulp_distance
 
@@ -93,11 +93,10 @@ def judge(level: str) -> None:
 
 
 def _run(level: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {key: value for key, value in os.environ.items() if key != "CROSSENT_ISA"}
+    env = environment(Path(__file__).parent)
+    env.pop("CROSSENT_ISA", None)
     if level is not None:
         env["CROSSENT_ISA"] = level
-    paths = [str(Path(__file__).parent), *filter(None, [env.get("PYTHONPATH")])]
-    env["PYTHONPATH"] = os.pathsep.join(paths)
     return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=120)
 
 

@@ -21,7 +21,7 @@ import pytest
 from arrays import Array
 from crossent import _cli as cli
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MAX_FILE_BYTES = 300_000
 
 

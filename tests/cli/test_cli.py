@@ -208,7 +208,7 @@ def test_json_says_where_it_comes_from(files: Files, capsys: pytest.CaptureFixtu
         "notes": [],
     }
     assert {name: content[name] for name in expected} == expected
-    page = (Path(__file__).parents[1] / "docs" / "command_line.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "command_line.md").read_text(encoding="utf-8")
     assert set(content) <= set(re.findall(r"`(\w+)`", page))
 
 
