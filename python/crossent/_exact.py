@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,16 +103,6 @@ def exp(x: float) -> float:
         return math.exp(x)
     except OverflowError:
         return math.inf
-
-
-@contextlib.contextmanager
-def state_of(owner: str) -> Iterator[None]:
-    """Make one error of all that may go wrong while the state of a scorer or a comparer is read."""
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        reason = f"there is no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"the text is not that of a {owner}: {reason}; is it damaged?") from error
 
 
 def whole(value: Any) -> int:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._arguments import Values, as_count, as_ignore_index, checked_values, chosen_values, shifted
-from crossent._exact import ExactSum, exp, standard_error, state_of, whole
+from crossent._arguments import Values, as_count, chosen_values, shifted
+from crossent._exact import ExactSum, exp, standard_error, whole
 from crossent._interop import ArrayInput, as_array
+from crossent._scoring.accumulate import Accumulator
 from crossent._scoring.distribution import (
     GroupSums,
     counts_from_json,
@@ -29,7 +28,7 @@ from crossent._scoring.distribution import (
 )
 from crossent._scoring.report import CalibrationBin, Report, Z
 from crossent._scoring.rows import Scores
-from crossent._scoring.values import log_parts, look, tell
+from crossent._scoring.values import log_parts, look
 
 _LN2 = math.log(2.0)
 
@@ -110,11 +109,8 @@ class _Tally:
 # What is added up, as the compiled code gives it.
 _SUMS = ("nll", "nll_squared", "entropy", "reciprocal_rank", "squared_error")
 
-# What the text of a scorer begins with; a later layout gets a later number.
-_FORMAT = "crossent.Scorer 2"
 
-
-class Scorer:
+class Scorer(Accumulator[_Tally]):
     """Score any number of batches, and report on all of their rows as one.
 
     The report is a function of the rows alone: all sums are exact, and have the same bits for any size of the
@@ -171,6 +167,10 @@ class Scorer:
     True
     """
 
+    _kind = "scorer"
+    _format = "crossent.Scorer 2"
+    _again = "score the rows again"
+
     def __init__(
         self,
         *,
@@ -196,15 +196,7 @@ class Scorer:
                 f"by_position must be a bool: got {by_position!r}; the positions themselves go to update"
             )
         self._by_position = bool(by_position)
-        self._values = checked_values(values)
-        self._ignore_index = as_ignore_index(ignore_index)
-        self._tally = _Tally.empty(len(self._top_k), self._bins)
-        self._lock = threading.Lock()
-
-    @property
-    def ignore_index(self) -> int:
-        """The target that marks a row as ignored."""
-        return self._ignore_index
+        super().__init__(ignore_index, values, _Tally.empty(len(self._top_k), self._bins))
 
     @property
     def top_k(self) -> tuple[int, ...]:
@@ -212,19 +204,9 @@ class Scorer:
         return self._top_k
 
     @property
-    def rows(self) -> int:
-        """How many rows it has seen, counted or not: where to go on after an interruption."""
-        return self._tally.rows
-
-    @property
     def bins(self) -> int:
         """The number of bins for the calibration error."""
         return self._bins
-
-    @property
-    def values(self) -> str:
-        """What the numbers of the batches are, unless `update` says otherwise."""
-        return self._values
 
     @property
     def by_position(self) -> bool:
@@ -290,15 +272,11 @@ class Scorer:
             values=kind,
             mistakes=mistakes,
         )
-        tell(mistakes)  # It raises where warnings are errors.
-        with self._lock:
-            self._tally = self._tally + tally
+        self._include(tally, mistakes)
 
     def _add(self, logits: ArrayInput, target: ArrayInput, **options: Any) -> None:
         """Score a batch and add it, and keep likely mistakes to itself."""
-        tally = self._scored(logits, target, **options, mistakes=[])
-        with self._lock:
-            self._tally = self._tally + tally
+        self._include(self._scored(logits, target, **options, mistakes=[]))
 
     def _scored(
         self,
@@ -418,38 +396,6 @@ class Scorer:
             counted = counted & (as_array(where, "where") != 0)
         return ExactSum.of(units[counted])
 
-    def merge(self, other: Scorer) -> Scorer:
-        """Add all rows of another scorer, as if they came after one's own.
-
-        Parameters
-        ----------
-        other : Scorer
-            One of the same options. It is not changed.
-
-        Returns
-        -------
-        Scorer
-            This one.
-
-        Raises
-        ------
-        TypeError
-            If `other` is no scorer.
-        ValueError
-            If its options differ.
-        """
-        if not isinstance(other, Scorer):
-            raise TypeError(f"a scorer merges with a scorer: got {type(other).__name__}")
-        if self._options() != other._options():
-            raise ValueError(
-                f"the scorers differ: got one with {other._options()}, expected one with {self._options()}"
-            )
-        with other._lock:
-            tally = other._tally
-        with self._lock:
-            self._tally = self._tally + tally
-        return self
-
     def result(self) -> Report:
         """Report on all rows so far.
 
@@ -505,18 +451,9 @@ class Scorer:
         """Give the options that two scorers must share to be merged."""
         return f"top_k={self._top_k}, bins={self._bins}, by_position={self._by_position}"
 
-    def to_json(self) -> str:
-        """Give everything as text, with every bit.
-
-        Returns
-        -------
-        str
-            Options and sums, as one JSON object.
-        """
+    def _state(self) -> dict[str, Any]:
         t = self._tally
-        state = {
-            "format": _FORMAT,
-            "ignore_index": self._ignore_index,
+        return {
             "top_k": list(self._top_k),
             "rows": t.rows,
             "count": t.count,
@@ -530,80 +467,45 @@ class Scorer:
             "histogram": counts_to_json(t.histogram),
             "positions": [sums.to_json() for sums in t.groups] if self._by_position else None,
             "classes": t.classes,
-            "values": self._values,
         }
-        return json.dumps(state)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Scorer:
-        """Make the scorer that `to_json` wrote.
-
-        Parameters
-        ----------
-        text : str or bytes
-            What `to_json` gave.
-
-        Returns
-        -------
-        Scorer
-            One that goes on where the other stood.
-
-        Raises
-        ------
-        ValueError
-            If the text is not that of a scorer.
-        """
-        with state_of("scorer"):
-            state = json.loads(text)
-            if state["format"] != _FORMAT:
-                raise ValueError(
-                    f"its format is {state['format']!r}, that of another version, expected {_FORMAT!r}; score the "
-                    "rows again"
-                )
-            groups = state["positions"]
-            scorer = cls(
-                ignore_index=state["ignore_index"],
-                top_k=state["top_k"],
-                bins=len(state["bins"]),
-                by_position=groups is not None,
-                values=state.get("values", "logits"),
-            )
-            first = state["first_nonfinite"]
-            scorer._tally = _Tally(
-                whole(state["rows"]),
-                whole(state["count"]),
-                whole(state["correct"]),
-                tuple(map(whole, state["top"])),
-                whole(state["nonfinite"]),
-                None if first is None else whole(first),
-                tuple(ExactSum.from_json(state[name]) for name in _SUMS),
-                tuple(_Bin(whole(n), whole(c), ExactSum.from_json(s)) for n, c, s in state["bins"]),
-                None if state["units"] is None else ExactSum.from_json(state["units"]),
-                counts_from_json(state["histogram"]),
-                tuple(map(GroupSums.from_json, groups or ())),
-                whole(state.get("classes", 0)),
-            )
-            if len(scorer._tally.top) != len(scorer._top_k):
-                raise ValueError(
-                    f"it has {len(scorer._tally.top)} top-k counts, expected {len(scorer._top_k)}"
-                )
-            t = scorer._tally
-            if not max(t.correct, t.nonfinite, *t.top, 0) <= t.count <= t.rows:
-                raise ValueError("a part of the rows is more than all of them")
-            if any(b.correct > b.count for b in t.bins):
-                raise ValueError("a bin has more rows that are right than rows")
-            if sum(t.histogram.tolist()) + t.nonfinite != t.count:
-                raise ValueError("the histogram has another number of rows")
-            if groups is not None and sum(group.count for group in t.groups) != t.count:
-                raise ValueError("the positions have another number of rows")
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        groups = state["positions"]
+        scorer = cls(
+            ignore_index=state["ignore_index"],
+            top_k=state["top_k"],
+            bins=len(state["bins"]),
+            by_position=groups is not None,
+            values=state.get("values", "logits"),
+        )
+        first = state["first_nonfinite"]
+        scorer._tally = _Tally(
+            whole(state["rows"]),
+            whole(state["count"]),
+            whole(state["correct"]),
+            tuple(map(whole, state["top"])),
+            whole(state["nonfinite"]),
+            None if first is None else whole(first),
+            tuple(ExactSum.from_json(state[name]) for name in _SUMS),
+            tuple(_Bin(whole(n), whole(c), ExactSum.from_json(s)) for n, c, s in state["bins"]),
+            None if state["units"] is None else ExactSum.from_json(state["units"]),
+            counts_from_json(state["histogram"]),
+            tuple(map(GroupSums.from_json, groups or ())),
+            whole(state.get("classes", 0)),
+        )
+        if len(scorer._tally.top) != len(scorer._top_k):
+            raise ValueError(f"it has {len(scorer._tally.top)} top-k counts, expected {len(scorer._top_k)}")
+        t = scorer._tally
+        if not max(t.correct, t.nonfinite, *t.top, 0) <= t.count <= t.rows:
+            raise ValueError("a part of the rows is more than all of them")
+        if any(b.correct > b.count for b in t.bins):
+            raise ValueError("a bin has more rows that are right than rows")
+        if sum(t.histogram.tolist()) + t.nonfinite != t.count:
+            raise ValueError("the histogram has another number of rows")
+        if groups is not None and sum(group.count for group in t.groups) != t.count:
+            raise ValueError("the positions have another number of rows")
         return scorer
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Scorer.from_json, (self.to_json(),))
-
-    def __repr__(self) -> str:
-        options = f"ignore_index={self._ignore_index}, {self._options()}"
-        return f"<Scorer({options}): {self._tally.count:,} of {self._tally.rows:,} rows counted>"
 
 
 # More would take more memory than they tell.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,7 +51,7 @@ def look(
         )
 
 
-def tell(mistakes: list[str], stacklevel: int = 3) -> None:
+def tell(mistakes: Sequence[str], stacklevel: int = 3) -> None:
     """Warn of mistakes at the line that called the public function, of which this is called."""
     for mistake in mistakes:
         warnings.warn(mistake, LikelyMistakeWarning, stacklevel=stacklevel)
