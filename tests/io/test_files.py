@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -23,6 +24,7 @@ import safetensors.numpy
 
 from crossent import _cli as cli
 from crossent import _core
+from crossent._cli.options import memory as parse_bytes
 from crossent._io import (
     Source,
     formats,
@@ -30,12 +32,11 @@ from crossent._io import (
     log_blocks,
     open_logits,
     open_targets,
-    parse_bytes,
     read_ahead,
 )
 from crossent._io.format import Content, Format, LogitsOptions, refuse
 from crossent._io.opening import natural
-from crossent._io.source import Block
+from crossent.blocks import Block
 from test_cli import DTYPES, assert_close, error, figures, made, reference
 
 Array = npt.NDArray[Any]
@@ -217,12 +218,12 @@ def test_blocks_from_any_row_on(tmp_path: Path, writer: Writer) -> None:
     if "--classes" in rest:
         options["classes"] = int(rest[rest.index("--classes") + 1])
     source = open_logits(name, **options)
-    whole = np.concatenate([block.values.copy() for block in source.blocks(1 << 20)])
+    whole = np.concatenate([block.values.copy() for block in source.row_blocks(1 << 20)])
     for memory in (1, 5000, 1 << 20):
         for start in (0, 1, 69, 70, 71, 149, 150, 151):
             at = start
-            for block in source.blocks(memory, start):
-                assert (block.start, block.index) == (at, (slice(at, at + block.rows),))
+            for block in source.row_blocks(memory, start):
+                assert block.index == (slice(at, at + block.rows),)
                 assert np.array_equal(block.values, whole[at : at + block.rows])
                 at += block.rows
             assert at == max(start, 150)
@@ -237,20 +238,20 @@ def test_blocks_of_any_layout(tmp_path: Path, shape: Any, order: Any, axis: int,
     logits, target = made(shape, axis % len(shape))
     name, targets, *_ = writer(tmp_path, np.asarray(logits, order=order), target)
     source, classes = open_logits(name, axis=axis), open_targets(targets)
-    for memory, start in ((1 << 20, 0), (8000 if writer is not write_compressed else 1 << 20, 0)):
-        at, seen = start, np.zeros(target.shape, int)
-        starts = []
-        for block in source.blocks(memory, start):
-            assert block.start == at
-            starts.append(at)
+    rows = np.moveaxis(logits, axis, -1)
+    for memory in (1 << 20, 8000 if writer is not write_compressed else 1 << 20):
+        at, seen = 0, np.zeros(target.shape, int)
+        places: dict[int, list[int]] = {}
+        for block in source.row_blocks(memory):
+            places[at] = [cut.start for cut in block.index]
             at += block.rows
-            expected = logits[tuple(np.insert(np.array(block.index, object), axis % len(shape), slice(None)))]
-            assert np.array_equal(block.values, expected)
+            assert np.array_equal(block.values, rows[block.index])
             assert np.array_equal(classes[block.index], target[block.index])
             seen[block.index] += 1
         assert (seen == 1).all()
-        for begin in starts:
-            assert next(iter(source.blocks(memory, begin))).start == begin
+        for begin, place in places.items():
+            first = next(source.row_blocks(memory, begin))
+            assert [cut.start for cut in first.index] == place
 
 
 def test_rows_in_the_middle_of_a_block_can_be_the_start(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_rows_in_the_middle_of_a_block_can_be_the_start(tmp_path: Path) -> None:
     source = open_logits(str(tmp_path / "x.npy"))
     rows = logits.reshape(-1, 3)
     for start in range(len(rows) + 1):
-        found = [block.values.reshape(-1, 3).copy() for block in source.blocks(1 << 20, start)]
+        found = [block.values.reshape(-1, 3).copy() for block in source.row_blocks(1 << 20, start)]
         assert np.array_equal(np.concatenate([np.empty((0, 3)), *found]), rows[start:])
 
 
@@ -310,9 +311,9 @@ def test_one_row_and_one_number(tmp_path: Path, capsys: Capture) -> None:
     np.savez(tmp_path / "t.npz", t=np.int64(3))
     assert score(tmp_path / "x.npz", tmp_path / "t.npz") == 0
     assert_close(figures(capsys), reference(logits[:1], np.array([3])))
-    (block,) = open_logits(str(tmp_path / "x.npz")).blocks(1)
+    (block,) = open_logits(str(tmp_path / "x.npz")).row_blocks(1)
     assert block.values.shape == (1, 5)
-    assert list(open_logits(str(tmp_path / "x.npz")).blocks(1, 1)) == []
+    assert list(open_logits(str(tmp_path / "x.npz")).row_blocks(1, 1)) == []
 
 
 # ---- several files ------------------------------------------------------------------------------------------
@@ -345,8 +346,8 @@ def test_shards_from_any_row_on(shards: tuple[Path, Array, Array]) -> None:
     source, targets = open_logits(str(folder / "logits-*.npy")), open_targets(str(folder / "targets-*.npz"))
     for start in (0, 3, 7, 8, 70, 83, 84, 90):
         at = start
-        for block in source.blocks(1500, start):
-            assert block.start == at
+        for block in source.row_blocks(1500, start):
+            assert block.index[0].start == at
             assert np.array_equal(block.values, logits[block.index])
             assert np.array_equal(targets[block.index], target[block.index])
             at += block.rows
@@ -368,7 +369,7 @@ def test_shards_of_tables(tmp_path: Path, capsys: Capture) -> None:
     assert content["shape"] == [60, 4]
     source = open_logits(str(tmp_path / "part-*" / "x.csv"))
     assert source.rows is None
-    assert sum(block.rows for block in source.blocks(1000, 45)) == 15
+    assert sum(block.rows for block in source.row_blocks(1000, 45)) == 15
     assert source.shape == (60, 4)
 
 
@@ -447,7 +448,7 @@ def test_llama(tmp_path: Path, capsys: Capture, vocabulary: int, context: int) -
     assert content["accuracy"] == expected["accuracy"]
     assert content["count"] == len(target)
     assert (content["clamped"], content["format"], content["values"]) == (0, "llama.cpp", "log-probs")
-    (block,) = open_logits(str(path)).blocks(1 << 20)
+    (block,) = open_logits(str(path)).row_blocks(1 << 20)
     assert np.abs(block.values - log_softmax(logits.astype(np.float64))).max() < 1.3e-4
 
 
@@ -1039,7 +1040,7 @@ def test_sizes() -> None:
     ):  # fmt: skip
         assert parse_bytes(text) == expected
     for text in ("", "M", "-1", "1X", "1,5M", "1 M B"):
-        with pytest.raises(ValueError, match="is not a number of bytes"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a number of bytes"):
             parse_bytes(text)
     with pytest.raises(SystemExit):
         score("x.npy", "t.npy", "--memory", "much")
@@ -1249,11 +1250,11 @@ class ToySource(Source):
         self._rows = np.fromfile(path, [("target", "<i4"), ("logits", "<f4", 2)], offset=4)
         self.shape = (len(self._rows), 2)
 
-    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
         del memory
         for at in range(start, len(self._rows), 7):
             rows = self._rows[at : at + 7]
-            yield Block(at, len(rows), (slice(at, at + len(rows)),), rows["logits"], rows["target"])
+            yield Block((slice(at, at + len(rows)),), rows["logits"], rows["target"])
 
 
 class Toy(Format):

@@ -115,12 +115,12 @@ def _described(found: Content, path: str, axis: int) -> dict[str, Any]:
     if found.columns:
         told |= {"columns": list(found.columns), "label": found.label, "notes": list(found.notes)}
     try:
-        block = next(found.blocks(_LOOK_BYTES), None)
+        block = next(found.row_blocks(_LOOK_BYTES), None)
     except OptionError:  # more memory would help, and a look is not worth it
         return told | _UNSEEN
     if block is None:
         return told | {"guess": "no rows", "first_values": [], "checked_rows": 0, "not_finite": 0}
-    told |= _looked_at(np.moveaxis(block.values, found.axis, -1).reshape(-1, found.classes))
+    told |= _looked_at(block.values.reshape(-1, found.classes))
     if is_array:
         return told
     beside = "with their labels" if found.has_targets or found.targets is not None else "without labels"

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._io.blocks import rows_per_block
 from crossent._io.format import Content, Format, LogitsOptions, refuse, refuse_table_options
 from crossent._io.kinds import ReadKind
 from crossent._io.mapped import Mapped
-from crossent._io.source import Block, OptionError, Source, identity, open_regular
+from crossent._io.source import OptionError, Source, identity, open_regular
+from crossent.blocks import Block, rows_per_block
 
 _MAGIC = b"_logits_"
 _HEADER = struct.Struct("<8s3i")
@@ -79,7 +79,7 @@ class LlamaSource(Source):
             path, path, "llama.cpp", (rows, width), np.dtype("<u2"), offset=offset, file=known
         )
 
-    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
         """Give the rows in blocks, as float32 log-probabilities."""
         width = self._stored.shape[1]
         count = rows_per_block(memory, 2 * width + 4 * self.classes)
@@ -94,7 +94,7 @@ class LlamaSource(Source):
             np.multiply(steps, scale[:, np.newaxis], out=values)
             values += least[:, np.newaxis]
             index = slice(start, start + rows)
-            yield Block(start, rows, (index,), values, clamped=self._clamped(index, steps, scale))
+            yield Block((index,), values, clamped=self._clamped(index, steps, scale))
             start += rows
 
     def _clamped(self, index: slice, steps: NDArray[Any], scale: NDArray[Any]) -> NDArray[np.bool_]:

@@ -11,15 +11,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._io.blocks import row_blocks
 from crossent._io.format import HolderFormat
 from crossent._io.kinds import ReadKind, foreign_archive
+from crossent._io.layout import cut_array
 from crossent._io.mapped import Checksum, Mapped, Part, check_length
 from crossent._io.npy import MAGIC, Header, read_header
 from crossent._io.source import (
     OPEN_FILES,
     FileIdentity,
-    Index,
     OptionError,
     Recent,
     Stored,
@@ -28,6 +27,7 @@ from crossent._io.source import (
     open_regular,
 )
 from crossent._io.zipped import SIGNATURE, DamagedError, Member, data_offset, table_of_contents
+from crossent.blocks import Index
 
 _KIND = ReadKind(
     "a .npz file",
@@ -90,7 +90,7 @@ class Compressed(Stored):
         """Decompress block after block; each is good until the next block but one is asked for."""
         layout = self.layout()
         origin = layout.__array_interface__["data"][0]
-        indices = row_blocks(layout, axis, block_bytes=block_bytes, start=start, in_one_piece=True)
+        indices = cut_array(layout, axis, block_bytes=block_bytes, start=start, in_one_piece=True)
         buffers: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * 2
         stream = self._open()
         for turn, index in enumerate(indices):
