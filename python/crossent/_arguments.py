@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from crossent import _core
 from crossent._interop import ArrayInput, as_array
 
+# What becomes of losses. Only literals: a misspelt one is an error for type checkers, and a ValueError when it runs.
+# (Unions, because stubtest does not know a single `Literal` of several again.)
+Reduction: TypeAlias = Literal["mean"] | Literal["sum"] | Literal["none"]
+
 Values: TypeAlias = Literal["logits"] | Literal["log_probs"] | Literal["probs"]
 _VALUES = ("logits", "log_probs", "probs")
 

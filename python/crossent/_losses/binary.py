@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from crossent import _core
+from crossent._arguments import Reduction
 from crossent._interop import ArrayInput
 
 _Loss: TypeAlias = np.floating[Any]
@@ -38,23 +39,12 @@ def binary_cross_entropy(
     dtype: DTypeLike | None = None,
     out: NDArray[_Loss] | None = None,
 ) -> _Losses: ...
-@overload
 def binary_cross_entropy(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
-    reduction: str,
-    clamp: float | None = -100.0,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def binary_cross_entropy(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     clamp: float | None = -100.0,
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
@@ -157,25 +147,12 @@ def binary_cross_entropy_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[_Losses, NDArray[Any]]: ...
-@overload
 def binary_cross_entropy_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
-    reduction: str,
-    clamp: float | None = -100.0,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def binary_cross_entropy_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     clamp: float | None = -100.0,
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
@@ -285,24 +262,13 @@ def binary_cross_entropy_with_logits(
     dtype: DTypeLike | None = None,
     out: NDArray[_Loss] | None = None,
 ) -> _Losses: ...
-@overload
 def binary_cross_entropy_with_logits(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     pos_weight: ArrayInput | None = None,
-    reduction: str,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def binary_cross_entropy_with_logits(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    pos_weight: ArrayInput | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> Any:
@@ -408,26 +374,13 @@ def binary_cross_entropy_with_logits_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[_Losses, NDArray[Any]]: ...
-@overload
 def binary_cross_entropy_with_logits_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     pos_weight: ArrayInput | None = None,
-    reduction: str,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def binary_cross_entropy_with_logits_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    pos_weight: ArrayInput | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
     grad_output: ArrayInput | None = None,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from crossent import _core
+from crossent._arguments import Reduction
 from crossent._interop import ArrayInput
 
 # Each function hands its arguments on by position: they are checked once, in the compiled code.
@@ -41,27 +42,13 @@ def cross_entropy(
     dtype: DTypeLike | None = None,
     out: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.floating[Any]]: ...
-@overload
 def cross_entropy(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
-    reduction: str,
-    label_smoothing: float = 0.0,
-    axis: int | None = None,
-    where: ArrayInput | None = None,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def cross_entropy(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
@@ -211,29 +198,13 @@ def cross_entropy_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.floating[Any]], NDArray[Any]]: ...
-@overload
 def cross_entropy_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
-    reduction: str,
-    label_smoothing: float = 0.0,
-    axis: int | None = None,
-    where: ArrayInput | None = None,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def cross_entropy_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
@@ -354,26 +325,13 @@ def nll_loss(
     dtype: DTypeLike | None = None,
     out: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.floating[Any]]: ...
-@overload
 def nll_loss(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
-    reduction: str,
-    axis: int | None = None,
-    where: ArrayInput | None = None,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def nll_loss(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -497,28 +455,13 @@ def nll_loss_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.floating[Any]], NDArray[Any]]: ...
-@overload
 def nll_loss_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
-    reduction: str,
-    axis: int | None = None,
-    where: ArrayInput | None = None,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def nll_loss_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ def log_loss(
     labels: ArrayInput | None = None,
     sample_weight: ArrayInput | None = None,
     normalize: bool = True,
-    eps: float | str = "auto",
+    eps: float | Literal["auto"] = "auto",
 ) -> float:
     """Compute the log loss of a classifier's probabilities.
 
@@ -172,7 +172,7 @@ def _eps_of(probabilities: NDArray[Any]) -> float:
     return _EPS[float_name(probabilities.dtype) or "float64"]
 
 
-def _least(eps: float | str, probabilities: NDArray[Any]) -> float:
+def _least(eps: float | Literal["auto"], probabilities: NDArray[Any]) -> float:
     if isinstance(eps, str):
         if eps != "auto":
             raise ValueError(f"eps is not understood: got {eps!r}, expected 'auto' or a number from 0 to 0.5")
