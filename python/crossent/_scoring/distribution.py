@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent import _core
 from crossent._exact import ExactSum, standard_error, whole
 
 # Powers of two, so that the edges are numbers without rounding. The compiled code has the same.
@@ -120,13 +119,6 @@ def histogram(counts: NDArray[np.int64], not_finite: int) -> LossHistogram:
     """Make a histogram of the counts of all bins, that without an end among them."""
     used = int(np.flatnonzero(counts[:-1]).max(initial=-1)) + 1
     return LossHistogram(tuple(counts[:used].tolist()), int(counts[-1]), not_finite)
-
-
-def bin_counts(nll: NDArray[Any]) -> NDArray[np.int64]:
-    """Count losses by their bins; those that are not finite are left out."""
-    # Log-probabilities that were rounded can give a loss a little below 0.
-    places = np.clip(nll[np.isfinite(nll)].astype(np.float64), 0.0, LAST_EDGE) * BINS_PER_NAT
-    return np.bincount(places.astype(np.int64), minlength=_BINS + 1).astype(np.int64)
 
 
 def counts_to_json(counts: NDArray[np.int64]) -> list[Any]:
@@ -243,20 +235,3 @@ def _broadcasts_to(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     """Whether an array of one shape broadcasts to another; `numpy.broadcast_shapes` takes 32 axes at most."""
     own = (1,) * (len(other) - len(shape)) + shape
     return len(own) == len(other) and all(n in (1, m) for n, m in zip(own, other, strict=True))
-
-
-def row_sums(nll: NDArray[Any], counted: NDArray[np.bool_]) -> tuple[GroupSums, ...]:
-    """Add up rows by their position along the last axis; a single row is at position 0."""
-    nll, counted = np.atleast_1d(nll), np.atleast_1d(counted)
-    groups = np.broadcast_to(group_of(np.arange(nll.shape[-1])), nll.shape)[counted].astype(np.int64)
-    values = nll[counted].astype(np.float64)
-    order = np.argsort(groups, kind="stable")
-    groups, values = groups[order], values[order]
-    bounds = np.searchsorted(groups, np.arange(int(groups.max(initial=-1)) + 2)).tolist()
-    with np.errstate(over="ignore"):
-        squares = values * values
-    sums = zip(_core.exact_sums(values, bounds), _core.exact_sums(squares, bounds), strict=True)
-    return tuple(
-        GroupSums(end - start, *map(ExactSum.from_core, both))
-        for start, end, both in zip(bounds, bounds[1:], sums, strict=False)
-    )

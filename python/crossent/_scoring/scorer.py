@@ -516,3 +516,21 @@ def _calibration_error(bins: tuple[_Bin, ...]) -> float:
     """Return the sum over the bins of |correct - sum of confidence|, over the number of rows in them."""
     gaps = (abs(ExactSum.of_integer(b.correct).units - b.confidence.units) for b in bins)
     return ExactSum(sum(gaps)).over(sum(b.count for b in bins))
+
+
+def report_of_losses(nll: NDArray[Any], counted: NDArray[np.bool_]) -> Report:
+    """Report on the losses of rows that are scored already, with their positions along the last axis.
+
+    Of the report's figures only those of the loss mean something. A loss is minus a log-probability, so that the
+    rows of a single class with that log-probability have these losses, and the scorer's sums.
+    """
+    nll, counted = np.atleast_1d(nll), np.atleast_1d(counted)
+    scorer = Scorer(top_k=(), bins=0, by_position=True)
+    scorer._add(
+        -nll[..., np.newaxis],
+        np.zeros(nll.shape, np.uint8),
+        where=counted,
+        positions=np.arange(nll.shape[-1]),
+        values="log_probs",
+    )
+    return scorer.result()
