@@ -33,16 +33,16 @@ __all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "NL
 
 
 class _Options:
-    """A repr of the options that are not the default, and weights that nobody can change."""
+    """A repr that names the options other than the defaults, and weights that cannot be changed."""
 
     def __post_init__(self) -> None:
         for name in ("weight", "pos_weight"):
             weight = getattr(self, name, None)
             if weight is not None:
                 array = as_array(weight, name)
-                # Of a copy of its own, NumPy would take back that it cannot be written to; bytes cannot.
-                own: NDArray[Any] = np.ndarray(array.shape, array.dtype, array.tobytes())
-                object.__setattr__(self, name, own)
+                # NumPy lets its owner make a copy writable again; the memory of a bytes object stays read-only.
+                frozen: NDArray[Any] = np.ndarray(array.shape, array.dtype, array.tobytes())
+                object.__setattr__(self, name, frozen)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -57,7 +57,7 @@ class _Options:
 
 
 def _differ(value: object, default: object) -> bool:
-    """Whether an option is worth naming. What is of another type than the default may not compare with it."""
+    """Whether an option is not the default. Values of different types may not be comparable."""
     return type(value) is not type(default) or value != default
 
 
@@ -247,7 +247,7 @@ class BCELoss(_Options, Generic[_ResultT]):
     See Also
     --------
     binary_cross_entropy : The function.
-    BCEWithLogitsLoss : The same from logits.
+    BCEWithLogitsLoss : The loss of logits.
 
     Notes
     -----

@@ -55,7 +55,7 @@ class _Canvas:
         self.frame(ax)
 
     def frame(self, ax: Axes) -> None:
-        """Leave of the box what the eye needs."""
+        """Remove the upper and the right spine, and draw a light grid."""
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(visible=True, color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
@@ -83,7 +83,7 @@ class _Canvas:
         )
 
     def empty(self) -> Axes:
-        """Say that there is nothing to draw."""
+        """Write that there are no rows."""
         self.ax.text(
             0.5, 0.5, "no rows", transform=self.ax.transAxes, ha="center", va="center", **self.letters
         )
@@ -91,14 +91,14 @@ class _Canvas:
 
 
 def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
-    """Draw a reliability diagram: how often a classifier is right, against how sure it is.
+    """Draw a reliability diagram: the accuracy of a classifier against its confidence.
 
     A point for each bin of the largest probability, at ::
 
         x = mean of the largest probability in the bin
         y = share of the bin's rows whose prediction is the target
 
-    with Wilson's 95 % interval of y. On the diagonal a classifier is as sure as it is right; below, it is too sure. The
+    with Wilson's 95 % interval of y. A calibrated classifier lies on the diagonal, an overconfident one below it. The
     bars above count the rows of each bin, on a logarithmic scale.
 
     Parameters
@@ -192,7 +192,7 @@ def wilson(
     square = Z * Z / count
     middle = (share + square / 2) / (1 + square)
     half = np.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
-    # The interval holds the share, whatever rounding says, and ends where shares do.
+    # Despite rounding, the interval holds the share and lies between 0 and 1.
     return np.clip(middle - half, 0.0, share), np.clip(middle + half, share, 1.0)
 
 

@@ -60,8 +60,8 @@ def binary_cross_entropy(
     input : array-like
         Probabilities from 0 to 1 of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, of the shape of `input`, of any floating, integer or boolean dtype: 0
-        or 1 for a plain yes or no.
+        The target probabilities, of the shape of `input`, of any floating, integer or boolean dtype: 0 or 1 for
+        a plain yes or no.
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -95,7 +95,7 @@ def binary_cross_entropy(
 
     See Also
     --------
-    binary_cross_entropy_with_logits : The same from logits, which keeps digits that probabilities have lost.
+    binary_cross_entropy_with_logits : The loss of logits, which keep digits that probabilities have lost.
     binary_cross_entropy_and_grad : The loss and its gradient.
 
     Notes
@@ -174,8 +174,8 @@ def binary_cross_entropy_and_grad(
     input : array-like
         Probabilities from 0 to 1 of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, of the shape of `input`, of any floating, integer or boolean dtype: 0
-        or 1 for a plain yes or no.
+        The target probabilities, of the shape of `input`, of any floating, integer or boolean dtype: 0 or 1 for
+        a plain yes or no.
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -218,7 +218,7 @@ def binary_cross_entropy_and_grad(
     See Also
     --------
     binary_cross_entropy : The loss alone.
-    binary_cross_entropy_with_logits_and_grad : The same from logits.
+    binary_cross_entropy_with_logits_and_grad : The loss of logits and its gradient.
 
     Notes
     -----
@@ -286,13 +286,13 @@ def binary_cross_entropy_with_logits(
     input : array-like
         Logits of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, of the shape of `input`, of any floating, integer or boolean dtype: 0
-        or 1 for a plain yes or no. They are not checked.
+        The target probabilities, of the shape of `input`, of any floating, integer or boolean dtype: 0 or 1 for
+        a plain yes or no. They are not checked.
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     pos_weight : array-like, optional
-        A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1 it makes
-        a missed positive dearer than a false one.
+        A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1, a missed
+        positive costs more than a false one.
     reduction : {"mean", "sum", "none"}, default "mean"
         What becomes of the losses of the elements: their mean (by their number, whatever the weights), their
         sum, or nothing.
@@ -320,7 +320,7 @@ def binary_cross_entropy_with_logits(
 
     See Also
     --------
-    binary_cross_entropy : The same from probabilities.
+    binary_cross_entropy : The loss of probabilities.
     binary_cross_entropy_with_logits_and_grad : The loss and its gradient.
 
     Notes
@@ -402,13 +402,13 @@ def binary_cross_entropy_with_logits_and_grad(
     input : array-like
         Logits of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, of the shape of `input`, of any floating, integer or boolean dtype: 0
-        or 1 for a plain yes or no. They are not checked.
+        The target probabilities, of the shape of `input`, of any floating, integer or boolean dtype: 0 or 1 for
+        a plain yes or no. They are not checked.
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     pos_weight : array-like, optional
-        A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1 it makes
-        a missed positive dearer than a false one.
+        A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1, a missed
+        positive costs more than a false one.
     reduction : {"mean", "sum", "none"}, default "mean"
         What becomes of the losses of the elements: their mean (by their number, whatever the weights), their
         sum, or nothing.

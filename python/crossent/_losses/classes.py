@@ -121,7 +121,7 @@ def cross_entropy(
 
     See Also
     --------
-    nll_loss : The same for log-probabilities.
+    nll_loss : The loss of log-probabilities.
     log_softmax : The log-probabilities that the logits stand for.
 
     Notes
@@ -223,7 +223,7 @@ def cross_entropy_and_grad(
         d loss / d x[c] = g (p[c] sum(q) - q[c]) / D
 
     where g is `grad_output` and D what the reduction divides by: 1 for "sum" and "none". The entry of a target's class
-    is formed from 1 - p[t] without cancellation: a row that is sure and right keeps its digits.
+    is formed from 1 - p[t] without cancellation: a confident, correct row keeps its digits.
 
     Parameters
     ----------
@@ -396,7 +396,7 @@ def nll_loss(
 
     See Also
     --------
-    cross_entropy : The same from logits, in one pass and with more digits.
+    cross_entropy : The loss of logits, in one pass and with more digits.
     log_softmax : Log-probabilities from logits.
 
     Notes
@@ -510,7 +510,7 @@ def nll_loss_and_grad(
     See Also
     --------
     nll_loss : The loss alone.
-    cross_entropy_and_grad : The same for logits.
+    cross_entropy_and_grad : The loss of logits and its gradient.
 
     Notes
     -----

@@ -62,8 +62,8 @@ def kl_div(
     input : array-like
         Log-probabilities of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, or with `log_target` their logarithms, of a shape that broadcasts with
-        that of `input`.
+        The target probabilities, or with `log_target` their logarithms, of a shape that broadcasts with that of
+        `input`.
     reduction : {"mean", "sum", "none", "batchmean"}, default "mean"
         What becomes of the losses of the elements: their mean (by their number), their sum, or nothing.
         "batchmean" divides the sum by the length of the first dimension of `input`.
@@ -176,8 +176,8 @@ def kl_div_and_grad(
     input : array-like
         Log-probabilities of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, or with `log_target` their logarithms, of a shape that broadcasts to
-        that of `input`.
+        The target probabilities, or with `log_target` their logarithms, of a shape that broadcasts to that of
+        `input`.
     reduction : {"mean", "sum", "none", "batchmean"}, default "mean"
         What becomes of the losses of the elements: their mean (by their number), their sum, or nothing.
         "batchmean" divides the sum by the length of the first dimension of `input`.
@@ -282,7 +282,7 @@ def gaussian_nll_loss(
     input : array-like
         Expectations of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        What was observed, of any floating, integer or boolean dtype, of a shape that broadcasts with that of
+        Observed values, of any floating, integer or boolean dtype, of a shape that broadcasts with that of
         `input`.
     var : array-like
         Variances: one number, or of the shape of `input`, of that shape without its last dimension, or with 1 in

@@ -1,4 +1,4 @@
-"""How the loss is spread: a histogram of fixed bins, and means by position in groups that widen with it."""
+"""The distribution of the loss: a histogram of fixed bins, and means by position in groups that widen with it."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from crossent._exact import ExactSum, standard_error, whole
 
-# Powers of two, so that the edges are numbers without rounding. The compiled code has the same.
+# The bins of the compiled code. Powers of two, so that the edges are exact.
 BINS_PER_NAT = 32
 LAST_EDGE = 32
 _BINS = BINS_PER_NAT * LAST_EDGE
@@ -23,7 +23,7 @@ _MOST = 2**53
 
 @dataclass(frozen=True, slots=True)
 class LossHistogram:
-    """How many rows have a negative log-likelihood of how many nats.
+    """The numbers of rows by their negative log-likelihood.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class PositionGroup:
 
 
 def histogram(counts: NDArray[np.int64], not_finite: int) -> LossHistogram:
-    """Make a histogram of the counts of all bins, that without an end among them."""
+    """Make a histogram of the counts of all bins, of which the last has no upper end."""
     used = int(np.flatnonzero(counts[:-1]).max(initial=-1)) + 1
     return LossHistogram(tuple(counts[:used].tolist()), int(counts[-1]), not_finite)
 
@@ -145,7 +145,7 @@ def empty_counts() -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class GroupSums:
-    """What the rows of a group add up to."""
+    """The sums of the rows of a group."""
 
     count: int = 0
     nll: ExactSum = field(default_factory=ExactSum)
@@ -217,7 +217,7 @@ def row_groups(positions: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
                 f"positions has the wrong shape: got {positions.shape}, expected {shape}, that of target, or one that "
                 "broadcasts to it"
             )
-    # Made first: where there is no memory for it, nothing is gone through.
+    # Allocated first: without memory for it, nothing is computed.
     groups = np.empty(shape, np.uint16)
     if groups.size and positions is None:
         groups[...] = group_of(np.arange(shape[-1]))

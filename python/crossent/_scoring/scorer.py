@@ -46,7 +46,7 @@ class _Bin:
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """What some rows add up to. Adding tallies is exact: only the first non-finite row knows their order."""
+    """The sums of some rows. Adding is exact, and only the first non-finite row depends on the order."""
 
     rows: int
     count: int
@@ -60,7 +60,7 @@ class _Tally:
     histogram: NDArray[np.int64]
     groups: tuple[GroupSums, ...]
     classes: int = 0
-    """The most that a row had."""
+    """The largest number of classes of a batch."""
 
     @classmethod
     def empty(cls, top_k: int, bins: int) -> _Tally:
@@ -105,7 +105,7 @@ class _Tally:
         )
 
 
-# What is added up, as the compiled code gives it.
+# The sums, in the order of the compiled code.
 _SUMS = ("nll", "nll_squared", "entropy", "reciprocal_rank", "squared_error")
 
 
@@ -143,7 +143,7 @@ class Scorer(Accumulator[_Tally]):
     The torch equivalent is ``torch.nn.functional.cross_entropy`` with sums kept beside it, which depend on the
     batches. A row's loss is not rounded to float32 before it is added up.
 
-    The standard error takes the rows as independent. Tokens of one text are not quite.
+    The standard error takes the rows as independent, which tokens of one text are only approximately.
 
     Objects can be pickled, and several threads may update one.
 
@@ -274,7 +274,7 @@ class Scorer(Accumulator[_Tally]):
         self._include(tally, mistakes)
 
     def _add(self, logits: ArrayInput, target: ArrayInput, **options: Any) -> None:
-        """Score a batch and add it, and keep likely mistakes to itself."""
+        """Score a batch and add it, without warnings."""
         self._include(self._scored(logits, target, **options, mistakes=[]))
 
     def _scored(
@@ -294,7 +294,7 @@ class Scorer(Accumulator[_Tally]):
         shift = as_count(shift, "shift")
         given = None if units is None else _units(units)
         if given is not None and given.ndim:
-            # They go the way of the targets; a look at the shape comes before the long work.
+            # They are shifted as the targets are. The shape is checked before the long work.
             target = as_array(target, "target")
             if given.shape != target.shape:
                 raise ValueError(
@@ -360,7 +360,7 @@ class Scorer(Accumulator[_Tally]):
     def _groups(
         self, target: ArrayInput, positions: ArrayInput | None, axis: int, shift: int
     ) -> NDArray[np.uint16] | None:
-        """Give the group of each row that is left by `shift`."""
+        """Return the group of each row that remains after `shift`."""
         if not self._by_position:
             if positions is not None:
                 raise ValueError("positions are not asked for: make the scorer with by_position=True")
@@ -368,7 +368,7 @@ class Scorer(Accumulator[_Tally]):
         rows = as_array(target, "target").shape
         groups = row_groups(None if positions is None else as_array(positions, "positions"), rows)
         if shift:
-            # Those of the logits: the first ones, where the targets are the last.
+            # The positions are those of the logits, which are the first ones where the targets are the last.
             of_logits = np.expand_dims(groups.reshape(rows), axis)
             groups = np.ascontiguousarray(shifted(of_logits, None, None, axis, shift)[0].reshape(-1))
         return groups
@@ -434,7 +434,7 @@ class Scorer(Accumulator[_Tally]):
         )
 
     def _options(self) -> str:
-        """Give the options that two scorers must share to be merged."""
+        """Name the options that two scorers must share to be merged."""
         return f"top_k={self._top_k}, bins={self._bins}, by_position={self._by_position}"
 
     def _state(self) -> dict[str, Any]:
@@ -494,7 +494,7 @@ class Scorer(Accumulator[_Tally]):
         return scorer
 
 
-# More would take more memory than they tell.
+# More bins would need memory and show nothing more.
 _MOST_BINS = 10_000
 
 
