@@ -106,7 +106,7 @@ def exp(x: float) -> float:
 
 
 def whole(value: Any) -> int:
-    """Return an integer that is not negative, as it is; anything else raises."""
+    """Return a non-negative integer unchanged, or raise."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"not a count: {value!r}")
     return value

@@ -1,4 +1,4 @@
-"""What a scorer and a comparer share: sums that batches are added to, that are merged, and that are kept as text."""
+"""The base of scorers and comparers: sums that batches are added to, that merge, and that are kept as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crossent._scoring.values import tell
 
 
 class Tally(Protocol):
-    """What some rows add up to."""
+    """The sums of some rows."""
 
     @property
     def rows(self) -> int:
@@ -36,13 +36,13 @@ class Accumulator(ABC, Generic[TallyT]):
     """
 
     _kind: ClassVar[str]
-    """What it is called in errors."""
+    """Its name in errors."""
 
     _format: ClassVar[str]
-    """What its text begins with; a later layout gets a later number."""
+    """The format of its text; a later layout has a later number."""
 
     _again: ClassVar[str]
-    """What to do about a text of another version."""
+    """The advice for a text of another version."""
 
     def __init__(self, ignore_index: int, values: str, tally: TallyT) -> None:
         self._ignore_index = as_ignore_index(ignore_index)
@@ -66,7 +66,7 @@ class Accumulator(ABC, Generic[TallyT]):
         return self._tally.rows
 
     def _include(self, tally: TallyT, mistakes: Sequence[str] = ()) -> None:
-        """Warn of likely mistakes at the line that called the caller, and add the tally of a batch."""
+        """Add the tally of a batch, after warnings at the line that called the public method."""
         tell(mistakes, stacklevel=4)  # It raises where warnings are errors, before anything is added.
         with self._lock:
             self._tally = self._tally + tally
@@ -103,12 +103,12 @@ class Accumulator(ABC, Generic[TallyT]):
         return self
 
     def to_json(self) -> str:
-        """Give everything as text, with every bit.
+        """Write the options and the sums as text, with every bit.
 
         Returns
         -------
         str
-            Options, sums and what else is kept, as one JSON object.
+            One JSON object.
         """
         own = self._state()
         return json.dumps(
@@ -117,17 +117,17 @@ class Accumulator(ABC, Generic[TallyT]):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Make what `to_json` wrote.
+        """Restore what `to_json` wrote.
 
         Parameters
         ----------
         text : str or bytes
-            What `to_json` gave.
+            A result of `to_json`.
 
         Returns
         -------
         Scorer or Comparer
-            One that goes on where the other stood.
+            An object with the same options and sums.
 
         Raises
         ------
@@ -156,12 +156,12 @@ class Accumulator(ABC, Generic[TallyT]):
         )
 
     def _options(self) -> str:
-        """Give the options that two must share to be merged."""
+        """Name the options that two must share to be merged."""
         return ""
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
-        """Give the options and the sums of the class itself as what JSON can hold."""
+        """Return the options and the sums of the class itself as what JSON can hold."""
 
     @classmethod
     @abstractmethod

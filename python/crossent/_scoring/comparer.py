@@ -1,4 +1,4 @@
-"""Two models on the same rows: how far their distributions are from each other."""
+"""The divergences of two models on the same rows, over any number of batches."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Each: TypeAlias = tuple[NDArray[np.float64], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """What some rows add up to."""
+    """The sums of some rows."""
 
     rows: int = 0
     count: int = 0
     same_top: int = 0
     sums: tuple[ExactSum, ...] = (ExactSum(),) * 4
     targets: tuple[ExactSum, ...] | None = None
-    # KL(P || Q) of each row that counts, in blocks; and with targets the q - p of each.
+    # KL(P || Q) of each counted row, in several arrays; and with targets the q - p of each.
     each: Each = ()
     differences: Each = ()
 
@@ -61,7 +61,7 @@ class _Tally:
 
 
 def _joined(each: Each) -> Each:
-    """Make one of many small blocks, so that their number stays a logarithm of that of the rows."""
+    """Join small arrays, so that their number grows with the logarithm of the number of rows."""
     while len(each) > 1 and each[-2].size <= each[-1].size:
         each = (*each[:-2], np.concatenate(each[-2:]))
     return each
@@ -94,7 +94,7 @@ class Comparer(Accumulator[_Tally]):
 
     See Also
     --------
-    compare : The same for one batch.
+    compare : Compare one batch.
     Comparison : What `result` gives.
 
     Notes
@@ -167,7 +167,7 @@ class Comparer(Accumulator[_Tally]):
     def _add(
         self, logits: ArrayInput, other_logits: ArrayInput, target: ArrayInput | None, values: Values
     ) -> None:
-        """Compare a batch and add it, and keep likely mistakes to itself."""
+        """Compare a batch and add it, without warnings."""
         self._include(self._compared(logits, other_logits, target, None, -1, 0, values, []))
 
     def _compared(
@@ -301,13 +301,13 @@ def _from_text(text: str) -> NDArray[np.float64]:
 
 
 def _percentile(ordered: NDArray[np.float64], percent: float) -> float:
-    """llama.cpp's: linear between the neighbours of position percent / 100 (n - 1), which is found in integers."""
+    """Interpolate linearly at position percent / 100 (n - 1), found in integers, as llama.cpp does."""
     if not ordered.size or math.isnan(ordered[-1]):
         return math.nan
     below, thousandths = divmod(round(10 * percent) * (ordered.size - 1), 1000)
     low = float(ordered[below])
     if thousandths == 0:
-        return low  # Not to multiply an infinity with 0.
+        return low  # 0 times an infinite neighbour would be nan.
     part, high = thousandths / 1000, float(ordered[below + 1])
     return min(max((1.0 - part) * low + part * high, low), high)
 
@@ -336,7 +336,7 @@ def _of_targets(
         ratio_error = math.sqrt(quotient(max(var_a + var_b - 2 * cov, 0), below * n))
         difference_error = _difference_error(p, q, var_a, var_b, cov, below * n)
         if var_a > 0 and var_b > 0:
-            # The root of an integer of many bits, so that neither product nor quotient leaves the range of floats.
+            # An integer square root with many bits: neither the product nor the quotient leaves the range of floats.
             shift = 128
             root = math.isqrt((var_a * var_b) << shift)
             correlation = min(1.0, max(-1.0, quotient(cov << (shift // 2), root)))
@@ -387,7 +387,7 @@ def compare(
     shift: int = 0,
     values: Values = "logits",
 ) -> Comparison:
-    """Compare two models' logits for the same rows: their divergences, and what they make of the targets.
+    """Compare two models' logits for the same rows: their divergences, and their losses of the targets.
 
     For rows of logits x of the reference P and y of the other model Q, ::
 
@@ -442,7 +442,7 @@ def compare(
 
     See Also
     --------
-    Comparer : The same over any number of batches.
+    Comparer : Compare any number of batches.
     kl_div : The divergence as a loss, of log-probabilities from probabilities.
 
     Notes

@@ -47,7 +47,7 @@ class _Bin:
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """What some rows add up to. Adding tallies is exact: only the first non-finite row knows their order."""
+    """The sums of some rows. Adding is exact, and only the first non-finite row depends on the order."""
 
     rows: int
     count: int
@@ -61,7 +61,7 @@ class _Tally:
     histogram: NDArray[np.int64]
     groups: tuple[GroupSums, ...]
     classes: int = 0
-    """The most that a row had."""
+    """The largest number of classes of a batch."""
 
     @classmethod
     def empty(cls, top_k: int, bins: int) -> _Tally:
@@ -106,7 +106,7 @@ class _Tally:
         )
 
 
-# What is added up, as the compiled code gives it.
+# The sums, in the order of the compiled code.
 _SUMS = ("nll", "nll_squared", "entropy", "reciprocal_rank", "squared_error")
 
 
@@ -144,7 +144,7 @@ class Scorer(Accumulator[_Tally]):
     The torch equivalent is ``torch.nn.functional.cross_entropy`` with sums kept beside it, which depend on the
     batches. A row's loss is not rounded to float32 before it is added up.
 
-    The standard error takes the rows as independent. Tokens of one text are not quite.
+    The standard error takes the rows as independent, which tokens of one text are only approximately.
 
     Objects can be pickled, and several threads may update one.
 
@@ -275,7 +275,7 @@ class Scorer(Accumulator[_Tally]):
         self._include(tally, mistakes)
 
     def _add(self, logits: ArrayInput, target: ArrayInput, **options: Any) -> None:
-        """Score a batch and add it, and keep likely mistakes to itself."""
+        """Score a batch and add it, without warnings."""
         self._include(self._scored(logits, target, **options, mistakes=[]))
 
     def _scored(
@@ -300,7 +300,7 @@ class Scorer(Accumulator[_Tally]):
         shift = as_count(shift, "shift")
         given = None if units is None else _units(units)
         if given is not None and given.ndim:
-            # They go the way of the targets; a look at the shape comes before the long work.
+            # They are shifted as the targets are. The shape is checked before the long work.
             target = as_array(target, "target")
             if given.shape != target.shape:
                 raise ValueError(
@@ -374,7 +374,7 @@ class Scorer(Accumulator[_Tally]):
     def _groups(
         self, target: ArrayInput, positions: ArrayInput | None, axis: int, shift: int
     ) -> NDArray[np.uint16] | None:
-        """Give the group of each row that is left by `shift`."""
+        """Return the group of each row that remains after `shift`."""
         if not self._by_position:
             if positions is not None:
                 raise ValueError("positions are not asked for: make the scorer with by_position=True")
@@ -382,7 +382,7 @@ class Scorer(Accumulator[_Tally]):
         rows = as_array(target, "target").shape
         groups = row_groups(None if positions is None else as_array(positions, "positions"), rows)
         if shift:
-            # Those of the logits: the first ones, where the targets are the last.
+            # The positions are those of the logits, which are the first ones where the targets are the last.
             of_logits = np.expand_dims(groups.reshape(rows), axis)
             groups = np.ascontiguousarray(shifted(of_logits, None, None, axis, shift)[0].reshape(-1))
         return groups
@@ -448,7 +448,7 @@ class Scorer(Accumulator[_Tally]):
         )
 
     def _options(self) -> str:
-        """Give the options that two scorers must share to be merged."""
+        """Name the options that two scorers must share to be merged."""
         return f"top_k={self._top_k}, bins={self._bins}, by_position={self._by_position}"
 
     def _state(self) -> dict[str, Any]:
@@ -508,7 +508,7 @@ class Scorer(Accumulator[_Tally]):
         return scorer
 
 
-# More would take more memory than they tell.
+# More bins would need memory and show nothing more.
 _MOST_BINS = 10_000
 
 
@@ -530,3 +530,21 @@ def _calibration_error(bins: tuple[_Bin, ...]) -> float:
     """Return the sum over the bins of |correct - sum of confidence|, over the number of rows in them."""
     gaps = (abs(ExactSum.of_integer(b.correct).units - b.confidence.units) for b in bins)
     return ExactSum(sum(gaps)).over(sum(b.count for b in bins))
+
+
+def report_of_losses(nll: NDArray[Any], counted: NDArray[np.bool_]) -> Report:
+    """Report on the losses of rows that are scored already, with their positions along the last axis.
+
+    Of the report's figures only those of the loss mean something. A loss is minus a log-probability, so that the
+    rows of a single class with that log-probability have these losses, and the scorer's sums.
+    """
+    nll, counted = np.atleast_1d(nll), np.atleast_1d(counted)
+    scorer = Scorer(top_k=(), bins=0, by_position=True)
+    scorer._add(
+        -nll[..., np.newaxis],
+        np.zeros(nll.shape, np.uint8),
+        where=counted,
+        positions=np.arange(nll.shape[-1]),
+        values="log_probs",
+    )
+    return scorer.result()
