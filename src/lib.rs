@@ -54,7 +54,7 @@ pub use options::Reduction;
 pub use parallel::{Context, Interrupt, MAX_THREADS, num_threads, set_num_threads};
 pub use scoring::compare::{ComparisonRows, ComparisonSums, TargetSums, compare_sums};
 pub use scoring::log_loss::{LogLoss, log_loss};
-pub use scoring::score::{Bin, Columns, Group, Score, ScoreSums, score, score_sums};
+pub use scoring::score::{Bin, Columns, Group, Score, ScoreSums, score, score_sums, score_with_sums};
 pub use scoring::temperature::{TemperatureSums, temperature_sums};
 pub use scoring::values::{Improper, check_targets, likely_mistake, log_of_probabilities};
 pub use sum::exact::ExactSum;

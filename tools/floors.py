@@ -40,6 +40,7 @@ PYTHON = [
     "_display",
     "_interop",
     "_arguments",
+    "blocks",
     "_rows",
     "_losses",
     "_modules",
