@@ -14,9 +14,9 @@ use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log_sigmoid_kernel};
 use crate::kernel::rowset::all;
-use crate::kernel::{BLOCK, NARROW, TILE, isa};
-use crate::parallel::{Context, for_each_range, for_each_stretch};
-use crate::tiles::{Tiles, shared_out, together};
+use crate::kernel::{BLOCK, SHORT_ROW, TILE, isa};
+use crate::parallel::{Context, for_each_chunk_of, for_each_chunks};
+use crate::tile::{Tiles, row_group, split_threads};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
 ///
@@ -257,7 +257,7 @@ pub(crate) fn log_sigmoid_of<E: Element>(
         None => unsafe { Rows::of_output(&out) },
     };
     let level = isa::selected()?;
-    for_each_range(
+    for_each_chunk_of(
         context,
         input.layout.line.len(),
         1,
@@ -268,7 +268,7 @@ pub(crate) fn log_sigmoid_of<E: Element>(
                 let (from, to) = (&mut from[..range.len()], &mut to[..range.len()]);
                 crate::array::rows::read(&input, range.clone(), from, |x| x);
                 dispatch!(level, simd => log_sigmoid_kernel(simd, from, to));
-                // SAFETY: the elements of a grain belong to one thread.
+                // SAFETY: the elements of a chunk belong to one thread.
                 unsafe { out.write(range, |i| to[i]) };
             }
         },
@@ -315,14 +315,14 @@ fn for_each_tile<E: Element>(
     work: impl Fn(&mut Tiles<'_, E>, Range<usize>) + Sync,
 ) -> Result<(), Error> {
     let Layout { classes, .. } = rows.layout;
-    let singly = rows.layout.contiguous() && classes > NARROW;
+    let singly = rows.layout.contiguous() && classes > SHORT_ROW;
     let step = if singly { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
-    let (context, segments) = shared_out(context, rows);
-    for_each_stretch(
+    let (context, segments) = split_threads(context, rows);
+    for_each_chunks(
         context,
         rows.layout.line.len(),
         rows.layout.classes,
-        together(rows),
+        row_group(rows),
         || Tiles::new(rows.clone(), segments),
         |tiles, rows| {
             for start in rows.clone().step_by(step) {

@@ -4,15 +4,13 @@
 //!
 //! ```text
 //! view of an array
-//!   loss, function   the public functions: check the arguments once, build the work, hand it out
-//!   rows, targets    the array as rows in the target's order; targets that fit it
-//!   parallel         rows in grains, grains on threads
-//!   tiles            64 rows: located, packed or gathered for their kernel
-//!   blocks           single elements of any dtype, in blocks of f64
-//!   kernel           one row or tile to numbers, generic over the SIMD level
-//!   reduce           losses of rows to a sum or a mean, in a fixed order
-//!   exact            sums without rounding, for results that are merged in any order
-//!   values           what rows are said to be: logits, log-probabilities, probabilities
+//!   loss, scoring, function   the public functions: check the arguments once, build the work, hand it out
+//!   tile                      64 rows: located, packed or gathered for their kernel, summed, written
+//!   targets                   class indices or probabilities that fit the rows; which rows are active
+//!   sum                       losses to a sum or a mean in a fixed order; sums without rounding
+//!   array                     arrays of any dtype and layout as rows, and as blocks of elements
+//!   parallel                  rows in chunks, chunks on threads
+//!   kernel                    one row or tile to numbers, generic over the instruction set
 //! ```
 //!
 //! ```
@@ -36,7 +34,7 @@ mod parallel;
 mod scoring;
 mod sum;
 mod targets;
-mod tiles;
+mod tile;
 
 #[cfg(feature = "python")]
 mod python;
@@ -59,7 +57,7 @@ pub use parallel::{Context, Interrupt, MAX_THREADS, num_threads, set_num_threads
 pub use scoring::columns::{Columns, Score, Scores};
 pub use scoring::compare::{ComparisonRows, ComparisonSums, TargetSums, compare_sums};
 pub use scoring::log_loss::{LogLoss, log_loss};
-pub use scoring::score::{Bin, Group, ScoreSums, score, score_into, score_sums};
+pub use scoring::score::{Bin, Group, ScoreSums, score, score_into, score_sums, score_with_sums};
 pub use scoring::temperature::{TemperatureSums, temperature_sums};
 pub use scoring::values::{Improper, check_targets, likely_misuse, log_of_probabilities};
 pub use sum::exact::ExactSum;

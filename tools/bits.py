@@ -89,16 +89,24 @@ def digests() -> Digests:
     return {key: value.hexdigest()[:32] for key, value in hashes.items()}
 
 
-def at_levels() -> dict[str, Digests]:
-    """The hashes at every level that this machine has, each from a process of its own."""
+def at_levels(only: str | None) -> dict[str, Digests]:
+    """The hashes at every level that this machine has, or at one, each from a process of its own."""
     from crossent import _core
 
     recorded = {}
-    for level in _core.build_info()["available_isas"]:
-        paths = [ROOT / "tests", *filter(None, [os.environ.get("PYTHONPATH")])]
+    for level in [only] if only else _core.build_info()["available_isas"]:
+        paths = [
+            ROOT / "tests/support",
+            ROOT / "tests/numerics",
+            *filter(None, [os.environ.get("PYTHONPATH")]),
+        ]
         env = {**os.environ, "CROSSENT_ISA": level, "PYTHONPATH": os.pathsep.join(map(str, paths))}
         run = subprocess.run(
-            [sys.executable, "-W", "ignore", __file__, "level"], env=env, stdout=subprocess.PIPE, text=True, check=True
+            [sys.executable, "-W", "ignore", __file__, "level"],
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
         recorded[level] = json.loads(run.stdout)
         print(f"{level}: {len(recorded[level])} functions", file=sys.stderr)
@@ -119,21 +127,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=("record", "compare", "level"))
     parser.add_argument("file", type=Path, nargs="?")
+    parser.add_argument("--only", metavar="LEVEL", help="one instruction set")
     arguments = parser.parse_args()
     if arguments.what == "level":
         print(json.dumps(digests()))
         return 0
     if arguments.file is None:
         parser.error("name the file of the record")
-    now = at_levels()
+    now = at_levels(arguments.only)
     if arguments.what == "record":
         arguments.file.write_text(json.dumps(now, indent=1, sort_keys=True) + "\n")
         return 0
-    found = differences(now, json.loads(arguments.file.read_text()))
+    before = json.loads(arguments.file.read_text())
+    found = differences(now, {level: before[level] for level in now if level in before})
     for line in found:
         print(line)
     count = sum(map(len, now.values()))
-    print(f"{count} hashes, of which {len(found)} differ" if found else f"all {count} hashes are those recorded")
+    print(
+        f"{count} hashes, of which {len(found)} differ" if found else f"all {count} hashes are those recorded"
+    )
     return bool(found)
 
 

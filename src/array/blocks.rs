@@ -1,4 +1,4 @@
-//! Arrays of any dtype and layout as blocks of numbers to compute with, read and written a stretch of elements at a time.
+//! Arrays of any dtype and layout as blocks of numbers to compute with, read and written a block of elements at a time.
 //!
 //! Losses of single elements meet their arguments here: what is computed with is `f32` or `f64` whatever is stored, so the
 //! dtypes meet in a virtual call for each block and not in copies of the loss for each combination. A block that is stored
@@ -121,7 +121,7 @@ impl<E: Element> Source for FloatSource<'_, E> {
     }
 
     fn is_wide(&self) -> bool {
-        RealOf::<E>::HALVES == 1
+        RealOf::<E>::IS_F64
     }
 
     fn load_f64<'b>(
@@ -310,10 +310,10 @@ mod tests {
             let (into_narrow, into_wide) = (narrow.as_ptr_range(), wide.as_ptr_range());
             let got = source.load_f32(level, range.clone(), &mut narrow);
             assert_eq!(got[..range.len()], expected);
-            let is_narrow = !into_narrow.contains(&got.as_ptr());
+            let is_short = !into_narrow.contains(&got.as_ptr());
             let got = source.load_f64(level, range, &mut wide);
             assert!(got.iter().zip(expected).all(|(x, y)| *x == f64::from(y)));
-            (is_narrow, !into_wide.contains(&got.as_ptr()))
+            (is_short, !into_wide.contains(&got.as_ptr()))
         };
         for start in 0..3 {
             assert_eq!(is_there(&Numbers::from(a.view()), start..start + 64), (true, false));

@@ -154,7 +154,7 @@ impl<'a, E: Copy> Rows<'a, E> {
         unsafe { *self.start.offset(offset + class as isize * self.layout.class_stride) }
     }
 
-    /// A stretch of the classes of a contiguous row.
+    /// A block of the classes of a contiguous row.
     #[inline(always)]
     pub(crate) fn classes_of(&self, offset: isize, range: Range<usize>) -> &[E] {
         assert!(self.layout.contiguous() && range.start <= range.end && range.end <= self.layout.classes);
@@ -165,7 +165,7 @@ impl<'a, E: Copy> Rows<'a, E> {
 
     /// All classes of consecutive rows without gaps.
     #[inline(always)]
-    pub(crate) fn slab_of(&self, run: Run) -> &[E] {
+    pub(crate) fn side_by_side(&self, run: Run) -> &[E] {
         assert!(self.layout.contiguous() && run.stride == self.layout.classes as isize);
         // SAFETY: the run is part of this array's own `line`, and each row's classes end where the next row's
         // begin.
@@ -318,7 +318,7 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         });
     }
 
-    /// A stretch of the classes of a contiguous row.
+    /// A block of the classes of a contiguous row.
     ///
     /// # Safety
     /// No other thread may touch the row, and the caller holds no other reference into it.
@@ -336,9 +336,9 @@ impl<'a, E: Copy> RowsMut<'a, E> {
     /// No other thread may touch these rows, and the caller holds no other reference into them.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "rows are handed out to threads; see Safety")]
-    pub(crate) unsafe fn slab_of(&self, run: Run) -> &mut [E] {
+    pub(crate) unsafe fn side_by_side(&self, run: Run) -> &mut [E] {
         assert!(self.layout.contiguous() && run.stride == self.layout.classes as isize);
-        // SAFETY: as for `Rows::slab_of`; the caller owns the rows.
+        // SAFETY: as for `Rows::side_by_side`; the caller owns the rows.
         unsafe {
             std::slice::from_raw_parts_mut(self.start.offset(run.offset), run.len * self.layout.classes)
         }

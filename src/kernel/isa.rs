@@ -9,7 +9,7 @@ use crate::error::Error;
 static SELECTED: LazyLock<Result<Level, String>> = LazyLock::new(|| {
     let text = std::env::var_os("CROSSENT_ISA").unwrap_or_default().to_string_lossy().into_owned();
     match text.trim() {
-        "" => Ok(Level::new()),
+        "" => Ok(available()[0].1),
         name => by_name(name).ok_or(text),
     }
 });
@@ -45,6 +45,7 @@ pub(crate) fn available() -> Vec<(&'static str, Level)> {
     {
         levels.extend(best.as_avx512().map(|t| ("avx512", Level::Avx512(t))));
         levels.extend(best.as_avx2().map(|t| ("avx2", Level::Avx2(t))));
+        #[cfg(not(disable_dispatch_sse4_2))]
         levels.extend(best.as_sse4_2().map(|t| ("sse4.2", Level::Sse4_2(t))));
         levels.extend(best.as_sse2().map(|t| ("sse2", Level::Sse2(t))));
     }
@@ -65,7 +66,7 @@ pub(crate) fn name(level: Level) -> &'static str {
         Level::Avx512(_) => "avx512",
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(_) => "avx2",
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(disable_dispatch_sse4_2)))]
         Level::Sse4_2(_) => "sse4.2",
         #[cfg(target_arch = "x86_64")]
         Level::Sse2(_) => "sse2",
@@ -108,6 +109,9 @@ mod tests {
 
     #[test]
     fn the_best_level_comes_first() {
-        assert_eq!(available()[0].0, name(Level::new()));
+        let order = ["avx512", "avx2", "sse4.2", "sse2", "neon", "fallback"];
+        let places: Vec<_> =
+            available_isas().iter().map(|name| order.iter().position(|known| known == name)).collect();
+        assert!(!places.is_empty() && places.is_sorted() && places.iter().all(Option::is_some));
     }
 }

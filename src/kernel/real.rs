@@ -9,8 +9,10 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     type V<S: Simd>: SimdFloat<S, Element = Self>;
     /// Lanes of [`Self::V`].
     const LANES: usize;
-    /// The vector, widened: two vectors of `f64` for `f32`; for `f64` itself and a copy that is not used.
-    const HALVES: usize;
+    /// Vectors of `f64` that [`Self::V`] widens to: two for `f32`, one for `f64`.
+    const F64_VECTORS: usize;
+    /// Whether it is `f64`, where nothing wider comes after.
+    const IS_F64: bool = Self::F64_VECTORS == 1;
 
     /// Minus infinity.
     const NEG_INFINITY: Self;
@@ -72,7 +74,7 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
 impl Real for f32 {
     type V<S: Simd> = f32x16<S>;
     const LANES: usize = 16;
-    const HALVES: usize = 2;
+    const F64_VECTORS: usize = 2;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;
     const MAX: f32 = f32::MAX;
     const ZERO: f32 = 0.0;
@@ -188,7 +190,7 @@ impl Real for f32 {
 impl Real for f64 {
     type V<S: Simd> = f64x8<S>;
     const LANES: usize = 8;
-    const HALVES: usize = 1;
+    const F64_VECTORS: usize = 1;
     const NEG_INFINITY: f64 = f64::NEG_INFINITY;
     const MAX: f64 = f64::MAX;
     const ZERO: f64 = 0.0;

@@ -4,7 +4,8 @@ use ndarray::{Array, ArrayRef, Axis, Dimension, RemoveAxis};
 
 use super::gradient::{Gradient, Upstream};
 use super::misuse::LikelyMisuse;
-use super::{Prepare, RowLoss, each_row, input_and_gradient, total};
+use super::walk::{RowLoss, each_row, total};
+use super::{Prepare, input_and_gradient};
 use crate::array::any::FloatsMut;
 use crate::array::new::filled;
 use crate::array::rows::{Rows, View, ViewMut, check_shape, class_axis, input_rows};
@@ -209,7 +210,7 @@ pub trait ClassLoss: Prepare + Sync {
         call: &Call<'_>,
     ) -> Result<bool, Error> {
         let (input, target) = (input.view().into_dyn(), target.into());
-        self.work(input_rows(&input, self.axis())?, &target, call)?.nothing_counted(call.context)
+        self.work(input_rows(&input, self.axis())?, &target, call)?.nothing_active(call.context)
     }
 }
 

@@ -32,26 +32,26 @@ const MOST_CLASSES: usize = 1 << 18;
 /// Numbers of a row among which a positive one is looked for.
 const LOOKED_AT: usize = 1024;
 
-/// Whether the logits given to `cross_entropy` look like something else, by some of the first rows that count.
-pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, counted: &ActiveRows) -> Option<LikelyMisuse> {
-    if counted.bits == 0 {
+/// Whether the logits given to `cross_entropy` look like something else, by some of the first active rows.
+pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, active: &ActiveRows) -> Option<LikelyMisuse> {
+    if active.bits == 0 {
         return None;
     }
     if rows.layout.classes == 1 {
         return Some(LikelyMisuse::OneClass);
     }
     let brief = rows.layout.classes <= MOST_CLASSES;
-    let probabilities = brief && all_rows(rows, counted, are_probabilities::<E>);
+    let probabilities = brief && all_rows(rows, active, are_probabilities::<E>);
     probabilities.then_some(LikelyMisuse::Probabilities)
 }
 
 /// Whether the log-probabilities given to `nll_loss` look like something else.
 pub(crate) fn in_log_probabilities<E: Element>(
     rows: &Rows<'_, E>,
-    counted: &ActiveRows,
+    active: &ActiveRows,
 ) -> Option<LikelyMisuse> {
-    in_logits(rows, counted).or_else(|| {
-        let none_positive = all_rows(rows, counted, none_is_positive);
+    in_logits(rows, active).or_else(|| {
+        let none_positive = all_rows(rows, active, none_is_positive);
         (!none_positive).then_some(LikelyMisuse::PositiveLogProbability)
     })
 }
@@ -61,16 +61,16 @@ pub(crate) fn begins_with_a_positive<E: Element>(elements: &View<'_, E>) -> bool
     !none_is_positive(&mut elements.iter().map(|x| x.to_f64()))
 }
 
-/// Whether something holds for every counted row.
+/// Whether something holds for every active row.
 fn all_rows<E: Element>(
     rows: &Rows<'_, E>,
-    counted: &ActiveRows,
+    active: &ActiveRows,
     holds: impl Fn(&mut dyn Iterator<Item = f64>) -> bool,
 ) -> bool {
-    let (mut offsets, start) = ([0; TILE], counted.start);
-    let end = start + (u64::BITS - counted.bits.leading_zeros()) as usize;
+    let (mut offsets, start) = ([0; TILE], active.start);
+    let end = start + (u64::BITS - active.bits.leading_zeros()) as usize;
     locate(&rows.layout, start..end.min(rows.layout.line.len()), &mut offsets);
-    bits(counted.bits).all(|i| holds(&mut (0..rows.layout.classes).map(|c| rows.get(offsets[i], c).to_f64())))
+    bits(active.bits).all(|i| holds(&mut (0..rows.layout.classes).map(|c| rows.get(offsets[i], c).to_f64())))
 }
 
 fn none_is_positive(row: &mut dyn Iterator<Item = f64>) -> bool {

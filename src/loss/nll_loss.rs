@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
+use super::Prepare;
 use super::class_loss::ClassLoss;
 use super::gradient::Gradient;
 use super::misuse::{self, LikelyMisuse};
-use super::{Prepare, RowLoss};
+use super::walk::RowLoss;
 use crate::array::rows::Input;
 use crate::array::rows::Rows;
 use crate::array::rows::locate;
@@ -15,11 +16,11 @@ use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::rowset::bits;
-use crate::options::{ClassWeights, weighted_in_parts};
+use crate::options::{ClassWeights, weighted_dd};
 use crate::parallel::Context;
 use crate::sum::reduce::TileLosses;
 use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::Tiles;
+use crate::tile::Tiles;
 
 /// Negative log-likelihood of log-probabilities, `-w_t x_t`, and its options; the defaults are torch's.
 ///
@@ -133,22 +134,22 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     ) -> Result<(), OutOfRange> {
         let mut tile = TileLabels::default();
         self.labels.tile(simd, rows.clone(), &mut tile)?;
-        losses.begin_with_none::<RealOf<E>>(tile.counted, self.weight.as_slice().is_some());
+        losses.begin_with_none::<RealOf<E>>(tile.active, self.weight.as_slice().is_some());
         let mut offsets = [0; TILE];
         locate(&self.rows.layout, rows.clone(), &mut offsets);
-        for i in bits(tile.counted) {
+        for i in bits(tile.active) {
             let t = tile.class[i];
             losses.weight[i] = self.weight.of(t);
             let (weight, nll) = (losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
-            losses.set::<RealOf<E>>(i, weighted_in_parts::<RealOf<E>>([weight, 0.0], [nll, 0.0]));
+            losses.set::<RealOf<E>>(i, weighted_dd::<RealOf<E>>([weight, 0.0], [nll, 0.0]));
         }
         let Some(gradient) = &self.gradient else { return Ok(()) };
         let factor = gradient.factors(rows.clone());
         locate(&gradient.out.layout, rows.clone(), &mut offsets);
         Tiles::write_zeros(rows, &gradient.out);
-        for i in bits(tile.counted) {
+        for i in bits(tile.active) {
             let value = E::from_f64(-factor[i] * self.weight.of(tile.class[i]));
-            // SAFETY: the rows of a grain belong to one thread.
+            // SAFETY: the rows of a chunk belong to one thread.
             unsafe { gradient.out.set(offsets[i], tile.class[i], value) };
         }
         Ok(())
@@ -170,8 +171,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         misuse::in_log_probabilities(&self.rows, &self.labels.first_active(misuse::FIRST))
     }
 
-    fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
-        self.labels.nothing_counted(context)
+    fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error> {
+        self.labels.nothing_active(context)
     }
 
     fn set_gradient(&mut self, gradient: Gradient<'a, E>) {

@@ -15,8 +15,8 @@ use crate::kernel::isa;
 use crate::kernel::pointwise::{
     self as kernel, Arguments, Block, Buffers, ELEMENTS, LOG_2_PI, VECTOR, all_allowed, evaluate, multiply,
 };
-use crate::parallel::{Context, try_for_each_range};
-use crate::sum::reduce::{GrainSum, Total};
+use crate::parallel::{Context, try_for_each_chunk_of};
+use crate::sum::reduce::{ChunkSum, Total};
 
 /// A loss of one element x with its target t, and its options.
 #[derive(Clone, Debug)]
@@ -283,7 +283,7 @@ fn first(
         None => Ok(()),
         Some(_) => Err(Refused),
     };
-    let looked = try_for_each_range(context, source.len(), 1, || (), look)?;
+    let looked = try_for_each_chunk_of(context, source.len(), 1, || (), look)?;
     Ok(looked.err().and_then(|range| source.first(level, range, wrong)))
 }
 
@@ -381,7 +381,7 @@ impl Walk<'_> {
             self.each_block(context, |block, range, sum| self.step::<R, P, false>(loss, block, range, sum))
         }?;
         let Some(sums) = sums else { return Ok(None) };
-        let mut all = GrainSum::default();
+        let mut all = ChunkSum::default();
         for sum in sums {
             all.merge(sum);
         }
@@ -404,15 +404,15 @@ impl Walk<'_> {
         Ok(allowed.is_some())
     }
 
-    /// The sums of the grains in their order; none if an argument is refused.
+    /// The sums of the chunks in their order; none if an argument is refused.
     fn each_block<R: Computed>(
         &self,
         context: Context<'_>,
-        step: impl Fn(&mut Block<R>, Range<usize>, &mut GrainSum) -> Result<(), Refused> + Sync,
-    ) -> Result<Option<Vec<GrainSum>>, Error> {
+        step: impl Fn(&mut Block<R>, Range<usize>, &mut ChunkSum) -> Result<(), Refused> + Sync,
+    ) -> Result<Option<Vec<ChunkSum>>, Error> {
         let state = || Box::new(Block::new(self.constant));
-        let sums = try_for_each_range(context, self.elements, 1, state, |block, elements| {
-            let mut sum = GrainSum::default();
+        let sums = try_for_each_chunk_of(context, self.elements, 1, state, |block, elements| {
+            let mut sum = ChunkSum::default();
             for start in elements.clone().step_by(ELEMENTS) {
                 step(block, start..(start + ELEMENTS).min(elements.end), &mut sum)?;
             }
@@ -436,7 +436,7 @@ impl Walk<'_> {
         loss: &P,
         block: &mut Block<R>,
         range: Range<usize>,
-        sum: &mut GrainSum,
+        sum: &mut ChunkSum,
     ) -> Result<(), Refused> {
         let Block { buffers, weight, upstream, results } = block;
         let (len, whole) = (range.len(), range.len().next_multiple_of(VECTOR));
@@ -466,7 +466,7 @@ impl Walk<'_> {
         if !allowed {
             return Err(Refused);
         }
-        // SAFETY: the elements of a grain belong to one thread, and nothing of this block is borrowed any more.
+        // SAFETY: the elements of a chunk belong to one thread, and nothing of this block is borrowed any more.
         unsafe {
             if let Some(losses) = &self.losses {
                 losses.store(self.level, range.clone(), &results.loss);

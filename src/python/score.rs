@@ -104,36 +104,42 @@ impl<O: Element> Work<()> for ScoreWork<'_, O> {
 }
 
 impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
-    fn new(py: Python<'py>, rows: &[usize], top_k: usize) -> PyResult<Self> {
+    fn new(py: Python<'py>, rows: &[usize], top_k: Option<usize>) -> PyResult<Self> {
         let mut top = rows.to_vec();
-        top.push(top_k);
+        top.extend(top_k);
         Ok(NewColumns {
             floats: [zeros(py, rows)?, zeros(py, rows)?, zeros(py, rows)?],
             integers: [zeros(py, rows)?, zeros(py, rows)?],
             flags: [zeros(py, rows)?, zeros(py, rows)?],
-            top: if top_k > 0 { Some((zeros(py, &top)?, zeros(py, &top)?)) } else { None },
+            top: if top_k.is_some() { Some((zeros(py, &top)?, zeros(py, &top)?)) } else { None },
         })
+    }
+
+    /// The memory of the arrays, to write to.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the arrays while the views live.
+    unsafe fn views(&self) -> Columns<'_, O> {
+        let (floats, integers, flags) = (&self.floats, &self.integers, &self.flags);
+        // SAFETY: see above.
+        unsafe {
+            Columns {
+                nll: Some(view_of(&floats[0])),
+                logsumexp: Some(view_of(&floats[1])),
+                entropy: Some(view_of(&floats[2])),
+                prediction: Some(view_of(&integers[0])),
+                rank: Some(view_of(&integers[1])),
+                counted: Some(view_of(&flags[0])),
+                correct: Some(view_of(&flags[1])),
+                top_classes: self.top.as_ref().map(|(classes, _)| view_of(classes)),
+                top_log_probs: self.top.as_ref().map(|(_, log_probs)| view_of(log_probs)),
+            }
+        }
     }
 
     fn fill(&self, arrays: &Arrays<'py>, options: Score<'_>) -> PyResult<()> {
         // SAFETY: the arrays are new, and nobody else knows them.
-        let (mut floats, mut integers, mut flags, mut top) = unsafe {
-            (
-                self.floats.each_ref().map(|array| view_of(array)),
-                self.integers.each_ref().map(|array| view_of(array)),
-                self.flags.each_ref().map(|array| view_of(array)),
-                self.top.as_ref().map(|(ids, log_probs)| (view_of(ids), view_of(log_probs))),
-            )
-        };
-        let ([nll, logsumexp, entropy], [prediction, rank]) = (&mut floats, &mut integers);
-        let [counted, correct] = &mut flags;
-        let columns = Columns::new().nll(nll).logsumexp(logsumexp).entropy(entropy);
-        let columns = columns.prediction(prediction).rank(rank).counted(counted).correct(correct);
-        let columns = match &mut top {
-            Some((classes, log_probs)) => columns.top_classes(classes).top_log_probs(log_probs),
-            None => columns,
-        };
-        arrays.run(ScoreWork(options, columns))
+        arrays.run(ScoreWork(options, unsafe { self.views() }))
     }
 
     fn into_tuple(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
@@ -167,13 +173,13 @@ pub(super) fn score<'py>(
     let named = [top_k];
     let options = options.top_k(&named).log_probs(call::flag(log_probs, "log_probs")?);
     // No memory for columns that the number of classes forbids.
-    let room = top_k.min(arrays.logits.shape()[class_axis]);
+    let top = (top_k > 0).then(|| top_k.min(arrays.logits.shape()[class_axis]));
     if matches!(floats, Floats::F64(_)) {
-        let columns = NewColumns::<f64>::new(py, &rows, room)?;
+        let columns = NewColumns::<f64>::new(py, &rows, top)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     } else {
-        let columns = NewColumns::<f32>::new(py, &rows, room)?;
+        let columns = NewColumns::<f32>::new(py, &rows, top)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     }
@@ -187,6 +193,7 @@ pub(super) fn units<'py>(py: Python<'py>, sum: &ExactSum) -> Units<'py> {
     (PyBytes::new(py, &bytes), (plus, minus, nan))
 }
 
+#[derive(Clone, Copy)]
 struct SumsWork<'a>(Score<'a>);
 
 impl Work<ScoreSums> for SumsWork<'_> {
@@ -200,12 +207,39 @@ impl Work<ScoreSums> for SumsWork<'_> {
     }
 }
 
+struct ColumnsAndSumsWork<'a, O>(Score<'a>, Columns<'a, O>);
+
+impl<O: Element> Work<ScoreSums> for ColumnsAndSumsWork<'_, O> {
+    fn run<E: Element>(
+        self,
+        logits: &View<'_, E>,
+        target: &crate::Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<ScoreSums, crate::Error> {
+        crate::score_with_sums(logits, target, &self.0, call, self.1)
+    }
+}
+
+/// The sums of a call, and the columns as a tuple.
+fn with_columns<'py, O: Element + numpy::Element>(
+    arrays: &Arrays<'py>,
+    options: Score<'_>,
+) -> PyResult<(ScoreSums, Option<Bound<'py, PyTuple>>)> {
+    let py = arrays.logits.py();
+    let class_axis = crate::array::rows::class_axis(arrays.logits.ndim(), Some(options.axis))?;
+    let columns = NewColumns::<O>::new(py, &row_shape(arrays.logits.shape(), class_axis), None)?;
+    // SAFETY: the arrays are new, and nobody else knows them.
+    let sums = arrays.run(ColumnsAndSumsWork(options, unsafe { columns.views() }))?;
+    Ok((sums, Some(columns.into_tuple(py)?)))
+}
+
 /// The numbers of rows, of those that count and of those that are right; of those with the target among the k largest; of those
 /// that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and squared error; for each bin the
 /// numbers of rows and of right ones, and the sum of confidences; the histogram of nll; and for each group of rows their number
-/// and the sums of nll and its square. `groups` holds the group of each row, in the order of the targets.
+/// and the sums of nll and its square; and where `columns` asks for them, what [`score`] gives for no top k, of the same read.
+/// `groups` holds the group of each row, in the order of the targets.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, groups, /))]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, groups, columns, /))]
 #[expect(clippy::too_many_arguments, reason = "those of the Python function")]
 pub(super) fn score_sums<'py>(
     logits: &Bound<'py, PyAny>,
@@ -217,6 +251,7 @@ pub(super) fn score_sums<'py>(
     bins: usize,
     log_probs: &Bound<'py, PyAny>,
     groups: Option<PyReadonlyArray1<'py, u16>>,
+    columns: bool,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
@@ -224,7 +259,11 @@ pub(super) fn score_sums<'py>(
     let log_probs = call::flag(log_probs, "log_probs")?;
     let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
     let options = Score { ignore_index, axis: axis.0, log_probs, top_k: &top_k, bins, groups };
-    let sums = arrays.run(SumsWork(options))?;
+    let (sums, columns) = match (columns, array::floats(&arrays.logits, "logits")?) {
+        (false, _) => (arrays.run(SumsWork(options))?, None),
+        (true, Floats::F64(_)) => with_columns::<f64>(&arrays, options)?,
+        (true, _) => with_columns::<f32>(&arrays, options)?,
+    };
     let bins: Vec<_> =
         sums.bins.iter().map(|bin| (bin.count, bin.correct, units(py, &bin.confidence))).collect();
     let groups: Vec<_> = sums
@@ -246,6 +285,7 @@ pub(super) fn score_sums<'py>(
         bins,
         sums.histogram.into_pyarray(py),
         groups,
+        columns,
     )
         .into_pyobject(py)
 }

@@ -82,7 +82,7 @@ impl<'a> Score<'a> {
     }
 
     /// How many of the largest classes are named.
-    pub(crate) fn named(&self) -> usize {
+    pub(super) fn named(&self) -> usize {
         self.top_k.iter().copied().max().unwrap_or(0)
     }
 }
@@ -91,15 +91,15 @@ impl<'a> Score<'a> {
 /// [`Scores`]. Columns that are not set are not written.
 #[derive(Debug)]
 pub struct Columns<'a, O> {
-    pub(super) nll: Option<ViewMut<'a, O>>,
-    pub(super) logsumexp: Option<ViewMut<'a, O>>,
-    pub(super) entropy: Option<ViewMut<'a, O>>,
-    pub(super) prediction: Option<ViewMut<'a, i64>>,
-    pub(super) rank: Option<ViewMut<'a, i64>>,
-    pub(super) counted: Option<ViewMut<'a, bool>>,
-    pub(super) correct: Option<ViewMut<'a, bool>>,
-    pub(super) top_classes: Option<ViewMut<'a, i64>>,
-    pub(super) top_log_probs: Option<ViewMut<'a, O>>,
+    pub(crate) nll: Option<ViewMut<'a, O>>,
+    pub(crate) logsumexp: Option<ViewMut<'a, O>>,
+    pub(crate) entropy: Option<ViewMut<'a, O>>,
+    pub(crate) prediction: Option<ViewMut<'a, i64>>,
+    pub(crate) rank: Option<ViewMut<'a, i64>>,
+    pub(crate) counted: Option<ViewMut<'a, bool>>,
+    pub(crate) correct: Option<ViewMut<'a, bool>>,
+    pub(crate) top_classes: Option<ViewMut<'a, i64>>,
+    pub(crate) top_log_probs: Option<ViewMut<'a, O>>,
 }
 
 impl<O> Default for Columns<'_, O> {
@@ -123,6 +123,11 @@ impl<'a, O> Columns<'a, O> {
     #[must_use]
     pub fn new() -> Self {
         Columns::default()
+    }
+
+    /// How many of the largest classes are named: none where nobody asks for them.
+    pub(super) fn named(&self, options: &Score<'_>) -> usize {
+        if self.top_classes.is_some() || self.top_log_probs.is_some() { options.named() } else { 0 }
     }
 
     /// Where [`Scores::nll`] goes.

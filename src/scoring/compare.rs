@@ -14,7 +14,7 @@ use crate::kernel::divergence::{Divergences, divergences, exp_of, soft};
 use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
 use crate::kernel::{TILE, isa};
-use crate::parallel::try_for_each_range;
+use crate::parallel::try_for_each_chunk_of;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
 use crate::targets::{Call, Labels, OutOfRange, Target, TileLabels, labels, with_any_target};
@@ -191,7 +191,7 @@ fn run(
     // Found out before the threads make theirs, which without rows they do not.
     filled(if rows == 0 { 0 } else { 2 * padded(classes) }, 0.0)?;
     let all = Mutex::new(ComparisonSums::new(has_target));
-    let grains = try_for_each_range(
+    let chunks = try_for_each_chunk_of(
         call.context,
         rows,
         classes,
@@ -207,7 +207,7 @@ fn run(
                 let range = first..(first + TILE).min(rows.end);
                 dispatch!(level, simd => labels.tile(simd, range.clone(), tile))?;
                 sums.rows += range.len() as u64;
-                for i in bits(tile.counted) {
+                for i in bits(tile.active) {
                     p.read(level, first + i, &mut pair.p);
                     q.read(level, first + i, &mut pair.q);
                     let class = has_target.then_some(tile.class[i]);
@@ -236,9 +236,9 @@ fn run(
     )?
     .map_err(|rows| labels.first_out_of_range(rows))?;
     let mut each = ComparisonRows::default();
-    for grain in grains {
-        each.forward.extend(grain.forward);
-        each.difference.extend(grain.difference);
+    for chunk in chunks {
+        each.forward.extend(chunk.forward);
+        each.difference.extend(chunk.difference);
     }
     Ok((finished(all), each))
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, filled};
 use crate::kernel::divergence::minus_log;
 use crate::kernel::element::Element;
 use crate::kernel::{TILE, isa};
-use crate::parallel::{Context, for_each_range};
+use crate::parallel::{Context, for_each_chunk_of};
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
 use crate::targets::Target;
@@ -103,7 +103,7 @@ pub(crate) fn log_loss_of<E: Element>(
     let weight = weight.map(|weight| Rows::new(weight, None));
     filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(LogLoss::default());
-    for_each_range(
+    for_each_chunk_of(
         context,
         rows,
         classes,

@@ -17,14 +17,14 @@ use crate::array::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::error::Error;
 use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
-use crate::kernel::scan::TileScan;
+use crate::kernel::stats::TileStats;
 use crate::kernel::top::Top;
 use crate::kernel::{TILE, isa};
-use crate::parallel::{Context, try_for_each_stretch};
+use crate::parallel::{Context, try_for_each_chunks};
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
 use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, shared_out, together};
+use crate::tile::{Tiles, row_group, split_threads};
 
 /// The columns as rows that are shared out to threads.
 struct ColumnRows<'a, O> {
@@ -138,12 +138,12 @@ impl<'a, E: Element> Work<'a, E> {
         each: impl Fn(&mut P, &mut Seen<'_, E>, Range<usize>) + Sync,
     ) -> Result<(), Error> {
         let level = isa::selected()?;
-        let (context, segments) = shared_out(context, &self.rows);
-        let grains = try_for_each_stretch(
+        let (context, segments) = split_threads(context, &self.rows);
+        let chunks = try_for_each_chunks(
             context,
             self.rows.layout.line.len(),
             self.rows.layout.classes,
-            together(&self.rows),
+            row_group(&self.rows),
             || (part(), Seen::new(self.rows.clone(), segments, self.named, self.log_probs)),
             |(part, seen), rows| {
                 for first in rows.clone().step_by(TILE) {
@@ -154,14 +154,14 @@ impl<'a, E: Element> Work<'a, E> {
                 Ok::<_, OutOfRange>(())
             },
         )?;
-        grains.map(|_| ()).map_err(|rows| self.labels.first_out_of_range(rows))
+        chunks.map(|_| ()).map_err(|rows| self.labels.first_out_of_range(rows))
     }
 }
 
 /// A tile that has been summed and looked at.
 struct Seen<'a, E: Element> {
     tiles: Tiles<'a, E>,
-    scan: TileScan,
+    scan: TileStats,
     labels: TileLabels,
     counted: u64,
     /// Rows that hold a nan: no class of theirs is found.
@@ -180,7 +180,7 @@ impl<'a, E: Element> Seen<'a, E> {
     fn new(rows: Rows<'a, E>, segments: Option<Context<'a>>, top_k: usize, log_probs: bool) -> Self {
         Seen {
             tiles: Tiles::new(rows, segments),
-            scan: TileScan::new(),
+            scan: TileStats::new(),
             labels: TileLabels::default(),
             counted: 0,
             nan: 0,
@@ -197,13 +197,20 @@ impl<'a, E: Element> Seen<'a, E> {
     #[inline(always)]
     fn look<S: Simd>(&mut self, simd: S, labels: &Labels<'_>, range: Range<usize>) -> Result<(), OutOfRange> {
         labels.tile(simd, range.clone(), &mut self.labels)?;
-        self.counted = self.labels.counted;
+        self.counted = self.labels.active;
         self.nan = 0;
         if self.counted == 0 {
             return Ok(());
         }
         self.top.iter_mut().for_each(|top| top.restart(self.top_k));
-        self.tiles.sum_and_look(simd, range, &self.labels.class, self.counted, &mut self.scan, &mut self.top);
+        self.tiles.sum_with_stats(
+            simd,
+            range,
+            &self.labels.class,
+            self.counted,
+            &mut self.scan,
+            &mut self.top,
+        );
         let own = self.tiles.target_logits(simd, &self.labels.class, self.counted);
         self.tiles.nll_of(&own, &mut self.normalised);
         self.nll = if self.log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
@@ -321,8 +328,8 @@ impl<'a, E: Element> Seen<'a, E> {
     }
 }
 
-/// Scores rows of logits against class indices: what each row tells, as `f64` columns. The largest of `top_k` says how many of
-/// the largest classes are named.
+/// Scores rows of logits against class indices: what each row tells, as `f64` columns. The largest of the options' `top_k` says
+/// how many of the largest classes are named.
 ///
 /// ```
 /// use crossent::ndarray::array;
@@ -386,9 +393,9 @@ fn score_of<E: Element, O: Element>(
     call: &Call<'_>,
     mut columns: Columns<'_, O>,
 ) -> Result<(), Error> {
-    let work = Work::new(logits, target, options, options.named(), call)?;
+    let work = Work::new(logits, target, options, columns.named(options), call)?;
     let columns = ColumnRows::new(&mut columns, &work.shape, work.named)?;
-    // SAFETY: the rows of a grain belong to one thread.
+    // SAFETY: the rows of a chunk belong to one thread.
     work.run(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
 }
 
@@ -555,6 +562,38 @@ impl ScoreSums {
     }
 }
 
+/// Writes the columns of a tile's rows.
+type Write<'a, E> = &'a (dyn Fn(&mut Seen<'_, E>, Range<usize>) + Sync);
+
+impl<E: Element> Work<'_, E> {
+    /// Adds the scores up, and writes them too where that is asked for.
+    fn sums(
+        &self,
+        context: Context<'_>,
+        options: &Score<'_>,
+        write: Option<Write<'_, E>>,
+    ) -> Result<ScoreSums, Error> {
+        if let Some(groups) = options.groups {
+            check_shape("groups", &[groups.len()], &[self.rows.layout.line.len()])?;
+        }
+        let groups = options.groups.unwrap_or_default();
+        let number = groups.iter().max().map_or(0, |largest| usize::from(*largest) + 1);
+        let empty = || ScoreSums::new(options.top_k, options.bins, number);
+        let all = Mutex::new(empty());
+        self.run(
+            context,
+            || Part::new(empty(), &all, ScoreSums::join),
+            |part, seen, rows| {
+                part.own.add(seen, rows.clone(), groups);
+                if let Some(write) = write {
+                    write(seen, rows);
+                }
+            },
+        )?;
+        Ok(finished(all))
+    }
+}
+
 /// Scores rows of logits against class indices, and adds the scores up without rounding.
 ///
 /// ```
@@ -593,18 +632,47 @@ fn sums_of<E: Element>(
     options: &Score<'_>,
     call: &Call<'_>,
 ) -> Result<ScoreSums, Error> {
-    let work = Work::new(logits, target, options, 0, call)?;
-    if let Some(groups) = options.groups {
-        check_shape("groups", &[groups.len()], &[work.rows.layout.line.len()])?;
-    }
-    let groups = options.groups.unwrap_or_default();
-    let number = groups.iter().max().map_or(0, |largest| usize::from(*largest) + 1);
-    let empty = || ScoreSums::new(options.top_k, options.bins, number);
-    let all = Mutex::new(empty());
-    work.run(
-        call.context,
-        || Part::new(empty(), &all, ScoreSums::join),
-        |part, seen, rows| part.own.add(seen, rows, groups),
-    )?;
-    Ok(finished(all))
+    Work::new(logits, target, options, 0, call)?.sums(call.context, options, None)
+}
+
+/// Scores rows of logits against class indices in one read: writes the columns of [`score`], and returns the sums of
+/// [`score_sums`], both with their bits.
+///
+/// ```
+/// use crossent::ndarray::{Array1, array};
+/// use crossent::{Call, Columns, Score, score_with_sums};
+///
+/// let (logits, target) = (array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0]], array![0_i64, 1]);
+/// let mut nll = Array1::<f64>::zeros(2);
+/// let columns = Columns::new().nll(&mut nll);
+/// let sums = score_with_sums(&logits, &target, &Score::new(), &Call::new(), columns)?;
+/// assert_eq!(sums.nll, nll.iter().copied().collect());
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused. The columns are untouched then, unless the call was interrupted.
+pub fn score_with_sums<'t, E: Element, D: Dimension, O: Element>(
+    logits: &ArrayRef<E, D>,
+    target: impl Into<Target<'t>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+    columns: Columns<'_, O>,
+) -> Result<ScoreSums, Error> {
+    sums_and_columns_of(&logits.view().into_dyn(), &target.into(), options, call, columns)
+}
+
+fn sums_and_columns_of<E: Element, O: Element>(
+    logits: &View<'_, E>,
+    target: &Target<'_>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+    mut columns: Columns<'_, O>,
+) -> Result<ScoreSums, Error> {
+    let work = Work::new(logits, target, options, columns.named(options), call)?;
+    let columns = ColumnRows::new(&mut columns, &work.shape, work.named)?;
+    // Behind a pointer, so that the code of the walk, which is long, is there once for both functions.
+    // SAFETY: the rows of a chunk belong to one thread.
+    let write = |seen: &mut Seen<'_, E>, rows: Range<usize>| unsafe { seen.write(rows, &columns) };
+    work.sums(call.context, options, Some(&write))
 }

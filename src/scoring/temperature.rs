@@ -17,7 +17,7 @@ use crate::kernel::divergence::{moments, soft};
 use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
 use crate::kernel::{TILE, isa};
-use crate::parallel::try_for_each_range;
+use crate::parallel::try_for_each_chunk_of;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
 use crate::targets::labels;
@@ -82,7 +82,7 @@ fn sums_of<E: Element>(
     let (rows, classes) = (source.count(), source.classes());
     filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(TemperatureSums::default());
-    try_for_each_range(
+    try_for_each_chunk_of(
         call.context,
         rows,
         classes,
@@ -94,7 +94,7 @@ fn sums_of<E: Element>(
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
                 dispatch!(level, simd => labels.tile(simd, range, tile))?;
-                for i in bits(tile.counted) {
+                for i in bits(tile.active) {
                     source.read(level, first + i, row);
                     part.own.add(row, tile.class[i], b, level);
                 }

@@ -18,7 +18,7 @@ use crate::kernel::element::Element;
 use crate::kernel::log::log;
 use crate::kernel::{TILE, isa};
 use crate::loss::misuse::{FIRST, LikelyMisuse, in_log_probabilities, in_logits};
-use crate::parallel::try_for_each_range;
+use crate::parallel::try_for_each_chunk_of;
 use crate::sum::parts::{Part, finished};
 use crate::targets::{Call, OutOfRange, Target, TileLabels};
 use crate::targets::{labels, with_any_target};
@@ -47,8 +47,8 @@ pub fn likely_misuse<E: Element, D: Dimension>(
     let view = rows.view().into_dyn();
     let Input { rows, shape, axis } = input_rows(&view, Some(options.axis))?;
     with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
-        let counted = labels("score", target, shape, axis, ignore_index, call)?.first_active(FIRST);
-        Ok(if options.log_probs { in_log_probabilities(&rows, &counted) } else { in_logits(&rows, &counted) })
+        let active = labels("score", target, shape, axis, ignore_index, call)?.first_active(FIRST);
+        Ok(if options.log_probs { in_log_probabilities(&rows, &active) } else { in_logits(&rows, &active) })
     })
 }
 
@@ -186,7 +186,7 @@ fn logarithms_of<E: Element>(
         let (count, classes) = (rows.count(), rows.classes());
         filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
         let all = Mutex::new(Improper::default());
-        try_for_each_range(
+        try_for_each_chunk_of(
             call.context,
             count,
             classes,
@@ -201,7 +201,7 @@ fn logarithms_of<E: Element>(
                     let mut offsets = [0; TILE];
                     locate(&out.layout, range.clone(), &mut offsets);
                     for i in 0..range.len() {
-                        if tile.counted >> i & 1 == 0 {
+                        if tile.active >> i & 1 == 0 {
                             row.fill(0.0);
                         } else {
                             rows.read(level, first + i, row);
@@ -209,7 +209,7 @@ fn logarithms_of<E: Element>(
                             part.own.check((first + i) as u64, row, level);
                             dispatch!(level, simd => logarithms(simd, row));
                         }
-                        // SAFETY: the rows of a grain belong to one thread.
+                        // SAFETY: the rows of a chunk belong to one thread.
                         unsafe { (0..classes).for_each(|class| out.set(offsets[i], class, row[class])) };
                     }
                 }

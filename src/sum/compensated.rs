@@ -1,6 +1,6 @@
 //! A sum that keeps what its roundings lose.
 
-use crate::kernel::pair::sum_of;
+use crate::kernel::double_double::two_sum;
 
 /// A sum that keeps what its roundings lose (Neumaier 1974).
 #[derive(Clone, Copy, Debug, Default)]
@@ -30,7 +30,7 @@ impl Compensated {
     /// The sum and what is to be added to it.
     pub(crate) fn parts(self) -> [f64; 2] {
         // Infinities leave a nan in what was lost.
-        if self.lost.is_finite() { sum_of(self.sum, self.lost) } else { [self.sum, 0.0] }
+        if self.lost.is_finite() { two_sum(self.sum, self.lost) } else { [self.sum, 0.0] }
     }
 }
 

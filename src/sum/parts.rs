@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 /// Sums of one thread, which go to those of all when the thread is done. They are exact, so the order in which threads finish
-/// does not matter, and memory does not grow with the number of grains.
+/// does not matter, and memory does not grow with the number of chunks.
 pub(crate) struct Part<'a, T, Merge: Fn(&mut T, &T)> {
     pub(crate) own: T,
     all: &'a Mutex<T>,

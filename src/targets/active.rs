@@ -7,7 +7,7 @@ use crate::array::rows::{Rows, read};
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::rowset::all;
-use crate::parallel::{Context, try_for_each_range};
+use crate::parallel::{Context, try_for_each_chunk_of};
 
 /// Rows that follow each other, and a bit for each of them that counts.
 pub(crate) struct ActiveRows {
@@ -22,15 +22,15 @@ const MOST_BEFORE: usize = 1 << 14;
 pub(super) fn first_active(
     rows: usize,
     wanted: usize,
-    counted: impl Fn(Range<usize>) -> Option<u64>,
+    active: impl Fn(Range<usize>) -> Option<u64>,
 ) -> ActiveRows {
-    let first = counted(0..wanted.min(rows));
+    let first = active(0..wanted.min(rows));
     let mut found = ActiveRows { start: 0, bits: first.unwrap_or(0) };
     if first != Some(0) {
         return found;
     }
     for start in (0..rows.min(MOST_BEFORE)).step_by(TILE) {
-        match counted(start..(start + TILE).min(rows)) {
+        match active(start..(start + TILE).min(rows)) {
             Some(0) => {}
             Some(mut all) => {
                 found.start = start;
@@ -56,7 +56,7 @@ pub(super) fn all_tiles(
         let mut tiles = rows.clone().step_by(TILE).map(|first| first..(first + TILE).min(rows.end));
         if tiles.all(&holds) { Ok(()) } else { Err(()) }
     };
-    Ok(try_for_each_range(context, rows, 1, || (), work)?.is_ok())
+    Ok(try_for_each_chunk_of(context, rows, 1, || (), work)?.is_ok())
 }
 
 /// The same on the calling thread alone: for what the first tile nearly always decides.

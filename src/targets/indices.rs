@@ -13,8 +13,8 @@ use crate::kernel::real::Real;
 use crate::kernel::rowset::bits;
 use crate::kernel::{TILE, isa};
 use crate::options::ClassWeights;
-use crate::parallel::{Context, try_for_each_range};
-use crate::sum::reduce::{GrainSum, TileLosses};
+use crate::parallel::{Context, try_for_each_chunk_of};
+use crate::sum::reduce::{ChunkSum, TileLosses};
 
 /// More numbers than these are not checked for the text of an error.
 pub(super) const MOST_CHECKED: usize = 1 << 26;
@@ -28,15 +28,15 @@ pub(crate) struct Labels<'a> {
     pub(super) ignore_index: i64,
 }
 
-/// The classes of a tile's rows, and a bit for each row that counts.
+/// The classes of a tile's rows, and a bit for each active row.
 pub(crate) struct TileLabels {
     pub class: [usize; TILE],
-    pub counted: u64,
+    pub active: u64,
 }
 
 impl Default for TileLabels {
     fn default() -> Self {
-        TileLabels { class: [0; TILE], counted: 0 }
+        TileLabels { class: [0; TILE], active: 0 }
     }
 }
 
@@ -46,23 +46,23 @@ pub(crate) struct OutOfRange;
 impl Labels<'_> {
     /// Some of the first rows, of which one counts if there is any nearby; none where one is out of range.
     pub(crate) fn first_active(&self, wanted: usize) -> ActiveRows {
-        first_active(self.rows(), wanted, |rows| self.any_tile(rows).ok().map(|tile| tile.counted))
+        first_active(self.rows(), wanted, |rows| self.any_tile(rows).ok().map(|tile| tile.active))
     }
 
     /// Whether every row is left out. A row whose target is out of range is not.
-    pub(crate) fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
-        let none = |tile| self.any_tile(tile).is_ok_and(|tile| tile.counted == 0);
+    pub(crate) fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error> {
+        let none = |tile| self.any_tile(tile).is_ok_and(|tile| tile.active == 0);
         all_tiles_here(self.rows(), context, none)
     }
 
-    /// Whether something holds for the classes of all rows that count.
+    /// Whether something holds for the classes of all active rows.
     pub(crate) fn all_classes(
         &self,
         holds: impl Fn(usize) -> bool + Sync,
         context: Context<'_>,
     ) -> Result<bool, Error> {
         let all =
-            |tile| self.any_tile(tile).is_ok_and(|tile| bits(tile.counted).all(|i| holds(tile.class[i])));
+            |tile| self.any_tile(tile).is_ok_and(|tile| bits(tile.active).all(|i| holds(tile.class[i])));
         all_tiles(self.rows(), context, all)
     }
 
@@ -107,27 +107,27 @@ impl Labels<'_> {
             // The usual tile: every row has a class.
             let outside: u64 = values.iter().map(|value| u64::from(*value as u64 >= classes)).sum();
             if outside == 0 {
-                let counted = mask_bits(self.mask.as_ref(), range);
+                let active = mask_bits(self.mask.as_ref(), range);
                 for (class, value) in to.class.iter_mut().zip(values) {
                     *class = value as usize;
                 }
-                to.counted = counted;
+                to.active = active;
                 return Ok(());
             }
         }
-        let (mut counted, mut outside) = (0_u64, 0_u64);
+        let (mut active, mut outside) = (0_u64, 0_u64);
         for (i, &value) in values[..len].iter().enumerate() {
             let inside = (value as u64) < classes;
             let counts = value != self.ignore_index;
             to.class[i] = if inside { value as usize } else { 0 };
-            counted |= u64::from(counts) << i;
+            active |= u64::from(counts) << i;
             outside |= u64::from(counts && !inside) << i;
         }
         let mask = mask_bits(self.mask.as_ref(), range);
         if outside & mask != 0 {
             return Err(OutOfRange);
         }
-        to.counted = counted & mask;
+        to.active = active & mask;
         Ok(())
     }
 
@@ -145,21 +145,21 @@ impl Labels<'_> {
         let weighted = weight.as_slice().is_some();
         let level = isa::selected()?;
         let state = || (TileLosses::new(), TileLabels::default());
-        let sums = try_for_each_range(context, self.rows(), 1, state, |(tile, labels), rows| {
-            let mut sum = GrainSum::default();
+        let sums = try_for_each_chunk_of(context, self.rows(), 1, state, |(tile, labels), rows| {
+            let mut sum = ChunkSum::default();
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
                 dispatch!(level, simd => self.tile(simd, range, labels))?;
-                tile.begin::<R>(labels.counted, weighted);
+                tile.begin::<R>(labels.active, weighted);
                 if weighted {
-                    bits(labels.counted).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));
+                    bits(labels.active).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));
                 }
                 dispatch!(level, simd => sum.add::<_, R>(simd, tile));
             }
             Ok::<_, OutOfRange>(sum)
         })?
         .map_err(|rows| self.first_out_of_range(rows))?;
-        let mut all = GrainSum::default();
+        let mut all = ChunkSum::default();
         for sum in sums {
             all.merge(sum);
         }

@@ -241,15 +241,15 @@ impl Targets<'_> {
     pub(crate) fn first_active(&self, wanted: usize) -> ActiveRows {
         match self {
             Targets::Indices(labels) => labels.first_active(wanted),
-            Targets::Probabilities(p) => first_active(p.rows, wanted, |rows| Some(p.counted(rows))),
+            Targets::Probabilities(p) => first_active(p.rows, wanted, |rows| Some(p.active(rows))),
         }
     }
 
     /// Whether every row is left out.
-    pub(crate) fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
+    pub(crate) fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error> {
         match self {
-            Targets::Indices(labels) => labels.nothing_counted(context),
-            Targets::Probabilities(p) => p.nothing_counted(context),
+            Targets::Indices(labels) => labels.nothing_active(context),
+            Targets::Probabilities(p) => p.nothing_active(context),
         }
     }
 }
@@ -274,7 +274,7 @@ mod tests {
     fn ignored_rows_do_not_count_and_need_not_be_classes() {
         let a = arr1(&[1_i32, -100, 4]).into_dyn();
         let tile = labels(&Target::from(a.view()), -100).unwrap();
-        assert_eq!(tile.counted, 0b101);
+        assert_eq!(tile.active, 0b101);
         assert_eq!((tile.class[0], tile.class[2]), (1, 4));
     }
 
@@ -299,7 +299,7 @@ mod tests {
     fn small_unsigned_targets_do_not_wrap() {
         let a = arr1(&[156_u8]).into_dyn();
         assert!(labels(&Target::from(a.view()), -100).is_err());
-        assert_eq!(labels(&Target::from(a.view()), 156).unwrap().counted, 0);
+        assert_eq!(labels(&Target::from(a.view()), 156).unwrap().active, 0);
     }
 
     #[test]

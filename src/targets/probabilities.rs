@@ -10,10 +10,10 @@ use crate::array::any::{FloatRows, with_dtype};
 use crate::array::rows::{Rows, locate};
 use crate::error::Error;
 use crate::kernel::element::{Element, widen_slice};
-use crate::kernel::gap::row_gap;
-use crate::kernel::narrow::{last_rows, pack_rows};
-use crate::kernel::{NARROW, TILE};
-use crate::parallel::{Context, for_each_range};
+use crate::kernel::max_minus_x::row_max_minus_x;
+use crate::kernel::short_row::{last_rows, pack_rows};
+use crate::kernel::{SHORT_ROW, TILE};
+use crate::parallel::{Context, for_each_chunk_of};
 
 /// Class probabilities, one distribution for each row.
 pub(crate) struct Probabilities<'a> {
@@ -24,39 +24,39 @@ pub(crate) struct Probabilities<'a> {
 
 impl Probabilities<'_> {
     /// A bit for each row of `range` that counts.
-    pub(crate) fn counted(&self, range: Range<usize>) -> u64 {
+    pub(crate) fn active(&self, range: Range<usize>) -> u64 {
         mask_bits(self.mask.as_ref(), range)
     }
 
     /// The number of rows, if all of them count.
-    pub(crate) fn all_counted(&self) -> Option<usize> {
+    pub(crate) fn all_active(&self) -> Option<usize> {
         self.mask.is_none().then_some(self.rows)
     }
 
     /// Whether every row is left out.
-    pub(super) fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
-        all_tiles_here(self.rows, context, |tile| self.counted(tile) == 0)
+    pub(super) fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error> {
+        all_tiles_here(self.rows, context, |tile| self.active(tile) == 0)
     }
 
     /// How many rows count.
     pub(crate) fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
-        if let Some(rows) = self.all_counted() {
+        if let Some(rows) = self.all_active() {
             return Ok(rows as f64);
         }
-        let counts = for_each_range(
+        let counts = for_each_chunk_of(
             context,
             self.rows,
             1,
             || (),
             |(), rows| {
                 let tiles = rows.clone().step_by(TILE).map(|first| first..(first + TILE).min(rows.end));
-                tiles.map(|tile| f64::from(self.counted(tile).count_ones())).sum::<f64>()
+                tiles.map(|tile| f64::from(self.active(tile).count_ones())).sum::<f64>()
             },
         )?;
         Ok(counts.into_iter().sum())
     }
 
-    /// The sum over a stretch of one row's classes of p (max - x), for their logits x, and that of p; none where the
+    /// The sum over a block of one row's classes of p (max - x), for their logits x, and that of p; none where the
     /// probabilities are no slice.
     #[simd]
     pub(crate) fn gap<S: Simd, E: Element>(
@@ -72,14 +72,14 @@ impl Probabilities<'_> {
             rows.layout.line.runs(row..row + 1, #[inline(always)] |run| {
                 if rows.layout.contiguous() {
                     let p = rows.classes_of(run.offset, classes.clone());
-                    gap = Some(row_gap::<_, _, _, true>(simd, x, p, max));
+                    gap = Some(row_max_minus_x::<_, _, _, true>(simd, x, p, max));
                 }
             });
         });
         gap
     }
 
-    /// The probabilities of a stretch of one row's classes.
+    /// The probabilities of a block of one row's classes.
     #[simd]
     pub(crate) fn read<S: Simd>(&self, simd: S, row: usize, classes: Range<usize>, to: &mut [f64]) {
         with_dtype!(floats &self.values, rows => {
@@ -109,16 +109,16 @@ fn pack<S: Simd, P: Element>(simd: S, rows: &Rows<'_, P>, range: Range<usize>, p
     const ROWS: usize = 8;
     let classes = rows.layout.classes;
     if rows.layout.contiguous() && classes > 1 {
-        let (mut slab, mut last) = ([0.0; ROWS * NARROW], [0.0; last_rows::<f64>(NARROW)]);
+        let (mut wide, mut last) = ([0.0; ROWS * SHORT_ROW], [0.0; last_rows::<f64>(SHORT_ROW)]);
         let (mut offsets, mut max) = ([0; TILE], [0.0; TILE]);
         let len = range.len();
         locate(&rows.layout, range, &mut offsets);
         for (i, offsets) in offsets[..len].chunks(ROWS).enumerate() {
-            let slab = &mut slab[..offsets.len() * classes];
-            for (row, offset) in slab.chunks_exact_mut(classes).zip(offsets) {
+            let wide = &mut wide[..offsets.len() * classes];
+            for (row, offset) in wide.chunks_exact_mut(classes).zip(offsets) {
                 widen_slice(simd, rows.classes_of(*offset, 0..classes), row);
             }
-            pack_rows(simd, slab, classes, packed, i * ROWS, &mut last, &mut max);
+            pack_rows(simd, wide, classes, packed, i * ROWS, &mut last, &mut max);
         }
         return;
     }

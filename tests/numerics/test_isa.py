@@ -16,7 +16,7 @@ from children import environment
 from crossent import _core
 from ulp import ulp_distance
 
-KNOWN = {"avx512", "avx2", "sse4.2", "sse2", "neon", "fallback"}
+KNOWN = {"avx512", "avx2", "sse2", "neon", "fallback"}
 FUSED = {"avx512", "avx2", "neon"}
 AVAILABLE: list[str] = _core.build_info()["available_isas"]
 

@@ -44,7 +44,7 @@ pub(crate) fn transpose_square<S: Simd, R: Real>(square: &mut [R::V<S>; 16]) {
     }
 }
 
-/// Room for the last rows of a stretch, and for what is read behind them.
+/// Room for the last rows of a block, and for what is read behind them.
 pub(crate) const fn last_rows<E: Element>(classes: usize) -> usize {
     RealOf::<E>::LANES * classes + 4
 }
@@ -54,7 +54,7 @@ pub(crate) const fn last_rows<E: Element>(classes: usize) -> usize {
 #[inline(always)]
 pub(crate) fn pack_rows<S: Simd, E: Element>(
     simd: S,
-    slab: &[E],
+    rows: &[E],
     classes: usize,
     packed: &mut [RealOf<E>],
     first: usize,
@@ -66,8 +66,8 @@ pub(crate) fn pack_rows<S: Simd, E: Element>(
     let beyond = usize::from(classes == 3);
     let step = lanes * classes;
     let (mut at, mut start) = (first, 0);
-    while start < slab.len() && at + lanes <= TILE {
-        let left = &slab[start..];
+    while start < rows.len() && at + lanes <= TILE {
+        let left = &rows[start..];
         let rows = if left.len() >= step + beyond {
             left
         } else {
@@ -85,7 +85,7 @@ pub(crate) fn pack_rows<S: Simd, E: Element>(
         at += lanes;
     }
     // A run that begins within a vector of the tile.
-    for row in slab[start.min(slab.len())..].chunks_exact(classes) {
+    for row in rows[start.min(rows.len())..].chunks_exact(classes) {
         max[at] = RealOf::<E>::NEG_INFINITY;
         for (to, from) in packed.chunks_exact_mut(TILE).zip(row) {
             let x = from.to_real();
@@ -142,10 +142,10 @@ pub(crate) fn unpack_rows<S: Simd, E: Element>(
     packed: &[RealOf<E>],
     first: usize,
     classes: usize,
-    slab: &mut [E],
+    rows: &mut [E],
 ) {
     let lanes = RealOf::<E>::LANES;
-    let mut groups = slab.chunks_exact_mut(lanes * classes);
+    let mut groups = rows.chunks_exact_mut(lanes * classes);
     let mut at = first;
     for rows in &mut groups {
         for start in (0..classes).step_by(4) {
@@ -233,7 +233,7 @@ pub(crate) fn pick<S: Simd, R: Real>(
             c += R::ONE;
         }
         let found = R::widen::<S>(found);
-        for half in 0..R::HALVES {
+        for half in 0..R::F64_VECTORS {
             found[half].store_slice(&mut picked[lane + 8 * half..lane + 8 * half + 8]);
         }
     }
@@ -256,7 +256,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
         let m = R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]);
         // Classes that equal the maximum are not added but counted, all but one.
         let mut terms = Terms { m, p: pivot::<S, R>(m), tied: R::V::<S>::splat(simd, R::ZERO) - R::ONE };
-        let mut others = LaneSum::<S, R>::new(simd);
+        let mut sum_exp_rest = LaneSum::<S, R>::new(simd);
         let groups = packed.chunks_exact(4 * TILE);
         let rest = groups.remainder();
         for (i, group) in groups.enumerate() {
@@ -265,7 +265,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
             }
             let (a, b) = (terms.of(&group[lane..]), terms.of(&group[TILE + lane..]));
             let (c, d) = (terms.of(&group[2 * TILE + lane..]), terms.of(&group[3 * TILE + lane..]));
-            others.add([a, b, c, d], 4);
+            sum_exp_rest.add([a, b, c, d], 4);
         }
         // One to three more: a loop over them would send the vectors through memory.
         if rest.len() >= TILE {
@@ -276,13 +276,13 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
             let a = terms.of(&rest[lane..]);
             let b = if rest.len() >= 2 * TILE { terms.of(&rest[TILE + lane..]) } else { zero };
             let c = if rest.len() >= 3 * TILE { terms.of(&rest[2 * TILE + lane..]) } else { zero };
-            others.add([a, b, c, zero], rest.len() / TILE);
+            sum_exp_rest.add([a, b, c, zero], rest.len() / TILE);
         }
-        let (others, low) = others.get();
+        let (sum_exp_rest, low) = sum_exp_rest.get();
         let tied = R::widen::<S>(terms.tied);
-        for half in 0..R::HALVES {
-            others[half].store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
-            if R::HALVES == 1 {
+        for half in 0..R::F64_VECTORS {
+            sum_exp_rest[half].store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
+            if R::IS_F64 {
                 low.store_slice(&mut sum_low[lane..lane + 8]);
             }
             tied[half].store_slice(&mut ties[lane + 8 * half..lane + 8 * half + 8]);

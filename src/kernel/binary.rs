@@ -12,12 +12,12 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::exp::exp_in_parts;
-use super::exp::{at_least, own_term_in_parts, pivot, power_of_two, powers_of_two};
-use super::finish::TileSums;
+use super::double_double::{self, Pair};
+use super::exp::exp_dd;
+use super::exp::{at_least, exp_max_dd, pivot, power_of_two, powers_of_two};
 use super::halves;
-use super::log::{log1p_ratio_in_parts, log1p_short};
-use super::pair::{self, Pair};
+use super::log::{log1p_ratio_dd, log1p_short};
+use super::log_sum_exp::TileSums;
 use super::prefetch::Ahead;
 use super::real::Real;
 
@@ -43,11 +43,11 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
         let (m, a, b) = (load(&sums.max), load(first), load(second));
         // A nan that the maximum has missed is the other one.
         let e = exp_of_distance::<S, R>(m, a.simd_eq(m).select(b, a));
-        for half in 0..R::HALVES {
+        for half in 0..R::F64_VECTORS {
             let at = lane + 8 * half..lane + 8 * half + 8;
-            e[half][0].store_slice(&mut sums.others[at.clone()]);
-            if R::HALVES == 1 {
-                e[half][1].store_slice(&mut sums.others_low[at]);
+            e[half][0].store_slice(&mut sums.sum_exp_rest[at.clone()]);
+            if R::IS_F64 {
+                e[half][1].store_slice(&mut sums.sum_exp_rest_low[at]);
             }
         }
     }
@@ -56,13 +56,13 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
         let load = |from: &[f64; TILE], half: usize| {
             f64x8::from_slice(simd, &from[lane + 8 * half..lane + 8 * half + 8])
         };
-        if R::HALVES == 2 {
-            let log = log1p_short([load(&sums.others, 0), load(&sums.others, 1)]);
+        if !R::IS_F64 {
+            let log = log1p_short([load(&sums.sum_exp_rest, 0), load(&sums.sum_exp_rest, 1)]);
             log[0].store_slice(&mut sums.log1p_rest[lane..lane + 8]);
             log[1].store_slice(&mut sums.log1p_rest[lane + 8..lane + 16]);
         } else {
-            let e = [load(&sums.others, 0), load(&sums.others_low, 0)];
-            let [log, low] = log1p_ratio_in_parts(e, [f64x8::splat(simd, 1.0), f64x8::splat(simd, 0.0)]);
+            let e = [load(&sums.sum_exp_rest, 0), load(&sums.sum_exp_rest_low, 0)];
+            let [log, low] = log1p_ratio_dd(e, [f64x8::splat(simd, 1.0), f64x8::splat(simd, 0.0)]);
             log.store_slice(&mut sums.log1p_rest[lane..lane + 8]);
             low.store_slice(&mut sums.log1p_low[lane..lane + 8]);
         }
@@ -72,25 +72,26 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
     }
 }
 
-/// What softmax is made of, where `others` is in units of the maximum's own term, in the units of `own`.
+/// What softmax is made of, where `sum_exp_rest` is in units of the maximum's own term, in the units of `exp_max`.
 #[inline(always)]
 fn share_out<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>) {
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
-        let own = own_term_in_parts::<S, R>(m, &pivot::<S, R>(m));
-        for half in 0..R::HALVES {
+        let exp_max = exp_max_dd::<S, R>(m, &pivot::<S, R>(m));
+        for half in 0..R::F64_VECTORS {
             let at = lane + 8 * half..lane + 8 * half + 8;
-            let ([own, own_low], e) = (own[half], f64x8::from_slice(simd, &sums.others[at.clone()]));
-            own.store_slice(&mut sums.own[at.clone()]);
-            if R::HALVES == 2 {
-                (own * e).store_slice(&mut sums.others[at]);
+            let ([exp_max, exp_max_low], e) =
+                (exp_max[half], f64x8::from_slice(simd, &sums.sum_exp_rest[at.clone()]));
+            exp_max.store_slice(&mut sums.exp_max[at.clone()]);
+            if !R::IS_F64 {
+                (exp_max * e).store_slice(&mut sums.sum_exp_rest[at]);
                 continue;
             }
-            let e_low = f64x8::from_slice(simd, &sums.others_low[at.clone()]);
-            let [others, lost] = pair::product(own, e);
-            others.store_slice(&mut sums.others[at.clone()]);
-            own_low.store_slice(&mut sums.own_low[at.clone()]);
-            (lost + own.mul_add(e_low, own_low * e)).store_slice(&mut sums.others_low[at]);
+            let e_low = f64x8::from_slice(simd, &sums.sum_exp_rest_low[at.clone()]);
+            let [sum_exp_rest, lost] = double_double::two_product(exp_max, e);
+            sum_exp_rest.store_slice(&mut sums.sum_exp_rest[at.clone()]);
+            exp_max_low.store_slice(&mut sums.exp_max_low[at.clone()]);
+            (lost + exp_max.mul_add(e_low, exp_max_low * e)).store_slice(&mut sums.sum_exp_rest_low[at]);
         }
     }
 }
@@ -100,16 +101,16 @@ fn share_out<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>) {
 #[inline(always)]
 fn exp_of_distance<S: Simd, R: Real>(m: R::V<S>, other: R::V<S>) -> [Pair<S>; 2] {
     let simd = m.token();
-    if R::HALVES == 1 {
+    if R::IS_F64 {
         let (m, other) = (R::widen::<S>(m)[0], R::widen::<S>(other)[0]);
         let c = |value| f64x8::splat(simd, value);
-        let [d, lost] = pair::sum(m, -other);
+        let [d, lost] = double_double::two_sum_lanes(m, -other);
         // Beyond, nothing of d matters but whether the maximum is finite.
         let lost = d.simd_lt(c(FAR)).select(lost, m * 0.0);
         let y = at_least::<S, f64>(-d, c(-FAR));
         let n = y.mul_add(c(f64::LOG2_E), c(f64::MAGIC)) - f64::MAGIC;
-        let [e, low] = exp_in_parts(y, n);
-        let [e, low] = pair::ordered_sum(e, low - lost * e);
+        let [e, low] = exp_dd(y, n);
+        let [e, low] = double_double::fast_two_sum(e, low - lost * e);
         let [first, rest] = powers_of_two(n);
         return [[e * first * rest, low * first * rest]; 2];
     }
@@ -158,7 +159,7 @@ mod tests {
 
     /// exp(-(a - b)) with what the difference rounds away.
     fn exact(a: f64, b: f64) -> f64 {
-        let [d, lost] = pair::sum_of(a, -b);
+        let [d, lost] = double_double::two_sum(a, -b);
         (-d).exp() * (1.0 - lost)
     }
 
@@ -175,11 +176,11 @@ mod tests {
                     for i in 0..TILE {
                         let e = exact(a[i], b[i]);
                         let want = e.ln_1p();
-                        let share = got.others[i] / got.own[i];
-                        let ulp = if R::HALVES == 1 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+                        let share = got.sum_exp_rest[i] / got.exp_max[i];
+                        let ulp = if R::IS_F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
                         let error = (got.log1p_rest[i] - want).abs() / want / ulp;
                         assert!(error < bound, "{name} {} {}: {error}", a[i], b[i]);
-                        // `own`, `others`, their quotient and `e` are rounded.
+                        // `exp_max`, `sum_exp_rest`, their quotient and `e` are rounded.
                         let error = (share - e).abs() / e / ulp;
                         assert!(error < bound + 2.0, "{name} {} {}: {error}", a[i], b[i]);
                     }
@@ -222,7 +223,7 @@ mod tests {
                 assert_eq!(log[7..9], [0.0, 0.0]);
                 let ties = log[9..11].iter().map(|log| R::from_f64(*log).to_f64());
                 assert!(ties.eq([R::LN_2.to_f64(); 2]), "{name} {log:?}");
-                assert_eq!(got.others[start + 9], got.own[start + 9]);
+                assert_eq!(got.sum_exp_rest[start + 9], got.exp_max[start + 9]);
             }
             let bits = |sums: &TileSums<R>| sums.log1p_rest.map(f64::to_bits);
             assert_eq!(bits(&got)[7..11], bits(&alone)[7..11]);

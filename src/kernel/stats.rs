@@ -4,10 +4,10 @@
 //! gap = sum of term(x) (max - x),   entropy = log1p(rest) + gap / (own + others)
 //! ```
 //!
-//! in the units of [`super::finish`]. Both parts are positive, so that the entropy of a confident row keeps its digits. For
+//! in the units of [`super::log_sum_exp`]. Both parts are positive, so that the entropy of a confident row keeps its digits. For
 //! a row with a nan, with +inf or of nothing but -inf the numbers mean nothing.
 //!
-//! Of a long row they are found while it is summed ([`super::wide`]), of packed rows in a second look.
+//! Of a long row they are found while it is summed ([`super::long_row`]), of packed rows in a second look.
 
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
@@ -20,7 +20,7 @@ use super::real::Real;
 
 /// Sums and counts over the classes of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct RowScan {
+pub(crate) struct RowStats {
     /// The sum of term(x) (max - x).
     pub gap: f64,
     /// The sum of the squares of the terms below the maximum, times 2^-SCALE.
@@ -35,34 +35,34 @@ pub(crate) struct RowScan {
 
 /// The scan of a long row so far, and the target that its elements are compared with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Look<R> {
+pub(crate) struct OnlineStats<R> {
     /// The target's logit, and its class.
     pub logit: R,
     pub class: usize,
-    pub scan: RowScan,
+    pub scan: RowStats,
     /// The first class with the largest logit.
     pub first: usize,
 }
 
-impl<R: Real> Look<R> {
+impl<R: Real> OnlineStats<R> {
     pub(crate) fn new(logit: R, class: usize) -> Self {
-        Look { logit, class, scan: RowScan::default(), first: 0 }
+        OnlineStats { logit, class, scan: RowStats::default(), first: 0 }
     }
 
-    /// Expresses the sums in units of a new maximum, in which `sum` is the row's sum. `own` was the term of the old one.
+    /// Expresses the sums in units of a new maximum, in which `sum` is the row's sum. `exp_max` was the term of the old one.
     #[inline(always)]
-    pub(crate) fn rescale(&mut self, sum: f64, old: R, new: R, own: f64, factor: impl Fn(f64) -> f64) {
+    pub(crate) fn rescale(&mut self, sum: f64, old: R, new: R, exp_max: f64, factor: impl Fn(f64) -> f64) {
         // Each gap grows by the difference; where nothing is left of the terms, it does not matter how large that is.
         let grown = if sum == 0.0 { 0.0 } else { sum * (new.to_f64() - old.to_f64()) };
         self.scan.gap = factor(self.scan.gap) + grown;
-        let own = own * power_of_two(-R::SCALE / 2);
-        self.scan.squares = factor(factor(self.scan.squares + self.scan.largest * own * own));
+        let exp_max = exp_max * power_of_two(-R::SCALE / 2);
+        self.scan.squares = factor(factor(self.scan.squares + self.scan.largest * exp_max * exp_max));
         self.scan.largest = 0.0;
     }
 
     /// Adds the sums of later classes, in the same units.
     #[inline(always)]
-    pub(crate) fn add(&mut self, part: &RowScan) {
+    pub(crate) fn add(&mut self, part: &RowStats) {
         self.scan.gap += part.gap;
         self.scan.squares += part.squares;
         self.scan.greater += part.greater;
@@ -76,7 +76,7 @@ impl<R: Real> Look<R> {
 #[inline(always)]
 pub(crate) fn before_block<S: Simd, E: Element>(
     simd: S,
-    look: &mut Look<RealOf<E>>,
+    look: &mut OnlineStats<RealOf<E>>,
     start: usize,
     block: &[E],
     block_max: RealOf<E>,
@@ -92,7 +92,7 @@ pub(crate) fn before_block<S: Simd, E: Element>(
 }
 
 /// What a block's elements add, lane by lane: short enough for `f32`.
-pub(crate) struct Lanes<S: Simd, R: Real, const LOOK: bool> {
+pub(crate) struct Lanes<S: Simd, R: Real, const STATS: bool> {
     max: R::V<S>,
     max_less_base: R::V<S>,
     logit: R::V<S>,
@@ -102,9 +102,9 @@ pub(crate) struct Lanes<S: Simd, R: Real, const LOOK: bool> {
     tied: [R::V<S>; 2],
 }
 
-impl<S: Simd, R: Real, const LOOK: bool> Lanes<S, R, LOOK> {
+impl<S: Simd, R: Real, const STATS: bool> Lanes<S, R, STATS> {
     #[inline(always)]
-    pub(crate) fn new(simd: S, max: R::V<S>, p: &Pivot<R::V<S>>, look: &Look<R>) -> Self {
+    pub(crate) fn new(simd: S, max: R::V<S>, p: &Pivot<R::V<S>>, look: &OnlineStats<R>) -> Self {
         let none = [R::V::<S>::splat(simd, R::ZERO); 2];
         Lanes {
             max,
@@ -120,7 +120,7 @@ impl<S: Simd, R: Real, const LOOK: bool> Lanes<S, R, LOOK> {
     /// The terms of x; what else it tells goes to one of two chains.
     #[inline(always)]
     pub(crate) fn term(&mut self, x: R::V<S>, p: &Pivot<R::V<S>>, chain: usize) -> R::V<S> {
-        if !LOOK {
+        if !STATS {
             return term::<S, R>(x, p);
         }
         let (term, gap) = term_and_gap::<S, R>(x, p, self.max_less_base);
@@ -136,8 +136,8 @@ impl<S: Simd, R: Real, const LOOK: bool> Lanes<S, R, LOOK> {
 
     /// Ends a block.
     #[inline(always)]
-    pub(crate) fn add_to(self, look: &mut Look<R>) {
-        if !LOOK {
+    pub(crate) fn add_to(self, look: &mut OnlineStats<R>) {
+        if !STATS {
             return;
         }
         look.scan.gap += wide_sum::<S, R>(self.gap);
@@ -153,7 +153,7 @@ impl<S: Simd, R: Real, const LOOK: bool> Lanes<S, R, LOOK> {
 fn wide_sum<S: Simd, R: Real>([a, b]: [R::V<S>; 2]) -> f64 {
     let (a, b) = (R::widen(a), R::widen(b));
     let mut sum = a[0] + b[0];
-    if R::HALVES == 2 {
+    if !R::IS_F64 {
         sum += a[1] + b[1];
     }
     sum.reduce_sum()
@@ -176,7 +176,7 @@ fn position<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> usiz
     last.iter().position(|x| x.to_f64() == value).map_or(0, |at| block.len() - last.len() + at)
 }
 
-/// Elements of a stretch that equal a number.
+/// Elements of a block that equal a number.
 #[inline(always)]
 fn count_equal<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> f64 {
     let lanes = RealOf::<E>::LANES;
@@ -201,27 +201,27 @@ fn scaled_below<S: Simd, R: Real>(x: R::V<S>, max: R::V<S>, term: R::V<S>) -> R:
 
 /// What the rows of a tile tell.
 #[derive(Clone)]
-pub(crate) struct TileScan {
-    pub rows: [RowScan; TILE],
+pub(crate) struct TileStats {
+    pub rows: [RowStats; TILE],
     /// The first class with the largest logit.
     pub largest: [usize; TILE],
 }
 
-impl TileScan {
+impl TileStats {
     pub(crate) fn new() -> Self {
-        TileScan { rows: [RowScan::default(); TILE], largest: [0; TILE] }
+        TileStats { rows: [RowStats::default(); TILE], largest: [0; TILE] }
     }
 }
 
 /// Looks at the first `rows` rows of a packed tile, lanes across the rows.
 #[simd]
-pub(crate) fn scan_tile<S: Simd, R: Real>(
+pub(crate) fn tile_stats<S: Simd, R: Real>(
     simd: S,
     packed: &[R],
     rows: usize,
     max: &[R; TILE],
     class: &[usize; TILE],
-    scan: &mut TileScan,
+    scan: &mut TileStats,
 ) {
     let (mut logits, mut classes) = ([R::ZERO; TILE], [R::ZERO; TILE]);
     for i in 0..rows {
@@ -243,12 +243,12 @@ pub(crate) fn scan_tile<S: Simd, R: Real>(
             let number = R::V::<S>::splat(simd, R::from_f64(c as f64));
             let (term, g) = term_and_gap::<S, R>(x, &p, m - p.base);
             let g = R::widen(term * g);
-            for half in 0..R::HALVES {
+            for half in 0..R::F64_VECTORS {
                 gap[half] += g[half];
             }
             let below = scaled_below::<S, R>(x, m, term);
             let s = R::widen(below * below);
-            for half in 0..R::HALVES {
+            for half in 0..R::F64_VECTORS {
                 squares[half] += s[half];
             }
             greater = x.simd_gt(logit).select(greater + one, greater);
@@ -258,9 +258,9 @@ pub(crate) fn scan_tile<S: Simd, R: Real>(
         }
         let (greater, largest) = (R::widen(greater), R::widen(largest));
         let (tied, first) = (R::widen(tied), R::widen(first));
-        for half in 0..R::HALVES {
+        for half in 0..R::F64_VECTORS {
             for (k, row) in scan.rows[lane + 8 * half..lane + 8 * half + 8].iter_mut().enumerate() {
-                *row = RowScan {
+                *row = RowStats {
                     gap: gap[half].as_slice()[k],
                     squares: squares[half].as_slice()[k],
                     greater: greater[half].as_slice()[k],

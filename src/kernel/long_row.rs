@@ -4,7 +4,7 @@
 //! was being summed; so memory is read once and always has something to overlap with. The
 //! maximum's own term, exactly 1, is kept out of the sum: a confident row keeps its digits.
 //!
-//! What else a row can tell, its entropy for instance, is found in the same loop ([`Look`]): each element is read, and its
+//! What else a row can tell, its entropy for instance, is found in the same loop ([`OnlineStats`]): each element is read, and its
 //! exponential computed, once.
 //!
 //! The terms of a block are added in an order that only their positions decide (four vectors to one, that
@@ -15,12 +15,12 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::BLOCK;
+use super::double_double::two_sum;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, exp_f64, own_term, pivot, power_of_two, scale_down};
-use super::pair::sum_of;
 use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
-use super::scan::{Lanes, Look};
+use super::stats::{Lanes, OnlineStats};
 use super::sum::Sum;
 
 /// Vectors that are in flight together.
@@ -51,7 +51,7 @@ impl<R: Real> RowSum<R> {
     /// Adds a block's sum.
     #[inline(always)]
     fn add(&mut self, (block, lost): (f64, f64)) {
-        let [sum, more] = sum_of(self.sum, block);
+        let [sum, more] = two_sum(self.sum, block);
         self.lost += more + lost;
         self.sum = sum;
     }
@@ -61,20 +61,20 @@ impl<R: Real> RowSum<R> {
 #[simd]
 pub(crate) fn block_max<S: Simd, E: Element>(simd: S, block: &[E]) -> RealOf<E> {
     let mut lanes = Maximum::<S, E>::new(simd);
-    lanes.absorb(block, 0);
+    lanes.update(block, 0);
     lanes.reduce()
 }
 
 /// Adds a block of at most [`BLOCK`] elements with maximum `block_max` to the row, and returns the
 /// maximum of `next` (minus infinity where that is empty).
 #[simd]
-pub(crate) fn absorb<S: Simd, E: Element, const LOOK: bool>(
+pub(crate) fn update<S: Simd, E: Element, const STATS: bool>(
     simd: S,
     row: &mut RowSum<RealOf<E>>,
     block: &[E],
     block_max: RealOf<E>,
     next: &[E],
-    look: &mut Look<RealOf<E>>,
+    look: &mut OnlineStats<RealOf<E>>,
 ) -> RealOf<E> {
     debug_assert!(block.len() <= BLOCK && next.len() <= BLOCK);
     if block_max == RealOf::<E>::NEG_INFINITY {
@@ -86,16 +86,16 @@ pub(crate) fn absorb<S: Simd, E: Element, const LOOK: bool>(
     }
     if block_max <= row.max {
         let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, row.max));
-        let (sum, _, next_max) = sum_terms::<S, E, false, LOOK>(simd, block, row.max, &p, next, look);
+        let (sum, _, next_max) = sum_terms::<S, E, false, STATS>(simd, block, row.max, &p, next, look);
         row.add(sum);
         next_max
     } else {
         if row.max != RealOf::<E>::NEG_INFINITY {
-            rescale::<S, RealOf<E>, LOOK>(simd, row, block_max, look);
+            rescale::<S, RealOf<E>, STATS>(simd, row, block_max, look);
         }
         row.max = block_max;
         let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, block_max));
-        let (sum, equal, next_max) = sum_terms::<S, E, true, LOOK>(simd, block, block_max, &p, next, look);
+        let (sum, equal, next_max) = sum_terms::<S, E, true, STATS>(simd, block, block_max, &p, next, look);
         row.add(sum);
         row.ties = f64::from(equal) - 1.0;
         next_max
@@ -104,12 +104,12 @@ pub(crate) fn absorb<S: Simd, E: Element, const LOOK: bool>(
 
 /// Adds what later blocks of the row have come to.
 #[simd]
-pub(crate) fn merge<S: Simd, R: Real, const LOOK: bool>(
+pub(crate) fn merge<S: Simd, R: Real, const STATS: bool>(
     simd: S,
     row: &mut RowSum<R>,
-    look: &mut Look<R>,
+    look: &mut OnlineStats<R>,
     mut part: RowSum<R>,
-    mut part_look: Look<R>,
+    mut part_look: OnlineStats<R>,
 ) {
     if part.max == R::NEG_INFINITY {
         // Nothing, or a nan.
@@ -121,14 +121,14 @@ pub(crate) fn merge<S: Simd, R: Real, const LOOK: bool>(
         if part.max == row.max {
             row.ties += part.ties + 1.0;
         } else if part.max < row.max {
-            rescale::<S, R, LOOK>(simd, &mut part, row.max, &mut part_look);
+            rescale::<S, R, STATS>(simd, &mut part, row.max, &mut part_look);
         } else {
-            rescale::<S, R, LOOK>(simd, row, part.max, look);
+            rescale::<S, R, STATS>(simd, row, part.max, look);
             (row.max, row.ties, look.first) = (part.max, part.ties, part_look.first);
         }
         row.add((part.sum, part.lost));
     }
-    if LOOK {
+    if STATS {
         look.add(&part_look.scan);
     }
 }
@@ -136,11 +136,16 @@ pub(crate) fn merge<S: Simd, R: Real, const LOOK: bool>(
 /// Expresses the row's sum, with the terms of its maximum, in units of a new and larger maximum.
 #[simd]
 #[inline(never)]
-fn rescale<S: Simd, R: Real, const LOOK: bool>(simd: S, row: &mut RowSum<R>, new: R, look: &mut Look<R>) {
+fn rescale<S: Simd, R: Real, const STATS: bool>(
+    simd: S,
+    row: &mut RowSum<R>,
+    new: R,
+    look: &mut OnlineStats<R>,
+) {
     let (old_v, new_v) = (R::V::<S>::splat(simd, row.max), R::V::<S>::splat(simd, new));
     let (old_p, new_p) = (pivot::<S, R>(old_v), pivot::<S, R>(new_v));
-    let own = |v, p: &Pivot<R::V<S>>| own_term::<S, R>(v, p)[0].as_slice()[0] * power_of_two(R::SCALE);
-    let old_own = own(old_v, &old_p);
+    let exp_max = |v, p: &Pivot<R::V<S>>| own_term::<S, R>(v, p)[0].as_slice()[0] * power_of_two(R::SCALE);
+    let old_own = exp_max(old_v, &old_p);
     let (old_base, new_base) = (old_p.base.as_slice()[0], new_p.base.as_slice()[0]);
     let factor = if old_base == R::ZERO && new_base == R::ZERO {
         let n = old_p.n.as_slice()[0].to_f64() - new_p.n.as_slice()[0].to_f64();
@@ -150,11 +155,11 @@ fn rescale<S: Simd, R: Real, const LOOK: bool>(simd: S, row: &mut RowSum<R>, new
         let half = 0.5 * (row.max.to_f64() - new.to_f64());
         let half =
             if half < -690.0 { 0.0 } else { exp_f64(<f64 as Real>::V::<S>::splat(simd, half)).as_slice()[0] };
-        Factor::Product { half, old_own, new_own: own(new_v, &new_p) }
+        Factor::Product { half, old_own, new_own: exp_max(new_v, &new_p) }
     };
     row.sum = factor.of(row.total()[0] + (row.ties + 1.0) * old_own);
     row.lost = 0.0;
-    if LOOK {
+    if STATS {
         look.rescale(row.sum, row.max, new, old_own, |x| factor.of(x));
     }
 }
@@ -181,18 +186,18 @@ impl Factor {
 /// The sum of a block's terms and the maximum of the next block, in one loop. With `IS_MAX` the block holds the
 /// row's maximum: elements that equal it are counted instead.
 #[inline(always)]
-fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const LOOK: bool>(
+fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool>(
     simd: S,
     block: &[E],
     max: RealOf<E>,
     p: &Pivot<Vector<E, S>>,
     next: &[E],
-    look: &mut Look<RealOf<E>>,
+    look: &mut OnlineStats<RealOf<E>>,
 ) -> ((f64, f64), u32, RealOf<E>) {
     let lanes = RealOf::<E>::LANES;
     let step = CHAINS * lanes;
     let max = Vector::<E, S>::splat(simd, max);
-    let mut terms = Terms::<S, E, IS_MAX, LOOK> {
+    let mut terms = Terms::<S, E, IS_MAX, STATS> {
         acc: Sum::new(simd),
         equal: 0,
         max,
@@ -200,14 +205,14 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const LOOK: bool>(
     };
     let mut next_max = Maximum::<S, E>::new(simd);
 
-    let together = block.len().min(next.len()) / step * step;
-    let (block_head, block_tail) = block.split_at(together);
+    let row_group = block.len().min(next.len()) / step * step;
+    let (block_head, block_tail) = block.split_at(row_group);
     for (x, ahead) in block_head.chunks_exact(step).zip(next.chunks_exact(step)) {
         prefetch(ahead.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(ahead));
         next_max.absorb_step(ahead);
         terms.absorb_step(simd, x, p);
     }
-    next_max.absorb(next, together);
+    next_max.update(next, row_group);
 
     let steps = block_tail.chunks_exact(step);
     let rest = steps.remainder();
@@ -218,12 +223,12 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const LOOK: bool>(
     let last = vectors.remainder();
     for x in vectors {
         let x = E::load(simd, x);
-        let e = terms.others(x, p, 0);
+        let e = terms.sum_exp_rest(x, p, 0);
         terms.acc.add(e);
     }
     if !last.is_empty() {
         let x = last_vector(simd, block, last.len());
-        let e = terms.others(x, p, 1);
+        let e = terms.sum_exp_rest(x, p, 1);
         terms.acc.add(e);
     }
     terms.looked.add_to(look);
@@ -244,7 +249,7 @@ pub(crate) fn last_vector<S: Simd, E: Element>(simd: S, block: &[E], len: usize)
     position.simd_ge(first).select(E::load(simd, &block[block.len() - lanes..]), nothing)
 }
 
-/// A stretch shorter than a vector, filled up with minus infinity.
+/// A block shorter than a vector, filled up with minus infinity.
 #[inline(always)]
 pub(crate) fn padded<S: Simd, E: Element>(simd: S, short: &[E]) -> Vector<E, S> {
     let mut full = [E::PADDING; 16];
@@ -252,27 +257,27 @@ pub(crate) fn padded<S: Simd, E: Element>(simd: S, short: &[E]) -> Vector<E, S> 
     E::load(simd, &full[..RealOf::<E>::LANES])
 }
 
-struct Terms<S: Simd, E: Element, const IS_MAX: bool, const LOOK: bool> {
+struct Terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool> {
     acc: Sum<S, RealOf<E>>,
     equal: u32,
     max: Vector<E, S>,
-    looked: Lanes<S, RealOf<E>, LOOK>,
+    looked: Lanes<S, RealOf<E>, STATS>,
 }
 
-impl<S: Simd, E: Element, const IS_MAX: bool, const LOOK: bool> Terms<S, E, IS_MAX, LOOK> {
+impl<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool> Terms<S, E, IS_MAX, STATS> {
     #[inline(always)]
     fn absorb_step(&mut self, simd: S, x: &[E], p: &Pivot<Vector<E, S>>) {
         let lanes = RealOf::<E>::LANES;
-        let a = self.others(E::load(simd, &x[..lanes]), p, 0);
-        let b = self.others(E::load(simd, &x[lanes..2 * lanes]), p, 1);
-        let c = self.others(E::load(simd, &x[2 * lanes..3 * lanes]), p, 0);
-        let d = self.others(E::load(simd, &x[3 * lanes..]), p, 1);
+        let a = self.sum_exp_rest(E::load(simd, &x[..lanes]), p, 0);
+        let b = self.sum_exp_rest(E::load(simd, &x[lanes..2 * lanes]), p, 1);
+        let c = self.sum_exp_rest(E::load(simd, &x[2 * lanes..3 * lanes]), p, 0);
+        let d = self.sum_exp_rest(E::load(simd, &x[3 * lanes..]), p, 1);
         self.acc.add((a + b) + (c + d));
     }
 
     /// The terms of x; with `IS_MAX` those that equal the maximum are counted and become 0.
     #[inline(always)]
-    fn others(&mut self, x: Vector<E, S>, p: &Pivot<Vector<E, S>>, chain: usize) -> Vector<E, S> {
+    fn sum_exp_rest(&mut self, x: Vector<E, S>, p: &Pivot<Vector<E, S>>, chain: usize) -> Vector<E, S> {
         let e = self.looked.term(x, p, chain);
         if !IS_MAX {
             return e;
@@ -304,7 +309,7 @@ impl<S: Simd, E: Element> Maximum<S, E> {
 
     /// The elements of a block from `start` on.
     #[inline(always)]
-    fn absorb(&mut self, block: &[E], start: usize) {
+    fn update(&mut self, block: &[E], start: usize) {
         let lanes = RealOf::<E>::LANES;
         let steps = block[start..].chunks_exact(CHAINS * lanes);
         let rest = steps.remainder();

@@ -10,12 +10,12 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
-use super::exp::{exp_any, own_term_in_parts, pivot, power_of_two};
-use super::log::{log1p_ratio, log1p_ratio_in_parts};
-use super::pair;
+use super::double_double;
+use super::exp::{exp_any, exp_max_dd, pivot, power_of_two};
+use super::log::{log1p_ratio, log1p_ratio_dd};
 use super::real::Real;
 
-/// What a tile's rows have come to. Of two classes `own`, `others` and what is to be added to them are there only where they
+/// What a tile's rows have come to. Of two classes `exp_max`, `sum_exp_rest` and what is to be added to them are there only where they
 /// were asked for, and `ties` never is.
 #[derive(Clone)]
 pub(crate) struct TileSums<R> {
@@ -24,19 +24,19 @@ pub(crate) struct TileSums<R> {
     /// How many other elements equal the largest.
     pub ties: [f64; TILE],
     /// exp(max) / 2^p, from sqrt(1/2) to sqrt(2).
-    pub own: [f64; TILE],
+    pub exp_max: [f64; TILE],
     /// What is to be added to it; 0 unless the rows are `f64`, where nothing wider comes after.
-    pub own_low: [f64; TILE],
-    /// Before [`finish`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
-    /// units of `own`.
-    pub others: [f64; TILE],
-    /// What is to be added to it, as for `own`.
-    pub others_low: [f64; TILE],
+    pub exp_max_low: [f64; TILE],
+    /// Before [`log_sum_exp`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
+    /// units of `exp_max`.
+    pub sum_exp_rest: [f64; TILE],
+    /// What is to be added to it, as for `exp_max`.
+    pub sum_exp_rest_low: [f64; TILE],
     /// What softmax is multiplied by: 1, or a gradient's factor.
     pub scale: [f64; TILE],
     /// log1p(rest) with rest = others / own. For a row with a nan, with +inf or of nothing but -inf both are nan.
     pub log1p_rest: [f64; TILE],
-    /// What is to be added to it, as for `own`.
+    /// What is to be added to it, as for `exp_max`.
     pub log1p_low: [f64; TILE],
 }
 
@@ -46,10 +46,10 @@ impl<R: Real> TileSums<R> {
         TileSums {
             max: [R::ZERO; TILE],
             ties: zero,
-            own: zero,
-            own_low: zero,
-            others: zero,
-            others_low: zero,
+            exp_max: zero,
+            exp_max_low: zero,
+            sum_exp_rest: zero,
+            sum_exp_rest_low: zero,
             scale: [1.0; TILE],
             log1p_rest: zero,
             log1p_low: zero,
@@ -57,41 +57,42 @@ impl<R: Real> TileSums<R> {
     }
 }
 
-/// Turns the sums of the first `rows` rows into `own`, `others` and `log1p_rest`.
+/// Turns the sums of the first `rows` rows into `exp_max`, `sum_exp_rest` and `log1p_rest`.
 #[simd]
-pub(crate) fn finish<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize) {
+pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize) {
     let unit = f64x8::splat(simd, power_of_two(-R::SCALE));
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
-        let own = own_term_in_parts::<S, R>(m, &pivot::<S, R>(m));
-        for half in 0..R::HALVES {
+        let exp_max = exp_max_dd::<S, R>(m, &pivot::<S, R>(m));
+        for half in 0..R::F64_VECTORS {
             let at = lane + 8 * half..lane + 8 * half + 8;
             // Where the maximum is infinite, this is nan, and so is a multiple of it.
-            let [own, own_low] = own[half];
-            let smaller = f64x8::from_slice(simd, &sums.others[at.clone()]);
+            let [exp_max, exp_max_low] = exp_max[half];
+            let smaller = f64x8::from_slice(simd, &sums.sum_exp_rest[at.clone()]);
             let ties = f64x8::from_slice(simd, &sums.ties[at.clone()]);
-            own.store_slice(&mut sums.own[at.clone()]);
-            if R::HALVES == 2 {
-                smaller.mul_add(unit, ties * own).store_slice(&mut sums.others[at]);
+            exp_max.store_slice(&mut sums.exp_max[at.clone()]);
+            if !R::IS_F64 {
+                smaller.mul_add(unit, ties * exp_max).store_slice(&mut sums.sum_exp_rest[at]);
                 continue;
             }
-            let [equal, equal_low] = pair::product(ties, own);
-            let [others, lost] = pair::sum(smaller * unit, equal);
-            let lost = f64x8::from_slice(simd, &sums.others_low[at.clone()]).mul_add(unit, lost);
-            others.store_slice(&mut sums.others[at.clone()]);
-            own_low.store_slice(&mut sums.own_low[at.clone()]);
-            (lost + ties.mul_add(own_low, equal_low)).store_slice(&mut sums.others_low[at]);
+            let [equal, equal_low] = double_double::two_product(ties, exp_max);
+            let [sum_exp_rest, lost] = double_double::two_sum_lanes(smaller * unit, equal);
+            let lost = f64x8::from_slice(simd, &sums.sum_exp_rest_low[at.clone()]).mul_add(unit, lost);
+            sum_exp_rest.store_slice(&mut sums.sum_exp_rest[at.clone()]);
+            exp_max_low.store_slice(&mut sums.exp_max_low[at.clone()]);
+            (lost + ties.mul_add(exp_max_low, equal_low)).store_slice(&mut sums.sum_exp_rest_low[at]);
         }
     }
     // In a loop of its own: the shorter an iteration, the more of them a processor works on at once.
     for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
-        let (own, others) = (load(&sums.own), load(&sums.others));
-        if R::HALVES == 2 {
-            log1p_ratio(others, own, false).store_slice(&mut sums.log1p_rest[lane..lane + 8]);
+        let (exp_max, sum_exp_rest) = (load(&sums.exp_max), load(&sums.sum_exp_rest));
+        if !R::IS_F64 {
+            log1p_ratio(sum_exp_rest, exp_max, false).store_slice(&mut sums.log1p_rest[lane..lane + 8]);
             continue;
         }
-        let [log, low] = log1p_ratio_in_parts([others, load(&sums.others_low)], [own, load(&sums.own_low)]);
+        let [log, low] =
+            log1p_ratio_dd([sum_exp_rest, load(&sums.sum_exp_rest_low)], [exp_max, load(&sums.exp_max_low)]);
         log.store_slice(&mut sums.log1p_rest[lane..lane + 8]);
         low.store_slice(&mut sums.log1p_low[lane..lane + 8]);
     }
@@ -111,14 +112,14 @@ pub(crate) fn target_share<S: Simd, R: Real>(
     let (mut share, mut miss) = ([0.0; TILE], [0.0; TILE]);
     for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
-        let (gap, own, others) = (load(gap), load(&sums.own), load(&sums.others));
-        let [total, lost_of_total] = pair::sum(own, others);
-        let (mut p, mut rest) = (exp_any(-gap) * (own / total), others / total);
-        if R::HALVES == 1 {
+        let (gap, exp_max, sum_exp_rest) = (load(gap), load(&sums.exp_max), load(&sums.sum_exp_rest));
+        let [total, lost_of_total] = double_double::two_sum_lanes(exp_max, sum_exp_rest);
+        let (mut p, mut rest) = (exp_any(-gap) * (exp_max / total), sum_exp_rest / total);
+        if R::IS_F64 {
             p -= p * load(lost);
-            let (own_low, others_low) = (load(&sums.own_low), load(&sums.others_low));
-            let total = [total, lost_of_total + (own_low + others_low)];
-            let [quotient, low] = pair::quotient([others, others_low], total);
+            let (exp_max_low, sum_exp_rest_low) = (load(&sums.exp_max_low), load(&sums.sum_exp_rest_low));
+            let total = [total, lost_of_total + (exp_max_low + sum_exp_rest_low)];
+            let [quotient, low] = double_double::dd_div_lanes([sum_exp_rest, sum_exp_rest_low], total);
             rest = quotient + low;
         }
         let is_max = gap.simd_le(c(0.0));

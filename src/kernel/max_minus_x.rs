@@ -15,10 +15,10 @@ use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 use super::sum::Sum;
 
-/// The sum of q (max - x) over a stretch of one row; with `TOTAL` that of q too, else 0. With it q belongs to this row alone,
+/// The sum of q (max - x) over a block of one row; with `TOTAL` that of q too, else 0. With it q belongs to this row alone,
 /// and what comes behind it in memory is asked for.
 #[simd]
-pub(crate) fn row_gap<S: Simd, E: Element, Q: Element, const TOTAL: bool>(
+pub(crate) fn row_max_minus_x<S: Simd, E: Element, Q: Element, const TOTAL: bool>(
     simd: S,
     x: &[E],
     q: &[Q],
@@ -59,7 +59,7 @@ fn widen<S: Simd, E: Element>(simd: S, from: &[E]) -> [f64x8<S>; 2] {
     if lanes == TWICE { first } else { [first[0], RealOf::<E>::widen(E::load(simd, &from[lanes..]))[0]] }
 }
 
-/// The last elements of a stretch, at the end of the two vectors. What is before them has been met already, or is none of its.
+/// The last elements of a block, at the end of the two vectors. What is before them has been met already, or is none of its.
 #[inline(always)]
 fn widen_last<S: Simd, E: Element>(simd: S, from: &[E]) -> [f64x8<S>; 2] {
     if from.len() >= TWICE {
@@ -92,7 +92,7 @@ impl TileWeights<'_> {
 
 /// The sum of q (max - x) over all classes, for each of the first `rows` rows of a packed tile; and with `TOTAL` that of q.
 #[simd]
-pub(crate) fn tile_gap<S: Simd, R: Real, const TOTAL: bool>(
+pub(crate) fn tile_max_minus_x<S: Simd, R: Real, const TOTAL: bool>(
     simd: S,
     packed: &[R],
     q: TileWeights<'_>,
@@ -106,11 +106,11 @@ pub(crate) fn tile_gap<S: Simd, R: Real, const TOTAL: bool>(
         let mut sums = [Gap::<S, R, TOTAL>::new(simd); 2];
         for (c, x) in packed.chunks_exact(TILE).enumerate() {
             let x = R::widen(R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]));
-            for half in 0..R::HALVES {
+            for half in 0..R::F64_VECTORS {
                 sums[half].add(q.of(simd, c, lane + 8 * half), m[half] - x[half]);
             }
         }
-        for half in 0..R::HALVES {
+        for half in 0..R::F64_VECTORS {
             let at = lane + 8 * half..lane + 8 * half + 8;
             sums[half].gap.lanes().store_slice(&mut gap[at.clone()]);
             if TOTAL {
@@ -160,7 +160,7 @@ impl<S: Simd, R: Real> Wide<S, R> {
 
     #[inline(always)]
     fn add(&mut self, a: f64x8<S>, b: f64x8<S>) {
-        if R::HALVES == 2 {
+        if !R::IS_F64 {
             self.sum = a.mul_add(b, self.sum);
         } else {
             self.exact.add(a * b);
@@ -170,13 +170,13 @@ impl<S: Simd, R: Real> Wide<S, R> {
     /// The sums of the lanes.
     #[inline(always)]
     fn lanes(self) -> f64x8<S> {
-        if R::HALVES == 2 { self.sum } else { self.exact.lane_sums() }
+        if !R::IS_F64 { self.sum } else { self.exact.lane_sums() }
     }
 
     /// The sum of all lanes of two.
     #[inline(always)]
     fn reduce([mut a, b]: [Self; 2]) -> f64 {
-        if R::HALVES == 2 {
+        if !R::IS_F64 {
             return (a.sum + b.sum).reduce_sum();
         }
         a.exact.merge(b.exact);
@@ -194,8 +194,8 @@ mod tests {
     use super::*;
     use crate::kernel::isa;
 
-    /// The sums over every stretch of a row, where each q of 0 has an x of minus infinity.
-    fn stretches_add_up<E: Element, Q: Element>(level: Level) {
+    /// The sums over every block of a row, where each q of 0 has an x of minus infinity.
+    fn blocks_add_up<E: Element, Q: Element>(level: Level) {
         let q_of = |i: usize| (i % 5) as f64 / 8.0;
         let x_of = |i: usize| if i.is_multiple_of(5) { f64::NEG_INFINITY } else { -((i % 11) as f64) };
         let x: Vec<E> = (0..70).map(|i| E::from_f64(x_of(i))).collect();
@@ -204,22 +204,22 @@ mod tests {
             let terms = range.clone().filter(|i| q_of(*i) != 0.0).map(|i| q_of(i) * (1.0 - x_of(i)));
             let expected = (terms.sum::<f64>(), range.clone().map(q_of).sum::<f64>());
             let (x, q) = (&x[range.clone()], &q[range.clone()]);
-            let both = dispatch!(level, simd => row_gap::<_, E, Q, true>(simd, x, q, 1.0));
+            let both = dispatch!(level, simd => row_max_minus_x::<_, E, Q, true>(simd, x, q, 1.0));
             assert_eq!(both, expected, "{} {} {range:?}", E::NAME, Q::NAME);
-            let alone = dispatch!(level, simd => row_gap::<_, E, Q, false>(simd, x, q, 1.0));
+            let alone = dispatch!(level, simd => row_max_minus_x::<_, E, Q, false>(simd, x, q, 1.0));
             assert_eq!(alone, (expected.0, 0.0));
         }
     }
 
     #[test]
-    fn stretches_of_any_length_and_types_add_up_on_every_level() {
+    fn blocks_of_any_length_and_types_add_up_on_every_level() {
         for (_, level) in isa::available() {
-            stretches_add_up::<f32, f32>(level);
-            stretches_add_up::<f32, f64>(level);
-            stretches_add_up::<f64, f32>(level);
-            stretches_add_up::<f64, f64>(level);
-            stretches_add_up::<f16, bf16>(level);
-            stretches_add_up::<bf16, f16>(level);
+            blocks_add_up::<f32, f32>(level);
+            blocks_add_up::<f32, f64>(level);
+            blocks_add_up::<f64, f32>(level);
+            blocks_add_up::<f64, f64>(level);
+            blocks_add_up::<f16, bf16>(level);
+            blocks_add_up::<bf16, f16>(level);
         }
     }
 }
