@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 import crossent
-from crossent.io import BLOCK_BYTES, MEMORY, log_blocks, open_logits, open_targets, read_ahead
+from crossent._io import BLOCK_BYTES, MEMORY, log_blocks, open_logits, open_targets, read_ahead
 
 CLASSES = 50_257
 ROWS_AT_ONCE = 64

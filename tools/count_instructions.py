@@ -6,7 +6,8 @@ Times differ from run to run on a shared machine; these counts do not. A C helpe
 at a time, and counts those of the compiled module by address. The difference between a call and one with more rows is
 what its elements need; what a call costs by itself, and the interpreter, are not in it. Where most of the difference
 was executed is the innermost loop: in that of long rows no vector register may be stored on the stack where there are
-32 of them (AVX-512), and in the others no more than recorded.
+32 of them (AVX-512), and in the others no more than recorded but for a few: the compiler's choice of registers depends
+on the path of the sources too, by which cargo names the crate and LLVM orders its functions.
 
 Counts belong to a compiler and an instruction set. They are compared for each set that both the machine and the record
 have, within 2 %, or within 10 % if the compiler is not that of the record; fewer instructions are no error. After an
@@ -34,6 +35,7 @@ FOLDER = Path(__file__).parent
 RECORD = FOLDER / "instructions.json"
 LEVELS = ("avx512", "avx2")
 TOLERANCE, OTHER_COMPILER = 0.02, 0.10
+MORE_STORES = 2  # or a tenth, by which the same sources differ from one folder to another
 # The kernel whose loop keeps everything in registers where there are 32 of them, whatever is recorded.
 WIDE = "cross_entropy f32, 2048 classes"
 
@@ -229,7 +231,7 @@ def faults(
             more = new.per_element / old.per_element - 1
             figures = f"{new.per_element} instructions an element, recorded {old.per_element}"
             yield f"{level}: {name}: {figures} ({more:+.1%})"
-        if new.stores > old.stores:
+        if new.stores > old.stores + max(MORE_STORES, old.stores // 10):
             yield f"{level}: {name}: {new.stores} vectors stored on the stack in the hot loop, recorded {old.stores}"
     if level == "avx512" and measured[WIDE].stores:
         yield f"{level}: the innermost loop of {WIDE} stores {measured[WIDE].stores} vectors on the stack"

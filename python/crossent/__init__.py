@@ -1,28 +1,37 @@
 """Exact and fast cross entropy, softmax and log-sum-exp on the CPU, with torch's names, for NumPy arrays."""
 
+from crossent import _names
 from crossent._core import __version__
-from crossent.comparing import Comparer, Comparison, compare
-from crossent.distribution import LossHistogram, PositionGroup
-from crossent.exceptions import LikelyMistakeWarning
-from crossent.gradients import cross_entropy_and_grad, nll_loss_and_grad
-from crossent.losses import cross_entropy, nll_loss
-from crossent.metrics import log_loss
-from crossent.modules import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, LogSoftmax, NLLLoss, Softmax
-from crossent.pointwise import (
+from crossent._exceptions import LikelyMistakeWarning
+from crossent._losses.binary import (
     binary_cross_entropy,
     binary_cross_entropy_and_grad,
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_and_grad,
+)
+from crossent._losses.classes import (
+    cross_entropy,
+    cross_entropy_and_grad,
+    nll_loss,
+    nll_loss_and_grad,
+)
+from crossent._losses.elements import (
     gaussian_nll_loss,
     kl_div,
     kl_div_and_grad,
     poisson_nll_loss,
 )
-from crossent.report import CalibrationBin, Report, Scorer
-from crossent.rows import log_sigmoid, log_softmax, logsumexp, softmax
-from crossent.scoring import Scores, SequenceScores, score
-from crossent.settings import get_num_threads, set_num_threads, show_versions
-from crossent.temperature import Temperature, fit_temperature
+from crossent._modules import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, LogSoftmax, NLLLoss, Softmax
+from crossent._rows import log_sigmoid, log_softmax, logsumexp, softmax
+from crossent._scoring.comparer import Comparer, compare
+from crossent._scoring.comparison import Comparison
+from crossent._scoring.distribution import LossHistogram, PositionGroup
+from crossent._scoring.metrics import log_loss
+from crossent._scoring.report import CalibrationBin, Report
+from crossent._scoring.rows import Scores, SequenceScores, score
+from crossent._scoring.scorer import Scorer
+from crossent._scoring.temperature import Temperature, fit_temperature
+from crossent._settings import get_num_threads, set_num_threads, show_versions
 
 __all__ = [
     "BCELoss",
@@ -67,3 +76,5 @@ __all__ = [
     "show_versions",
     "softmax",
 ]
+
+_names.publish(vars(), __all__)

@@ -2,7 +2,7 @@
 
 import sys
 
-from crossent.cli import main
+from crossent._cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict, type_check_only
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from crossent.interop import ArrayInput
+from crossent._interop import ArrayInput
 
 __all__ = [
     "__version__",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent._exact import ExactSum
-from crossent.distribution import (
+from crossent._scoring.distribution import (
     BINS_PER_NAT,
     LAST_EDGE,
     LossHistogram,
@@ -25,9 +25,9 @@ from crossent.distribution import (
     position_groups,
     row_sums,
 )
-from crossent.distribution import histogram as make_histogram
-from crossent.report import Report, Z
-from crossent.scoring import Scores
+from crossent._scoring.distribution import histogram as make_histogram
+from crossent._scoring.report import Report, Z
+from crossent._scoring.rows import Scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

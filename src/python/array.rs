@@ -1,7 +1,7 @@
 //! Arguments to views.
 //!
 //! An array is read where it lies. What is not a plain, aligned array in native byte order goes through
-//! `crossent.interop.as_array` first, which copies only what it must.
+//! `crossent._interop.as_array` first, which copies only what it must.
 //!
 //! The views do not hold NumPy's memory against other threads: as everywhere in NumPy, whoever changes an
 //! argument while a call reads it gets numbers that mean nothing (class indices are checked where they are used).
@@ -91,7 +91,7 @@ pub(super) fn array<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Arr
         return Ok(array);
     }
     static AS_ARRAY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let converted = AS_ARRAY.import(object.py(), "crossent.interop", "as_array")?.call1((object, name))?;
+    let converted = AS_ARRAY.import(object.py(), "crossent._interop", "as_array")?.call1((object, name))?;
     plain(&converted).ok_or_else(|| {
         PyTypeError::new_err(format!("{name} cannot be read: {} is no plain array", converted.get_type()))
     })

@@ -155,14 +155,14 @@ pub(super) fn warn_mistake(py: Python<'_>, mistake: Mistake) -> PyResult<()> {
 /// Warns of something that is allowed but probably not meant, at the line that called the public function.
 pub(super) fn warn_of_mistake(py: Python<'_>, text: &CStr) -> PyResult<()> {
     static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let category = CATEGORY.import(py, "crossent.exceptions", "LikelyMistakeWarning")?;
+    let category = CATEGORY.import(py, "crossent._exceptions", "LikelyMistakeWarning")?;
     PyErr::warn(py, category, text, 2)
 }
 
 /// Says why a mean is nan, at the line that called the public function.
 pub(super) fn warn_nothing_counted(py: Python<'_>, rows: usize) -> PyResult<()> {
     static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let category = CATEGORY.import(py, "crossent.exceptions", "NothingCountedWarning")?;
+    let category = CATEGORY.import(py, "crossent._exceptions", "NothingCountedWarning")?;
     let text = if rows == 0 {
         c"the mean over an empty batch is nan; use reduction=\"sum\" for 0, or skip empty batches"
     } else {

@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from crossent import __version__, _core, cli
-from crossent.cli import reading
-from crossent.io import BLOCK_BYTES, open_npy, row_blocks
+from crossent import __version__, _core
+from crossent import _cli as cli
+from crossent._cli import reading
+from crossent._io import BLOCK_BYTES, open_npy, row_blocks
 
 Array = npt.NDArray[Any]
 
@@ -851,7 +852,8 @@ posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and t
 SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from crossent import _core, cli
+from crossent import _core
+from crossent import _cli as cli
 compute, calls = _core.{name}, []
 def slow(*arguments):
     calls.append(1)
@@ -961,6 +963,6 @@ def test_progress_bar(files: Files) -> None:
 
 def test_tqdm_only_for_the_bar(files: Files) -> None:
     files.save(*made((20, 3)))
-    script = "import sys; from crossent import cli; cli.main(sys.argv[1:]); sys.exit('tqdm' in sys.modules)"
+    script = "import sys; from crossent import _cli as cli; cli.main(sys.argv[1:]); sys.exit('tqdm' in sys.modules)"
     command = [sys.executable, "-c", script, "score", files.logits, files.targets]
     assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0

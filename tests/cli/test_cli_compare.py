@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import crossent
-from crossent import __version__, _core, cli
+from crossent import __version__, _core
+from crossent import _cli as cli
 from test_cli import Array, error, interrupt, made, posix
 from test_cli_resume import SMALL, stop_after
 from test_files import write_csv, write_llama

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import crossent
-from crossent import _core, cli
-from crossent.cli.per_row import PerRow
-from crossent.cli.state import State
+from crossent import _cli as cli
+from crossent import _core
+from crossent._cli.per_row import PerRow
+from crossent._cli.state import State
 from test_cli import Array, Files, error, files, made, posix
 from test_cli_per_row import KINDS, assert_right, columns_of, read
 from test_cli_resume import SMALL
@@ -200,7 +201,7 @@ def test_the_folder_of_the_rows_is_removed_and_made_again(
 
 LIMITED = """
 import resource, sys
-from crossent import cli
+from crossent import _cli as cli
 resource.setrlimit(resource.RLIMIT_FSIZE, ({bytes}, {bytes}))
 sys.exit(cli.main(sys.argv[1:]))
 """

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossent import cli
-from crossent.cli import locking
-from crossent.cli.output import DataError
+from crossent import _cli as cli
+from crossent._cli import locking
+from crossent._cli.output import DataError
 from test_cli import Array, Files, error, files, made, posix
 
 __all__ = ["files"]
@@ -30,7 +30,8 @@ SMALL = ("--memory", "50K")
 # Waits in the middle of its rows until it is told to go on.
 PAUSED = """
 import sys
-from crossent import _core, cli
+from crossent import _core
+from crossent import _cli as cli
 compute, calls = _core.{name}, []
 def paused(*arguments):
     calls.append(1)

@@ -21,7 +21,7 @@ pytestmark = [
 # Runs the command, and prints the most anonymous memory that a look every other millisecond has seen.
 WATCHED = """
 import sys, threading
-from crossent import cli
+from crossent import _cli as cli
 
 def anonymous():
     with open("/proc/self/status") as status:

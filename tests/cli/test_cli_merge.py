@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import crossent
-from crossent import cli
+from crossent import _cli as cli
 from test_cli import Array, error, made
 
 Capture = pytest.CaptureFixture[str]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import crossent
-from crossent import _core, cli
-from crossent.cli.per_row import PerRow
+from crossent import _cli as cli
+from crossent import _core
+from crossent._cli.per_row import PerRow
 from test_cli import DTYPES, Array, Files, error, files, made
 from test_cli_resume import SMALL, stop_after
 

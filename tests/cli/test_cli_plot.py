@@ -12,7 +12,7 @@ import pytest
 
 import crossent
 from arrays import Array
-from crossent import cli
+from crossent import _cli as cli
 from test_cli import error
 from test_files import write_llama
 
@@ -263,7 +263,7 @@ def test_no_bins_no_reliability_diagram(data: Data, capsys: Capture) -> None:
 
 
 def test_without_matplotlib_the_error_says_what_to_install(data: Data) -> None:
-    code = "import sys; sys.modules['matplotlib'] = None; from crossent.cli import main; sys.exit(main())"
+    code = "import sys; sys.modules['matplotlib'] = None; from crossent._cli import main; sys.exit(main())"
     arguments = ["plot", data.logits, data.targets, "--kind", "histogram", "-o", data.out]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
@@ -287,7 +287,7 @@ def test_an_error_leaves_the_picture_of_before(
 
 
 def test_matplotlib_is_loaded_by_pictures_alone(data: Data) -> None:
-    code = "import sys; from crossent.cli import main; main(); sys.exit('matplotlib' in sys.modules)"
+    code = "import sys; from crossent._cli import main; main(); sys.exit('matplotlib' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code, "score", data.logits, data.targets], capture_output=True, check=False
     )

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crossent import __version__, _core, cli
-from crossent.cli.state import State
+from crossent import __version__, _core
+from crossent import _cli as cli
+from crossent._cli.state import State
 from test_cli import Array, Files, error, files, interrupt, made, posix
 
 __all__ = ["files"]

@@ -27,10 +27,11 @@ SMALL = ("--memory", "50K")
 WAITING = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from crossent import _core, cli
-from crossent.cli import output, running
-from crossent.cli.per_row import PerRow
-from crossent.cli.state import State
+from crossent import _core
+from crossent import _cli as cli
+from crossent._cli import output, running
+from crossent._cli.per_row import PerRow
+from crossent._cli.state import State
 running._SHARE = 1e9  # `--save-every 0` writes the state after each block, whatever that takes
 owner, name = {owner}, "{name}"
 function, calls = getattr(owner, name), []

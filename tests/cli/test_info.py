@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from crossent import cli
+from crossent import _cli as cli
 from test_cli import DTYPES, error, made
 from test_files import (
     ARRAYS,

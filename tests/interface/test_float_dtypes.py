@@ -11,7 +11,7 @@ import pytest
 
 import crossent
 from arrays import Array, DType
-from crossent.interop import float_name
+from crossent._interop import float_name
 
 # Of any alignment; of the second, NumPy calls two bytes bfloat16.
 bfloat16: Any = type("bfloat16", (np.void,), {})

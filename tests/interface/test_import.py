@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
+import pkgutil
 import subprocess
 import sys
+import typing
 from typing import Any
 
 import pytest
@@ -118,7 +121,32 @@ def test_public_names_are_documented_with_an_example(key: str) -> None:
         assert ">>> " in text
 
 
-def test_public_names_say_where_they_belong() -> None:
+def test_public_names_belong_to_the_package() -> None:
     for key in PUBLIC:
-        assert getattr(crossent, key).__module__.partition(".")[0] == "crossent"
-        assert getattr(crossent, key).__name__ == key
+        assert (getattr(crossent, key).__module__, getattr(crossent, key).__name__) == ("crossent", key)
+        assert pickle.dumps(getattr(crossent, key), 0).startswith(b"ccrossent\n" + key.encode() + b"\n")
+
+
+def test_the_package_shows_its_public_names_and_no_other() -> None:
+    code = "import json, crossent; print(json.dumps([n for n in dir(crossent) if not n.startswith('_')]))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == sorted(PUBLIC)
+    public = [module.name for module in pkgutil.iter_modules(crossent.__path__) if module.name[0] != "_"]
+    assert public == ["plot"]
+
+
+def test_annotations_of_public_names_can_be_read() -> None:
+    for key in PUBLIC:
+        thing = getattr(crossent, key)
+        hints = typing.get_type_hints(thing)
+        assert set(hints) >= set(getattr(thing, "__dataclass_fields__", {}))
+        for overloaded in typing.get_overloads(thing):
+            assert overloaded.__module__ == "crossent"
+            assert "return" in typing.get_type_hints(overloaded)
+
+
+def test_a_traceback_names_a_file_that_says_what_it_holds() -> None:
+    for key in PUBLIC:
+        thing = getattr(crossent, key)
+        if inspect.isfunction(thing):
+            assert f"def {key}(" in inspect.getsource(thing)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import crossent
 from arrays import BFLOAT16, DTYPES, INTEGERS, LAYOUTS, logits, name
-from crossent.interop import as_array
+from crossent._interop import as_array
 
 SHAPE = (4, 6)
 FLOAT32 = np.dtype(np.float32)
@@ -704,7 +704,7 @@ def test_no_library_is_loaded() -> None:
     code = """
 import sys
 import numpy as np
-from crossent.interop import as_array
+from crossent._interop import as_array
 as_array([[1.0, 2.0]], "input"), as_array(np.ones((2, 3)).T, "input")
 others = {"torch", "jax", "jaxlib", "pyarrow", "polars", "pandas", "ml_dtypes", "scipy", "tqdm", "email"}
 sys.exit(f"loaded: {others & set(sys.modules)}" if others & set(sys.modules) else 0)

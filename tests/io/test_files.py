@@ -20,8 +20,9 @@ import numpy.typing as npt
 import pytest
 import safetensors.numpy
 
-from crossent import _core, cli
-from crossent.io import (
+from crossent import _cli as cli
+from crossent import _core
+from crossent._io import (
     Source,
     log_blocks,
     open_logits,
@@ -29,7 +30,7 @@ from crossent.io import (
     parse_bytes,
     read_ahead,
 )
-from crossent.io.opening import natural
+from crossent._io.opening import natural
 from test_cli import DTYPES, assert_close, error, figures, made, reference
 
 Array = npt.NDArray[Any]
@@ -1016,7 +1017,7 @@ def test_missing_packages(
 def test_nothing_is_imported_that_a_file_does_not_need(tmp_path: Path, writer: Writer) -> None:
     arguments = writer(tmp_path, *made((20, 3)))
     script = (
-        "import sys; from crossent import cli; cli.main(sys.argv[1:]); "
+        "import sys; from crossent import _cli as cli; cli.main(sys.argv[1:]); "
         "sys.exit(any(name in sys.modules for name in ('ml_dtypes', 'safetensors', 'pyarrow', 'tqdm')))"
     )
     command = [sys.executable, "-c", script, "score", *arguments]
@@ -1041,7 +1042,8 @@ def test_sizes() -> None:
 
 LARGE = """
 import sys
-from crossent import _core, cli
+from crossent import _core
+from crossent import _cli as cli
 
 def anonymous():
     with open("/proc/self/status") as status:

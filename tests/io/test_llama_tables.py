@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import crossent
-from crossent import cli
-from crossent.io import log_blocks, open_logits
+from crossent import _cli as cli
+from crossent._io import log_blocks, open_logits
 
 DATA = Path(__file__).parent / "data" / "llama"
 # log-probabilities are stored in steps of 2.4e-4, and the table has six digits.

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from crossent import cli
-from crossent.cli.output import printable
+from crossent import _cli as cli
+from crossent._cli.output import printable
 from test_cli import assert_close, figures, made, posix, reference
 from test_files import Capture, score
 from test_strange_files import arrays, folder, npy, zipped

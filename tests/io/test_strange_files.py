@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from crossent import _core, cli
-from crossent.io import open_logits, open_npy, open_targets
+from crossent import _cli as cli
+from crossent import _core
+from crossent._io import open_logits, open_npy, open_targets
 from test_cli import assert_close, error, error_line, figures, made, posix, reference
 from test_cli_memory import WATCHED
 from test_files import ARRAYS, Capture, Writer, kind, score, write_npy, write_npz
@@ -643,7 +644,8 @@ def changing(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None], *, at:
 
 SHRINKING = """
 import os, sys
-from crossent import _core, cli
+from crossent import _core
+from crossent import _cli as cli
 score_sums = _core.score_sums
 def shrinking(*arguments):
     os.truncate(sys.argv[1], int(sys.argv[2]))
@@ -722,7 +724,7 @@ def test_files_that_are_replaced_while_they_are_read(
                 os.replace(path, mine.removesuffix(":logits"))  # noqa: PTH105
 
     changing(monkeypatch, replace)
-    monkeypatch.setattr("crossent.io.opening._FEW_BYTES", 0)
+    monkeypatch.setattr("crossent._io.opening._FEW_BYTES", 0)
     code = score(*arguments, "--memory", "256K")
     if code == 0:
         assert_close(figures(capsys), reference(logits, target))
@@ -821,7 +823,7 @@ def test_pieces_are_read_where_they_lie(tmp_path: Path) -> None:
 def test_long_targets_are_read_in_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], order: Any, writer: str
 ) -> None:
-    monkeypatch.setattr("crossent.io.opening._FEW_BYTES", 0)
+    monkeypatch.setattr("crossent._io.opening._FEW_BYTES", 0)
     rng = np.random.default_rng(3)
     target = np.asarray(rng.integers(1000, size=shape), order=order)
     path = str(tmp_path / f"t.{writer}")
@@ -848,8 +850,8 @@ def test_long_targets_are_read_in_parts(
 
 
 def test_long_compressed_targets_are_read_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossent.io.npz._WHOLE_BYTES", 1 << 20)
-    monkeypatch.setattr("crossent.io.opening._FEW_BYTES", 0)
+    monkeypatch.setattr("crossent._io.npz._WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr("crossent._io.opening._FEW_BYTES", 0)
     target = np.random.default_rng(0).integers(9, size=(300_000, 2))
     np.savez_compressed(tmp_path / "t.npz", target)
     found = open_targets(str(tmp_path / "t.npz"))
@@ -875,8 +877,8 @@ def test_more_files_of_targets_than_a_process_may_open(
         part = target[20 * at : 20 * at + 20]
         save = np.savez_compressed if compressed else np.savez
         save(f"t-{at}.npz", part)
-    monkeypatch.setattr("crossent.io.opening._FEW_BYTES", 1000)
-    monkeypatch.setattr("crossent.io.npz._WHOLE._most", 1000)
+    monkeypatch.setattr("crossent._io.opening._FEW_BYTES", 1000)
+    monkeypatch.setattr("crossent._io.npz._WHOLE._most", 1000)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened = len(list(Path("/dev/fd").iterdir()))
     resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 90, hard))

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from crossent import cli
-from crossent.io import open_logits
-from crossent.io.cells import flaw, is_number, kind_of, whole
+from crossent import _cli as cli
+from crossent._io import open_logits
+from crossent._io.cells import flaw, is_number, kind_of, whole
 from test_cli import error
 
 Array = npt.NDArray[Any]

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from arrays import Array
-from crossent import cli
+from crossent import _cli as cli
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MAX_FILE_BYTES = 300_000

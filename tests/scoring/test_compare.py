@@ -204,7 +204,7 @@ def test_no_rows_and_one_row() -> None:
         assert repr(comparison)
 
 
-@pytest.mark.filterwarnings("ignore::crossent.exceptions.LikelyMistakeWarning")
+@pytest.mark.filterwarnings("ignore::crossent.LikelyMistakeWarning")
 @given(st.data())
 def test_divergences_are_never_negative_and_mean_what_they_say(data: st.DataObject) -> None:
     width = data.draw(st.sampled_from([1, 2, 7, 8, 65]))

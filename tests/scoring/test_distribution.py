@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import crossent
 from arrays import DTYPES, Array, DType, logits, name
-from crossent import distribution
+from crossent._scoring import distribution
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=name)
 

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from crossent import plot
-from crossent.distribution import position_groups, row_sums
+from crossent._scoring.distribution import position_groups, row_sums
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 

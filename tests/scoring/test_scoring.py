@@ -238,7 +238,7 @@ wild = st.one_of(
 )
 
 
-@pytest.mark.filterwarnings("ignore::crossent.exceptions.LikelyMistakeWarning")
+@pytest.mark.filterwarnings("ignore::crossent.LikelyMistakeWarning")
 @given(st.data())
 def test_scores_are_the_definitions_for_any_numbers_and_shapes(data: st.DataObject) -> None:
     shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=5))

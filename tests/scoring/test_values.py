@@ -14,7 +14,7 @@ import pytest
 import crossent
 import reference
 from arrays import DTYPES, SAME_VALUES, name
-from crossent import cli
+from crossent import _cli as cli
 from test_cli import Array
 
 Capture = pytest.CaptureFixture[str]

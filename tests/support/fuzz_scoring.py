@@ -25,7 +25,7 @@ import crossent
 import fuzz
 import reference
 from arrays import DTYPES, INTEGERS, Array
-from crossent import distribution
+from crossent._scoring import distribution, metrics
 from fuzz import Call, Draw, Wrong
 
 NAMES = ("score", "by_sequence", "compare", "fit_temperature", "log_loss", "Scorer", "Comparer")
@@ -551,7 +551,7 @@ def check_log_loss(a: dict[str, Any], loss: Any) -> None:
     p = reference.widen(a["y_proba"])
     p = np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
     eps = a.get("eps", "auto")
-    least = crossent.metrics._EPS[a["y_proba"].dtype.name] if eps == "auto" else eps
+    least = metrics._EPS[a["y_proba"].dtype.name] if eps == "auto" else eps
     _, codes = np.unique(
         a["y_true"] if "labels" not in a else [*a["labels"], *a["y_true"]], return_inverse=True
     )

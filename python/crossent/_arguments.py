@@ -1,0 +1,120 @@
+"""Arguments that several functions take: checked here in one way, and with one text for what is wrong."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent import _core
+from crossent._interop import ArrayInput, as_array
+
+Values: TypeAlias = Literal["logits"] | Literal["log_probs"] | Literal["probs"]
+_VALUES = ("logits", "log_probs", "probs")
+
+
+def checked_values(values: str) -> Values:
+    """Return `values`, or raise where it is none of those known."""
+    if values not in _VALUES:
+        raise ValueError(
+            f"values is not understood: got {values!r}, expected 'logits', 'log_probs' or 'probs'"
+        )
+    return values  # type: ignore[return-value]
+
+
+def chosen_values(values: str, log_probs: bool | None) -> Values:
+    """Return `values`, or what the deprecated `log_probs` of a public function says."""
+    if log_probs is None:
+        return checked_values(values)
+    if not isinstance(log_probs, bool | np.bool_):
+        raise TypeError(f"log_probs must be True or False: got {type(log_probs).__name__}")
+    if values not in ("logits", "log_probs" if log_probs else "logits"):
+        raise TypeError(
+            f"values and log_probs contradict each other: got values={values!r}; leave log_probs out"
+        )
+    warnings.warn('log_probs is deprecated: use values="log_probs"', DeprecationWarning, stacklevel=3)
+    return "log_probs" if log_probs else "logits"
+
+
+def as_count(value: int, name: str) -> int:
+    """Return an integer from 0 on that int64 holds, or raise."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be an integer: got {value!r}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer: got {type(value).__name__}") from None
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{name} is out of range: got {number}, expected 0 or more")
+    return number
+
+
+def as_ignore_index(value: int) -> int:
+    """Return `ignore_index` as an integer that int64 holds, or raise."""
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"ignore_index must be an integer: got {value!r}")
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise OverflowError(f"ignore_index is out of range: got {number}, expected one that int64 holds")
+    return number
+
+
+def as_integers(values: ArrayInput, name: str) -> NDArray[np.int64]:
+    """Return an argument as int64, or raise where it holds anything but integers."""
+    array = as_array(values, name)
+    if array.size == 0 and array.dtype.kind == "f":  # an empty list
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        whole = array.dtype.kind == "f" and bool((array % 1 == 0).all())
+        fix = f"; use numpy.asarray({name}, dtype=numpy.int64)" if whole else ""
+        raise TypeError(f"{name} must hold integers: got dtype {array.dtype}{fix}")
+    if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
+        raise ValueError(f"{name} is out of range: got {int(array.max())}, expected numbers that int64 holds")
+    return array.astype(np.int64)
+
+
+def shifted(
+    logits: ArrayInput, target: ArrayInput | None, where: ArrayInput | None, axis: int, shift: int
+) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
+    """Give views in which position i of the logits meets position i + `shift` of target and mask.
+
+    The positions lie along the axis before the classes.
+    """
+    x = as_array(logits, "logits")
+    at = operator.index(axis) + (x.ndim if operator.index(axis) < 0 else 0)
+    if not 0 <= at < x.ndim:
+        raise IndexError(
+            f"axis is out of range: got {axis}, expected {-x.ndim} to {x.ndim - 1} for logits of {x.ndim} dimensions"
+        )
+    if at == 0:
+        raise ValueError(
+            f"shift needs an axis of positions before the class axis: got logits of shape {x.shape} with classes along "
+            f"axis {at}, expected for example (batch, positions, classes)"
+        )
+    rows = x.shape[:at] + x.shape[at + 1 :]
+    before, after = (slice(None),) * (at - 1), max(x.shape[at - 1] - shift, 0)
+
+    def tail(values: ArrayInput | None, name: str) -> NDArray[Any] | None:
+        if values is None:
+            return None
+        array = as_array(values, name)
+        if array.shape != rows:
+            raise ValueError(
+                f"{name} has the wrong shape: got {array.shape}, expected {rows}, that of the logits without the class "
+                f"axis; {_shape_fix(name, array.shape, x.shape, at)}"
+            )
+        return array[(*before, slice(shift, None))]
+
+    return x[(*before, slice(0, after))], tail(target, "target"), tail(where, "where")
+
+
+def _shape_fix(name: str, got: tuple[int, ...], logits: tuple[int, ...], axis: int) -> str:
+    """Say what to do about an array that does not fit the logits without their class axis."""
+    fitting = [f"axis={a}" for a in range(len(logits)) if logits[:a] + logits[a + 1 :] == got]
+    if fitting:
+        return f"with {' or '.join(fitting)} it would fit: pass the one along which the classes lie"
+    hint = _core.shape_hint(name, got, logits[:axis] + logits[axis + 1 :])
+    return hint or "shift= does the shifting, so give both unshifted"

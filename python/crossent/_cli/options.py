@@ -1,0 +1,234 @@
+"""The options that commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from crossent._io import MEMORY, RAW_DTYPES, RAW_TARGET_DTYPES, VALUES, parse_bytes
+
+
+class Subparsers(Protocol):
+    """Where commands are added: what `ArgumentParser.add_subparsers` returns."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """Add a command."""
+
+
+EXAMPLE = """\
+example, in Python and then in the shell:
+  numpy.save("logits.npy", numpy.zeros((1000, 50), "float32"))
+  numpy.save("targets.npy", numpy.arange(1000) % 50)
+
+  crossent score logits.npy targets.npy
+  crossent score logits.npy targets.npy --per-row scores.csv --json
+  crossent score logits.npy targets.npy --resume state.json      again after an interruption
+
+LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each number of TARGETS, the
+right class. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
+--kl-divergence-base, or a table (.csv, .parquet); the last two hold their targets. FILE:KEY names an array of a
+file that holds several; a quoted pattern such as 'logits-*.npy' names files to read in the order of their numbers.
+exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
+"""
+
+
+# What decides how files are read, and so the result.
+_READING = (
+    "ignore_index", "axis", "dtype", "classes", "target_dtype", "values", "label", "columns", "strip_prefix",
+)  # fmt: skip
+
+
+def add_command(
+    commands: Subparsers, name: str, run: Callable[[argparse.Namespace], int], **texts: str
+) -> argparse.ArgumentParser:
+    """Add a command with its texts for `help`, `description` and `epilog`; `run` runs it."""
+    parser = commands.add_parser(
+        name, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **texts
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def deciding(options: argparse.Namespace, *more: str) -> dict[str, Any]:
+    """Give the options that decide the result, `more` among them, by their names on the command line."""
+    return {name.replace("_", "-"): getattr(options, name) for name in (*_READING, *more)}
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the files of logits and of targets."""
+    parser.add_argument(
+        "logits",
+        metavar="LOGITS",
+        type=input_file,
+        help="file or pattern: rows of logits, any number of axes",
+    )
+    add_targets(parser, "LOGITS")
+
+
+def add_targets(parser: argparse.ArgumentParser, holder: str) -> None:
+    """Add the file of targets, and what goes with it."""
+    parser.add_argument(
+        "targets",
+        metavar="TARGETS",
+        nargs="?",
+        type=input_file,
+        help="file or pattern: class numbers, shaped as the logits without the class axis; left out where "
+        f"{holder} holds them",
+    )
+    parser.add_argument(
+        "--ignore-index",
+        type=int64,
+        default=-100,
+        metavar="I",
+        help="leave out rows with this target (default -100)",
+    )
+    parser.add_argument(
+        "--target-dtype",
+        choices=RAW_TARGET_DTYPES,
+        metavar="DTYPE",
+        help="the dtype of raw targets: i32, i64, ...",
+    )
+
+
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what the numbers of a file are."""
+    parser.add_argument(
+        "--values",
+        choices=VALUES,
+        help="what the numbers are (default: logits; probs in tables)",
+    )
+    add_columns(parser)
+
+
+def add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which columns of a table are what."""
+    parser.add_argument("--label", metavar="NAME", help="the column of labels in a table")
+    parser.add_argument(
+        "--columns",
+        metavar="NAMES",
+        help="the columns of the classes in a table: names or patterns, commas between them",
+    )
+    parser.add_argument(
+        "--strip-prefix",
+        metavar="P",
+        help="in a table, the classes are columns that begin with P, and labels name them without it",
+    )
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """Add the bound of memory."""
+    parser.add_argument(
+        "--memory",
+        type=memory,
+        default=MEMORY,
+        metavar="SIZE",
+        help=f"how much memory to use, about (default {MEMORY >> 20}M)",
+    )
+
+
+def add_no_progress(parser: argparse.ArgumentParser) -> None:
+    """Add the option of no bar."""
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar, on a terminal either")
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = ", with where the figures come from") -> None:
+    """Add the option of a result for programs."""
+    parser.add_argument("--json", action="store_true", help=f"print one JSON object{what}")
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how to read a file of logits."""
+    parser.add_argument(
+        "--axis", type=int, default=-1, metavar="A", help="class axis of the logits (default -1, the last)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=RAW_DTYPES,
+        metavar="DTYPE",
+        help="the dtype of raw logits: f16, bf16, f32 or f64; bf16 also reads two-byte elements without a type so, "
+        "which .npy cannot name",
+    )
+    parser.add_argument(
+        "--classes", type=positive, metavar="C", help="the number of classes in a row of raw logits"
+    )
+
+
+def input_file(text: str) -> str:
+    """Read the name of a file to read."""
+    if text == "-" or text.startswith("-:"):
+        raise argparse.ArgumentTypeError(
+            "- (standard input) cannot be read: files are read in blocks, from where they lie; write it to a file and "
+            "give its name"
+        )
+    return _not_empty(text)
+
+
+def output_file(text: str) -> str:
+    """Read the name of a file to write."""
+    if text == "-":
+        raise argparse.ArgumentTypeError(
+            "- (standard output) cannot be written: the result goes there alone, and files take their names when they "
+            "are whole; give the name of a file"
+        )
+    return _not_empty(text)
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty; is it a variable of the shell that is not set?")
+    return text
+
+
+def positive(text: str) -> int:
+    """Read a number from 1 on."""
+    number = int64(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
+
+
+def memory(text: str) -> int:
+    """Read a size, such as 64M, in bytes."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def int64(text: str) -> int:
+    """Read a number that int64 holds."""
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer") from None
+    if not -(2**63) <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is outside int64")
+    return number
+
+
+def count(text: str) -> int:
+    """Read a number from 0 on."""
+    number = int64(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return number
+
+
+def counts(text: str) -> list[int]:
+    """Read different numbers from 1 on, with commas between them."""
+    numbers = [positive(part) for part in text.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text} holds a number twice")
+    return numbers
+
+
+def seconds(text: str) -> float:
+    """Read a length of time, from 0 on."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
+    return number

@@ -1,0 +1,291 @@
+"""Opening files together with their targets, and checking these before the long read begins."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent import _core
+from crossent._cli.output import DataError, say
+from crossent._io import (
+    BLOCK_BYTES,
+    Block,
+    OptionError,
+    Source,
+    TargetArray,
+    integers_in,
+    open_logits,
+    open_targets,
+    paths_of,
+)
+
+# What arrays of integers beside logits are called that are no targets.
+_NO_TARGETS = re.compile(
+    r"(?:^|[^a-z])(?:preds?|predictions?|predicted|argmax|ids?|idx|index|indices|input_ids|masks?|lengths?|positions?|"
+    r"steps?|epochs?|seeds?)$",
+    re.IGNORECASE,
+)
+
+
+def open_source(options: argparse.Namespace, name: str, like: Source | None = None) -> Source:
+    """Open a file of logits with the options of the command; `like` are rows that it is compared with."""
+    return open_logits(
+        name,
+        dtype=options.dtype,
+        classes=options.classes,
+        values=options.values,
+        axis=options.axis,
+        label=options.label,
+        columns=options.columns,
+        strip_prefix=options.strip_prefix,
+        like=like,
+        labels=options.targets is None,
+        ignored=options.ignore_index,
+    )
+
+
+def source_notes(*sources: Source) -> list[str]:
+    """Tell how files were understood: which columns of tables are classes, where the user did not say it."""
+    return list(dict.fromkeys(note for source in sources for note in source.notes))
+
+
+def say_notes(*sources: Source) -> None:
+    """Tell it on stderr."""
+    for note in source_notes(*sources):
+        say(f"note: {note}")
+
+
+class Rows:
+    """The rows of a block in the order in which they lie in the file, which does not depend on the blocks."""
+
+    def __init__(self, source: Source, block: Block) -> None:
+        values = np.moveaxis(block.values, source.axis, -1)
+        axes = range(values.ndim - 1)
+        order = sorted(axes, key=lambda axis: -abs(values.strides[axis]))
+        self.values = values.transpose(*order, values.ndim - 1)
+        """The logits, with the class axis at the end."""
+        self._order, self._index, self._shape = order, block.index, source.row_shape
+
+    def beside(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Give an array of the shape of the block's rows in their order."""
+        return array.transpose(self._order)
+
+    def places(self) -> NDArray[np.int64]:
+        """Give the numbers of the rows as they stand in the array of targets, in C order."""
+        places = np.zeros(tuple(part.stop - part.start for part in self._index), np.int64)
+        for axis, part in enumerate(self._index):
+            lengths = [length for length in self._shape[axis + 1 :] if length is not None]
+            numbers = np.arange(part.start, part.stop) * math.prod(lengths)
+            places += numbers.reshape(-1, *(1,) * (len(self._index) - axis - 1))
+        return places.transpose(self._order).reshape(-1)
+
+    def place(self, number: int) -> list[int]:
+        """Give the place of a row in the array of targets, by its number in the block."""
+        inside = np.unravel_index(number, self.values.shape[:-1])
+        place = [0] * len(inside)
+        for axis, at in zip(self._order, inside, strict=True):
+            place[axis] = int(at) + self._index[axis].start
+        return place
+
+
+class Targets:
+    """The targets of a source: of a file of their own, of the same file, or of each block."""
+
+    def __init__(self, source: Source, options: argparse.Namespace) -> None:
+        """Open the targets, and check their shape and values where they are known before the rows."""
+        self._source, self._ignored = source, options.ignore_index
+        self.name = options.targets or source.name
+        self._array: TargetArray | None = None
+        self._seen = Seen(source.classes, options.ignore_index)
+        if options.targets is not None:
+            self._open(options.targets, options.target_dtype)
+        elif source.has_targets:  # with its blocks
+            return
+        elif source.targets is not None:
+            _check_targets(source.targets, source, source.name, options.ignore_index)
+            self._array = source.targets
+        else:
+            self._open(self._beside_logits(options), None)
+
+    @classmethod
+    def if_any(cls, source: Source, options: argparse.Namespace, name: str) -> Targets | None:
+        """Open the targets of a source, which the user calls `name`, if there are any."""
+        if options.targets is None and not source.has_targets and source.targets is None:
+            file, keys = integers_in(source.name, source.row_shape)
+            if not keys:
+                return None
+            # Whoever names the logits of such a file, and no targets, may want none.
+            named_alone = len(keys) > 1 and paths_of(name)[0][1] is not None
+            if named_alone or (len(keys) == 1 and _NO_TARGETS.search(keys[0])):
+                say(
+                    f"note: {file} holds arrays of integers ({', '.join(keys)}), and none is taken for targets unless "
+                    "it is named"
+                )
+                return None
+        return cls(source, options)
+
+    def _open(self, name: str, dtype: str | None) -> None:
+        self.name = name
+        self._array = open_beside(self._source, name, dtype)
+        _check_targets(self._array, self._source, name, self._ignored)
+
+    def _beside_logits(self, options: argparse.Namespace) -> str:
+        """Name the only array of integers in the file of the logits."""
+        source = self._source
+        file, keys = integers_in(source.name, source.row_shape)
+        if not keys:
+            column = ", or name the column of labels with --label" if source.columns else ""
+            raise OptionError(
+                f"{source.name} holds no targets; give a file of class numbers after it{column}"
+            )
+        if len(keys) > 1:
+            logits = source.name if options.command != "compare" else f"{source.name} {options.other}"
+            ways = " or ".join(f"{logits} {file}:{key}" for key in keys)
+            raise OptionError(
+                f"{file} has {len(keys)} arrays of integers ({', '.join(keys)}); name that of the targets too, as in "
+                f"{ways}"
+            )
+        name = f"{file}:{keys[0]}"
+        if _NO_TARGETS.search(keys[0]):
+            raise OptionError(
+                f"{file} holds {keys[0]!r} beside its logits, which may be no targets; if they are, name them: "
+                f"{source.name} {name}"
+            )
+        say(f"note: the targets are {name}")
+        return name
+
+    def of(self, block: Block) -> NDArray[Any]:
+        """Give the targets of a block."""
+        if self._array is None:
+            assert block.target is not None
+            check_block(block.target, block.start, self.name, self._seen)
+            return block.target
+        own = self._array[block.index]
+        if own.size != block.rows:
+            raise DataError(self._other_length(self._array))
+        return own
+
+    def check_end(self) -> None:
+        """Raise where there are more targets than rows, once all rows have been read."""
+        if self._array is not None and self._source.rows != self._array.size:
+            raise DataError(self._other_length(self._array))
+
+    def _other_length(self, array: TargetArray) -> str:
+        rows = "more" if self._source.rows is None else self._source.rows
+        return (
+            f"there are {array.size} targets, but {self._source.name} has {rows} rows; check that both come from "
+            "the same run"
+        )
+
+
+def open_beside(source: Source, name: str, dtype: str | None = None) -> TargetArray:
+    """Open integers that stand beside the rows of a source: one for each."""
+    target = open_targets(name, dtype=dtype)
+    if source.row_shape == (1,) and target.shape == () and isinstance(target, np.ndarray):
+        target = target.reshape(1)
+    expected = source.row_shape
+    if len(target.shape) != len(expected) or any(
+        length not in (None, own) for length, own in zip(expected, target.shape, strict=True)
+    ):
+        shape = source.shape
+        fitting = [str(a) for a in range(len(shape)) if _without(shape, a) == target.shape]
+        known = [length for length in expected if length is not None]
+        hint = _core.shape_hint("array", target.shape, known) if len(known) == len(expected) else None
+        fixes = [f"with --axis {' or '.join(fitting)} they would fit"] if fitting else []
+        fixes += [f"{hint}, and save that"] if hint else []
+        fix = "; or ".join(fixes) or "check that both come from the same run"
+        raise DataError(
+            f"{name} has shape {target.shape}; expected {expected}, the shape {shape} of "
+            f"{source.name} less the class axis {source.axis}; {fix}"
+        )
+    return target
+
+
+def _without(shape: tuple[Any, ...], axis: int) -> tuple[Any, ...]:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+class Seen:
+    """What targets there are: of those that count the least and the largest class, and of the others likewise."""
+
+    def __init__(self, classes: int, ignored: int) -> None:
+        self.classes, self.ignored = classes, ignored
+        self._inside: tuple[int, int] | None = None
+        self._outside: tuple[int, int] | None = None
+        self._has_ignored = False
+
+    def add(self, block: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Take note of a block; returns where its targets name no class, if some do."""
+        if block.size == 0:
+            return None
+        low, high = int(block.min()), int(block.max())
+        if low >= 0 and high < self.classes and not low <= self.ignored <= high:
+            self._inside = _wider(self._inside, (low, high))
+            return None
+        counted = block != self.ignored
+        inside = (block >= 0) & (block < self.classes)
+        self._has_ignored |= not counted.all()
+        self._inside = _wider(self._inside, _ends(block[inside & counted]))
+        outside = ~inside & counted
+        self._outside = _wider(self._outside, _ends(block[outside]))
+        return outside if outside.any() else None
+
+    def hint(self, value: int, dtype: np.dtype[Any]) -> str:
+        """Say what to do about a target that names no class."""
+        return _core.out_of_range_hint(
+            value,
+            self.classes,
+            self.ignored,
+            self._inside,
+            self._outside or (value, value),
+            self._has_ignored,
+            8 * dtype.itemsize,
+            dtype.kind == "i",
+        )
+
+
+def _ends(values: NDArray[Any]) -> tuple[int, int] | None:
+    return (int(values.min()), int(values.max())) if values.size else None
+
+
+def _wider(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
+    if one is None or other is None:
+        return one or other
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def _check_targets(target: TargetArray, source: Source, name: str, ignore_index: int) -> None:
+    """Raise for the first target that names no class, before the long read of the logits begins."""
+    length = target.shape[0]
+    step = max(1, BLOCK_BYTES * length // max(target.size * target.dtype.itemsize, 1))
+    seen = Seen(source.classes, ignore_index)
+    starts = iter(range(0, length, step))
+    for start in starts:
+        block = target[(slice(start, start + step),)]
+        wrong = seen.add(block)
+        if wrong is not None:
+            for later in starts:  # what the others are tells what is wrong with this one
+                seen.add(target[(slice(later, later + step),)])
+            raise _no_class(block, wrong, start, name, seen)
+
+
+def check_block(block: NDArray[Any], start: int, name: str, seen: Seen) -> None:
+    """Raise for the first target of a block that names no class; `start` positions of its first axis come before."""
+    wrong = seen.add(block)
+    if wrong is not None:
+        raise _no_class(block, wrong, start, name, seen)
+
+
+def _no_class(block: NDArray[Any], wrong: NDArray[np.bool_], start: int, name: str, seen: Seen) -> DataError:
+    first, *rest = (int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
+    value = int(block[(first, *rest)])
+    place = ", ".join(map(str, (start + first, *rest)))
+    return DataError(
+        f"{name}: target[{place}] is {value}, but the logits have {seen.classes} classes (0 to {seen.classes - 1}) and "
+        f"the ignore index is {seen.ignored}; {seen.hint(value, block.dtype)}"
+    )

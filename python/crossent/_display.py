@@ -1,0 +1,30 @@
+"""How results are shown: in two columns, or as a table in notebooks."""
+
+from __future__ import annotations
+
+import html
+
+
+def aligned(lines: list[tuple[str, str]]) -> str:
+    """Lay out names and values in two columns."""
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in lines)
+
+
+def html_table(title: str, lines: list[tuple[str, str]]) -> str:
+    """Lay out names and values as a table for notebooks."""
+    rows = "".join(
+        f'<tr><th style="text-align: left">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
+        for name, value in lines
+    )
+    return f"<table><caption>{html.escape(title)}</caption><tbody>{rows}</tbody></table>"
+
+
+def short(value: object) -> str:
+    """Write a number with six digits at most, and anything else as it is."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """Write a figure with its standard error."""
+    return f"{value:.6g} ± {error:.2g}"

@@ -1,0 +1,159 @@
+"""What is in a file: kind, shape, dtype, first values, and a guess at what they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent._io.arrays import ArraySource
+from crossent._io.npy import is_untyped
+from crossent._io.opening import LogitsOptions, is_floating, kind_of, paths_of, stored_in
+from crossent._io.probabilities import guess
+from crossent._io.source import OptionError, Source, Stored, UnreadableError, dtype_text
+
+_LOOK_BYTES = 4 << 20
+_FIRST = 6
+_UNSEEN = {
+    "guess": "not looked at: it is compressed, and its rows lie across all of it",
+    "first_values": [],
+    "checked_rows": 0,
+    "not_finite": 0,
+}
+
+
+def describe(
+    name: str,
+    *,
+    dtype: str | None = None,
+    classes: int | None = None,
+    axis: int = -1,
+    label: str | None = None,
+    columns: str | None = None,
+    strip_prefix: str | None = None,
+) -> list[dict[str, Any]]:
+    """Tell what the arrays of a file (or of the files that a pattern matches) are, from their first block.
+
+    Parameters
+    ----------
+    name
+        The file, `FILE:KEY` for one of its arrays, or a pattern.
+    dtype, classes
+        For raw numbers, their dtype and how many make a row.
+    axis
+        The class axis.
+    label, columns, strip_prefix
+        For tables, which columns are what.
+
+    Returns
+    -------
+    list of dict
+        For each array: `name`, `format`, `dtype`, `shape`, `rows`, `classes`, `file_bytes`, `array_bytes`, `guess`,
+        `first_values`, `checked_rows`, `not_finite`; for integers `minimum` and `maximum` of what was looked at; for
+        tables `columns` and `label`, those taken, and `notes`. An array that cannot be read, beside others in its
+        file, has `error`, which says why.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be opened.
+    ValueError
+        If a file is damaged or of no known kind.
+    """
+    options = LogitsOptions(dtype, classes, None, axis, label, columns, strip_prefix)
+    told = []
+    for path, key in paths_of(name):
+        found = stored_in(path, key, options)
+        for each in found:
+            try:
+                told.append(_described(each, path, axis))
+            except ValueError as error:
+                if len(found) == 1:
+                    raise
+                told.append(_unreadable(each, error, path))
+    return told
+
+
+def _unreadable(found: Source | Stored | UnreadableError, error: ValueError, path: str) -> dict[str, Any]:
+    """Tell what is known of an array that cannot be read, and why."""
+    shape = None if found.shape is None else list(found.shape)
+    return {
+        "name": found.name,
+        "format": kind_of(path),
+        "dtype": None if found.dtype is None else str(found.dtype),
+        "shape": shape,
+        "rows": None,
+        "classes": None,
+        "file_bytes": Path(path).stat().st_size,
+        "array_bytes": None,
+        "guess": f"cannot be read: it {str(error).removeprefix(f'{found.name} ')}",
+        "first_values": [],
+        "checked_rows": 0,
+        "not_finite": 0,
+        "error": str(error),
+    }
+
+
+def _described(found: Source | Stored | UnreadableError, path: str, axis: int) -> dict[str, Any]:
+    if isinstance(found, UnreadableError):
+        return _unreadable(found, found, path)
+    told: dict[str, Any] = {"name": found.name, "format": found.format, "dtype": str(found.dtype)}
+    told |= {"shape": list(found.shape), "rows": None, "classes": None}
+    told |= {"file_bytes": Path(path).stat().st_size, "array_bytes": None}
+    if isinstance(found, Stored):
+        told["array_bytes"] = found.nbytes
+        if is_floating(found.dtype) and found.ndim:
+            found = ArraySource(found, axis)
+        else:
+            return told | _plain(found)
+    told |= {"rows": found.rows, "classes": found.classes}
+    if found.columns:
+        told |= {"columns": list(found.columns), "label": found.label, "notes": list(found.notes)}
+    try:
+        block = next(found.blocks(_LOOK_BYTES), None)
+    except OptionError:  # more memory would help, and a look is not worth it
+        return told | _UNSEEN
+    if block is None:
+        return told | {"guess": "no rows", "first_values": [], "checked_rows": 0, "not_finite": 0}
+    told |= _looked_at(np.moveaxis(block.values, found.axis, -1).reshape(-1, found.classes))
+    if found.format not in ("csv", "parquet", "llama.cpp"):
+        return told
+    beside = "with their labels" if found.has_targets or found.targets is not None else "without labels"
+    return told | {"guess": f"{told['guess']}, {beside}"}
+
+
+def _plain(stored: Stored) -> dict[str, Any]:
+    """Integers, numbers without an axis, or elements that are no numbers."""
+    told: dict[str, Any] = {"guess": "no numbers", "first_values": [], "checked_rows": 0, "not_finite": 0}
+    if stored.dtype.names is not None:
+        return told | {"guess": dtype_text(stored.dtype)}
+    if is_untyped(stored.dtype):
+        return told | {"guess": "bfloat16 without its name; pass --dtype bfloat16"}
+    if stored.dtype.kind not in "iuf":
+        return told
+    blocks = stored.blocks(None, _LOOK_BYTES) if stored.ndim else iter([((), stored.load())])
+    values = next((block for _, block in blocks), None)
+    if values is None:
+        return told | {"guess": "nothing"}
+    values = values.reshape(-1)
+    told |= {"first_values": values[:_FIRST].tolist(), "checked_rows": values.size, "guess": "one number"}
+    if stored.dtype.kind in "iu":
+        least, most = int(values.min()), int(values.max())
+        told |= {"minimum": least, "maximum": most}
+        if stored.ndim:
+            told["guess"] = "class numbers" if least >= -100 else "integers"
+    return told
+
+
+def _looked_at(rows: NDArray[Any]) -> dict[str, Any]:
+    """Look at rows of floating numbers, one after the other along the last axis."""
+    first = [float(value) for value in rows[0, :_FIRST]] if rows.size else []
+    finite = np.isfinite(rows).all(axis=1) if rows.size else np.ones(len(rows), bool)
+    return {
+        "guess": guess(rows),
+        "first_values": first,
+        "checked_rows": len(rows),
+        "not_finite": int(np.count_nonzero(~finite)),
+    }

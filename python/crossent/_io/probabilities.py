@@ -1,0 +1,149 @@
+"""What the numbers of a source are, by a guess from its first rows; and probabilities to log-probabilities."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent import _core
+from crossent._arguments import Values
+from crossent._exceptions import LikelyMistakeWarning
+from crossent._io.source import Block, Source
+
+# How far the sum of a row's probabilities may be from 1 in half precision over a large vocabulary.
+_NEAR = 0.05
+# How far above 1 rounding may take a probability; the compiled code allows as much.
+_ROUNDING = 2.0**-8
+# Some rows are enough for a guess, and need little memory in float64.
+_MOST_ROWS, _MOST_NUMBERS, _LEAST_ROWS = 200, 1 << 18, 3
+
+
+def guess(rows: NDArray[Any]) -> str:
+    """Guess from the first finite rows, of two dimensions, what the numbers are."""
+    rows = rows[: max(_MOST_NUMBERS // max(rows.shape[1], 1), _LEAST_ROWS)]
+    finite = rows[np.isfinite(rows).all(axis=1)] if rows.size else rows
+    numbers = finite[:_MOST_ROWS].astype(np.float64)
+    if numbers.size == 0:
+        return "no finite rows"
+    if numbers.shape[1] == 1:
+        return "one class only"
+    if (
+        (numbers >= 0).all()
+        and (numbers <= 1 + _NEAR).all()
+        and np.median(np.abs(numbers.sum(axis=1) - 1)) < _NEAR
+    ):
+        return "probabilities"
+    top = numbers.max(axis=1)
+    sums = top + np.log(np.exp(numbers - top[:, np.newaxis]).sum(axis=1))
+    if (top <= _NEAR).all() and np.median(np.abs(sums)) < _NEAR:
+        return "log-probabilities"
+    return "logits"
+
+
+def scored_as(source: Source) -> Values:
+    """Tell what the numbers of `log_blocks` are to the functions that score them."""
+    return "logits" if source.values == "logits" else "log_probs"
+
+
+def log_blocks(source: Source, memory: int, start: int = 0) -> Generator[Block, None, None]:
+    """Give the blocks of a source with probabilities turned into their logarithms; other values as they are.
+
+    Warns where the first rows look like something else than what they are read as.
+    """
+    if source.values == "probs":
+        yield from _logarithms(source, memory, start)
+        return
+    first = True
+    for block in source.blocks(memory, start):
+        if first and source.targets is None:  # llama.cpp's files say themselves what they hold
+            _look(source, block)
+        first = False
+        yield block
+
+
+def _look(source: Source, block: Block) -> None:
+    if source.classes == 1:
+        told = (
+            "there is one class only, and its probability is always 1; is the class axis right (--axis)? for yes or no "
+            "save two columns, 0 and the logit"
+        )
+        warnings.warn(f"{source.name}: {told}", LikelyMistakeWarning, stacklevel=4)
+        return
+    rows = np.moveaxis(block.values, source.axis, -1)
+    rows = rows.reshape(-1, source.classes) if rows.flags.c_contiguous else _first_rows(rows)
+    found = guess(rows)
+    if found != "probabilities" and (source.values == "logits" or not _has_positive(rows)):
+        return
+    what = "log-probabilities" if source.values == "log-probs" else "logits"
+    if found == "probabilities":
+        told = (
+            f"the rows look like probabilities (from 0 to 1, adding up to 1), and are read as {what}; for "
+            "probabilities pass --values probs"
+        )
+    else:
+        told = (
+            "the rows hold positive numbers, and log-probabilities have none; for logits pass --values logits"
+        )
+    warnings.warn(f"{source.name}: {told}", LikelyMistakeWarning, stacklevel=4)
+
+
+def _first_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Copy the first rows of an array whose classes do not lie side by side."""
+    classes = rows.shape[-1]
+    count = min(math.prod(rows.shape[:-1]), max(_MOST_NUMBERS // max(classes, 1), _LEAST_ROWS), _MOST_ROWS)
+    places = np.unravel_index(np.arange(count), rows.shape[:-1])
+    return np.asarray(rows[places]).reshape(count, classes)
+
+
+def _has_positive(rows: NDArray[Any]) -> bool:
+    """Whether one of the first log-probabilities is larger than rounding makes it."""
+    return bool((rows[:_MOST_ROWS] > _NEAR).any())
+
+
+def _logarithms(source: Source, memory: int, start: int) -> Generator[Block, None, None]:
+    told = False
+    for block in source.blocks(memory // 3, start):
+        rows = np.moveaxis(block.values, source.axis, -1)
+        # The axes of the rows in the order in which they lie in memory, which their logarithms keep.
+        order = sorted(range(rows.ndim - 1), key=lambda axis: -abs(rows.strides[axis]))
+        rows = rows.transpose(*order, -1)
+        logs, (number, total) = _core.log_of_probabilities(rows, None, -100, None, -1, source.name)
+        if number is not None:
+            row, column, value = number
+            raise ValueError(
+                f"{source.name}: row {_row(block, rows, order, row)} has {value:g} for class {column}, which is no "
+                f"probability; {_cause(source, block, value)}"
+            )
+        if total is not None and not told:
+            row, value = total
+            warnings.warn(
+                f"{source.name}: the probabilities of row {_row(block, rows, order, row)} add up to "
+                f"{value:g}, not 1; a column may be missing, or one too many be taken for a class",
+                LikelyMistakeWarning,
+                stacklevel=3,
+            )
+            told = True
+        back = np.argsort([*order, len(order)])
+        yield replace(block, values=np.moveaxis(logs.transpose(back), -1, source.axis))
+
+
+def _cause(source: Source, block: Block, value: float) -> str:
+    """Say why a number may be no probability, and what to do."""
+    if math.isnan(value):
+        return "its row cannot be scored: leave it out of the file, or find out why the model gave none"
+    improper = ~((block.values >= 0) & (block.values <= 1 + _ROUNDING))
+    return source.likely_cause(block.values, improper)
+
+
+def _row(block: Block, rows: NDArray[Any], order: list[int], number: int) -> str:
+    """Name a row by its place in the array of targets."""
+    place = [0] * len(order)
+    for axis, at in zip(order, np.unravel_index(number, rows.shape[:-1]), strict=True):
+        place[axis] = int(at) + block.index[axis].start
+    return ", ".join(map(str, place))

@@ -1,0 +1,318 @@
+"""The losses and softmax as objects that hold their options, after ``torch.nn``."""
+
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from crossent import _core
+from crossent._interop import ArrayInput, as_array
+from crossent._rows import log_softmax, softmax
+
+__all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
+
+
+# A loss calls the compiled function itself, as its function does: a warning then names the line that called the object.
+
+
+class _Options:
+    """A repr of the options that are not the default, and weights that nobody can change."""
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "pos_weight"):
+            weight = getattr(self, name, None)
+            if weight is not None:
+                array = as_array(weight, name)
+                # Of a copy of its own, NumPy would take back that it cannot be written to; bytes cannot.
+                own: NDArray[Any] = np.ndarray(array.shape, array.dtype, array.tobytes())
+                object.__setattr__(self, name, own)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
+
+    def __repr__(self) -> str:
+        options = {
+            field.name: (getattr(self, field.name), field.default) for field in fields(cast(Any, self))
+        }
+        given = (f"{name}={value!r}" for name, (value, default) in options.items() if _differ(value, default))
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+def _differ(value: object, default: object) -> bool:
+    """Whether an option is worth naming. What is of another type than the default may not compare with it."""
+    return type(value) is not type(default) or value != default
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CrossEntropyLoss(_Options):
+    """`cross_entropy` with its options, to be called with the logits and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `cross_entropy`.
+
+    Parameters
+    ----------
+    weight : array-like of shape (C,), optional
+        A factor for each class. It is copied, and cannot be changed afterwards.
+    ignore_index, reduction, label_smoothing, axis, dtype
+        As for `cross_entropy`, which checks them when the object is called.
+
+    See Also
+    --------
+    cross_entropy : The function.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.CrossEntropyLoss``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.CrossEntropyLoss(label_smoothing=0.1)
+    >>> loss
+    CrossEntropyLoss(label_smoothing=0.1)
+    >>> round(float(loss(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]]), np.array([2, 2]))), 4)
+    0.4162
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    ignore_index: int = -100
+    reduction: str = "mean"
+    label_smoothing: float = 0.0
+    axis: int | None = None
+    dtype: DTypeLike | None = None
+
+    def __call__(
+        self,
+        input: ArrayInput,
+        target: ArrayInput,
+        *,
+        where: ArrayInput | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> Any:
+        """Compute the loss; `where` and `out` as for `cross_entropy`."""
+        return _core.cross_entropy(
+            input,
+            target,
+            self.weight,
+            self.ignore_index,
+            self.reduction,
+            self.label_smoothing,
+            self.axis,
+            where,
+            self.dtype,
+            out,
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class NLLLoss(_Options):
+    """`nll_loss` with its options, to be called with log-probabilities and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `nll_loss`.
+
+    Parameters
+    ----------
+    weight : array-like of shape (C,), optional
+        A factor for each class. It is copied, and cannot be changed afterwards.
+    ignore_index, reduction, axis, dtype
+        As for `nll_loss`, which checks them when the object is called.
+
+    See Also
+    --------
+    nll_loss : The function.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.NLLLoss``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.NLLLoss(reduction="sum")
+    >>> loss
+    NLLLoss(reduction='sum')
+    >>> round(float(loss(np.log([[0.5, 0.5], [0.25, 0.75]]), np.array([0, 1]))), 4)
+    0.9808
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    ignore_index: int = -100
+    reduction: str = "mean"
+    axis: int | None = None
+    dtype: DTypeLike | None = None
+
+    def __call__(
+        self,
+        input: ArrayInput,
+        target: ArrayInput,
+        *,
+        where: ArrayInput | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> Any:
+        """Compute the loss; `where` and `out` as for `nll_loss`."""
+        return _core.nll_loss(
+            input, target, self.weight, self.ignore_index, self.reduction, self.axis, where, self.dtype, out
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BCELoss(_Options):
+    """`binary_cross_entropy` with its options, to be called with probabilities and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `binary_cross_entropy`.
+
+    Parameters
+    ----------
+    weight : array-like, optional
+        A factor for each element. It is copied, and cannot be changed afterwards.
+    reduction, clamp, dtype
+        As for `binary_cross_entropy`, which checks them when the object is called.
+
+    See Also
+    --------
+    binary_cross_entropy : The function.
+    BCEWithLogitsLoss : The same from logits.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.BCELoss``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.BCELoss(reduction="sum")
+    >>> loss
+    BCELoss(reduction='sum')
+    >>> round(float(loss(np.array([0.9, 0.2]), np.array([1, 0]))), 4)
+    0.3285
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    reduction: str = "mean"
+    clamp: float | None = -100.0
+    dtype: DTypeLike | None = None
+
+    def __call__(self, input: ArrayInput, target: ArrayInput, *, out: NDArray[Any] | None = None) -> Any:
+        """Compute the loss; `out` as for `binary_cross_entropy`."""
+        return _core.binary_cross_entropy(
+            input, target, self.weight, self.reduction, self.clamp, self.dtype, out
+        )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BCEWithLogitsLoss(_Options):
+    """`binary_cross_entropy_with_logits` with its options, to be called with logits and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `binary_cross_entropy_with_logits`.
+
+    Parameters
+    ----------
+    weight : array-like, optional
+        A factor for each element. It is copied, and cannot be changed afterwards.
+    pos_weight : array-like, optional
+        A factor for the term of the target. It is copied, and cannot be changed afterwards.
+    reduction, dtype
+        As for `binary_cross_entropy_with_logits`, which checks them when the object is called.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : The function.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.BCEWithLogitsLoss``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.BCEWithLogitsLoss(pos_weight=[3.0])
+    >>> loss
+    BCEWithLogitsLoss(pos_weight=array([3.]))
+    >>> round(float(loss(np.array([2.0, -1.0]), np.array([1, 0]))), 4)
+    0.347
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    pos_weight: ArrayInput | None = None
+    reduction: str = "mean"
+    dtype: DTypeLike | None = None
+
+    def __call__(self, input: ArrayInput, target: ArrayInput, *, out: NDArray[Any] | None = None) -> Any:
+        """Compute the loss; `out` as for `binary_cross_entropy_with_logits`."""
+        return _core.binary_cross_entropy_with_logits(
+            input, target, self.weight, self.pos_weight, self.reduction, self.dtype, out
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Softmax(_Options):
+    """`softmax` along a fixed axis.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis of the classes.
+
+    See Also
+    --------
+    softmax : The function, with its equation, shapes, dtypes and errors.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.Softmax``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> crossent.Softmax(axis=0)(np.array([0.0, np.log(3.0)])).round(4).tolist()
+    [0.25, 0.75]
+    """
+
+    axis: int = -1
+
+    def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Compute ``softmax(x, axis)``."""
+        return softmax(x, self.axis, out=out)
+
+
+@dataclass(frozen=True, repr=False)
+class LogSoftmax(_Options):
+    """`log_softmax` along a fixed axis.
+
+    Parameters
+    ----------
+    axis : int, default -1
+        The axis of the classes.
+
+    See Also
+    --------
+    log_softmax : The function, with its equation, shapes, dtypes and errors.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.LogSoftmax``. Objects are frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> crossent.LogSoftmax(0)(np.array([0.0, 0.0])).round(4).tolist()
+    [-0.6931, -0.6931]
+    """
+
+    axis: int = -1
+
+    def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Compute ``log_softmax(x, axis)``."""
+        return log_softmax(x, self.axis, out=out)

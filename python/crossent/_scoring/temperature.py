@@ -1,0 +1,305 @@
+"""One number that calibrates a model: the temperature of its softmax."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
+
+from crossent import _core
+from crossent._arguments import Values, as_ignore_index, checked_values
+from crossent._exact import ExactSum
+from crossent._interop import ArrayInput
+from crossent._scoring.values import log_parts, look, tell
+
+Batch = tuple[ArrayInput, ArrayInput]
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """The temperature that `fit_temperature` found.
+
+    Parameters
+    ----------
+    temperature : float
+        Divide the logits by it. It is the object's value as a float.
+    nll_before : float
+        The mean negative log-likelihood of the targets in nats, as the logits are.
+    nll_after : float
+        The same with the logits divided by the temperature.
+    count : int
+        Rows that are counted.
+    iterations : int
+        How often the logits were read.
+
+    See Also
+    --------
+    fit_temperature : Makes it.
+    """
+
+    temperature: float
+    nll_before: float
+    nll_after: float
+    count: int
+    iterations: int
+
+    def __float__(self) -> float:
+        return self.temperature
+
+
+class _Likelihood(NamedTuple):
+    """The mean negative log-likelihood at an inverse temperature b, and its derivatives with respect to b."""
+
+    nll: float
+    slope: float
+    curvature: float
+    rows: int
+
+
+# Newton's steps double the digits, so that few are needed; a bisection from far away may take some more.
+_USUAL_READS, _MOST_READS = 20, 200
+# Beyond these inverse temperatures a softmax is the same for any floating-point logits of use.
+_LEAST, _MOST = 1e-9, 1e9
+
+
+@overload
+def fit_temperature(
+    logits: ArrayInput,
+    target: ArrayInput,
+    *,
+    ignore_index: int = -100,
+    where: ArrayInput | None = None,
+    axis: int = -1,
+    values: Values = "logits",
+) -> Temperature: ...
+@overload
+def fit_temperature(
+    logits: Iterable[Batch],
+    target: None = None,
+    *,
+    ignore_index: int = -100,
+    where: None = None,
+    axis: int = -1,
+    values: Values = "logits",
+) -> Temperature: ...
+def fit_temperature(
+    logits: ArrayInput | Iterable[Batch],
+    target: ArrayInput | None = None,
+    *,
+    ignore_index: int = -100,
+    where: ArrayInput | None = None,
+    axis: int = -1,
+    values: Values = "logits",
+) -> Temperature:
+    """Find the temperature with which the logits give the targets the largest likelihood.
+
+    For rows of logits x with targets t, T is where the mean over the rows of ::
+
+        nll(T) = log(sum_c exp(x[c] / T)) - x[t] / T
+
+    is least. Dividing the logits by T calibrates a classifier (Guo et al. 2017); it changes no prediction.
+
+    Parameters
+    ----------
+    logits : array-like of shape (..., C), or iterable of batches
+        Logits that were not trained on, float16, bfloat16, float32 or float64. Or, without `target`, batches of
+        them: pairs of logits and targets, from an iterable that can be gone through again and again, such as a
+        list, or an object whose ``__iter__`` reads a file.
+    target : array-like of int
+        Class indices, of the shape of `logits` without its class axis.
+    ignore_index : int, default -100
+        The target that marks a row as ignored.
+    where : array-like of bool, or of integers 0 and 1, optional
+        A mask of the rows, of the shape of `target`; not for batches.
+    axis : int, default -1
+        The class axis of the logits.
+    values : {"logits", "log_probs", "probs"}, default "logits"
+        What the numbers are. The temperature divides the logarithms of probabilities.
+
+    Returns
+    -------
+    Temperature
+        The temperature, and the mean negative log-likelihood before and after in nats; numbers without a shape.
+
+    Raises
+    ------
+    IndexError
+        If a target is not a class and not `ignore_index`. Or if `axis` is out of range.
+    TypeError
+        If an argument cannot be read as an array, or if the batches can be gone through only once.
+    ValueError
+        If shapes do not fit each other; if `values` is none of those allowed, or a probability is nan, negative or
+        above 1; if no row is counted; if a row has no finite likelihood; or if no temperature is best, because every
+        target has the largest logit already (then the smaller the better), or because the logits are no better than
+        chance (then the larger the better).
+
+    Warns
+    -----
+    LikelyMistakeWarning
+        If the first numbers look like something else than `values` says, or if probabilities do not add up to 1.
+
+    See Also
+    --------
+    Scorer : Its report has the calibration error, before and after.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.optim.LBFGS`` over a parameter that divides the logits in
+    ``torch.nn.functional.cross_entropy``, whose result depends on the number of steps.
+
+    The likelihood is convex in 1/T. Its first two derivatives are sums over the rows, so that each of Newton's
+    steps reads the logits once, in batches of any size, and about six give all digits. Each row is computed in
+    float64, and the sums are exact: the result has the same bits for any batches and number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(5000, 4))
+    >>> p = crossent.softmax(x)
+    >>> target = (p.cumsum(axis=1) < rng.random((5000, 1))).sum(axis=1)
+    >>> found = crossent.fit_temperature(3 * x, target)  # three times too sure
+    >>> round(found.temperature, 2), found.nll_after < found.nll_before
+    (3.01, True)
+    >>> batches = [(3 * x[:2000], target[:2000]), (3 * x[2000:], target[2000:])]
+    >>> crossent.fit_temperature(batches).temperature == found.temperature
+    True
+    """
+    mistakes: list[str] = []
+    try:
+        return fit(logits, target, ignore_index, where, axis, checked_values(values), mistakes)
+    finally:
+        tell(mistakes)  # They may be why no temperature is best.
+
+
+def fit(
+    logits: ArrayInput | Iterable[Batch],
+    target: ArrayInput | None,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    values: Values,
+    mistakes: list[str],
+) -> Temperature:
+    """Find the temperature, and note likely mistakes."""
+    if target is not None:
+        batches: Iterable[Batch] = [(logits, target)]  # type: ignore[list-item]
+    elif where is not None:
+        raise TypeError("where goes with arrays: got batches; mark the rows to leave out with ignore_index")
+    else:
+        batches = _repeatable(logits)
+    rows = _Rows(batches, as_ignore_index(ignore_index), where, axis, values, mistakes)
+    before = rows.likelihood(1.0)
+    _check(before)
+    b, at, reads = _minimum(rows.likelihood, before)
+    if at.nll > before.nll:  # by a rounding
+        b, at = 1.0, before
+    return Temperature(1.0 / b, before.nll, at.nll, at.rows, reads)
+
+
+def _repeatable(batches: object) -> Iterable[Batch]:
+    if not isinstance(batches, Iterable) or hasattr(batches, "shape"):
+        raise TypeError(
+            f"target is missing: got {type(batches).__name__} alone, expected logits and target, or an iterable of "
+            "batches"
+        )
+    if isinstance(batches, Iterator):
+        raise TypeError(
+            f"the batches can be gone through once only: got {type(batches).__name__}, expected an iterable that "
+            "gives them again; make a list of them, or give an object whose __iter__ starts anew"
+        )
+    return batches
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows, as often as they are asked for."""
+
+    batches: Iterable[Batch]
+    ignore_index: int
+    where: ArrayInput | None
+    axis: int
+    values: Values
+    mistakes: list[str]
+
+    def likelihood(self, b: float) -> _Likelihood:
+        """Add up the likelihood of the inverse temperature b."""
+        count, sums = 0, [ExactSum(), ExactSum(), ExactSum()]
+        for number, batch in enumerate(self.batches):
+            try:
+                logits, target = batch
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"batch {number} is not a pair: got {type(batch).__name__}, expected (logits, target)"
+                ) from None
+            for counted, parts in self._parts(logits, target, b):
+                count += counted
+                sums = [sum + ExactSum.from_core(part) for sum, part in zip(sums, parts, strict=True)]
+            if number == 0 and b == 1.0:  # the first read
+                look(logits, target, self.ignore_index, self.where, self.axis, self.values, self.mistakes)
+        nll, slope, curvature = (sum.over(count) for sum in sums)
+        return _Likelihood(nll, slope, curvature, count)
+
+    def _parts(self, logits: ArrayInput, target: ArrayInput, b: float) -> Iterator[tuple[int, list[Any]]]:
+        if self.values != "probs":
+            yield _core.temperature_sums(logits, target, self.ignore_index, self.where, self.axis, b)
+            return
+        for part in log_parts(logits, target, self.ignore_index, self.where, self.axis, self.mistakes):
+            assert part.target is not None
+            yield _core.temperature_sums(part.rows, part.target, self.ignore_index, part.where, -1, b)
+
+
+def _check(at: _Likelihood) -> None:
+    if at.rows == 0:
+        raise ValueError("no row is counted: check ignore_index and where")
+    if not math.isfinite(at.nll):
+        kind = "a logit that is nan or +inf" if math.isnan(at.nll) else "a target whose logit is -inf"
+        raise ValueError(
+            f"a row has no finite likelihood at any temperature: there is {kind}; find it with "
+            "crossent.score(...).nll, and leave it out with where="
+        )
+
+
+def _minimum(likelihood: Callable[[float], _Likelihood], at: _Likelihood) -> tuple[float, _Likelihood, int]:
+    """Newton's steps from b = 1, between the largest b where the nll still falls and the smallest where it rises."""
+    b, low, high = 1.0, 0.0, math.inf
+    for reads in range(1, _MOST_READS):
+        if at.slope == 0.0 and at.curvature == 0.0 and b != 1.0:
+            raise ValueError(_NO_BEST[b > 1.0])  # what is left of the slope has faded
+        if at.slope == 0.0:
+            return b, at, reads
+        low, high = (b, high) if at.slope < 0 else (low, b)
+        new = _next(b, low, high, at, hurry=reads > _USUAL_READS)
+        if not _LEAST <= new <= _MOST:
+            raise ValueError(_NO_BEST[at.slope < 0])
+        if abs(new - b) <= 4e-16 * b or new in (low, high):
+            return b, at, reads
+        moved = abs(new - b) / b
+        b, at = new, likelihood(new)
+        # Newton's next step would change less than a rounding.
+        if moved < 1e-9:
+            return b, at, reads + 1
+    return b, at, _MOST_READS
+
+
+def _next(b: float, low: float, high: float, at: _Likelihood, *, hurry: bool) -> float:
+    """Newton's step, by a factor of 8 at most; where that leaves the bracket, the bracket's middle."""
+    step = at.slope / at.curvature if at.curvature > 0 else math.copysign(math.inf, at.slope)
+    new = min(max(b - step, b / 8.0), b * 8.0)
+    bracketed = low > 0.0 and high < math.inf
+    if hurry and not bracketed:
+        # The likelihood of rows that are all right has no minimum, and Newton's steps never get to its end.
+        return b * 8.0 if at.slope < 0 else b / 8.0
+    return new if low < new < high or not bracketed else math.sqrt(low * high)
+
+
+_NO_BEST = {
+    True: (
+        "no temperature is best: every target has the largest logit already, so the smaller the better; fit on rows "
+        "that the model was not trained on, and on some that it gets wrong"
+    ),
+    False: (
+        "no temperature is best: the targets' logits are no larger than the others on average, so the larger the "
+        "better; are the targets those of these rows?"
+    ),
+}
