@@ -1,4 +1,4 @@
-"""Arguments that several functions take: checked here in one way, and with one text for what is wrong."""
+"""Arguments that several functions take: each is checked in one place, with one error text."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 from crossent import _core
 from crossent._interop import ArrayInput, as_array
 
+# What becomes of losses. Only literals: a misspelt one is an error for type checkers, and a ValueError when it runs.
+# (Unions, because stubtest does not know a single `Literal` of several again.)
+Reduction: TypeAlias = Literal["mean"] | Literal["sum"] | Literal["none"]
+
 Values: TypeAlias = Literal["logits"] | Literal["log_probs"] | Literal["probs"]
 _VALUES = ("logits", "log_probs", "probs")
 
 
 def checked_values(values: str) -> Values:
-    """Return `values`, or raise where it is none of those known."""
+    """Return `values`, or raise where it is not one of the known ones."""
     if values not in _VALUES:
         raise ValueError(
             f"values is not understood: got {values!r}, expected 'logits', 'log_probs' or 'probs'"
@@ -26,7 +30,7 @@ def checked_values(values: str) -> Values:
 
 
 def chosen_values(values: str, log_probs: bool | None) -> Values:
-    """Return `values`, or what the deprecated `log_probs` of a public function says."""
+    """Return `values`, or its value for the deprecated `log_probs` of a public function."""
     if log_probs is None:
         return checked_values(values)
     if not isinstance(log_probs, bool | np.bool_):
@@ -79,7 +83,7 @@ def as_integers(values: ArrayInput, name: str) -> NDArray[np.int64]:
 def shifted(
     logits: ArrayInput, target: ArrayInput | None, where: ArrayInput | None, axis: int, shift: int
 ) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
-    """Give views in which position i of the logits meets position i + `shift` of target and mask.
+    """Return views in which position i of the logits goes with position i + `shift` of the target and the mask.
 
     The positions lie along the axis before the classes.
     """
@@ -112,7 +116,7 @@ def shifted(
 
 
 def _shape_fix(name: str, got: tuple[int, ...], logits: tuple[int, ...], axis: int) -> str:
-    """Say what to do about an array that does not fit the logits without their class axis."""
+    """Suggest a fix for an array whose shape is not that of the logits without their class axis."""
     fitting = [f"axis={a}" for a in range(len(logits)) if logits[:a] + logits[a + 1 :] == got]
     if fitting:
         return f"with {' or '.join(fitting)} it would fit: pass the one along which the classes lie"

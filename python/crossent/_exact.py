@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,18 +105,8 @@ def exp(x: float) -> float:
         return math.inf
 
 
-@contextlib.contextmanager
-def state_of(owner: str) -> Iterator[None]:
-    """Make one error of all that may go wrong while the state of a scorer or a comparer is read."""
-    try:
-        yield
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        reason = f"there is no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"the text is not that of a {owner}: {reason}; is it damaged?") from error
-
-
 def whole(value: Any) -> int:
-    """Return an integer that is not negative, as it is; anything else raises."""
+    """Return a non-negative integer unchanged, or raise."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"not a count: {value!r}")
     return value

@@ -11,7 +11,7 @@ class LikelyMistakeWarning(UserWarning):
 
 
 class NothingCountedWarning(LikelyMistakeWarning, RuntimeWarning):
-    """A mean over no rows: the batch is empty or every row is ignored, so the result is nan.
+    """A mean over no rows is nan: the batch is empty, or every row is ignored.
 
     It is a RuntimeWarning too, as NumPy's own "Mean of empty slice" is.
     """

@@ -1,4 +1,4 @@
-"""Array-likes in: whatever the caller holds becomes a plain NumPy array, in place wherever that is possible.
+"""Array-likes become plain NumPy arrays, in place wherever that is possible.
 
 No library but NumPy is imported here. An object names its library by the module of its class, and a library
 that an object comes from is loaded already. (ml_dtypes is the one exception: it is NumPy's bfloat16.)
@@ -30,7 +30,7 @@ def as_array(obj: object, name: str) -> NDArray[Any]:
     """Give `obj` as a plain `numpy.ndarray`: aligned, in native byte order, of any strides.
 
     It is a view of the memory of `obj` wherever NumPy can address that; unaligned and byte-swapped arrays are
-    copied, once. Whether the dtype and the shape fit is for the caller to say.
+    copied, once. The dtype and the shape are not checked.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _refusing(obj: object, name: str, read: Callable[[object], NDArray[Any]]) ->
 def float_name(dtype: np.dtype[Any]) -> str | None:
     """Give the name of the floating dtype that `dtype` is: float16, bfloat16, float32 or float64.
 
-    Its own name, kind and size do not say so: other packages register types of their own, and a subclass of
+    The dtype's name, kind and size do not decide it: other packages register their own types, and a subclass of
     `numpy.void` may have any name.
 
     Parameters

@@ -1,32 +1,48 @@
 """The losses and softmax as objects that hold their options, after ``torch.nn``."""
 
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast, overload
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from crossent import _core
+from crossent._arguments import Reduction
 from crossent._interop import ArrayInput, as_array
 from crossent._rows import log_softmax, softmax
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # What a call returns, and an array that is given for it: known by the reduction, anything without it.
+    _ResultT = TypeVar("_ResultT", default=Any)
+else:
+    from typing import TypeVar
+
+    _ResultT = TypeVar("_ResultT")
+
+_Float = TypeVar("_Float", bound=np.floating[Any])
+_Loss: TypeAlias = np.floating[Any]
+_Losses: TypeAlias = NDArray[np.floating[Any]]
 
 __all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
 
 
 # A loss calls the compiled function itself, as its function does: a warning then names the line that called the object.
+# The constructors are the dataclasses' own; type checkers learn from overloads which reduction gives which result.
 
 
 class _Options:
-    """A repr of the options that are not the default, and weights that nobody can change."""
+    """A repr that names the options other than the defaults, and weights that cannot be changed."""
 
     def __post_init__(self) -> None:
         for name in ("weight", "pos_weight"):
             weight = getattr(self, name, None)
             if weight is not None:
                 array = as_array(weight, name)
-                # Of a copy of its own, NumPy would take back that it cannot be written to; bytes cannot.
-                own: NDArray[Any] = np.ndarray(array.shape, array.dtype, array.tobytes())
-                object.__setattr__(self, name, own)
+                # NumPy lets its owner make a copy writable again; the memory of a bytes object stays read-only.
+                frozen: NDArray[Any] = np.ndarray(array.shape, array.dtype, array.tobytes())
+                object.__setattr__(self, name, frozen)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -41,12 +57,12 @@ class _Options:
 
 
 def _differ(value: object, default: object) -> bool:
-    """Whether an option is worth naming. What is of another type than the default may not compare with it."""
+    """Whether an option is not the default. Values of different types may not be comparable."""
     return type(value) is not type(default) or value != default
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CrossEntropyLoss(_Options):
+class CrossEntropyLoss(_Options, Generic[_ResultT]):
     """`cross_entropy` with its options, to be called with the logits and their targets.
 
     The loss, its equation, shapes, units (nats) and errors are those of `cross_entropy`.
@@ -80,10 +96,36 @@ class CrossEntropyLoss(_Options):
     weight: ArrayInput | None = None
     _: KW_ONLY
     ignore_index: int = -100
-    reduction: str = "mean"
+    reduction: Reduction = "mean"
     label_smoothing: float = 0.0
     axis: int | None = None
     dtype: DTypeLike | None = None
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "CrossEntropyLoss[_Loss]",
+            weight: ArrayInput | None = None,
+            *,
+            ignore_index: int = -100,
+            reduction: Literal["mean", "sum"] = "mean",
+            label_smoothing: float = 0.0,
+            axis: int | None = None,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "CrossEntropyLoss[_Losses]",
+            weight: ArrayInput | None = None,
+            *,
+            ignore_index: int = -100,
+            reduction: Literal["none"],
+            label_smoothing: float = 0.0,
+            axis: int | None = None,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        def __init__(self, weight: ArrayInput | None = None, **options: Any) -> None: ...
 
     def __call__(
         self,
@@ -91,10 +133,11 @@ class CrossEntropyLoss(_Options):
         target: ArrayInput,
         *,
         where: ArrayInput | None = None,
-        out: NDArray[Any] | None = None,
-    ) -> Any:
+        out: _ResultT | None = None,
+    ) -> _ResultT:
         """Compute the loss; `where` and `out` as for `cross_entropy`."""
-        return _core.cross_entropy(
+        array: Any = out
+        result: _ResultT = _core.cross_entropy(
             input,
             target,
             self.weight,
@@ -104,12 +147,13 @@ class CrossEntropyLoss(_Options):
             self.axis,
             where,
             self.dtype,
-            out,
+            array,
         )
+        return result
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class NLLLoss(_Options):
+class NLLLoss(_Options, Generic[_ResultT]):
     """`nll_loss` with its options, to be called with log-probabilities and their targets.
 
     The loss, its equation, shapes, units (nats) and errors are those of `nll_loss`.
@@ -143,9 +187,33 @@ class NLLLoss(_Options):
     weight: ArrayInput | None = None
     _: KW_ONLY
     ignore_index: int = -100
-    reduction: str = "mean"
+    reduction: Reduction = "mean"
     axis: int | None = None
     dtype: DTypeLike | None = None
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "NLLLoss[_Loss]",
+            weight: ArrayInput | None = None,
+            *,
+            ignore_index: int = -100,
+            reduction: Literal["mean", "sum"] = "mean",
+            axis: int | None = None,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "NLLLoss[_Losses]",
+            weight: ArrayInput | None = None,
+            *,
+            ignore_index: int = -100,
+            reduction: Literal["none"],
+            axis: int | None = None,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        def __init__(self, weight: ArrayInput | None = None, **options: Any) -> None: ...
 
     def __call__(
         self,
@@ -153,16 +221,18 @@ class NLLLoss(_Options):
         target: ArrayInput,
         *,
         where: ArrayInput | None = None,
-        out: NDArray[Any] | None = None,
-    ) -> Any:
+        out: _ResultT | None = None,
+    ) -> _ResultT:
         """Compute the loss; `where` and `out` as for `nll_loss`."""
-        return _core.nll_loss(
-            input, target, self.weight, self.ignore_index, self.reduction, self.axis, where, self.dtype, out
+        array: Any = out
+        result: _ResultT = _core.nll_loss(
+            input, target, self.weight, self.ignore_index, self.reduction, self.axis, where, self.dtype, array
         )
+        return result
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BCELoss(_Options):
+class BCELoss(_Options, Generic[_ResultT]):
     """`binary_cross_entropy` with its options, to be called with probabilities and their targets.
 
     The loss, its equation, shapes, units (nats) and errors are those of `binary_cross_entropy`.
@@ -177,7 +247,7 @@ class BCELoss(_Options):
     See Also
     --------
     binary_cross_entropy : The function.
-    BCEWithLogitsLoss : The same from logits.
+    BCEWithLogitsLoss : The loss of logits.
 
     Notes
     -----
@@ -196,19 +266,49 @@ class BCELoss(_Options):
 
     weight: ArrayInput | None = None
     _: KW_ONLY
-    reduction: str = "mean"
+    reduction: Reduction = "mean"
     clamp: float | None = -100.0
     dtype: DTypeLike | None = None
 
-    def __call__(self, input: ArrayInput, target: ArrayInput, *, out: NDArray[Any] | None = None) -> Any:
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "BCELoss[_Loss]",
+            weight: ArrayInput | None = None,
+            *,
+            reduction: Literal["mean", "sum"] = "mean",
+            clamp: float | None = -100.0,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "BCELoss[_Losses]",
+            weight: ArrayInput | None = None,
+            *,
+            reduction: Literal["none"],
+            clamp: float | None = -100.0,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        def __init__(self, weight: ArrayInput | None = None, **options: Any) -> None: ...
+
+    def __call__(
+        self,
+        input: ArrayInput,
+        target: ArrayInput,
+        *,
+        out: _ResultT | None = None,
+    ) -> _ResultT:
         """Compute the loss; `out` as for `binary_cross_entropy`."""
-        return _core.binary_cross_entropy(
-            input, target, self.weight, self.reduction, self.clamp, self.dtype, out
+        array: Any = out
+        result: _ResultT = _core.binary_cross_entropy(
+            input, target, self.weight, self.reduction, self.clamp, self.dtype, array
         )
+        return result
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BCEWithLogitsLoss(_Options):
+class BCEWithLogitsLoss(_Options, Generic[_ResultT]):
     """`binary_cross_entropy_with_logits` with its options, to be called with logits and their targets.
 
     The loss, its equation, shapes, units (nats) and errors are those of `binary_cross_entropy_with_logits`.
@@ -244,14 +344,44 @@ class BCEWithLogitsLoss(_Options):
     weight: ArrayInput | None = None
     _: KW_ONLY
     pos_weight: ArrayInput | None = None
-    reduction: str = "mean"
+    reduction: Reduction = "mean"
     dtype: DTypeLike | None = None
 
-    def __call__(self, input: ArrayInput, target: ArrayInput, *, out: NDArray[Any] | None = None) -> Any:
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "BCEWithLogitsLoss[_Loss]",
+            weight: ArrayInput | None = None,
+            *,
+            pos_weight: ArrayInput | None = None,
+            reduction: Literal["mean", "sum"] = "mean",
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "BCEWithLogitsLoss[_Losses]",
+            weight: ArrayInput | None = None,
+            *,
+            pos_weight: ArrayInput | None = None,
+            reduction: Literal["none"],
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        def __init__(self, weight: ArrayInput | None = None, **options: Any) -> None: ...
+
+    def __call__(
+        self,
+        input: ArrayInput,
+        target: ArrayInput,
+        *,
+        out: _ResultT | None = None,
+    ) -> _ResultT:
         """Compute the loss; `out` as for `binary_cross_entropy_with_logits`."""
-        return _core.binary_cross_entropy_with_logits(
-            input, target, self.weight, self.pos_weight, self.reduction, self.dtype, out
+        array: Any = out
+        result: _ResultT = _core.binary_cross_entropy_with_logits(
+            input, target, self.weight, self.pos_weight, self.reduction, self.dtype, array
         )
+        return result
 
 
 @dataclass(frozen=True, repr=False)
@@ -281,6 +411,10 @@ class Softmax(_Options):
 
     axis: int = -1
 
+    @overload
+    def __call__(self, x: NDArray[_Float], *, out: NDArray[_Float] | None = None) -> NDArray[_Float]: ...
+    @overload
+    def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Compute ``softmax(x, axis)``."""
         return softmax(x, self.axis, out=out)
@@ -313,6 +447,10 @@ class LogSoftmax(_Options):
 
     axis: int = -1
 
+    @overload
+    def __call__(self, x: NDArray[_Float], *, out: NDArray[_Float] | None = None) -> NDArray[_Float]: ...
+    @overload
+    def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Compute ``log_softmax(x, axis)``."""
         return log_softmax(x, self.axis, out=out)

@@ -243,7 +243,7 @@ def log_sigmoid(x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[An
 
     See Also
     --------
-    log_softmax : The same for more than two classes.
+    log_softmax : Log-probabilities of any number of classes.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Threads, and what this build is."""
+"""The number of threads, and the versions of this build."""
 
 import platform
 import sys
@@ -74,7 +74,7 @@ def get_num_threads() -> int:
 
 
 def show_versions() -> None:
-    """Print what a report of a problem or a timing should name.
+    """Print the versions and settings that a bug report or a timing should name.
 
     These are the version and the build profile, the instruction set (ISA) in use and those available here,
     the number of threads, and the versions of Python, NumPy and the system.

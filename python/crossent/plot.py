@@ -15,19 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._exact import ExactSum
-from crossent._scoring.distribution import (
-    BINS_PER_NAT,
-    LAST_EDGE,
-    LossHistogram,
-    PositionGroup,
-    bin_counts,
-    position_groups,
-    row_sums,
-)
-from crossent._scoring.distribution import histogram as make_histogram
+from crossent._exact import ExactSum, standard_error
+from crossent._scoring.distribution import BINS_PER_NAT, LAST_EDGE, LossHistogram, PositionGroup
 from crossent._scoring.report import Report, Z
 from crossent._scoring.rows import Scores
+from crossent._scoring.scorer import report_of_losses
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +55,7 @@ class _Canvas:
         self.frame(ax)
 
     def frame(self, ax: Axes) -> None:
-        """Leave of the box what the eye needs."""
+        """Remove the upper and the right spine, and draw a light grid."""
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(visible=True, color="0.9", linewidth=0.6)
         ax.set_axisbelow(True)
@@ -91,7 +83,7 @@ class _Canvas:
         )
 
     def empty(self) -> Axes:
-        """Say that there is nothing to draw."""
+        """Write that there are no rows."""
         self.ax.text(
             0.5, 0.5, "no rows", transform=self.ax.transAxes, ha="center", va="center", **self.letters
         )
@@ -99,14 +91,14 @@ class _Canvas:
 
 
 def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
-    """Draw a reliability diagram: how often a classifier is right, against how sure it is.
+    """Draw a reliability diagram: the accuracy of a classifier against its confidence.
 
     A point for each bin of the largest probability, at ::
 
         x = mean of the largest probability in the bin
         y = share of the bin's rows whose prediction is the target
 
-    with Wilson's 95 % interval of y. On the diagonal a classifier is as sure as it is right; below, it is too sure. The
+    with Wilson's 95 % interval of y. A calibrated classifier lies on the diagonal, an overconfident one below it. The
     bars above count the rows of each bin, on a logarithmic scale.
 
     Parameters
@@ -200,7 +192,7 @@ def wilson(
     square = Z * Z / count
     middle = (share + square / 2) / (1 + square)
     half = np.sqrt(share * (1 - share) * square + square * square / 4) / (1 + square)
-    # The interval holds the share, whatever rounding says, and ends where shares do.
+    # Despite rounding, the interval holds the share and lies between 0 and 1.
     return np.clip(middle - half, 0.0, share), np.clip(middle + half, share, 1.0)
 
 
@@ -249,9 +241,7 @@ def histogram(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
     if isinstance(result, Report):
         spread, mean = result.loss_histogram, result.mean
     elif isinstance(result, Scores):
-        nll = result.nll[result.counted]
-        spread = make_histogram(bin_counts(nll), int(np.count_nonzero(~np.isfinite(nll))))
-        mean = result.mean
+        spread, mean = report_of_losses(result.nll, result.counted).loss_histogram, result.mean
     else:
         raise TypeError(f"a histogram needs a Report or Scores: got {type(result).__name__}")
     canvas = _Canvas(ax, height=2.3)
@@ -344,6 +334,9 @@ def position(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
     The band is the mean ± 1.96 standard errors of the rows of each group, taken as independent; a group with one row
     has none. Groups whose mean is nan or infinite leave a gap.
 
+    Scores are drawn as a report on the same rows is: for float64 logits with the same bits. Scores of other logits hold
+    their losses rounded to float32.
+
     Examples
     --------
     >>> import numpy as np
@@ -361,7 +354,7 @@ def position(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
         if not groups and result.count + result.ignored:
             raise ValueError("the report has no position_groups: make the scorer with by_position=True")
     elif isinstance(result, Scores):
-        groups, mean = position_groups(row_sums(result.nll, result.counted)), result.mean
+        groups, mean = report_of_losses(result.nll, result.counted).position_groups, result.mean
     else:
         raise TypeError(f"a picture of positions needs a Report or Scores: got {type(result).__name__}")
     canvas = _Canvas(ax, height=2.3)
@@ -503,9 +496,11 @@ def comparison(
 
 
 def _mean_difference(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         difference = y - x
-    mean = ExactSum.of(difference).over(difference.size)
-    if not math.isfinite(mean) or difference.size < 2:
+        squares = ExactSum.of(difference * difference)
+    sum, count = ExactSum.of(difference), difference.size
+    mean = sum.over(count)
+    if not math.isfinite(mean) or count < 2:
         return f"{mean:+.3g} nats"
-    return f"{mean:+.3g} ± {difference.std(ddof=1) / math.sqrt(difference.size):.2g} nats"
+    return f"{mean:+.3g} ± {standard_error(squares, sum, count):.2g} nats"

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import crossent
 from arrays import DTYPES, Array, DType, logits, name
 from crossent._scoring import distribution
+from crossent._scoring.scorer import report_of_losses
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=name)
 
@@ -33,6 +34,11 @@ def _texts(dtype: DType | None = None, width: int = 9) -> tuple[Array, Array]:
     x, t = logits(rng, (40, 70, width), dtype), rng.integers(0, width, (40, 70))
     t[rng.random(t.shape) < 0.2] = -100
     return x, t
+
+
+def _histogram(nll: Any) -> crossent.LossHistogram:
+    losses = np.asarray(nll)
+    return report_of_losses(losses, np.ones(losses.shape, bool)).loss_histogram
 
 
 # ---- the histogram --------------------------------------------------------------------------------------
@@ -69,11 +75,12 @@ def test_losses_on_an_edge_in_the_tail_and_beyond() -> None:
     assert histogram.total == len(x)
     with pytest.warns(crossent.LikelyMistakeWarning, match="has one class only"):
         on_an_edge = crossent.score(np.zeros((3, 1)), [0, 0, 0])
-    assert distribution.histogram(distribution.bin_counts(on_an_edge.nll), 0).counts == (3,)
-    counts = distribution.bin_counts(
-        np.array([0.03125, np.nextafter(0.03125, 0), 31.99, 32.0, 1e308, math.inf])
+    assert _histogram(on_an_edge.nll).counts == (3,)
+    found = _histogram(
+        [0.03125, np.nextafter(0.03125, 0), -1e-4, 31.99, 32.0, 1e308, math.inf, -math.inf, math.nan]
     )
-    assert (counts[0], counts[1], counts[-2], counts[-1]) == (1, 1, 1, 2)
+    assert (found.counts[0], found.counts[1], found.counts[1023], len(found.counts)) == (2, 1, 1, 1024)
+    assert (found.above, found.not_finite) == (2, 3)
 
 
 def test_a_quantile_is_found_in_whole_rows() -> None:
@@ -106,7 +113,7 @@ def test_quantiles_are_ends_of_bins() -> None:
 @given(st.lists(st.floats(0, 40), min_size=1, max_size=50), st.floats(0.01, 1))
 def test_a_quantile_bounds_its_share(nll: list[float], share: float) -> None:
     values = np.array(nll)
-    histogram = distribution.histogram(distribution.bin_counts(values), 0)
+    histogram = _histogram(values)
     bound = histogram.quantile(share)
     least = np.quantile(values, share, method="inverted_cdf")
     if bound < math.inf:
@@ -249,20 +256,30 @@ def test_positions_that_do_not_fit_are_refused_and_add_nothing(
         crossent.Scorer(by_position=positions if positions is not None else 1)
 
 
-def test_sums_by_position_of_scores_are_those_of_a_scorer() -> None:
-    x, t = _texts()
-    scores = crossent.score(x, t)
-    found = distribution.position_groups(distribution.row_sums(scores.nll, scores.counted))
-    expected = _scorer((x, t)).result().position_groups
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert (one.first, one.last, one.count, one.mean) == (
-            other.first,
-            other.last,
-            other.count,
-            other.mean,
-        )
-        assert one.standard_error == pytest.approx(other.standard_error, rel=1e-12)
+@every_dtype
+def test_sums_of_scores_are_those_of_a_scorer(dtype: DType) -> None:
+    x, t = _texts(dtype)
+    x[0, 5:8, 0] = np.nan, np.inf, -np.inf
+    t[0, 7] = 0  # a loss of +inf
+    scores, expected = crossent.score(x, t), _scorer((x, t)).result()
+    found = report_of_losses(scores.nll, scores.counted)
+    assert (found.count, found.nonfinite) == (expected.count, expected.nonfinite)
+    assert found.loss_histogram.not_finite == expected.loss_histogram.not_finite == found.nonfinite > 0
+    if scores.nll.dtype == np.float64:
+        assert found.loss_histogram == expected.loss_histogram
+        assert repr(found.position_groups) == repr(expected.position_groups)
+    for one, other in zip(found.position_groups, expected.position_groups, strict=True):
+        # Scores of narrower logits hold their losses rounded to float32.
+        assert (one.first, one.last, one.count) == (other.first, other.last, other.count)
+        assert one.mean == pytest.approx(other.mean, rel=1e-7, nan_ok=True)
+        assert one.standard_error == pytest.approx(other.standard_error, rel=1e-6, nan_ok=True)
+
+
+def test_losses_without_an_axis_are_at_position_0() -> None:
+    for nll, count in ((np.float64(0.5), 1), (np.zeros(0), 0), (np.zeros((2, 0)), 0)):
+        losses = np.asarray(nll)
+        groups = report_of_losses(losses, np.ones(losses.shape, bool)).position_groups
+        assert [(group.first, group.last, group.count) for group in groups] == [(0, 0, 1)] * count
 
 
 # ---- storing --------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from crossent import plot
-from crossent._scoring.distribution import position_groups, row_sums
+from crossent._scoring.scorer import report_of_losses
 
 DATA = Path(__file__).parents[2] / "examples" / "data"
 
@@ -335,6 +335,20 @@ def test_the_loss_against_the_position_shows_the_groups() -> None:
         _save(ax)
 
 
+def test_scores_and_a_report_are_drawn_to_the_bit_alike() -> None:
+    x, t = _texts_of_two_lengths()
+    assert x.dtype == np.float64  # whose losses scores hold as they are
+    results = _report(x, t, by_position=True), crossent.score(x, t)
+    drawn = []
+    for result in results:
+        ax = plot.position(result, ax=_axes())
+        (band,) = (c for c in ax.collections if isinstance(c, PolyCollection))
+        lines = [np.asarray(line.get_data()).tobytes() for line in ax.get_lines()]
+        bars = [(bar.get_bbox().bounds) for bar in _bars(plot.histogram(result, ax=_axes()))]
+        drawn.append((lines, np.asarray(band.get_paths()[0].vertices).tobytes(), bars))
+    assert drawn[0] == drawn[1]
+
+
 def test_positions_without_rows_and_losses_that_are_not_finite_leave_gaps() -> None:
     x, t = _texts_of_two_lengths()
     t[:, 3] = -100
@@ -354,7 +368,7 @@ def test_positions_without_rows_and_losses_that_are_not_finite_leave_gaps() -> N
 def test_one_text_is_drawn_without_a_band_where_there_is_none() -> None:
     scores = crossent.score(*_kept("docs"))
     ax = plot.position(scores, ax=_axes())
-    groups = position_groups(row_sums(scores.nll, scores.counted))
+    groups = report_of_losses(scores.nll, scores.counted).position_groups
     assert sum(group.count for group in groups) == 1500
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [group.mean for group in groups])
     assert math.isnan(groups[0].standard_error)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from crossent import _core
+from crossent._arguments import Reduction
 from crossent._interop import ArrayInput
 
 _Loss: TypeAlias = np.floating[Any]
@@ -38,23 +39,12 @@ def binary_cross_entropy(
     dtype: DTypeLike | None = None,
     out: NDArray[_Loss] | None = None,
 ) -> _Losses: ...
-@overload
 def binary_cross_entropy(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
-    reduction: str,
-    clamp: float | None = -100.0,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def binary_cross_entropy(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     clamp: float | None = -100.0,
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
@@ -70,8 +60,8 @@ def binary_cross_entropy(
     input : array-like
         Probabilities from 0 to 1 of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, of the shape of `input`, of any floating, integer or boolean dtype: 0
-        or 1 for a plain yes or no.
+        The target probabilities, of the shape of `input`, of any floating, integer or boolean dtype: 0 or 1 for
+        a plain yes or no.
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -105,7 +95,7 @@ def binary_cross_entropy(
 
     See Also
     --------
-    binary_cross_entropy_with_logits : The same from logits, which keeps digits that probabilities have lost.
+    binary_cross_entropy_with_logits : The loss of logits, which keep digits that probabilities have lost.
     binary_cross_entropy_and_grad : The loss and its gradient.
 
     Notes
@@ -157,25 +147,12 @@ def binary_cross_entropy_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[_Losses, NDArray[Any]]: ...
-@overload
 def binary_cross_entropy_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
-    reduction: str,
-    clamp: float | None = -100.0,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def binary_cross_entropy_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     clamp: float | None = -100.0,
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
@@ -197,8 +174,8 @@ def binary_cross_entropy_and_grad(
     input : array-like
         Probabilities from 0 to 1 of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, of the shape of `input`, of any floating, integer or boolean dtype: 0
-        or 1 for a plain yes or no.
+        The target probabilities, of the shape of `input`, of any floating, integer or boolean dtype: 0 or 1 for
+        a plain yes or no.
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -241,7 +218,7 @@ def binary_cross_entropy_and_grad(
     See Also
     --------
     binary_cross_entropy : The loss alone.
-    binary_cross_entropy_with_logits_and_grad : The same from logits.
+    binary_cross_entropy_with_logits_and_grad : The loss of logits and its gradient.
 
     Notes
     -----
@@ -285,24 +262,13 @@ def binary_cross_entropy_with_logits(
     dtype: DTypeLike | None = None,
     out: NDArray[_Loss] | None = None,
 ) -> _Losses: ...
-@overload
 def binary_cross_entropy_with_logits(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     pos_weight: ArrayInput | None = None,
-    reduction: str,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def binary_cross_entropy_with_logits(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    pos_weight: ArrayInput | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> Any:
@@ -320,13 +286,13 @@ def binary_cross_entropy_with_logits(
     input : array-like
         Logits of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, of the shape of `input`, of any floating, integer or boolean dtype: 0
-        or 1 for a plain yes or no. They are not checked.
+        The target probabilities, of the shape of `input`, of any floating, integer or boolean dtype: 0 or 1 for
+        a plain yes or no. They are not checked.
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     pos_weight : array-like, optional
-        A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1 it makes
-        a missed positive dearer than a false one.
+        A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1, a missed
+        positive costs more than a false one.
     reduction : {"mean", "sum", "none"}, default "mean"
         What becomes of the losses of the elements: their mean (by their number, whatever the weights), their
         sum, or nothing.
@@ -354,7 +320,7 @@ def binary_cross_entropy_with_logits(
 
     See Also
     --------
-    binary_cross_entropy : The same from probabilities.
+    binary_cross_entropy : The loss of probabilities.
     binary_cross_entropy_with_logits_and_grad : The loss and its gradient.
 
     Notes
@@ -408,26 +374,13 @@ def binary_cross_entropy_with_logits_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[_Losses, NDArray[Any]]: ...
-@overload
 def binary_cross_entropy_with_logits_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     pos_weight: ArrayInput | None = None,
-    reduction: str,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def binary_cross_entropy_with_logits_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    pos_weight: ArrayInput | None = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
     grad_output: ArrayInput | None = None,
@@ -449,13 +402,13 @@ def binary_cross_entropy_with_logits_and_grad(
     input : array-like
         Logits of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, of the shape of `input`, of any floating, integer or boolean dtype: 0
-        or 1 for a plain yes or no. They are not checked.
+        The target probabilities, of the shape of `input`, of any floating, integer or boolean dtype: 0 or 1 for
+        a plain yes or no. They are not checked.
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     pos_weight : array-like, optional
-        A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1 it makes
-        a missed positive dearer than a false one.
+        A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1, a missed
+        positive costs more than a false one.
     reduction : {"mean", "sum", "none"}, default "mean"
         What becomes of the losses of the elements: their mean (by their number, whatever the weights), their
         sum, or nothing.

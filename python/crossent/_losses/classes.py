@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from crossent import _core
+from crossent._arguments import Reduction
 from crossent._interop import ArrayInput
 
 # Each function hands its arguments on by position: they are checked once, in the compiled code.
@@ -41,27 +42,13 @@ def cross_entropy(
     dtype: DTypeLike | None = None,
     out: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.floating[Any]]: ...
-@overload
 def cross_entropy(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
-    reduction: str,
-    label_smoothing: float = 0.0,
-    axis: int | None = None,
-    where: ArrayInput | None = None,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def cross_entropy(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
@@ -134,7 +121,7 @@ def cross_entropy(
 
     See Also
     --------
-    nll_loss : The same for log-probabilities.
+    nll_loss : The loss of log-probabilities.
     log_softmax : The log-probabilities that the logits stand for.
 
     Notes
@@ -211,29 +198,13 @@ def cross_entropy_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.floating[Any]], NDArray[Any]]: ...
-@overload
 def cross_entropy_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
-    reduction: str,
-    label_smoothing: float = 0.0,
-    axis: int | None = None,
-    where: ArrayInput | None = None,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def cross_entropy_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
@@ -252,7 +223,7 @@ def cross_entropy_and_grad(
         d loss / d x[c] = g (p[c] sum(q) - q[c]) / D
 
     where g is `grad_output` and D what the reduction divides by: 1 for "sum" and "none". The entry of a target's class
-    is formed from 1 - p[t] without cancellation: a row that is sure and right keeps its digits.
+    is formed from 1 - p[t] without cancellation: a confident, correct row keeps its digits.
 
     Parameters
     ----------
@@ -354,26 +325,13 @@ def nll_loss(
     dtype: DTypeLike | None = None,
     out: NDArray[np.floating[Any]] | None = None,
 ) -> NDArray[np.floating[Any]]: ...
-@overload
 def nll_loss(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
-    reduction: str,
-    axis: int | None = None,
-    where: ArrayInput | None = None,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def nll_loss(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -438,7 +396,7 @@ def nll_loss(
 
     See Also
     --------
-    cross_entropy : The same from logits, in one pass and with more digits.
+    cross_entropy : The loss of logits, in one pass and with more digits.
     log_softmax : Log-probabilities from logits.
 
     Notes
@@ -497,28 +455,13 @@ def nll_loss_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[np.floating[Any]], NDArray[Any]]: ...
-@overload
 def nll_loss_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
-    reduction: str,
-    axis: int | None = None,
-    where: ArrayInput | None = None,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def nll_loss_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    weight: ArrayInput | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -567,7 +510,7 @@ def nll_loss_and_grad(
     See Also
     --------
     nll_loss : The loss alone.
-    cross_entropy_and_grad : The same for logits.
+    cross_entropy_and_grad : The loss of logits and its gradient.
 
     Notes
     -----

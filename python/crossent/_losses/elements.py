@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from crossent import _core
+from crossent._arguments import Reduction
 from crossent._interop import ArrayInput
 
 _Loss: TypeAlias = np.floating[Any]
 _Losses: TypeAlias = NDArray[np.floating[Any]]
+_KlReduction: TypeAlias = Reduction | Literal["batchmean"]
 
 # Each function hands its arguments on by position: they are checked once, in the compiled code.
 
@@ -36,21 +38,11 @@ def kl_div(
     dtype: DTypeLike | None = None,
     out: NDArray[_Loss] | None = None,
 ) -> _Losses: ...
-@overload
 def kl_div(
     input: ArrayInput,
     target: ArrayInput,
     *,
-    reduction: str,
-    log_target: bool = False,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def kl_div(
-    input: ArrayInput,
-    target: ArrayInput,
-    *,
-    reduction: str = "mean",
+    reduction: _KlReduction = "mean",
     log_target: bool = False,
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
@@ -70,8 +62,8 @@ def kl_div(
     input : array-like
         Log-probabilities of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, or with `log_target` their logarithms, of a shape that broadcasts with
-        that of `input`.
+        The target probabilities, or with `log_target` their logarithms, of a shape that broadcasts with that of
+        `input`.
     reduction : {"mean", "sum", "none", "batchmean"}, default "mean"
         What becomes of the losses of the elements: their mean (by their number), their sum, or nothing.
         "batchmean" divides the sum by the length of the first dimension of `input`.
@@ -155,23 +147,11 @@ def kl_div_and_grad(
     grad_output: ArrayInput | None = None,
     grad_out: NDArray[Any] | None = None,
 ) -> tuple[_Losses, NDArray[Any]]: ...
-@overload
 def kl_div_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     *,
-    reduction: str,
-    log_target: bool = False,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-    grad_output: ArrayInput | None = None,
-    grad_out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]: ...
-def kl_div_and_grad(
-    input: ArrayInput,
-    target: ArrayInput,
-    *,
-    reduction: str = "mean",
+    reduction: _KlReduction = "mean",
     log_target: bool = False,
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
@@ -196,8 +176,8 @@ def kl_div_and_grad(
     input : array-like
         Log-probabilities of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        The probabilities that are right, or with `log_target` their logarithms, of a shape that broadcasts to
-        that of `input`.
+        The target probabilities, or with `log_target` their logarithms, of a shape that broadcasts to that of
+        `input`.
     reduction : {"mean", "sum", "none", "batchmean"}, default "mean"
         What becomes of the losses of the elements: their mean (by their number), their sum, or nothing.
         "batchmean" divides the sum by the length of the first dimension of `input`.
@@ -280,7 +260,6 @@ def gaussian_nll_loss(
     dtype: DTypeLike | None = None,
     out: NDArray[_Loss] | None = None,
 ) -> _Losses: ...
-@overload
 def gaussian_nll_loss(
     input: ArrayInput,
     target: ArrayInput,
@@ -288,18 +267,7 @@ def gaussian_nll_loss(
     *,
     full: bool = False,
     eps: float = 1e-6,
-    reduction: str,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def gaussian_nll_loss(
-    input: ArrayInput,
-    target: ArrayInput,
-    var: ArrayInput,
-    *,
-    full: bool = False,
-    eps: float = 1e-6,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> Any:
@@ -314,7 +282,7 @@ def gaussian_nll_loss(
     input : array-like
         Expectations of any shape, float16, bfloat16, float32 or float64.
     target : array-like
-        What was observed, of any floating, integer or boolean dtype, of a shape that broadcasts with that of
+        Observed values, of any floating, integer or boolean dtype, of a shape that broadcasts with that of
         `input`.
     var : array-like
         Variances: one number, or of the shape of `input`, of that shape without its last dimension, or with 1 in
@@ -403,7 +371,6 @@ def poisson_nll_loss(
     dtype: DTypeLike | None = None,
     out: NDArray[_Loss] | None = None,
 ) -> _Losses: ...
-@overload
 def poisson_nll_loss(
     input: ArrayInput,
     target: ArrayInput,
@@ -411,18 +378,7 @@ def poisson_nll_loss(
     log_input: bool = True,
     full: bool = False,
     eps: float = 1e-8,
-    reduction: str,
-    dtype: DTypeLike | None = None,
-    out: NDArray[Any] | None = None,
-) -> Any: ...
-def poisson_nll_loss(
-    input: ArrayInput,
-    target: ArrayInput,
-    *,
-    log_input: bool = True,
-    full: bool = False,
-    eps: float = 1e-8,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     dtype: DTypeLike | None = None,
     out: NDArray[Any] | None = None,
 ) -> Any:

@@ -1,1 +1,1 @@
-"""Scores: of rows, of any number of batches, of two models, of classifiers."""
+"""Scores of rows, of any number of batches, of two models and of classifiers."""

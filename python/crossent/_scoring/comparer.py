@@ -1,21 +1,20 @@
-"""Two models on the same rows: how far their distributions are from each other."""
+"""The divergences of two models on the same rows, over any number of batches."""
 
 from __future__ import annotations
 
 import base64
-import json
 import math
-import threading
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._arguments import Values, as_count, as_ignore_index, checked_values, shifted
-from crossent._exact import ExactSum, covariance, exp, quotient, standard_error, state_of, whole
+from crossent._arguments import Values, as_count, checked_values, shifted
+from crossent._exact import ExactSum, covariance, exp, quotient, standard_error, whole
 from crossent._interop import ArrayInput, as_array
+from crossent._scoring.accumulate import Accumulator
 from crossent._scoring.comparison import Comparison
 from crossent._scoring.values import log_parts, look, tell
 
@@ -29,14 +28,14 @@ Each: TypeAlias = tuple[NDArray[np.float64], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """What some rows add up to."""
+    """The sums of some rows."""
 
     rows: int = 0
     count: int = 0
     same_top: int = 0
     sums: tuple[ExactSum, ...] = (ExactSum(),) * 4
     targets: tuple[ExactSum, ...] | None = None
-    # KL(P || Q) of each row that counts, in blocks; and with targets the q - p of each.
+    # KL(P || Q) of each counted row, in several arrays; and with targets the q - p of each.
     each: Each = ()
     differences: Each = ()
 
@@ -62,7 +61,7 @@ class _Tally:
 
 
 def _joined(each: Each) -> Each:
-    """Make one of many small blocks, so that their number stays a logarithm of that of the rows."""
+    """Join small arrays, so that their number grows with the logarithm of the number of rows."""
     while len(each) > 1 and each[-2].size <= each[-1].size:
         each = (*each[:-2], np.concatenate(each[-2:]))
     return each
@@ -72,12 +71,10 @@ def _whole(each: Each) -> NDArray[np.float64]:
     return np.concatenate(each) if each else np.empty(0)
 
 
-# What the text of a comparer begins with; a later layout gets a later number.
-_FORMAT = "crossent.Comparer 2"
 _TARGET_SUMS = 8
 
 
-class Comparer:
+class Comparer(Accumulator[_Tally]):
     """Compare two models over any number of batches, as one comparison.
 
     For rows of logits x of the reference P and y of the model Q, ::
@@ -97,7 +94,7 @@ class Comparer:
 
     See Also
     --------
-    compare : The same for one batch.
+    compare : Compare one batch.
     Comparison : What `result` gives.
 
     Notes
@@ -125,26 +122,12 @@ class Comparer:
     (1000, '0.000316', 0.977)
     """
 
+    _kind = "comparer"
+    _format = "crossent.Comparer 2"
+    _again = "compare the rows again"
+
     def __init__(self, *, ignore_index: int = -100, values: Values = "logits") -> None:
-        self._ignore_index = as_ignore_index(ignore_index)
-        self._values = checked_values(values)
-        self._tally = _Tally()
-        self._lock = threading.Lock()
-
-    @property
-    def ignore_index(self) -> int:
-        """The target that marks a row as ignored."""
-        return self._ignore_index
-
-    @property
-    def values(self) -> str:
-        """What the numbers of the batches are, unless `update` says otherwise."""
-        return self._values
-
-    @property
-    def rows(self) -> int:
-        """How many rows it has seen, counted or not: where to go on after an interruption."""
-        return self._tally.rows
+        super().__init__(ignore_index, values, _Tally())
 
     def update(
         self,
@@ -179,17 +162,13 @@ class Comparer:
         mistakes: list[str] = []
         kind = self._values if values is None else checked_values(values)
         tally = self._compared(logits, other_logits, target, where, axis, shift, kind, mistakes)
-        tell(mistakes)  # It raises where warnings are errors.
-        with self._lock:
-            self._tally = self._tally + tally
+        self._include(tally, mistakes)
 
     def _add(
         self, logits: ArrayInput, other_logits: ArrayInput, target: ArrayInput | None, values: Values
     ) -> None:
-        """Compare a batch and add it, and keep likely mistakes to itself."""
-        tally = self._compared(logits, other_logits, target, None, -1, 0, values, [])
-        with self._lock:
-            self._tally = self._tally + tally
+        """Compare a batch and add it, without warnings."""
+        self._include(self._compared(logits, other_logits, target, None, -1, 0, values, []))
 
     def _compared(
         self,
@@ -248,34 +227,6 @@ class Comparer:
             (differences,) if differences is not None and differences.size else (),
         )
 
-    def merge(self, other: Comparer) -> Comparer:
-        """Add all rows of another comparer.
-
-        Parameters
-        ----------
-        other : Comparer
-            One of the same options. It is not changed.
-
-        Returns
-        -------
-        Comparer
-            This one.
-
-        Raises
-        ------
-        TypeError
-            If `other` is no comparer.
-        ValueError
-            If targets were given to one of the two only.
-        """
-        if not isinstance(other, Comparer):
-            raise TypeError(f"a comparer merges with a comparer: got {type(other).__name__}")
-        with other._lock:
-            tally = other._tally
-        with self._lock:
-            self._tally = self._tally + tally
-        return self
-
     def result(self) -> Comparison:
         """Compare all rows so far.
 
@@ -304,18 +255,9 @@ class Comparer:
             **_of_targets(t.targets, np.sort(_whole(t.differences)), n),
         )
 
-    def to_json(self) -> str:
-        """Give everything as text, with every bit.
-
-        Returns
-        -------
-        str
-            The option, the sums and the divergence of each row, as one JSON object.
-        """
+    def _state(self) -> dict[str, Any]:
         t = self._tally
-        state = {
-            "format": _FORMAT,
-            "ignore_index": self._ignore_index,
+        return {
             "rows": t.rows,
             "count": t.count,
             "same_top": t.same_top,
@@ -323,66 +265,31 @@ class Comparer:
             "targets": None if t.targets is None else [sum.to_json() for sum in t.targets],
             "each": _to_text(_whole(t.each)),
             "differences": _to_text(_whole(t.differences)),
-            "values": self._values,
         }
-        return json.dumps(state)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Comparer:
-        """Make the comparer that `to_json` wrote.
-
-        Parameters
-        ----------
-        text : str or bytes
-            What `to_json` gave.
-
-        Returns
-        -------
-        Comparer
-            One that goes on where the other stood.
-
-        Raises
-        ------
-        ValueError
-            If the text is not that of a comparer.
-        """
-        with state_of("comparer"):
-            state = json.loads(text)
-            if state["format"] != _FORMAT:
-                raise ValueError(
-                    f"its format is {state['format']!r}, that of another version, expected {_FORMAT!r}; compare the "
-                    "rows again"
-                )
-            comparer = cls(ignore_index=state["ignore_index"], values=state["values"])
-            each, differences = _from_text(state["each"]), _from_text(state["differences"])
-            targets = state["targets"]
-            comparer._tally = _Tally(
-                whole(state["rows"]),
-                whole(state["count"]),
-                whole(state["same_top"]),
-                tuple(map(ExactSum.from_json, state["sums"])),
-                None if targets is None else tuple(map(ExactSum.from_json, targets)),
-                (each,) if each.size else (),
-                (differences,) if differences.size else (),
-            )
-            if each.size != comparer._tally.count:
-                raise ValueError(f"it has {each.size} divergences, expected {comparer._tally.count}")
-            if differences.size != (0 if targets is None else each.size):
-                raise ValueError(
-                    f"it has {differences.size} differences of probabilities for {each.size} rows"
-                )
-            if len(state["sums"]) != len(_Tally().sums) or (targets and len(targets) != _TARGET_SUMS):
-                raise ValueError("it has another number of sums")
-            if not comparer._tally.same_top <= each.size <= comparer._tally.rows:
-                raise ValueError("a part of the rows is more than all of them")
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        comparer = cls(ignore_index=state["ignore_index"], values=state["values"])
+        each, differences = _from_text(state["each"]), _from_text(state["differences"])
+        targets = state["targets"]
+        comparer._tally = _Tally(
+            whole(state["rows"]),
+            whole(state["count"]),
+            whole(state["same_top"]),
+            tuple(map(ExactSum.from_json, state["sums"])),
+            None if targets is None else tuple(map(ExactSum.from_json, targets)),
+            (each,) if each.size else (),
+            (differences,) if differences.size else (),
+        )
+        if each.size != comparer._tally.count:
+            raise ValueError(f"it has {each.size} divergences, expected {comparer._tally.count}")
+        if differences.size != (0 if targets is None else each.size):
+            raise ValueError(f"it has {differences.size} differences of probabilities for {each.size} rows")
+        if len(state["sums"]) != len(_Tally().sums) or (targets and len(targets) != _TARGET_SUMS):
+            raise ValueError("it has another number of sums")
+        if not comparer._tally.same_top <= each.size <= comparer._tally.rows:
+            raise ValueError("a part of the rows is more than all of them")
         return comparer
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Comparer.from_json, (self.to_json(),))
-
-    def __repr__(self) -> str:
-        t = self._tally
-        return f"<Comparer(ignore_index={self._ignore_index}): {t.count:,} of {t.rows:,} rows counted>"
 
 
 def _to_text(values: NDArray[np.float64]) -> str:
@@ -394,13 +301,13 @@ def _from_text(text: str) -> NDArray[np.float64]:
 
 
 def _percentile(ordered: NDArray[np.float64], percent: float) -> float:
-    """llama.cpp's: linear between the neighbours of position percent / 100 (n - 1), which is found in integers."""
+    """Interpolate linearly at position percent / 100 (n - 1), found in integers, as llama.cpp does."""
     if not ordered.size or math.isnan(ordered[-1]):
         return math.nan
     below, thousandths = divmod(round(10 * percent) * (ordered.size - 1), 1000)
     low = float(ordered[below])
     if thousandths == 0:
-        return low  # Not to multiply an infinity with 0.
+        return low  # 0 times an infinite neighbour would be nan.
     part, high = thousandths / 1000, float(ordered[below + 1])
     return min(max((1.0 - part) * low + part * high, low), high)
 
@@ -429,7 +336,7 @@ def _of_targets(
         ratio_error = math.sqrt(quotient(max(var_a + var_b - 2 * cov, 0), below * n))
         difference_error = _difference_error(p, q, var_a, var_b, cov, below * n)
         if var_a > 0 and var_b > 0:
-            # The root of an integer of many bits, so that neither product nor quotient leaves the range of floats.
+            # An integer square root with many bits: neither the product nor the quotient leaves the range of floats.
             shift = 128
             root = math.isqrt((var_a * var_b) << shift)
             correlation = min(1.0, max(-1.0, quotient(cov << (shift // 2), root)))
@@ -480,7 +387,7 @@ def compare(
     shift: int = 0,
     values: Values = "logits",
 ) -> Comparison:
-    """Compare two models' logits for the same rows: their divergences, and what they make of the targets.
+    """Compare two models' logits for the same rows: their divergences, and their losses of the targets.
 
     For rows of logits x of the reference P and y of the other model Q, ::
 
@@ -535,7 +442,7 @@ def compare(
 
     See Also
     --------
-    Comparer : The same over any number of batches.
+    Comparer : Compare any number of batches.
     kl_div : The divergence as a loss, of log-probabilities from probabilities.
 
     Notes

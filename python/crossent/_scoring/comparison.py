@@ -1,4 +1,4 @@
-"""What two models' distributions are to each other, as numbers."""
+"""The comparison of two models: figures of any number of rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

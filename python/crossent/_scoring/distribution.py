@@ -1,4 +1,4 @@
-"""How the loss is spread: a histogram of fixed bins, and means by position in groups that widen with it."""
+"""The distribution of the loss: a histogram of fixed bins, and means by position in groups that widen with it."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent import _core
 from crossent._exact import ExactSum, standard_error, whole
 
-# Powers of two, so that the edges are numbers without rounding. The compiled code has the same.
+# The bins of the compiled code. Powers of two, so that the edges are exact.
 BINS_PER_NAT = 32
 LAST_EDGE = 32
 _BINS = BINS_PER_NAT * LAST_EDGE
@@ -24,7 +23,7 @@ _MOST = 2**53
 
 @dataclass(frozen=True, slots=True)
 class LossHistogram:
-    """How many rows have a negative log-likelihood of how many nats.
+    """The numbers of rows by their negative log-likelihood.
 
     Parameters
     ----------
@@ -117,16 +116,9 @@ class PositionGroup:
 
 
 def histogram(counts: NDArray[np.int64], not_finite: int) -> LossHistogram:
-    """Make a histogram of the counts of all bins, that without an end among them."""
+    """Make a histogram of the counts of all bins, of which the last has no upper end."""
     used = int(np.flatnonzero(counts[:-1]).max(initial=-1)) + 1
     return LossHistogram(tuple(counts[:used].tolist()), int(counts[-1]), not_finite)
-
-
-def bin_counts(nll: NDArray[Any]) -> NDArray[np.int64]:
-    """Count losses by their bins; those that are not finite are left out."""
-    # Log-probabilities that were rounded can give a loss a little below 0.
-    places = np.clip(nll[np.isfinite(nll)].astype(np.float64), 0.0, LAST_EDGE) * BINS_PER_NAT
-    return np.bincount(places.astype(np.int64), minlength=_BINS + 1).astype(np.int64)
 
 
 def counts_to_json(counts: NDArray[np.int64]) -> list[Any]:
@@ -153,7 +145,7 @@ def empty_counts() -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class GroupSums:
-    """What the rows of a group add up to."""
+    """The sums of the rows of a group."""
 
     count: int = 0
     nll: ExactSum = field(default_factory=ExactSum)
@@ -225,7 +217,7 @@ def row_groups(positions: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
                 f"positions has the wrong shape: got {positions.shape}, expected {shape}, that of target, or one that "
                 "broadcasts to it"
             )
-    # Made first: where there is no memory for it, nothing is gone through.
+    # Allocated first: without memory for it, nothing is computed.
     groups = np.empty(shape, np.uint16)
     if groups.size and positions is None:
         groups[...] = group_of(np.arange(shape[-1]))
@@ -243,20 +235,3 @@ def _broadcasts_to(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     """Whether an array of one shape broadcasts to another; `numpy.broadcast_shapes` takes 32 axes at most."""
     own = (1,) * (len(other) - len(shape)) + shape
     return len(own) == len(other) and all(n in (1, m) for n, m in zip(own, other, strict=True))
-
-
-def row_sums(nll: NDArray[Any], counted: NDArray[np.bool_]) -> tuple[GroupSums, ...]:
-    """Add up rows by their position along the last axis; a single row is at position 0."""
-    nll, counted = np.atleast_1d(nll), np.atleast_1d(counted)
-    groups = np.broadcast_to(group_of(np.arange(nll.shape[-1])), nll.shape)[counted].astype(np.int64)
-    values = nll[counted].astype(np.float64)
-    order = np.argsort(groups, kind="stable")
-    groups, values = groups[order], values[order]
-    bounds = np.searchsorted(groups, np.arange(int(groups.max(initial=-1)) + 2)).tolist()
-    with np.errstate(over="ignore"):
-        squares = values * values
-    sums = zip(_core.exact_sums(values, bounds), _core.exact_sums(squares, bounds), strict=True)
-    return tuple(
-        GroupSums(end - start, *map(ExactSum.from_core, both))
-        for start, end, both in zip(bounds, bounds[1:], sums, strict=False)
-    )

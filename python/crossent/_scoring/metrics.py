@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ def log_loss(
     labels: ArrayInput | None = None,
     sample_weight: ArrayInput | None = None,
     normalize: bool = True,
-    eps: float | str = "auto",
+    eps: float | Literal["auto"] = "auto",
 ) -> float:
     """Compute the log loss of a classifier's probabilities.
 
@@ -36,12 +36,12 @@ def log_loss(
     Parameters
     ----------
     y_true : array-like of shape (N,), or (N, C) with a single 1 in each row
-        The right labels: numbers, strings or booleans; or an indicator of the right column.
+        The true labels: numbers, strings or booleans; or an indicator of the true label's column.
     y_proba : array-like of shape (N, C) or (N,)
         Probabilities, float16, bfloat16, float32 or float64, as `predict_proba` gives them: one column for each
         label in ascending order. Of shape (N,) or (N, 1), those of the larger of two labels. Where it is a frame of
         pandas, polars or PyArrow whose columns are named exactly as the labels, or so after a prefix such as
-        ``p_`` that all share, the names tell which column is whose, in any order.
+        ``p_`` that all share, the names assign the columns to the labels, in any order.
     labels : array-like of shape (C,), optional
         All labels; by default those that occur in `y_true`.
     sample_weight : array-like of shape (N,), optional
@@ -137,7 +137,7 @@ def log_loss(
 
 
 def _no_probability(value: float) -> str:
-    """Say what to do about a number that is no probability."""
+    """Suggest a fix for a number that is no probability."""
     if math.isnan(value):
         return "look for where nan comes from"
     if -1e-3 <= value <= 1 + 1e-3:
@@ -172,7 +172,7 @@ def _eps_of(probabilities: NDArray[Any]) -> float:
     return _EPS[float_name(probabilities.dtype) or "float64"]
 
 
-def _least(eps: float | str, probabilities: NDArray[Any]) -> float:
+def _least(eps: float | Literal["auto"], probabilities: NDArray[Any]) -> float:
     if isinstance(eps, str):
         if eps != "auto":
             raise ValueError(f"eps is not understood: got {eps!r}, expected 'auto' or a number from 0 to 0.5")

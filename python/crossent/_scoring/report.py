@@ -1,4 +1,4 @@
-"""The scores of many rows as numbers."""
+"""The report of a scorer: figures of any number of rows."""
 
 import statistics
 from collections.abc import Mapping

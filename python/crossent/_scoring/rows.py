@@ -1,4 +1,4 @@
-"""Scores of rows in one read of the logits: what a row tells besides its loss, and what sequences of rows tell."""
+"""Scores of rows in one read of the logits: loss, entropy, prediction, rank; and sums by sequence."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from crossent._scoring.values import log_parts, look, tell
 
 @dataclass(frozen=True, eq=False)
 class SequenceScores:
-    """What `Scores.by_sequence` found out about each sequence.
+    """The sums of each sequence, from `Scores.by_sequence`.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class SequenceScores:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores:
-    """What `score` found out about each row: one array for each number, all of the shape of the targets.
+    """The scores of each row, from `score`: one array for each number, all of the shape of the targets.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Scores:
         The target's place among the classes: 1 + the number of classes with a larger logit, or with the same and a
         lower index, so that rank 1 means predicted. The number of classes where the row holds a nan.
     counted : numpy.ndarray of bool
-        False for ignored rows. Of their other fields only `nll` and `correct` mean something.
+        False for ignored rows, whose other fields but `nll` and `correct` are without meaning.
     correct : numpy.ndarray of bool
         Whether the row is counted and its prediction is the target. False where the row holds a nan.
     top_ids : numpy.ndarray of int64, optional
@@ -271,7 +271,7 @@ class Scores:
         return self._sums(order, np.append(starts, ids.size), ids[starts])
 
     def _sums(self, order: NDArray[np.intp], offsets: NDArray[Any], ids: NDArray[np.int64]) -> SequenceScores:
-        """Sequence i has the rows order[offsets[i]:offsets[i + 1]]."""
+        """Add up sequences, of which number i has the rows order[offsets[i]:offsets[i + 1]]."""
         nll = self.nll.reshape(-1)[order].astype(np.float64)
         sums = _core.exact_sums(nll, offsets.tolist())
         counted = _counts(self.counted.reshape(-1)[order], offsets)
@@ -287,7 +287,7 @@ class Scores:
 
 
 def _counts(flags: NDArray[np.bool_], offsets: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the flags of each stretch that are set."""
+    """Count the flags of each sequence that are set."""
     before = np.concatenate(([0], np.cumsum(flags, dtype=np.int64)))
     return np.asarray(np.diff(before[offsets]), dtype=np.int64)
 
@@ -368,7 +368,7 @@ def score(
 
     See Also
     --------
-    Scorer : The same over any number of batches, as one report.
+    Scorer : Score any number of batches, and report on them as one.
     cross_entropy : The loss alone; `nll` is its result with ``reduction="none"``.
 
     Notes
@@ -379,8 +379,8 @@ def score(
     A row that holds nan or +inf, or nothing but -inf, has no softmax: its `nll` and `entropy` are nan, and
     `logsumexp` has its limit. In a row that holds a nan no class is found: its `rank` is C, and it is not `correct`.
 
-    The entropy is a sum of positive terms, log1p(rest) + sum_c p[c] (max - x[c]), and keeps its digits in a row
-    that is sure. The result has the same bits for any memory layout, class axis, row batching and number of
+    The entropy is a sum of positive terms, log1p(rest) + sum_c p[c] (max - x[c]), and keeps its digits in a
+    confident row. The result has the same bits for any memory layout, class axis, row batching and number of
     threads.
 
     Examples

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._arguments import Values, as_count, as_ignore_index, checked_values, chosen_values, shifted
-from crossent._exact import ExactSum, exp, standard_error, state_of, whole
+from crossent._arguments import Values, as_count, chosen_values, shifted
+from crossent._exact import ExactSum, exp, standard_error, whole
 from crossent._interop import ArrayInput, as_array
+from crossent._scoring.accumulate import Accumulator
 from crossent._scoring.distribution import (
     GroupSums,
     counts_from_json,
@@ -28,7 +27,8 @@ from crossent._scoring.distribution import (
     row_groups,
 )
 from crossent._scoring.report import CalibrationBin, Report, Z
-from crossent._scoring.values import log_parts, look, tell
+from crossent._scoring.rows import Scores
+from crossent._scoring.values import log_parts, look
 
 _LN2 = math.log(2.0)
 
@@ -47,7 +47,7 @@ class _Bin:
 
 @dataclass(frozen=True, slots=True)
 class _Tally:
-    """What some rows add up to. Adding tallies is exact: only the first non-finite row knows their order."""
+    """The sums of some rows. Adding is exact, and only the first non-finite row depends on the order."""
 
     rows: int
     count: int
@@ -61,7 +61,7 @@ class _Tally:
     histogram: NDArray[np.int64]
     groups: tuple[GroupSums, ...]
     classes: int = 0
-    """The most that a row had."""
+    """The largest number of classes of a batch."""
 
     @classmethod
     def empty(cls, top_k: int, bins: int) -> _Tally:
@@ -106,14 +106,11 @@ class _Tally:
         )
 
 
-# What is added up, as the compiled code gives it.
+# The sums, in the order of the compiled code.
 _SUMS = ("nll", "nll_squared", "entropy", "reciprocal_rank", "squared_error")
 
-# What the text of a scorer begins with; a later layout gets a later number.
-_FORMAT = "crossent.Scorer 2"
 
-
-class Scorer:
+class Scorer(Accumulator[_Tally]):
     """Score any number of batches, and report on all of their rows as one.
 
     The report is a function of the rows alone: all sums are exact, and have the same bits for any size of the
@@ -147,7 +144,7 @@ class Scorer:
     The torch equivalent is ``torch.nn.functional.cross_entropy`` with sums kept beside it, which depend on the
     batches. A row's loss is not rounded to float32 before it is added up.
 
-    The standard error takes the rows as independent. Tokens of one text are not quite.
+    The standard error takes the rows as independent, which tokens of one text are only approximately.
 
     Objects can be pickled, and several threads may update one.
 
@@ -169,6 +166,10 @@ class Scorer:
     >>> two[0].merge(two[1]).result() == report
     True
     """
+
+    _kind = "scorer"
+    _format = "crossent.Scorer 2"
+    _again = "score the rows again"
 
     def __init__(
         self,
@@ -195,15 +196,7 @@ class Scorer:
                 f"by_position must be a bool: got {by_position!r}; the positions themselves go to update"
             )
         self._by_position = bool(by_position)
-        self._values = checked_values(values)
-        self._ignore_index = as_ignore_index(ignore_index)
-        self._tally = _Tally.empty(len(self._top_k), self._bins)
-        self._lock = threading.Lock()
-
-    @property
-    def ignore_index(self) -> int:
-        """The target that marks a row as ignored."""
-        return self._ignore_index
+        super().__init__(ignore_index, values, _Tally.empty(len(self._top_k), self._bins))
 
     @property
     def top_k(self) -> tuple[int, ...]:
@@ -211,19 +204,9 @@ class Scorer:
         return self._top_k
 
     @property
-    def rows(self) -> int:
-        """How many rows it has seen, counted or not: where to go on after an interruption."""
-        return self._tally.rows
-
-    @property
     def bins(self) -> int:
         """The number of bins for the calibration error."""
         return self._bins
-
-    @property
-    def values(self) -> str:
-        """What the numbers of the batches are, unless `update` says otherwise."""
-        return self._values
 
     @property
     def by_position(self) -> bool:
@@ -289,15 +272,11 @@ class Scorer:
             values=kind,
             mistakes=mistakes,
         )
-        tell(mistakes)  # It raises where warnings are errors.
-        with self._lock:
-            self._tally = self._tally + tally
+        self._include(tally, mistakes)
 
     def _add(self, logits: ArrayInput, target: ArrayInput, **options: Any) -> None:
-        """Score a batch and add it, and keep likely mistakes to itself."""
-        tally = self._scored(logits, target, **options, mistakes=[])
-        with self._lock:
-            self._tally = self._tally + tally
+        """Score a batch and add it, without warnings."""
+        self._include(self._scored(logits, target, **options, mistakes=[]))
 
     def _scored(
         self,
@@ -311,12 +290,17 @@ class Scorer:
         shift: int = 0,
         values: Values = "logits",
         mistakes: list[str],
+        scores: list[Scores] | None = None,
     ) -> _Tally:
-        """Add up the scores of a batch, and note likely mistakes."""
+        """Add up the scores of a batch, and note likely mistakes.
+
+        Where there is a list for them, the scores of its rows go there too, those of a part after those of the one
+        before: the logits are read once for both.
+        """
         shift = as_count(shift, "shift")
         given = None if units is None else _units(units)
         if given is not None and given.ndim:
-            # They go the way of the targets; a look at the shape comes before the long work.
+            # They are shifted as the targets are. The shape is checked before the long work.
             target = as_array(target, "target")
             if given.shape != target.shape:
                 raise ValueError(
@@ -333,7 +317,8 @@ class Scorer:
         groups = self._groups(unshifted, positions, axis, shift)
         logits = as_array(logits, "logits")
         if values != "probs":
-            tally = self._tally_of(logits, target, where, axis, groups, log_probs=values == "log_probs")
+            log_probs = values == "log_probs"
+            tally = self._tally_of(logits, target, where, axis, groups, scores, log_probs=log_probs)
             look(logits, target, self._ignore_index, where, axis, values, mistakes)
         else:
             tally = _Tally.empty(len(self._top_k), self._bins)
@@ -346,6 +331,7 @@ class Scorer:
                     part.where,
                     -1,
                     None if groups is None else groups[here],
+                    scores,
                     log_probs=True,
                 )
         total = None if given is None else self._total(given, target, where)
@@ -358,13 +344,19 @@ class Scorer:
         where: ArrayInput | None,
         axis: int,
         groups: NDArray[np.uint16] | None,
+        scores: list[Scores] | None,
         *,
         log_probs: bool,
     ) -> _Tally:
-        """Add up the scores of some rows."""
-        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped = _core.score_sums(
-            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs, groups
+        """Add up the scores of some rows, and put them into `scores` where there is such a list."""
+        index, asked = self._ignore_index, scores is not None
+        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped, columns = (
+            _core.score_sums(
+                logits, target, index, where, axis, self._top_k, self._bins, log_probs, groups, asked
+            )
         )
+        if scores is not None and columns is not None:
+            scores.append(Scores(*columns))
         return _Tally(
             rows,
             count,
@@ -382,7 +374,7 @@ class Scorer:
     def _groups(
         self, target: ArrayInput, positions: ArrayInput | None, axis: int, shift: int
     ) -> NDArray[np.uint16] | None:
-        """Give the group of each row that is left by `shift`."""
+        """Return the group of each row that remains after `shift`."""
         if not self._by_position:
             if positions is not None:
                 raise ValueError("positions are not asked for: make the scorer with by_position=True")
@@ -390,7 +382,7 @@ class Scorer:
         rows = as_array(target, "target").shape
         groups = row_groups(None if positions is None else as_array(positions, "positions"), rows)
         if shift:
-            # Those of the logits: the first ones, where the targets are the last.
+            # The positions are those of the logits, which are the first ones where the targets are the last.
             of_logits = np.expand_dims(groups.reshape(rows), axis)
             groups = np.ascontiguousarray(shifted(of_logits, None, None, axis, shift)[0].reshape(-1))
         return groups
@@ -403,38 +395,6 @@ class Scorer:
         if where is not None:
             counted = counted & (as_array(where, "where") != 0)
         return ExactSum.of(units[counted])
-
-    def merge(self, other: Scorer) -> Scorer:
-        """Add all rows of another scorer, as if they came after one's own.
-
-        Parameters
-        ----------
-        other : Scorer
-            One of the same options. It is not changed.
-
-        Returns
-        -------
-        Scorer
-            This one.
-
-        Raises
-        ------
-        TypeError
-            If `other` is no scorer.
-        ValueError
-            If its options differ.
-        """
-        if not isinstance(other, Scorer):
-            raise TypeError(f"a scorer merges with a scorer: got {type(other).__name__}")
-        if self._options() != other._options():
-            raise ValueError(
-                f"the scorers differ: got one with {other._options()}, expected one with {self._options()}"
-            )
-        with other._lock:
-            tally = other._tally
-        with self._lock:
-            self._tally = self._tally + tally
-        return self
 
     def result(self) -> Report:
         """Report on all rows so far.
@@ -488,21 +448,12 @@ class Scorer:
         )
 
     def _options(self) -> str:
-        """Give the options that two scorers must share to be merged."""
+        """Name the options that two scorers must share to be merged."""
         return f"top_k={self._top_k}, bins={self._bins}, by_position={self._by_position}"
 
-    def to_json(self) -> str:
-        """Give everything as text, with every bit.
-
-        Returns
-        -------
-        str
-            Options and sums, as one JSON object.
-        """
+    def _state(self) -> dict[str, Any]:
         t = self._tally
-        state = {
-            "format": _FORMAT,
-            "ignore_index": self._ignore_index,
+        return {
             "top_k": list(self._top_k),
             "rows": t.rows,
             "count": t.count,
@@ -516,83 +467,48 @@ class Scorer:
             "histogram": counts_to_json(t.histogram),
             "positions": [sums.to_json() for sums in t.groups] if self._by_position else None,
             "classes": t.classes,
-            "values": self._values,
         }
-        return json.dumps(state)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Scorer:
-        """Make the scorer that `to_json` wrote.
-
-        Parameters
-        ----------
-        text : str or bytes
-            What `to_json` gave.
-
-        Returns
-        -------
-        Scorer
-            One that goes on where the other stood.
-
-        Raises
-        ------
-        ValueError
-            If the text is not that of a scorer.
-        """
-        with state_of("scorer"):
-            state = json.loads(text)
-            if state["format"] != _FORMAT:
-                raise ValueError(
-                    f"its format is {state['format']!r}, that of another version, expected {_FORMAT!r}; score the "
-                    "rows again"
-                )
-            groups = state["positions"]
-            scorer = cls(
-                ignore_index=state["ignore_index"],
-                top_k=state["top_k"],
-                bins=len(state["bins"]),
-                by_position=groups is not None,
-                values=state.get("values", "logits"),
-            )
-            first = state["first_nonfinite"]
-            scorer._tally = _Tally(
-                whole(state["rows"]),
-                whole(state["count"]),
-                whole(state["correct"]),
-                tuple(map(whole, state["top"])),
-                whole(state["nonfinite"]),
-                None if first is None else whole(first),
-                tuple(ExactSum.from_json(state[name]) for name in _SUMS),
-                tuple(_Bin(whole(n), whole(c), ExactSum.from_json(s)) for n, c, s in state["bins"]),
-                None if state["units"] is None else ExactSum.from_json(state["units"]),
-                counts_from_json(state["histogram"]),
-                tuple(map(GroupSums.from_json, groups or ())),
-                whole(state.get("classes", 0)),
-            )
-            if len(scorer._tally.top) != len(scorer._top_k):
-                raise ValueError(
-                    f"it has {len(scorer._tally.top)} top-k counts, expected {len(scorer._top_k)}"
-                )
-            t = scorer._tally
-            if not max(t.correct, t.nonfinite, *t.top, 0) <= t.count <= t.rows:
-                raise ValueError("a part of the rows is more than all of them")
-            if any(b.correct > b.count for b in t.bins):
-                raise ValueError("a bin has more rows that are right than rows")
-            if sum(t.histogram.tolist()) + t.nonfinite != t.count:
-                raise ValueError("the histogram has another number of rows")
-            if groups is not None and sum(group.count for group in t.groups) != t.count:
-                raise ValueError("the positions have another number of rows")
+    def _from_state(cls, state: dict[str, Any]) -> Self:
+        groups = state["positions"]
+        scorer = cls(
+            ignore_index=state["ignore_index"],
+            top_k=state["top_k"],
+            bins=len(state["bins"]),
+            by_position=groups is not None,
+            values=state.get("values", "logits"),
+        )
+        first = state["first_nonfinite"]
+        scorer._tally = _Tally(
+            whole(state["rows"]),
+            whole(state["count"]),
+            whole(state["correct"]),
+            tuple(map(whole, state["top"])),
+            whole(state["nonfinite"]),
+            None if first is None else whole(first),
+            tuple(ExactSum.from_json(state[name]) for name in _SUMS),
+            tuple(_Bin(whole(n), whole(c), ExactSum.from_json(s)) for n, c, s in state["bins"]),
+            None if state["units"] is None else ExactSum.from_json(state["units"]),
+            counts_from_json(state["histogram"]),
+            tuple(map(GroupSums.from_json, groups or ())),
+            whole(state.get("classes", 0)),
+        )
+        if len(scorer._tally.top) != len(scorer._top_k):
+            raise ValueError(f"it has {len(scorer._tally.top)} top-k counts, expected {len(scorer._top_k)}")
+        t = scorer._tally
+        if not max(t.correct, t.nonfinite, *t.top, 0) <= t.count <= t.rows:
+            raise ValueError("a part of the rows is more than all of them")
+        if any(b.correct > b.count for b in t.bins):
+            raise ValueError("a bin has more rows that are right than rows")
+        if sum(t.histogram.tolist()) + t.nonfinite != t.count:
+            raise ValueError("the histogram has another number of rows")
+        if groups is not None and sum(group.count for group in t.groups) != t.count:
+            raise ValueError("the positions have another number of rows")
         return scorer
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Scorer.from_json, (self.to_json(),))
 
-    def __repr__(self) -> str:
-        options = f"ignore_index={self._ignore_index}, {self._options()}"
-        return f"<Scorer({options}): {self._tally.count:,} of {self._tally.rows:,} rows counted>"
-
-
-# More would take more memory than they tell.
+# More bins would need memory and show nothing more.
 _MOST_BINS = 10_000
 
 
@@ -614,3 +530,21 @@ def _calibration_error(bins: tuple[_Bin, ...]) -> float:
     """Return the sum over the bins of |correct - sum of confidence|, over the number of rows in them."""
     gaps = (abs(ExactSum.of_integer(b.correct).units - b.confidence.units) for b in bins)
     return ExactSum(sum(gaps)).over(sum(b.count for b in bins))
+
+
+def report_of_losses(nll: NDArray[Any], counted: NDArray[np.bool_]) -> Report:
+    """Report on the losses of rows that are scored already, with their positions along the last axis.
+
+    Of the report's figures only those of the loss mean something. A loss is minus a log-probability, so that the
+    rows of a single class with that log-probability have these losses, and the scorer's sums.
+    """
+    nll, counted = np.atleast_1d(nll), np.atleast_1d(counted)
+    scorer = Scorer(top_k=(), bins=0, by_position=True)
+    scorer._add(
+        -nll[..., np.newaxis],
+        np.zeros(nll.shape, np.uint8),
+        where=counted,
+        positions=np.arange(nll.shape[-1]),
+        values="log_probs",
+    )
+    return scorer.result()

@@ -25,11 +25,11 @@ class Temperature:
     nll_before : float
         The mean negative log-likelihood of the targets in nats, as the logits are.
     nll_after : float
-        The same with the logits divided by the temperature.
+        The mean negative log-likelihood of the logits divided by the temperature.
     count : int
         Rows that are counted.
     iterations : int
-        How often the logits were read.
+        The number of times that the logits were read.
 
     See Also
     --------
@@ -55,7 +55,7 @@ class _Likelihood(NamedTuple):
     rows: int
 
 
-# Newton's steps double the digits, so that few are needed; a bisection from far away may take some more.
+# Newton's steps double the digits, so that few are needed; a bisection from far away may need more.
 _USUAL_READS, _MOST_READS = 20, 200
 # Beyond these inverse temperatures a softmax is the same for any floating-point logits of use.
 _LEAST, _MOST = 1e-9, 1e9
@@ -101,7 +101,7 @@ def fit_temperature(
     Parameters
     ----------
     logits : array-like of shape (..., C), or iterable of batches
-        Logits that were not trained on, float16, bfloat16, float32 or float64. Or, without `target`, batches of
+        Held-out logits, float16, bfloat16, float32 or float64. Or, without `target`, batches of
         them: pairs of logits and targets, from an iterable that can be gone through again and again, such as a
         list, or an object whose ``__iter__`` reads a file.
     target : array-like of int
@@ -181,7 +181,7 @@ def fit(
     values: Values,
     mistakes: list[str],
 ) -> Temperature:
-    """Find the temperature, and note likely mistakes."""
+    """Find the temperature, and add likely mistakes to `mistakes`."""
     if target is not None:
         batches: Iterable[Batch] = [(logits, target)]  # type: ignore[list-item]
     elif where is not None:
@@ -213,7 +213,7 @@ def _repeatable(batches: object) -> Iterable[Batch]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows, as often as they are asked for."""
+    """The rows, which each step reads anew."""
 
     batches: Iterable[Batch]
     ignore_index: int
@@ -265,7 +265,7 @@ def _minimum(likelihood: Callable[[float], _Likelihood], at: _Likelihood) -> tup
     b, low, high = 1.0, 0.0, math.inf
     for reads in range(1, _MOST_READS):
         if at.slope == 0.0 and at.curvature == 0.0 and b != 1.0:
-            raise ValueError(_NO_BEST[b > 1.0])  # what is left of the slope has faded
+            raise ValueError(_NO_BEST[b > 1.0])  # the slope has underflowed
         if at.slope == 0.0:
             return b, at, reads
         low, high = (b, high) if at.slope < 0 else (low, b)
@@ -288,7 +288,7 @@ def _next(b: float, low: float, high: float, at: _Likelihood, *, hurry: bool) ->
     new = min(max(b - step, b / 8.0), b * 8.0)
     bracketed = low > 0.0 and high < math.inf
     if hurry and not bracketed:
-        # The likelihood of rows that are all right has no minimum, and Newton's steps never get to its end.
+        # Where every prediction is correct the likelihood has no minimum, and Newton's steps have no limit.
         return b * 8.0 if at.slope < 0 else b / 8.0
     return new if low < new < high or not bracketed else math.sqrt(low * high)
 

@@ -1,10 +1,10 @@
-"""What the numbers of rows are: logits, log-probabilities or probabilities; and whether they look like it."""
+"""Rows of logits, log-probabilities or probabilities: a check that they look like it, and logarithms in parts."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from crossent._arguments import Values
 from crossent._exceptions import LikelyMistakeWarning
 from crossent._interop import ArrayInput, as_array
 
-# Numbers of a part of an array whose logarithms are taken at a time: 8 MiB of them.
+# Numbers in a part of an array, whose logarithms are taken at once: 8 MiB of float64.
 _PART = 1 << 20
 
 
@@ -30,9 +30,9 @@ def look(
     mistakes: list[str],
     name: str = "logits",
 ) -> None:
-    """Note in `mistakes` what the first rows look like, if it is not what `values` says."""
+    """Add a text to `mistakes` where the first rows look like something other than `values`."""
     if values == "probs":
-        return  # They are checked one and all.
+        return  # Every probability is checked.
     log_probs = values == "log_probs"
     found = _core.likely_mistake(rows, target, ignore_index, where, axis, log_probs, name)
     if found == "one class":
@@ -51,18 +51,18 @@ def look(
         )
 
 
-def tell(mistakes: list[str], stacklevel: int = 3) -> None:
-    """Warn of mistakes at the line that called the public function, of which this is called."""
+def tell(mistakes: Sequence[str], stacklevel: int = 3) -> None:
+    """Warn of likely mistakes, at the line that called the public function that calls this one."""
     for mistake in mistakes:
         warnings.warn(mistake, LikelyMistakeWarning, stacklevel=stacklevel)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some rows of an array, with their classes along the last axis, and what stands beside them."""
+    """Some rows of an array, with their classes along the last axis, their targets and their mask."""
 
     index: tuple[slice, ...]
-    """Where they stand among the rows."""
+    """The place of the part among the rows."""
 
     rows: NDArray[Any]
     target: NDArray[Any] | None
@@ -74,13 +74,13 @@ def parts(
 ) -> Iterator[Part]:
     """Cut an array into parts of about a million numbers, in the order of its rows.
 
-    Each is an index of a slice for each axis of the rows; there is one part at least.
+    The index of a part has a slice for each axis of the rows. There is at least one part.
     """
     rows = np.moveaxis(rows, axis, -1)
     beside = None if target is None else as_array(target, "target")
     mask = None if where is None else as_array(where, "where")
     for index in _cuts(rows.shape[:-1], max(_PART // max(rows.shape[-1], 1), 1)):
-        at: Any = (*index, ...)  # of an array without axes, an array too
+        at: Any = (*index, ...)  # with the ellipsis, an array without axes gives an array and no scalar
         yield Part(
             index, rows[at], None if beside is None else beside[at], None if mask is None else mask[at]
         )
@@ -110,9 +110,9 @@ def log_parts(
     mistakes: list[str],
     name: str = "logits",
 ) -> Iterator[Part]:
-    """Give the logarithms of probabilities in parts, as float64; those of ignored rows are 0.
+    """Yield the logarithms of probabilities in parts, as float64; those of ignored rows are 0.
 
-    All targets are checked before the first part, and the probabilities of a part before it is given.
+    All targets are checked before the first part, and the probabilities of a part before it is yielded.
     """
     rows = as_array(probabilities, name)
     _core.check_targets(rows, target, ignore_index, where, axis, name)
@@ -121,7 +121,7 @@ def log_parts(
 
 
 def _logarithms(part: Part, ignore_index: int, mistakes: list[str], name: str) -> NDArray[np.float64]:
-    """Return the logarithms of the probabilities of a part, or raise for the first number that is none."""
+    """Return the logarithms of a part, or raise for the first number that is no probability."""
     logs, (number, total) = _core.log_of_probabilities(
         part.rows, part.target, ignore_index, part.where, -1, name
     )

@@ -1,0 +1,83 @@
+"""What type checkers make of the public names: mypy and pyright read this file (`make check`), and nothing runs it.
+
+A line with `type: ignore` must be an error for both: an ignore that nothing needs is an error itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import crossent
+
+Loss: TypeAlias = np.floating[Any]
+Losses: TypeAlias = NDArray[np.floating[Any]]
+
+x = np.zeros((4, 3), np.float32)
+target = np.zeros(4, np.int64)
+out = np.zeros(4)
+some = np.zeros(4, np.float16)
+
+
+def a_reduction_decides_what_comes_back(reduction: Literal["mean", "sum", "none"]) -> None:
+    assert_type(crossent.cross_entropy(x, target), Loss)
+    assert_type(crossent.cross_entropy(x, target, None, reduction="sum"), Loss)
+    assert_type(crossent.cross_entropy(x, target, reduction="none"), Losses)
+    assert_type(crossent.cross_entropy(x, target, reduction="none", out=out), Losses)
+    assert_type(crossent.cross_entropy_and_grad(x, target), tuple[Loss, NDArray[Any]])
+    assert_type(crossent.cross_entropy_and_grad(x, target, reduction="none"), tuple[Losses, NDArray[Any]])
+    assert_type(crossent.nll_loss(x, target, reduction="none"), Losses)
+    assert_type(crossent.binary_cross_entropy(out, target), Loss)
+    assert_type(crossent.binary_cross_entropy_with_logits(out, target, reduction="none"), Losses)
+    assert_type(crossent.kl_div(x, x, reduction="batchmean"), Loss)
+    assert_type(crossent.kl_div(x, x, reduction="none"), Losses)
+    assert_type(crossent.gaussian_nll_loss(out, target, out, reduction="sum"), Loss)
+    assert_type(crossent.poisson_nll_loss(out, target, reduction="none"), Losses)
+    loss: Loss | Losses = crossent.cross_entropy(x, target, reduction=reduction)
+    del loss
+
+
+def a_typo_is_an_error(text: str) -> None:
+    crossent.cross_entropy(x, target, reduction="none ")  # type: ignore[call-overload]
+    crossent.cross_entropy(x, target, reduction=text)  # type: ignore[call-overload]
+    crossent.cross_entropy(x, target, reduction="batchmean")  # type: ignore[call-overload]
+    crossent.cross_entropy(x, target, out=out)  # type: ignore[call-overload]
+    crossent.nll_loss_and_grad(x, target, reduction="avg")  # type: ignore[call-overload]
+    crossent.binary_cross_entropy(out, target, reduction="Mean")  # type: ignore[call-overload]
+    crossent.kl_div(x, x, reduction="batch_mean")  # type: ignore[call-overload]
+    crossent.CrossEntropyLoss(reduction="average")  # type: ignore[call-overload]
+    crossent.BCELoss(label_smoothing=0.5)  # type: ignore[call-overload]
+    crossent.score(x, target, values="log-probs")  # type: ignore[arg-type]
+    crossent.Scorer(values="probabilities")  # type: ignore[arg-type]
+    crossent.log_loss(target, out, eps="automatic")  # type: ignore[arg-type]
+
+
+def an_object_is_typed_as_its_function(loss: crossent.CrossEntropyLoss) -> None:
+    assert_type(crossent.CrossEntropyLoss()(x, target), Loss)
+    assert_type(crossent.CrossEntropyLoss(label_smoothing=0.1, reduction="sum")(x, target, where=None), Loss)
+    assert_type(crossent.CrossEntropyLoss([1, 2, 3], reduction="none")(x, target, out=out), Losses)
+    assert_type(crossent.NLLLoss(reduction="none")(x, target), Losses)
+    assert_type(crossent.BCELoss(clamp=None)(out, target), Loss)
+    assert_type(crossent.BCEWithLogitsLoss(reduction="none")(out, target), Losses)
+    assert_type(crossent.Softmax()(some), NDArray[np.float16])
+    assert_type(crossent.LogSoftmax(0)([1.0, 2.0]), NDArray[Any])
+    crossent.CrossEntropyLoss()(x, target, out=out)  # type: ignore[arg-type]
+    assert_type(loss(x, target, out=out), Any)  # its reduction is not known
+
+
+def rows_keep_their_dtype() -> None:
+    assert_type(crossent.softmax(some), NDArray[np.float16])
+    assert_type(crossent.log_softmax(some, 0), NDArray[np.float16])
+    assert_type(crossent.log_sigmoid(x), NDArray[np.float32])
+    assert_type(crossent.logsumexp(x), np.float32)
+    assert_type(crossent.logsumexp(x, 1, keepdims=True), NDArray[np.float32])
+
+
+def sums_know_themselves(text: str) -> None:
+    assert_type(crossent.Scorer.from_json(text).merge(crossent.Scorer()), crossent.Scorer)
+    assert_type(crossent.Comparer.from_json(text).result(), crossent.Comparison)
+    crossent.Scorer().merge(crossent.Comparer())  # type: ignore[arg-type]
+    assert_type(crossent.fit_temperature(x, target), crossent.Temperature)
+    assert_type(crossent.fit_temperature([(x, target)]), crossent.Temperature)
