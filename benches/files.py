@@ -20,7 +20,8 @@ import ml_dtypes
 import numpy as np
 
 import crossent
-from crossent._io import BLOCK_BYTES, MEMORY, log_blocks, open_logits, open_targets, read_ahead
+from crossent._io import log_blocks, open_logits, open_targets, read_ahead
+from crossent.blocks import BLOCK_BYTES, MEMORY
 
 CLASSES = 50_257
 ROWS_AT_ONCE = 64
@@ -53,7 +54,7 @@ def score(path: Path, targets: Path, dtype: str, *, ahead: bool = True) -> cross
     scorer = crossent.Scorer()
     for block in read_ahead(blocks) if ahead else blocks:
         part = crossent.Scorer()
-        part.update(block.values, target[block.index], axis=source.axis)
+        part.update(block.values, target[block.index])
         scorer.merge(part)
     return scorer.result()
 
@@ -96,7 +97,7 @@ def main() -> None:
                 np.concatenate([some] * 3), target[: 3 * len(some)], reduction="none"
             )
             few = crossent.Scorer()
-            block = next(open_logits(str(path), dtype=dtype.name, classes=CLASSES).blocks(MEMORY))
+            block = next(open_logits(str(path), dtype=dtype.name, classes=CLASSES).row_blocks(MEMORY))
             few.update(block.values, target[block.index])
             mean = few.result().mean
             assert report.count == rows

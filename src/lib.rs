@@ -64,7 +64,7 @@ pub use options::Reduction;
 pub use parallel::{Context, Interrupt, num_threads, set_num_threads};
 pub use reduce::Total;
 pub use rows::{View, ViewMut};
-pub use score::{Columns, Group, Score, ScoreSums, score, score_sums};
+pub use score::{Columns, Group, Score, ScoreSums, score, score_sums, score_with_sums};
 pub use targets::Target;
 pub use temperature::{TemperatureSums, temperature_sums};
 pub use values::{Improper, check_targets, likely_mistake, log_of_probabilities};

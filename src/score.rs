@@ -521,6 +521,40 @@ pub(crate) fn finished<T>(all: Mutex<T>) -> T {
     all.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Writes the columns of a tile's rows.
+type Write<'a, E> = &'a (dyn Fn(&mut Seen<'_, E>, Range<usize>) + Sync);
+
+impl<E: Element> Work<'_, E> {
+    /// Adds the scores up, and writes them too where that is asked for.
+    fn sums(
+        &self,
+        context: Context<'_>,
+        top_k: &[usize],
+        bins: usize,
+        groups: Option<&[u16]>,
+        write: Option<Write<'_, E>>,
+    ) -> Result<ScoreSums, Error> {
+        if let Some(groups) = groups {
+            check_shape("groups", &[groups.len()], &[self.rows.layout.line.len()])?;
+        }
+        let groups = groups.unwrap_or_default();
+        let number = groups.iter().max().map_or(0, |largest| usize::from(*largest) + 1);
+        let empty = || ScoreSums::new(top_k.len(), bins, number);
+        let all = Mutex::new(empty());
+        self.run(
+            context,
+            || Part::new(empty(), &all, ScoreSums::merge),
+            |part, seen, rows| {
+                part.own.add(seen, rows.clone(), top_k, groups);
+                if let Some(write) = write {
+                    write(seen, rows);
+                }
+            },
+        )?;
+        Ok(finished(all))
+    }
+}
+
 /// Scores rows of logits against class indices, and adds the scores up. `top_k` holds the numbers of largest classes to look
 /// for the target in; `bins` is the number of bins for calibration; `groups` holds the
 /// number of a group for each row, in the order of the targets, and each group is added up by itself as well.
@@ -536,18 +570,29 @@ pub fn score_sums<E: Element>(
     bins: usize,
     groups: Option<&[u16]>,
 ) -> Result<ScoreSums, Error> {
+    Work::new(logits, target, options, call)?.sums(call.context, top_k, bins, groups, None)
+}
+
+/// Scores rows of logits against class indices in one read: writes the columns of [`score`], and returns the sums of
+/// [`score_sums`], both with their bits.
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused. The columns are untouched then, unless the call was interrupted.
+#[expect(clippy::too_many_arguments, reason = "those of both functions")]
+pub fn score_with_sums<E: Element, O: Element>(
+    logits: &View<'_, E>,
+    target: &Target<'_>,
+    options: Score,
+    call: &Call<'_>,
+    top_k: &[usize],
+    bins: usize,
+    groups: Option<&[u16]>,
+    mut columns: Columns<'_, O>,
+) -> Result<ScoreSums, Error> {
     let work = Work::new(logits, target, options, call)?;
-    if let Some(groups) = groups {
-        check_shape("groups", &[groups.len()], &[work.rows.layout.line.len()])?;
-    }
-    let groups = groups.unwrap_or_default();
-    let number = groups.iter().max().map_or(0, |largest| usize::from(*largest) + 1);
-    let empty = || ScoreSums::new(top_k.len(), bins, number);
-    let all = Mutex::new(empty());
-    work.run(
-        call.context,
-        || Part::new(empty(), &all, ScoreSums::merge),
-        |part, seen, rows| part.own.add(seen, rows, top_k, groups),
-    )?;
-    Ok(finished(all))
+    let columns = ColumnRows::new(&mut columns, &work.shape, options.top_k)?;
+    // Behind a pointer, so that the code of the walk, which is long, is there once for both functions.
+    // SAFETY: the rows of a grain belong to one thread.
+    let write = |seen: &mut Seen<'_, E>, rows: Range<usize>| unsafe { seen.write(rows, &columns) };
+    work.sums(call.context, top_k, bins, groups, Some(&write))
 }

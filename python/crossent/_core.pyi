@@ -48,6 +48,19 @@ __version__: Final[str]
 # A sum: the bytes of its units of 2**-1074, and how many terms were +inf, -inf and nan.
 _Units: TypeAlias = tuple[bytes, tuple[int, int, int]]
 
+# The fields of Scores, in their order.
+_Columns: TypeAlias = tuple[
+    NDArray[np.floating[Any]],
+    NDArray[np.floating[Any]],
+    NDArray[np.floating[Any]],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+    NDArray[np.int64] | None,
+    NDArray[np.floating[Any]] | None,
+]
+
 @type_check_only
 class _BuildInfo(TypedDict):
     version: str
@@ -211,17 +224,7 @@ def score(
     top_k: int,
     log_probs: bool,
     /,
-) -> tuple[
-    NDArray[np.floating[Any]],
-    NDArray[np.floating[Any]],
-    NDArray[np.floating[Any]],
-    NDArray[np.int64],
-    NDArray[np.int64],
-    NDArray[np.bool_],
-    NDArray[np.bool_],
-    NDArray[np.int64] | None,
-    NDArray[np.floating[Any]] | None,
-]: ...
+) -> _Columns: ...
 def score_sums(
     logits: ArrayInput,
     target: ArrayInput,
@@ -232,6 +235,7 @@ def score_sums(
     bins: int,
     log_probs: bool,
     groups: NDArray[np.uint16] | None,
+    columns: bool,
     /,
 ) -> tuple[
     tuple[int, int, int],
@@ -241,6 +245,7 @@ def score_sums(
     list[tuple[int, int, _Units]],
     NDArray[np.uint64],
     list[tuple[int, _Units, _Units]],
+    _Columns | None,
 ]: ...
 def compare_sums(
     logits: ArrayInput,

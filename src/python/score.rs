@@ -111,10 +111,14 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
         })
     }
 
-    fn fill(&self, arrays: &Arrays<'py>, options: Score) -> PyResult<()> {
+    /// The memory of the arrays, to write to.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the arrays while the views live.
+    unsafe fn views(&self) -> Columns<'_, O> {
         let (floats, integers, flags) = (&self.floats, &self.integers, &self.flags);
-        // SAFETY: the arrays are new, and nobody else knows them.
-        let columns = unsafe {
+        // SAFETY: see above.
+        unsafe {
             Columns {
                 nll: view_of(&floats[0]),
                 logsumexp: view_of(&floats[1]),
@@ -125,8 +129,12 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
                 correct: view_of(&flags[1]),
                 top: self.top.as_ref().map(|(ids, log_probs)| (view_of(ids), view_of(log_probs))),
             }
-        };
-        arrays.run(ScoreWork(options, columns))
+        }
+    }
+
+    fn fill(&self, arrays: &Arrays<'py>, options: Score) -> PyResult<()> {
+        // SAFETY: the arrays are new, and nobody else knows them.
+        arrays.run(ScoreWork(options, unsafe { self.views() }))
     }
 
     fn into_tuple(self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
@@ -178,6 +186,7 @@ pub(super) fn units<'py>(py: Python<'py>, sum: &ExactSum) -> Units<'py> {
     (PyBytes::new(py, &bytes), (plus, minus, nan))
 }
 
+#[derive(Clone, Copy)]
 struct SumsWork<'a> {
     options: Score,
     top_k: &'a [usize],
@@ -196,12 +205,40 @@ impl Work<ScoreSums> for SumsWork<'_> {
     }
 }
 
+struct ColumnsAndSumsWork<'a, O>(SumsWork<'a>, Columns<'a, O>);
+
+impl<O: Element> Work<ScoreSums> for ColumnsAndSumsWork<'_, O> {
+    fn run<E: Element>(
+        self,
+        logits: &View<'_, E>,
+        target: &crate::Target<'_>,
+        call: &Call<'_>,
+    ) -> Result<ScoreSums, crate::Error> {
+        let SumsWork { options, top_k, bins, groups } = self.0;
+        crate::score_with_sums(logits, target, options, call, top_k, bins, groups, self.1)
+    }
+}
+
+/// The sums of a call, and the columns as a tuple.
+fn with_columns<'py, O: Element + numpy::Element>(
+    arrays: &Arrays<'py>,
+    work: SumsWork<'_>,
+) -> PyResult<(ScoreSums, Option<Bound<'py, PyTuple>>)> {
+    let py = arrays.logits.py();
+    let class_axis = crate::loss::class_axis(arrays.logits.ndim(), Some(work.options.axis))?;
+    let columns = NewColumns::<O>::new(py, &row_shape(arrays.logits.shape(), class_axis), 0)?;
+    // SAFETY: the arrays are new, and nobody else knows them.
+    let sums = arrays.run(ColumnsAndSumsWork(work, unsafe { columns.views() }))?;
+    Ok((sums, Some(columns.into_tuple(py)?)))
+}
+
 /// The numbers of rows, of those that count and of those that are right; of those with the target among the k largest; of those
 /// that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and squared error; for each bin the
 /// numbers of rows and of right ones, and the sum of confidences; the histogram of nll; and for each group of rows their number
-/// and the sums of nll and its square. `groups` holds the group of each row, in the order of the targets.
+/// and the sums of nll and its square; and where `columns` asks for them, what [`score`] gives for no top k, of the same read.
+/// `groups` holds the group of each row, in the order of the targets.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, groups, /))]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, groups, columns, /))]
 #[expect(clippy::too_many_arguments, reason = "those of the Python function")]
 pub(super) fn score_sums<'py>(
     logits: &Bound<'py, PyAny>,
@@ -213,6 +250,7 @@ pub(super) fn score_sums<'py>(
     bins: usize,
     log_probs: &Bound<'py, PyAny>,
     groups: Option<PyReadonlyArray1<'py, u16>>,
+    columns: bool,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
@@ -220,7 +258,12 @@ pub(super) fn score_sums<'py>(
     let options =
         Score { ignore_index, axis: axis.0, top_k: 0, log_probs: call::flag(log_probs, "log_probs")? };
     let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
-    let sums = arrays.run(SumsWork { options, top_k: &top_k, bins, groups })?;
+    let work = SumsWork { options, top_k: &top_k, bins, groups };
+    let (sums, columns) = match (columns, array::floats(&arrays.logits, "logits")?) {
+        (false, _) => (arrays.run(work)?, None),
+        (true, Floats::F64(_)) => with_columns::<f64>(&arrays, work)?,
+        (true, _) => with_columns::<f32>(&arrays, work)?,
+    };
     let bins: Vec<_> =
         sums.bins.iter().map(|bin| (bin.count, bin.correct, units(py, &bin.confidence))).collect();
     let groups: Vec<_> = sums
@@ -242,6 +285,7 @@ pub(super) fn score_sums<'py>(
         bins,
         sums.histogram.into_pyarray(py),
         groups,
+        columns,
     )
         .into_pyobject(py)
 }

@@ -20,7 +20,9 @@ import pytest
 from crossent import __version__, _core
 from crossent import _cli as cli
 from crossent._cli import reading
-from crossent._io import BLOCK_BYTES, open_npy, row_blocks
+from crossent._io import open_npy
+from crossent._io.layout import cut_array
+from crossent.blocks import BLOCK_BYTES
 
 Array = npt.NDArray[Any]
 
@@ -270,7 +272,7 @@ def test_nothing_counted(files: Files, capsys: pytest.CaptureFixture[str], rows:
 @pytest.mark.parametrize("block_bytes", [1, 1000, 30_000, 1 << 30])
 def test_blocks_hold_each_row_once(shape: tuple[int, ...], axis: int, order: Any, block_bytes: int) -> None:
     array = np.zeros(shape, dtype=np.int32, order=order)
-    blocks = list(row_blocks(array, axis, block_bytes=block_bytes))
+    blocks = list(cut_array(array, axis, block_bytes=block_bytes))
     for index in blocks:
         block = array[index]
         assert block.shape[axis] == shape[axis]
@@ -286,7 +288,7 @@ def test_blocks_hold_each_row_once(shape: tuple[int, ...], axis: int, order: Any
 
 
 def test_no_blocks_of_nothing() -> None:
-    assert list(row_blocks(np.zeros((0, 5)), 1)) == []
+    assert list(cut_array(np.zeros((0, 5)), 1)) == []
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -12,7 +12,6 @@ import pytest
 
 import crossent
 from crossent import _cli as cli
-from crossent import _core
 from crossent._cli.per_row import PerRow
 from test_cli import DTYPES, Array, Files, error, files, made
 from test_cli_resume import SMALL, stop_after
@@ -90,6 +89,21 @@ def test_every_order_of_rows(
     options = ["--axis", str(axis), "--memory", "4K", *columns_of(kind)]
     assert files.score("--per-row", str(out), *options) == 0
     assert_right(out, logits, target, axis)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 64, 1500, 140_000])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_every_width_in_one_read(
+    files: Files, tmp_path: Path, capsys: Capture, classes: int, order: Any
+) -> None:
+    logits, target = made((3 if classes > 10_000 else 300, classes), dtype=np.dtype(np.float16))
+    files.save(np.asarray(logits, order=order), target)
+    out = tmp_path / "rows.npy"
+    assert files.score("--json") == 0
+    whole = capsys.readouterr().out
+    assert files.score("--json", "--per-row", str(out), *columns_of("npy")) == 0
+    assert capsys.readouterr().out == whole
+    assert_right(out, logits, target)
 
 
 def test_losses_alone(files: Files, tmp_path: Path) -> None:
@@ -470,7 +484,7 @@ def test_an_error_leaves_the_file_of_before(
     def fail(*_: object) -> None:
         raise OSError(5, "the disk failed")
 
-    monkeypatch.setattr(_core, "score", fail)
+    monkeypatch.setattr(PerRow, "append", fail)
     assert files.score("--per-row", str(out)) == 1
     assert "the disk failed" in error(capsys)
     assert out.read_text() == "of before"

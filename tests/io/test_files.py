@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -22,15 +24,19 @@ import safetensors.numpy
 
 from crossent import _cli as cli
 from crossent import _core
+from crossent._cli.options import memory as parse_bytes
 from crossent._io import (
     Source,
+    formats,
+    kinds,
     log_blocks,
     open_logits,
     open_targets,
-    parse_bytes,
     read_ahead,
 )
+from crossent._io.format import Content, Format, LogitsOptions, refuse
 from crossent._io.opening import natural
+from crossent.blocks import Block
 from test_cli import DTYPES, assert_close, error, figures, made, reference
 
 Array = npt.NDArray[Any]
@@ -212,12 +218,12 @@ def test_blocks_from_any_row_on(tmp_path: Path, writer: Writer) -> None:
     if "--classes" in rest:
         options["classes"] = int(rest[rest.index("--classes") + 1])
     source = open_logits(name, **options)
-    whole = np.concatenate([block.values.copy() for block in source.blocks(1 << 20)])
+    whole = np.concatenate([block.values.copy() for block in source.row_blocks(1 << 20)])
     for memory in (1, 5000, 1 << 20):
         for start in (0, 1, 69, 70, 71, 149, 150, 151):
             at = start
-            for block in source.blocks(memory, start):
-                assert (block.start, block.index) == (at, (slice(at, at + block.rows),))
+            for block in source.row_blocks(memory, start):
+                assert block.index == (slice(at, at + block.rows),)
                 assert np.array_equal(block.values, whole[at : at + block.rows])
                 at += block.rows
             assert at == max(start, 150)
@@ -232,20 +238,20 @@ def test_blocks_of_any_layout(tmp_path: Path, shape: Any, order: Any, axis: int,
     logits, target = made(shape, axis % len(shape))
     name, targets, *_ = writer(tmp_path, np.asarray(logits, order=order), target)
     source, classes = open_logits(name, axis=axis), open_targets(targets)
-    for memory, start in ((1 << 20, 0), (8000 if writer is not write_compressed else 1 << 20, 0)):
-        at, seen = start, np.zeros(target.shape, int)
-        starts = []
-        for block in source.blocks(memory, start):
-            assert block.start == at
-            starts.append(at)
+    rows = np.moveaxis(logits, axis, -1)
+    for memory in (1 << 20, 8000 if writer is not write_compressed else 1 << 20):
+        at, seen = 0, np.zeros(target.shape, int)
+        places: dict[int, list[int]] = {}
+        for block in source.row_blocks(memory):
+            places[at] = [cut.start for cut in block.index]
             at += block.rows
-            expected = logits[tuple(np.insert(np.array(block.index, object), axis % len(shape), slice(None)))]
-            assert np.array_equal(block.values, expected)
+            assert np.array_equal(block.values, rows[block.index])
             assert np.array_equal(classes[block.index], target[block.index])
             seen[block.index] += 1
         assert (seen == 1).all()
-        for begin in starts:
-            assert next(iter(source.blocks(memory, begin))).start == begin
+        for begin, place in places.items():
+            first = next(source.row_blocks(memory, begin))
+            assert [cut.start for cut in first.index] == place
 
 
 def test_rows_in_the_middle_of_a_block_can_be_the_start(tmp_path: Path) -> None:
@@ -254,7 +260,7 @@ def test_rows_in_the_middle_of_a_block_can_be_the_start(tmp_path: Path) -> None:
     source = open_logits(str(tmp_path / "x.npy"))
     rows = logits.reshape(-1, 3)
     for start in range(len(rows) + 1):
-        found = [block.values.reshape(-1, 3).copy() for block in source.blocks(1 << 20, start)]
+        found = [block.values.reshape(-1, 3).copy() for block in source.row_blocks(1 << 20, start)]
         assert np.array_equal(np.concatenate([np.empty((0, 3)), *found]), rows[start:])
 
 
@@ -305,9 +311,9 @@ def test_one_row_and_one_number(tmp_path: Path, capsys: Capture) -> None:
     np.savez(tmp_path / "t.npz", t=np.int64(3))
     assert score(tmp_path / "x.npz", tmp_path / "t.npz") == 0
     assert_close(figures(capsys), reference(logits[:1], np.array([3])))
-    (block,) = open_logits(str(tmp_path / "x.npz")).blocks(1)
+    (block,) = open_logits(str(tmp_path / "x.npz")).row_blocks(1)
     assert block.values.shape == (1, 5)
-    assert list(open_logits(str(tmp_path / "x.npz")).blocks(1, 1)) == []
+    assert list(open_logits(str(tmp_path / "x.npz")).row_blocks(1, 1)) == []
 
 
 # ---- several files ------------------------------------------------------------------------------------------
@@ -340,8 +346,8 @@ def test_shards_from_any_row_on(shards: tuple[Path, Array, Array]) -> None:
     source, targets = open_logits(str(folder / "logits-*.npy")), open_targets(str(folder / "targets-*.npz"))
     for start in (0, 3, 7, 8, 70, 83, 84, 90):
         at = start
-        for block in source.blocks(1500, start):
-            assert block.start == at
+        for block in source.row_blocks(1500, start):
+            assert block.index[0].start == at
             assert np.array_equal(block.values, logits[block.index])
             assert np.array_equal(targets[block.index], target[block.index])
             at += block.rows
@@ -363,7 +369,7 @@ def test_shards_of_tables(tmp_path: Path, capsys: Capture) -> None:
     assert content["shape"] == [60, 4]
     source = open_logits(str(tmp_path / "part-*" / "x.csv"))
     assert source.rows is None
-    assert sum(block.rows for block in source.blocks(1000, 45)) == 15
+    assert sum(block.rows for block in source.row_blocks(1000, 45)) == 15
     assert source.shape == (60, 4)
 
 
@@ -442,7 +448,7 @@ def test_llama(tmp_path: Path, capsys: Capture, vocabulary: int, context: int) -
     assert content["accuracy"] == expected["accuracy"]
     assert content["count"] == len(target)
     assert (content["clamped"], content["format"], content["values"]) == (0, "llama.cpp", "log-probs")
-    (block,) = open_logits(str(path)).blocks(1 << 20)
+    (block,) = open_logits(str(path)).row_blocks(1 << 20)
     assert np.abs(block.values - log_softmax(logits.astype(np.float64))).max() < 1.3e-4
 
 
@@ -1034,7 +1040,7 @@ def test_sizes() -> None:
     ):  # fmt: skip
         assert parse_bytes(text) == expected
     for text in ("", "M", "-1", "1X", "1,5M", "1 M B"):
-        with pytest.raises(ValueError, match="is not a number of bytes"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a number of bytes"):
             parse_bytes(text)
     with pytest.raises(SystemExit):
         score("x.npy", "t.npy", "--memory", "much")
@@ -1228,3 +1234,102 @@ def test_one_class_is_told(tmp_path: Path, capsys: Capture) -> None:
     for command in (["score", x, t], ["compare", x, x, t], ["compare", x, x]):
         assert cli.main(command) == 0
         assert "there is one class only" in capsys.readouterr().err
+
+
+# ---- a format of one's own -----------------------------------------------------------------------------------
+
+
+class ToySource(Source):
+    """Rows of two float32 logits, each with its target before it, after four bytes that tell the format."""
+
+    format = "toy"
+    axis, dtype, has_targets = 1, np.dtype("<f4"), True
+
+    def __init__(self, path: str) -> None:
+        self.name, self.paths = path, (path,)
+        self._rows = np.fromfile(path, [("target", "<i4"), ("logits", "<f4", 2)], offset=4)
+        self.shape = (len(self._rows), 2)
+
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
+        del memory
+        for at in range(start, len(self._rows), 7):
+            rows = self._rows[at : at + 7]
+            yield Block((slice(at, at + len(rows)),), rows["logits"], rows["target"])
+
+
+class Toy(Format):
+    """What a file of its own under `io` would hold."""
+
+    name, row = "toy", "token"
+    kind = kinds.ReadKind("a toy", "give it a name that ends with .toy", (b"TOY1",), (".toy",))
+
+    def open_logits(self, path: str, key: str | None, options: LogitsOptions) -> Source:
+        refuse(path, key, {"--dtype": options.dtype})
+        return ToySource(path)
+
+    def contents(self, path: str, key: str | None, options: LogitsOptions) -> list[Content]:
+        return [self.open_logits(path, key, options)]
+
+
+def toy_rows() -> tuple[Array, Array]:
+    """Rows of which the model gets three quarters right, so that a temperature is best."""
+    logits, _ = made((20, 2))
+    return logits, (logits.argmax(axis=1) + (np.arange(20) % 4 == 0)) % 2
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of files of a format that is registered for one test."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kinds, "READ", [*kinds.READ])
+    monkeypatch.setattr(formats, "READ", kinds.READ)
+    monkeypatch.setattr(formats, "_FORMATS", [*formats._FORMATS])
+    formats.register(Toy())
+    rows = np.zeros(20, [("target", "<i4"), ("logits", "<f4", 2)])
+    rows["logits"], rows["target"] = toy_rows()
+    for number in range(2):
+        Path(f"{number}.toy").write_bytes(b"TOY1" + rows.tobytes())
+    return tmp_path
+
+
+def test_a_format_is_registered_and_read_by_every_command(toys: Path, capsys: Capture) -> None:
+    assert score("0.toy") == 0
+    assert_close(figures(capsys), reference(*toy_rows()))
+    assert cli.main(["score", "0.toy"]) == 0
+    assert "bits per token" in capsys.readouterr().out
+    assert score("*.toy", "--memory", "1K", "--per-row", "nll.npy") == 0
+    told = figures(capsys)
+    assert (told["count"], told["format"], told["files"]) == (40, "toy", ["0.toy", "1.toy"])
+    assert np.load("nll.npy").shape == (40,)
+    assert cli.main(["compare", "0.toy", "1.toy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kl_mean"] == 0.0
+    assert cli.main(["calibrate", "0.toy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["count"] == 20
+    assert cli.main(["info", "0.toy", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["arrays"]
+    assert (found["format"], found["shape"], found["guess"]) == ("toy", [20, 2], "logits, with their labels")
+
+
+def test_a_format_is_known_by_its_first_bytes_and_told_under_other_names(toys: Path, capsys: Capture) -> None:
+    (toys / "0.toy").rename("rows.data")
+    assert score("rows.data") == 0
+    assert figures(capsys)["count"] == 20
+    assert score("rows.data:key") == 2
+    assert "rows.data holds no named arrays; leave :key out" in error(capsys)
+    (toys / "rows.data").rename("rows.npy")
+    assert score("rows.npy", "1.toy") == 1
+    assert "rows.npy is not a .npy file (it looks like a toy); give it a name that ends with .toy" in error(
+        capsys
+    )
+    assert score("1.toy", "1.toy") == 2
+    assert "1.toy holds its own targets beside its rows" in error(capsys)
+    assert score(".", "1.toy") == 1
+    assert "such as '*.toy'" in error(capsys)
+
+
+def test_a_format_is_named_by_its_own_file_and_the_list_of_formats_alone() -> None:
+    folder = Path(formats.__file__).parent
+    own = {"csv_table", "llama", "npz", "parquet_table", "tensors"}
+    imported = re.compile(rf"\b({'|'.join(own)}) import ")
+    naming = {path.stem for path in folder.glob("*.py") if imported.search(path.read_text(encoding="utf-8"))}
+    assert naming == {"formats"}

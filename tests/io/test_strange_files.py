@@ -740,7 +740,7 @@ def test_a_file_replaced_between_opening_and_reading(folder: Path) -> None:
         (folder / "new").write_bytes((folder / name).read_bytes())
         os.replace("new", name)  # noqa: PTH105
         with pytest.raises(ValueError, match="was replaced by another file"):
-            next(source.blocks(1 << 20))
+            next(source.row_blocks(1 << 20))
 
 
 def test_a_file_that_grows_is_read_as_it_was(
@@ -776,9 +776,8 @@ def test_parts_of_any_layout(tmp_path: Path, shape: tuple[int, ...], order: Any,
             source = open_logits(path, axis=axis)
             for memory in (1, 30_000, 1 << 20, 1 << 30):
                 seen = np.zeros(np.delete(shape, axis), int)
-                for block in source.blocks(memory):
-                    place = (*block.index[:axis], slice(None), *block.index[axis:])
-                    assert np.array_equal(block.values, logits[place])
+                for block in source.row_blocks(memory):
+                    assert np.array_equal(block.values, np.moveaxis(logits, axis, -1)[block.index])
                     seen[block.index] += 1
                 assert (seen == 1).all()
 
@@ -795,7 +794,7 @@ def test_pieces_that_are_read_one_by_one(
         monkeypatch.delattr(_core, "read_pieces")
     else:
         monkeypatch.setattr(_core, "read_pieces", lambda *_: False)
-    found = [block.values.copy() for block in open_logits(str(tmp_path / "f.npy")).blocks(300_000)]
+    found = [block.values.copy() for block in open_logits(str(tmp_path / "f.npy")).row_blocks(300_000)]
     assert len(found) > 1
     assert np.array_equal(np.concatenate(found), logits)
 
@@ -1233,7 +1232,7 @@ def test_raw_numbers_that_begin_as_other_files_do(folder: Path, capsys: Capture)
         (folder / "r.bin").write_bytes(content)
         (folder / "r.f32").write_bytes(content)
         for name, dtype in (("r.bin", "f32"), ("r.f32", None)):
-            (block,) = open_logits(name, dtype=dtype, classes=3).blocks(1 << 20)
+            (block,) = open_logits(name, dtype=dtype, classes=3).row_blocks(1 << 20)
             assert np.array_equal(block.values, rows, equal_nan=True)
     (folder / "g.f32").write_bytes(b"GGUF" + logits.tobytes()[4:])
     assert score("g.f32", "t.npy", "--classes", "3") == 0

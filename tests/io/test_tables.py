@@ -1280,7 +1280,7 @@ def test_rows_from_any_on_with_labels_that_are_names(tmp_path: Path) -> None:
         path = write(tmp_path / f"x.{kind}", {**classes(ANIMALS, p), "label": labels})
         source = open_logits(path)
         for start in (0, 7, 39, 40):
-            found = [block.target for block in source.blocks(1000, start) if block.target is not None]
+            found = [block.target for block in source.row_blocks(1000, start) if block.target is not None]
             assert np.concatenate([[], *found]).tolist() == [i % 3 for i in range(start, 40)]
 
 

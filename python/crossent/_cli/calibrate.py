@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,9 @@ from crossent._cli.options import (
 )
 from crossent._cli.output import DataError, made_by, print_result, say, table, to_json
 from crossent._cli.progress import Bar
-from crossent._cli.reading import Rows, Targets, open_source, say_notes
+from crossent._cli.reading import Rows, Targets, open_source, read_rows, say_notes
 from crossent._cli.score import figures_of, first_nonfinite
 from crossent._cli.stopping import Ended, Stop, stopping
-from crossent._io import Block, log_blocks, read_ahead
 from crossent._scoring.report import Report
 from crossent._scoring.scorer import Scorer
 from crossent._scoring.temperature import Temperature, fit
@@ -95,7 +93,7 @@ def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
     passes.check(before)
     passes.before = before
     # What the numbers look like has been told of the file.
-    found = fit(passes, None, options.ignore_index, None, passes.source.axis, "logits", [])
+    found = fit(passes, None, options.ignore_index, None, -1, "logits", [])
     passes.found = found
     after = passes.report(found.temperature)
     stop.finish()
@@ -168,35 +166,31 @@ class _Passes:
         self.targets = Targets(self.source, options)
 
     def __iter__(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        for block, target in self.blocks():
-            yield block.values, target
+        for rows in self.rows():
+            yield rows.values, rows.target
 
-    def blocks(self) -> Iterator[tuple[Block, NDArray[Any]]]:
+    def rows(self) -> Iterator[Rows]:
         """Read the file once more."""
         self.number += 1
-        blocks = log_blocks(self.source, self._options.memory)
         what = f"read {self.number}"
-        with (
-            Bar(self.source, self._options, what=what) as bar,
-            contextlib.closing(read_ahead(blocks)) as ahead,
-        ):
-            for block in ahead:
-                yield block, self.targets.of(block)
-                bar.update(block.rows, str)
+        blocks = read_rows(self.source, self.targets, self._options.memory)
+        with Bar(self.source, self._options, what=what) as bar, contextlib.closing(blocks):
+            for rows in blocks:
+                yield rows
+                bar.update(rows.count, str)
         self.targets.check_end()
 
     def report(self, temperature: float) -> Report:
         """Score the rows with their logits divided by a temperature."""
         scorer = Scorer(ignore_index=self._options.ignore_index, top_k=(), bins=self._options.bins)
         self.first: list[int] | None = None
-        for block, target in self.blocks():
+        for rows in self.rows():
             part = Scorer(ignore_index=self._options.ignore_index, top_k=(), bins=self._options.bins)
-            values = block.values
+            values = rows.values
             if temperature != 1.0:
                 wide = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
                 values = np.divide(wide, temperature, out=wide)
-            rows = Rows(self.source, replace(block, values=values))
-            part._add(rows.values, rows.beside(target))
+            part._add(values, rows.target)
             self.first = self.first or first_nonfinite(part, rows)
             scorer.merge(part)
         return scorer.result()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,13 @@ from crossent._cli.options import (
     input_file,
 )
 from crossent._cli.output import DataError, made_by, table, to_json
-from crossent._cli.reading import Rows, Targets, open_source
+from crossent._cli.reading import Targets, open_source, read_rows
 from crossent._cli.running import Job, add_running, drive
 from crossent._cli.state import State, clamped_counts
 from crossent._cli.stopping import Stop
-from crossent._io import Block, Source, log_blocks, read_ahead
+from crossent._io import Source
 from crossent._scoring.comparer import Comparer
+from crossent._scoring.side_by_side import Chunk, Chunks
 
 _EXAMPLE = """\
 examples:
@@ -110,7 +110,7 @@ class Comparing(Job[Comparer]):
                         "come from the same text"
                     )
 
-    def _check_targets(self, p: Stretch, q: Stretch) -> None:
+    def _check_targets(self, p: Chunk, q: Chunk) -> None:
         """Raise where both files hold targets, and they differ: then the rows are not the same."""
         if self._options.targets is not None or p.target is None or q.target is None:
             return
@@ -132,15 +132,15 @@ class Comparing(Job[Comparer]):
         return ""
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
-        """Compare stretch after stretch of rows that both files have at hand."""
+        """Compare chunk after chunk of rows that both files have at hand."""
         memory = self._options.memory // 2
         with contextlib.ExitStack() as stack:
-            readers = []
-            for source in self.sources:
-                ahead = read_ahead(log_blocks(source, memory, self.rows))
-                stack.enter_context(contextlib.closing(ahead))
-                readers.append(_Reader(source, ahead, self._targets if source is self.source else None))
-            ours, theirs = readers
+            chunks = []
+            for source, targets in zip(self.sources, (self._targets, None), strict=True):
+                blocks = read_rows(source, targets, memory, self.rows)
+                stack.enter_context(contextlib.closing(blocks))
+                chunks.append(Chunks(rows.chunk() for rows in blocks))
+            ours, theirs = chunks
             while (count := min(ours.left(), theirs.left())) > 0:
                 p, q = ours.take(count), theirs.take(count)
                 if (p.places != q.places).any():
@@ -151,16 +151,19 @@ class Comparing(Job[Comparer]):
                 self._check_targets(p, q)
                 self.add(p, q, stop)
                 yield count
-            for reader, other in ((ours, theirs), (theirs, ours)):
-                if reader.left():
+            for longer, shorter, left in (
+                (self.source, self._other, ours.left()),
+                (self._other, self.source, theirs.left()),
+            ):
+                if left:
                     raise DataError(
-                        f"{other.name} ends after {self.rows} rows, and {reader.name} does not; check that both come "
+                        f"{shorter.name} ends after {self.rows} rows, and {longer.name} does not; check that both come "
                         "from the same run"
                     )
         if self._targets is not None:
             self._targets.check_end()
 
-    def add(self, p: Stretch, q: Stretch, stop: Stop) -> None:
+    def add(self, p: Chunk, q: Chunk, stop: Stop) -> None:
         """Compare some rows."""
         ignored = self._options.ignore_index
         part = Comparer(ignore_index=ignored)
@@ -210,17 +213,6 @@ class Comparing(Job[Comparer]):
         return to_json(content)
 
 
-@dataclass
-class Stretch:
-    """Some rows of a file, with their numbers in the array of targets."""
-
-    values: NDArray[Any]
-    places: NDArray[np.int64]
-    target: NDArray[Any] | None
-    clamped: NDArray[np.bool_] | None
-    """Where the file stores a smaller loss of its target than it was."""
-
-
 def _more(
     count: int | None, clamped: NDArray[np.bool_] | None, counted: NDArray[np.bool_] | None
 ) -> int | None:
@@ -228,40 +220,3 @@ def _more(
     if clamped is None or counted is None:
         return count
     return (count or 0) + int(np.count_nonzero(clamped & counted))
-
-
-class _Reader:
-    """The rows of a source, in stretches of any length within a block."""
-
-    def __init__(self, source: Source, blocks: Iterator[Block], targets: Targets | None) -> None:
-        self.name, self._source, self._blocks, self._targets = source.name, source, blocks, targets
-        self._at = self._end = 0
-
-    def left(self) -> int:
-        """Give how many rows are at hand; 0 at the end."""
-        while self._at == self._end:
-            block = next(self._blocks, None)
-            if block is None:
-                return 0
-            rows = Rows(self._source, block)
-            self._values = rows.values.reshape(block.rows, self._source.classes)
-            self._places = rows.places()
-            self._target = None
-            if self._targets is not None:
-                self._target = rows.beside(self._targets.of(block)).reshape(-1)
-            elif block.target is not None:
-                self._target = rows.beside(block.target).reshape(-1)
-            self._clamped = None if block.clamped is None else rows.beside(block.clamped).reshape(-1)
-            self._at, self._end = 0, block.rows
-        return self._end - self._at
-
-    def take(self, count: int) -> Stretch:
-        """Give the next rows, no more than there are at hand."""
-        part = slice(self._at, self._at + count)
-        self._at += count
-        return Stretch(
-            self._values[part],
-            self._places[part],
-            None if self._target is None else self._target[part],
-            None if self._clamped is None else self._clamped[part],
-        )

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from crossent._io import MEMORY, RAW_DTYPES, RAW_TARGET_DTYPES, VALUES, parse_bytes
+from crossent._io import RAW_DTYPES, RAW_TARGET_DTYPES, VALUES
+from crossent.blocks import MEMORY
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
 
 class Subparsers(Protocol):
@@ -189,11 +194,11 @@ def positive(text: str) -> int:
 
 
 def memory(text: str) -> int:
-    """Read a size, such as 64M, in bytes."""
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    """Read a number of bytes: 4096, 64K, 256M, 1.5G or 1GiB; the units are powers of 1024."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes; write it as 256M or 1G")
+    return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
 def int64(text: str) -> int:

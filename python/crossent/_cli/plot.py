@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._cli.compare import Comparing, Stretch
+from crossent._cli.compare import Comparing
 from crossent._cli.files import check_output, described, inputs_of, whole
 from crossent._cli.options import (
     Subparsers,
@@ -29,13 +29,14 @@ from crossent._cli.options import (
 )
 from crossent._cli.output import DataError, say, write
 from crossent._cli.progress import Bar
-from crossent._cli.reading import Rows, Targets, open_source, say_notes
+from crossent._cli.reading import Targets, open_source, read_rows, say_notes
 from crossent._cli.state import State
 from crossent._cli.stopping import Stop, stopping
-from crossent._io import OptionError, Source, log_blocks, read_ahead, scored_as
+from crossent._io import OptionError, Source, scored_as
 from crossent._scoring.report import Report
 from crossent._scoring.rows import Scores, score, score_rows
 from crossent._scoring.scorer import Scorer
+from crossent._scoring.side_by_side import Chunk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -201,16 +202,12 @@ def _scored(options: argparse.Namespace) -> Report:
         bins=options.bins or 15,
         by_position=length is not None,
     )
-    with (
-        Bar(source, options) as bar,
-        contextlib.closing(read_ahead(log_blocks(source, options.memory))) as blocks,
-    ):
-        for block in blocks:
-            rows = Rows(source, block)
-            target = rows.beside(targets.of(block))
-            positions = None if length is None else (rows.places() % length).reshape(target.shape)
-            scorer._add(rows.values, target, positions=positions, values=scored_as(source))
-            bar.update(block.rows, lambda: f"perplexity {scorer.result().perplexity:.4g}")
+    blocks = read_rows(source, targets, options.memory)
+    with Bar(source, options) as bar, contextlib.closing(blocks):
+        for rows in blocks:
+            positions = None if length is None else (rows.places() % length).reshape(rows.target.shape)
+            scorer._add(rows.values, rows.target, positions=positions, values=scored_as(source))
+            bar.update(rows.count, lambda: f"perplexity {scorer.result().perplexity:.4g}")
     targets.check_end()
     say_notes(source)
     return scorer.result()
@@ -246,7 +243,7 @@ class _Pairs(Comparing):
         """How many rows are scored."""
         return self._rows
 
-    def add(self, p: Stretch, q: Stretch, stop: Stop) -> None:
+    def add(self, p: Chunk, q: Chunk, stop: Stop) -> None:
         """Score some rows under both models."""
         scored = [
             score_rows(rows.values, p.target, self._options.ignore_index, None, -1, 0, scored_as(source), [])

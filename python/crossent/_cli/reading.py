@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import re
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -13,16 +15,19 @@ from numpy.typing import NDArray
 from crossent import _core
 from crossent._cli.output import DataError, say
 from crossent._io import (
-    BLOCK_BYTES,
-    Block,
     OptionError,
     Source,
     TargetArray,
+    axes_in_memory,
     integers_in,
+    log_blocks,
     open_logits,
     open_targets,
     paths_of,
+    read_ahead,
 )
+from crossent._scoring.side_by_side import Chunk
+from crossent.blocks import BLOCK_BYTES, Block
 
 # What arrays of integers beside logits are called that are no targets.
 _NO_TARGETS = re.compile(
@@ -60,16 +65,41 @@ def say_notes(*sources: Source) -> None:
         say(f"note: {note}")
 
 
+def read_rows(
+    source: Source, targets: Targets | None, memory: int, start: int = 0
+) -> Generator[Rows, None, None]:
+    """Give the rows of a source in blocks, all but the first `start`, with their targets.
+
+    A thread reads the next block meanwhile. Probabilities are given as their logarithms.
+    """
+    with contextlib.closing(read_ahead(log_blocks(source, memory, start))) as blocks:
+        for block in blocks:
+            yield Rows(source, block, block.target if targets is None else targets.of(block))
+
+
 class Rows:
     """The rows of a block in the order in which they lie in the file, which does not depend on the blocks."""
 
-    def __init__(self, source: Source, block: Block) -> None:
-        values = np.moveaxis(block.values, source.axis, -1)
-        axes = range(values.ndim - 1)
-        order = sorted(axes, key=lambda axis: -abs(values.strides[axis]))
-        self.values = values.transpose(*order, values.ndim - 1)
-        """The logits, with the class axis at the end."""
-        self._order, self._index, self._shape = order, block.index, source.row_shape
+    def __init__(self, source: Source, block: Block, target: NDArray[Any] | None) -> None:
+        self._order, self._shape = axes_in_memory(block.values), source.row_shape
+        self.index, self.count = block.index, block.rows
+        self.values = block.values.transpose(*self._order, -1)
+        """The logits, with the classes along the last axis."""
+        self.any_target = None if target is None else self.beside(target)
+        """The targets, if there are any."""
+        self.clamped = None if block.clamped is None else self.beside(block.clamped)
+        """Where the file stores a smaller loss of the target than it was."""
+
+    @property
+    def target(self) -> NDArray[Any]:
+        """The targets, where the command needs some."""
+        assert self.any_target is not None
+        return self.any_target
+
+    def chunk(self) -> Chunk:
+        """Give the rows in one dimension."""
+        flat = [None if array is None else array.reshape(-1) for array in (self.any_target, self.clamped)]
+        return Chunk(self.values.reshape(self.count, self.values.shape[-1]), self.places(), *flat)
 
     def beside(self, array: NDArray[Any]) -> NDArray[Any]:
         """Give an array of the shape of the block's rows in their order."""
@@ -77,11 +107,11 @@ class Rows:
 
     def places(self) -> NDArray[np.int64]:
         """Give the numbers of the rows as they stand in the array of targets, in C order."""
-        places = np.zeros(tuple(part.stop - part.start for part in self._index), np.int64)
-        for axis, part in enumerate(self._index):
+        places = np.zeros(tuple(part.stop - part.start for part in self.index), np.int64)
+        for axis, part in enumerate(self.index):
             lengths = [length for length in self._shape[axis + 1 :] if length is not None]
             numbers = np.arange(part.start, part.stop) * math.prod(lengths)
-            places += numbers.reshape(-1, *(1,) * (len(self._index) - axis - 1))
+            places += numbers.reshape(-1, *(1,) * (len(self.index) - axis - 1))
         return places.transpose(self._order).reshape(-1)
 
     def place(self, number: int) -> list[int]:
@@ -89,7 +119,7 @@ class Rows:
         inside = np.unravel_index(number, self.values.shape[:-1])
         place = [0] * len(inside)
         for axis, at in zip(self._order, inside, strict=True):
-            place[axis] = int(at) + self._index[axis].start
+            place[axis] = int(at) + self.index[axis].start
         return place
 
 
@@ -163,7 +193,7 @@ class Targets:
         """Give the targets of a block."""
         if self._array is None:
             assert block.target is not None
-            check_block(block.target, block.start, self.name, self._seen)
+            check_block(block.target, block.index[0].start, self.name, self._seen)
             return block.target
         own = self._array[block.index]
         if own.size != block.rows:

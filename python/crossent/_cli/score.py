@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crossent._cli.files import inputs_of, named
 from crossent._cli.options import (
@@ -30,15 +29,14 @@ from crossent._cli.options import (
 )
 from crossent._cli.output import DataError, made_by, table, to_json
 from crossent._cli.per_row import chosen_columns
-from crossent._cli.reading import Rows, Targets, open_beside, open_source
+from crossent._cli.reading import Rows, Targets, open_beside, open_source, read_rows
 from crossent._cli.running import Job, add_running, drive
 from crossent._cli.state import State, clamped_counts
 from crossent._cli.stopping import Stop
 from crossent._exact import exp
-from crossent._io import Block, OptionError, Source, TargetArray, log_blocks, read_ahead, scored_as
-from crossent._io.llama import LlamaSource
+from crossent._io import OptionError, Source, TargetArray, row_of, scored_as
 from crossent._scoring.report import Report
-from crossent._scoring.rows import score_rows
+from crossent._scoring.rows import Scores
 from crossent._scoring.scorer import Scorer
 
 UNITS = {"bytes": "byte", "characters": "character", "words": "word"}
@@ -134,11 +132,11 @@ class Scoring(Job[Scorer]):
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
         """Score block after block."""
-        blocks = log_blocks(self.source, self._options.memory, self.rows)
-        with contextlib.closing(read_ahead(blocks)) as ahead:
-            for block in ahead:
-                self._add(block, self._targets.of(block), stop)
-                yield block.rows
+        blocks = read_rows(self.source, self._targets, self._options.memory, self.rows)
+        with contextlib.closing(blocks):
+            for rows in blocks:
+                self._add(rows, stop)
+                yield rows.count
         self._targets.check_end()
         # A run that failed after this has it in its state.
         if self._units_total is not None and self.total.result().units is None:
@@ -146,22 +144,19 @@ class Scoring(Job[Scorer]):
                 nothing = np.empty((0, self.source.classes), np.float32)
                 self.total.update(nothing, np.empty(0, np.int64), units=self._units_total)
 
-    def _add(self, block: Block, target: NDArray[Any], stop: Stop) -> None:
-        ignored = self._options.ignore_index
-        values = scored_as(self.source)
-        rows = Rows(self.source, block)
-        target = rows.beside(target)
-        units = None if self._units is None else rows.beside(self._units[block.index])
+    def _add(self, rows: Rows, stop: Stop) -> None:
+        units = None if self._units is None else rows.beside(self._units[rows.index])
         part = self._new_scorer()
         # What the numbers look like has been told of the file.
-        part._add(rows.values, target, units=units, values=values)
+        scores: list[Scores] | None = None if self.per_row is None else []
+        part._add(rows.values, rows.target, units=units, values=scored_as(self.source), scores=scores)
         records = None
-        if self.per_row is not None:
-            scores = score_rows(rows.values, target, ignored, None, -1, 0, values, [])
-            records = self.per_row.records(rows, scores)
+        if self.per_row is not None and scores is not None:
+            (columns,) = scores
+            records = self.per_row.records(rows, columns)
         place, clamped = first_nonfinite(part, rows), None
-        if block.clamped is not None:
-            clamped = int(np.count_nonzero(block.clamped & (target != ignored)))
+        if rows.clamped is not None:
+            clamped = int(np.count_nonzero(rows.clamped & (rows.target != self._options.ignore_index)))
         with stop.held():
             if records is not None and self.per_row is not None:
                 self.per_row.append(records)
@@ -222,7 +217,7 @@ class Scoring(Job[Scorer]):
 
 def report_lines(report: Report, unit: str | None, source_format: str | None) -> list[tuple[str, str]]:
     """Name and format the figures of a report on rows of a file of this format for a table."""
-    row = "token" if source_format == LlamaSource.format else None
+    row = row_of(source_format)
     lines = [
         (f"bits per {UNITS[unit]}", value.replace(" units)", f" {unit})"))
         if unit is not None and name == "bits per unit"

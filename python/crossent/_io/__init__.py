@@ -5,30 +5,22 @@ is a `Source`: it knows its shape and its dtype, and hands out its rows in block
 """
 
 from crossent._io.ahead import read_ahead
-from crossent._io.blocks import BLOCK_BYTES, MEMORY, parse_bytes, row_blocks
 from crossent._io.describe import describe
+from crossent._io.formats import register, row_of
 from crossent._io.npy import open_npy
-from crossent._io.opening import (
-    RAW_DTYPES,
-    RAW_TARGET_DTYPES,
-    integers_in,
-    open_logits,
-    open_targets,
-    paths_of,
-)
-from crossent._io.probabilities import log_blocks, scored_as
-from crossent._io.source import VALUES, Block, OptionError, Source, TargetArray, open_regular
+from crossent._io.opening import integers_in, open_logits, open_targets, paths_of
+from crossent._io.probabilities import axes_in_memory, log_blocks, scored_as
+from crossent._io.raw import RAW_DTYPES, RAW_TARGET_DTYPES
+from crossent._io.source import VALUES, OptionError, Source, TargetArray, open_regular
 
 __all__ = [
-    "BLOCK_BYTES",
-    "MEMORY",
     "RAW_DTYPES",
     "RAW_TARGET_DTYPES",
     "VALUES",
-    "Block",
     "OptionError",
     "Source",
     "TargetArray",
+    "axes_in_memory",
     "describe",
     "integers_in",
     "log_blocks",
@@ -36,9 +28,9 @@ __all__ = [
     "open_npy",
     "open_regular",
     "open_targets",
-    "parse_bytes",
     "paths_of",
     "read_ahead",
-    "row_blocks",
+    "register",
+    "row_of",
     "scored_as",
 ]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._io.blocks import rows_per_block
-from crossent._io.source import Block, Index, OptionError, Source, Stored, TargetArray
+from crossent._io.source import OptionError, Source, Stored, TargetArray
+from crossent.blocks import MEMORY, Block, Index, rows_per_block
 
 
 class ArraySource(Source):
@@ -25,22 +25,18 @@ class ArraySource(Source):
         self.shape = (1, *stored.shape) if self._alone else stored.shape
         self.axis = 1 if self._alone else axis % stored.ndim
 
-    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
         """Give the rows in blocks, in the order in which they lie in the file."""
+        memory = MEMORY if memory is None else memory
         if self._alone:
             if start == 0:
                 for _, row in self._stored.blocks(0, memory):
-                    yield Block(0, 1, (slice(0, 1),), row[np.newaxis])
+                    yield Block((slice(0, 1),), row[np.newaxis])
             return
         row_bytes = self.classes * self.dtype.itemsize
         block_bytes = rows_per_block(memory, row_bytes) * row_bytes
         for index, values in self._stored.blocks(self.axis, block_bytes, start, memory=memory):
-            rows = values.size // self.classes
-            whole = [
-                slice(*cut.indices(length)[:2]) for cut, length in zip(index, self._stored.shape, strict=True)
-            ]
-            yield Block(start, rows, (*whole[: self.axis], *whole[self.axis + 1 :]), values)
-            start += rows
+            yield Block((*index[: self.axis], *index[self.axis + 1 :]), np.moveaxis(values, self.axis, -1))
 
 
 class Shards(Source):
@@ -82,16 +78,15 @@ class Shards(Source):
             "first length alone; make the pattern narrower"
         )
 
-    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
         """Give the blocks of one source after the other."""
         before = first = 0  # rows, and positions along the first axis
         for source in self._sources:
             rows = source.rows
             if rows is None or start < before + rows:
-                for block in source.blocks(memory, max(start - before, 0)):
+                for block in source.row_blocks(memory, max(start - before, 0)):
                     head, *rest = block.index
-                    index = (slice(first + head.start, first + head.stop), *rest)
-                    yield replace(block, start=before + block.start, index=index)
+                    yield replace(block, index=(slice(first + head.start, first + head.stop), *rest))
             length = source.row_shape[0]  # a source that had to read its end to know it has done so
             assert length is not None
             assert source.rows is not None

@@ -13,12 +13,13 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._io.blocks import rows_per_block
 from crossent._io.cells import Kind, first_number, flaw, is_number, kind_of
 from crossent._io.columns import Column
+from crossent._io.kinds import ReadKind, is_text, not_of_kind, tells_kind
 from crossent._io.labels import LabelError
-from crossent._io.source import Block, open_regular
-from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableSource
+from crossent._io.source import open_regular, start_of
+from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
+from crossent.blocks import Block, rows_per_block
 
 _CELL_BYTES = 128  # a cell as a Python string, beside its number
 _LABEL_BYTES = 4 << 20  # of rows at a time, where the labels alone are read
@@ -108,7 +109,7 @@ class CsvSource(TableSource):
         self._watched_places = [(name, self._places_of[name]) for name in self._watched]
         return len(places)
 
-    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
         """Give the rows in blocks; the first `start` are read too, and left out."""
         count = rows_per_block(memory, _CELL_BYTES * (len(self._header) + 1))
         with self._open() as text:
@@ -132,7 +133,7 @@ class CsvSource(TableSource):
                 target = self._labels.of_texts([row[place] for row in rows], start)
             except LabelError as error:
                 raise ValueError(f"{self.name}: {error}") from None
-        return Block(start, len(rows), (slice(start, start + len(rows)),), values, target)
+        return Block((slice(start, start + len(rows)),), values, target)
 
     def _numbers(self, rows: list[list[str]], start: int) -> NDArray[np.float64]:
         part = self._part
@@ -244,6 +245,30 @@ class CsvSource(TableSource):
 
     def _not_text(self, error: UnicodeDecodeError) -> ValueError:
         return ValueError(f"{self.name} is not text in UTF-8 ({error.reason}); save it as CSV in UTF-8")
+
+
+class Csv(TableFormat):
+    """Tables in text."""
+
+    name = "csv"
+    kind = ReadKind(
+        "a CSV file",
+        "give it a name that ends with .csv",
+        suffixes=(".csv", ".tsv"),
+        write="write it as text in UTF-8",
+    )
+
+    def check(self, path: str) -> None:
+        """Raise where a file is of a kind that is no text, or is text of another kind."""
+        start = start_of(path)
+        # The first words of a table may be those that other files begin with.
+        is_other = not is_text(start) or start.startswith((b"<", b"version https://git-lfs"))
+        if is_other and tells_kind(start):
+            raise ValueError(not_of_kind(path, self.kind, start))
+
+    def table(self, path: str, values: str) -> CsvSource:
+        """Read the first line, and some rows."""
+        return CsvSource(path, values)
 
 
 def _count_up(header: list[str]) -> bool:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent._io.arrays import ArraySource
-from crossent._io.npy import is_untyped
-from crossent._io.opening import LogitsOptions, is_floating, kind_of, paths_of, stored_in
+from crossent._io.dtypes import is_floating, is_untyped
+from crossent._io.format import Content, LogitsOptions
+from crossent._io.formats import format_of
+from crossent._io.opening import paths_of
 from crossent._io.probabilities import guess
-from crossent._io.source import OptionError, Source, Stored, UnreadableError, dtype_text
+from crossent._io.source import OptionError, Stored, UnreadableError, dtype_text
 
 _LOOK_BYTES = 4 << 20
 _FIRST = 6
@@ -65,7 +67,7 @@ def describe(
     options = LogitsOptions(dtype, classes, None, axis, label, columns, strip_prefix)
     told = []
     for path, key in paths_of(name):
-        found = stored_in(path, key, options)
+        found = format_of(path).contents(path, key, options)
         for each in found:
             try:
                 told.append(_described(each, path, axis))
@@ -76,12 +78,12 @@ def describe(
     return told
 
 
-def _unreadable(found: Source | Stored | UnreadableError, error: ValueError, path: str) -> dict[str, Any]:
+def _unreadable(found: Content, error: ValueError, path: str) -> dict[str, Any]:
     """Tell what is known of an array that cannot be read, and why."""
     shape = None if found.shape is None else list(found.shape)
     return {
         "name": found.name,
-        "format": kind_of(path),
+        "format": format_of(path).name,
         "dtype": None if found.dtype is None else str(found.dtype),
         "shape": shape,
         "rows": None,
@@ -96,12 +98,13 @@ def _unreadable(found: Source | Stored | UnreadableError, error: ValueError, pat
     }
 
 
-def _described(found: Source | Stored | UnreadableError, path: str, axis: int) -> dict[str, Any]:
+def _described(found: Content, path: str, axis: int) -> dict[str, Any]:
     if isinstance(found, UnreadableError):
         return _unreadable(found, found, path)
     told: dict[str, Any] = {"name": found.name, "format": found.format, "dtype": str(found.dtype)}
     told |= {"shape": list(found.shape), "rows": None, "classes": None}
     told |= {"file_bytes": Path(path).stat().st_size, "array_bytes": None}
+    is_array = isinstance(found, Stored)
     if isinstance(found, Stored):
         told["array_bytes"] = found.nbytes
         if is_floating(found.dtype) and found.ndim:
@@ -112,13 +115,13 @@ def _described(found: Source | Stored | UnreadableError, path: str, axis: int) -
     if found.columns:
         told |= {"columns": list(found.columns), "label": found.label, "notes": list(found.notes)}
     try:
-        block = next(found.blocks(_LOOK_BYTES), None)
+        block = next(found.row_blocks(_LOOK_BYTES), None)
     except OptionError:  # more memory would help, and a look is not worth it
         return told | _UNSEEN
     if block is None:
         return told | {"guess": "no rows", "first_values": [], "checked_rows": 0, "not_finite": 0}
-    told |= _looked_at(np.moveaxis(block.values, found.axis, -1).reshape(-1, found.classes))
-    if found.format not in ("csv", "parquet", "llama.cpp"):
+    told |= _looked_at(block.values.reshape(-1, found.classes))
+    if is_array:
         return told
     beside = "with their labels" if found.has_targets or found.targets is not None else "without labels"
     return told | {"guess": f"{told['guess']}, {beside}"}

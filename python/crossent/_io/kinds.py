@@ -1,9 +1,10 @@
-"""Files of kinds that are not read here: what they are, and how to make of them what is read."""
+"""Kinds of files, known by their names and first bytes: those that are read, and those that are told and refused."""
 
 from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,14 @@ _TABLE = "open it in Python, and save the table as Parquet or CSV"
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
-    """A kind of file that is not read here."""
+class Kind:
+    """How files of a kind are known, and what to do where another kind is expected."""
 
     what: str
     """Its name, with an article."""
 
     fix: str
-    """What to do instead; `{}` stands for the file."""
+    """What to do with such a file; `{}` stands for its name."""
 
     starts: tuple[bytes, ...] = ()
     """What its files begin with."""
@@ -37,121 +38,132 @@ class Foreign:
     """Where `starts` stand."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadKind(Kind):
+    """A kind of file that is read: a format."""
+
+    write: str = ""
+    """How to write such a file."""
+
+    looks_like: str | None = None
+    """What a file with such a beginning may be, where that is not certain."""
+
+    hints: tuple[bytes, ...] = ()
+    """Shorter beginnings, which are enough for a guess at what a file under another name is, but not to read it."""
+
+
+READ: list[ReadKind] = []
+"""The kinds that are read, in the order in which their formats are registered."""
+
+
 _PICKLE = (
     "which can run code when it is loaded, and is never loaded here; if you trust it, load it in Python, and save the "
     "array with numpy.save"
 )
-_FOREIGN = (
-    Foreign(
+FOREIGN = (
+    Kind(
         "an HDF5 file",
         "save its array: numpy.save('logits.npy', h5py.File({})['NAME'][:])",
         (b"\x89HDF\r\n\x1a\n",),
         (".h5", ".hdf5", ".hdf", ".he5"),
     ),
-    Foreign(
+    Kind(
         "a MATLAB file (HDF5)",
         "save its array: numpy.save('logits.npy', h5py.File({})['NAME'][:].T)",
         (b"MATLAB 7.3",),
     ),
-    Foreign(
+    Kind(
         "a MATLAB file",
         "save its array: numpy.save('logits.npy', scipy.io.loadmat({})['NAME'])",
         (b"MATLAB 5.0",),
         (".mat",),
     ),
-    Foreign("a NetCDF file", _ARRAY, (b"CDF\x01", b"CDF\x02", b"CDF\x05"), (".nc", ".nc4", ".cdf")),
-    Foreign(
+    Kind("a NetCDF file", _ARRAY, (b"CDF\x01", b"CDF\x02", b"CDF\x05"), (".nc", ".nc4", ".cdf")),
+    Kind(
         "an Arrow file",
         "save it as Parquet: pyarrow.parquet.write_table(pyarrow.feather.read_table({}), 'logits.parquet')",
         (b"ARROW1", b"FEA1"),
         (".feather", ".ipc"),
     ),
-    Foreign(
+    Kind(
         "an Arrow stream",
         "save it as Parquet: pyarrow.parquet.write_table(pyarrow.ipc.open_stream(pyarrow.memory_map({})).read_all(), "
         "'logits.parquet')",
         (b"\xff\xff\xff\xff",),  # only under a name of Arrow's: see `foreign`
         (".arrow", ".arrows"),
     ),
-    Foreign("an ORC file", "save it as Parquet with pyarrow.orc.read_table({})", (b"ORC",), (".orc",)),
-    Foreign("an Avro file", _TABLE, (b"Obj\x01",), (".avro",)),
-    Foreign("an SQLite database", _TABLE, (b"SQLite format 3\0",), (".sqlite", ".sqlite3", ".db")),
-    Foreign(
+    Kind("an ORC file", "save it as Parquet with pyarrow.orc.read_table({})", (b"ORC",), (".orc",)),
+    Kind("an Avro file", _TABLE, (b"Obj\x01",), (".avro",)),
+    Kind("an SQLite database", _TABLE, (b"SQLite format 3\0",), (".sqlite", ".sqlite3", ".db")),
+    Kind(
         "an Excel workbook",
         "save its sheet as CSV: pandas.read_excel({}).to_csv('logits.csv', index=False)",
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
         (".xls", ".xlsx", ".xlsm", ".ods"),
     ),
-    Foreign("a file of R", _ARRAY, (), (".rds", ".rda", ".rdata")),
-    Foreign("a TFRecord file", _ARRAY, (), (".tfrecord", ".tfrecords")),
-    Foreign("a GGUF file", _WEIGHTS, (b"GGUF",), (".gguf", ".ggml")),
-    Foreign("an ONNX file", _WEIGHTS, (), (".onnx",)),
-    Foreign(
+    Kind("a file of R", _ARRAY, (), (".rds", ".rda", ".rdata")),
+    Kind("a TFRecord file", _ARRAY, (), (".tfrecord", ".tfrecords")),
+    Kind("a GGUF file", _WEIGHTS, (b"GGUF",), (".gguf", ".ggml")),
+    Kind("an ONNX file", _WEIGHTS, (), (".onnx",)),
+    Kind(
         "a file of torch.save",
         "which can run code when it is loaded, and is never loaded here; save the tensor with "
         "safetensors.torch.save_file, or its .numpy() with numpy.save",
         (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19",),
         (".pt", ".pth", ".ckpt"),
     ),
-    Foreign(
+    Kind(
         "a pickle",
         _PICKLE,
         (b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95"),
         (".pkl", ".pickle", ".p", ".pck", ".dill", ".joblib", ".cloudpickle"),
     ),
-    Foreign(
+    Kind(
         "compressed by gzip", "decompress it first: gzip -dc {} > FILE", (b"\x1f\x8b\x08",), (".gz", ".gzip")
     ),
-    Foreign("compressed by bzip2", "decompress it first: bzip2 -dc {} > FILE", (b"BZh",), (".bz2",)),
-    Foreign("compressed by xz", "decompress it first: xz -dc {} > FILE", (b"\xfd7zXZ\0",), (".xz", ".lzma")),
-    Foreign(
+    Kind("compressed by bzip2", "decompress it first: bzip2 -dc {} > FILE", (b"BZh",), (".bz2",)),
+    Kind("compressed by xz", "decompress it first: xz -dc {} > FILE", (b"\xfd7zXZ\0",), (".xz", ".lzma")),
+    Kind(
         "compressed by zstd",
         "decompress it first: zstd -dc {} > FILE",
         (b"\x28\xb5\x2f\xfd",),
         (".zst", ".zstd"),
     ),
-    Foreign("compressed by lz4", "decompress it first: lz4 -dc {} > FILE", (b"\x04\x22\x4d\x18",), (".lz4",)),
-    Foreign("an archive", "unpack it first", (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"), (".7z", ".rar")),
-    Foreign("a tar archive", "unpack it first: tar -xf {}", (b"ustar",), (".tar", ".tgz"), at=257),
-    Foreign(
+    Kind("compressed by lz4", "decompress it first: lz4 -dc {} > FILE", (b"\x04\x22\x4d\x18",), (".lz4",)),
+    Kind("an archive", "unpack it first", (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"), (".7z", ".rar")),
+    Kind("a tar archive", "unpack it first: tar -xf {}", (b"ustar",), (".tar", ".tgz"), at=257),
+    Kind(
         "a pointer of Git LFS, and not the file itself",
         "fetch that: git lfs pull",
         (b"version https://git-lfs",),
     ),
-    Foreign(
+    Kind(
         "a web page, perhaps the answer of a server that did not give the file",
         "download it again",
         (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML", b"<?xml"),
         (".html", ".htm", ".xml"),
     ),
-    Foreign(
+    Kind(
         "the state of a run",
         "`crossent merge` and `crossent plot` take those; give the logits themselves",
         (b'{"format": "crossent.run', b'{\n "format": "crossent.run'),
     ),
-    Foreign(
+    Kind(
         "JSON",
         "save its rows with numpy.save, or as CSV with a first line that names the columns",
         (),
         (".json", ".jsonl", ".ndjson"),
     ),
-    Foreign("Python source", "run it, if it writes the logits", (), (".py", ".ipynb")),
+    Kind("Python source", "run it, if it writes the logits", (), (".py", ".ipynb")),
 )
 # Raw numbers may begin with so few bytes, or with these, by chance: they tell a kind only where the name does so too.
 _SURE_BYTES, _BY_CHANCE = 4, b"\xff\xff\xff\xff"
 
-_OWN = {
-    b"\x93NUMPY": ("a .npy file", "give it a name that ends with .npy"),
-    b"PK": ("a zip archive, such as .npz or .pt", "if it is an .npz, give it a name that ends so"),
-    b"PAR1": ("a Parquet file", "give it a name that ends with .parquet"),
-    b"_logits_": ("llama.cpp's logits", "give it a name that ends with .kld"),
-}
 
-
-def foreign(path: str, start: bytes) -> Foreign | None:
+def foreign(path: str, start: bytes) -> Kind | None:
     """Tell the kind of a file that is not read here, by its first bytes or by its name."""
     suffix = Path(path).suffix.lower()
-    named = next((kind for kind in _FOREIGN if suffix in kind.suffixes), None)
+    named = next((kind for kind in FOREIGN if suffix in kind.suffixes), None)
     found = _by_start(start)
     if found is None:
         return named
@@ -160,36 +172,65 @@ def foreign(path: str, start: bytes) -> Foreign | None:
     return kind if sure or named is not None else None
 
 
-def foreign_text(path: str, kind: Foreign) -> str:
+def foreign_text(path: str, kind: Kind) -> str:
     """Say what a file is, and what to do instead."""
     joint = ", " if kind.fix.startswith("which") else " and " if kind.fix.startswith("holds") else "; "
     return f"{kind.what}{joint}{kind.fix.format(repr(path))}"
 
 
-def not_of_kind(path: str, expected: str, start: bytes, fix: str) -> str:
+def not_of_kind(path: str, expected: ReadKind, start: bytes) -> str:
     """Say that a file is not of the kind that its name tells, what it may be instead, and what to do."""
-    told = f"{path} is not {expected}"
+    told = f"{path} is not {expected.what}"
     if not start:
-        return f"{told} (it is empty); {fix}"
-    own = next((own for magic, own in _OWN.items() if start.startswith(magic)), None)
+        return f"{told} (it is empty); {expected.write}"
+    own = _read_by_start(start)
     if own is not None:
-        return f"{told} (it looks like {own[0]}); {own[1]}"
+        return f"{told} (it looks like {own.looks_like or own.what}); {own.fix}"
     found = _by_start(start)
     if found is not None:
         return f"{told}: it is {foreign_text(path, found[0])}"
-    return f"{told}{' (it looks like text)' if is_text(start) else ''}; {fix}"
+    return f"{told}{' (it looks like text)' if is_text(start) else ''}; {expected.write}"
 
 
 def tells_kind(start: bytes) -> bool:
     """Whether what a file begins with tells its kind, of those that are read and those that are not."""
-    return start.startswith(tuple(_OWN)) or _by_start(start) is not None
+    return _read_by_start(start) is not None or _by_start(start) is not None
 
 
-def _by_start(start: bytes) -> tuple[Foreign, bytes] | None:
+def _read_by_start(start: bytes) -> ReadKind | None:
+    return next((kind for kind in READ if start.startswith((*kind.starts, *kind.hints))), None)
+
+
+def _by_start(start: bytes) -> tuple[Kind, bytes] | None:
     return next(
-        ((kind, magic) for kind in _FOREIGN for magic in kind.starts if start.startswith(magic, kind.at)),
+        ((kind, magic) for kind in FOREIGN for magic in kind.starts if start.startswith(magic, kind.at)),
         None,
     )
+
+
+_IN_ARCHIVES = {
+    ("/data.pkl",): (
+        "was written by torch.save, whose files can run code when they are loaded; save the tensor with "
+        "safetensors.torch.save_file, or its .numpy() with numpy.save"
+    ),
+    (".zarray", ".zgroup", "zarr.json"): (
+        "is a Zarr store in a zip archive, which is not read here; save its array: "
+        "numpy.save('logits.npy', zarr.open({})['NAME'][:])"
+    ),
+    ("xl/workbook.xml",): (
+        "is an Excel workbook, which is not read here; save its sheet as CSV: "
+        "pandas.read_excel({}).to_csv('logits.csv', index=False)"
+    ),
+}
+"""What zip archives of other programs are, by the endings of names in them."""
+
+
+def foreign_archive(path: str, members: Sequence[str]) -> str | None:
+    """Say what a zip archive is that another program wrote, and what to do instead, by the names in it."""
+    for endings, text in _IN_ARCHIVES.items():
+        if any(member.endswith(endings) for member in members):
+            return f"{path} {text.format(repr(path))}"
+    return None
 
 
 def is_text(start: bytes) -> bool:
@@ -221,13 +262,11 @@ def folder_kind(path: str) -> str:
             f"datasets.load_from_disk({path!r}).to_parquet('logits.parquet')"
         )
     suffixes = [Path(name).suffix for name in sorted(names)]
-    read = next((suffix for suffix in suffixes if suffix in _READ), ".npy")
+    known = {suffix for kind in READ for suffix in kind.suffixes}
+    read = next((suffix for suffix in suffixes if suffix in known), ".npy")
     return (
         f"a folder; give a file in it, or all of them by a pattern such as {str(Path(path) / f'*{read}')!r}"
     )
-
-
-_READ = (".npy", ".npz", ".safetensors", ".parquet", ".csv", ".tsv")
 
 
 def _is_array(path: Path) -> bool:

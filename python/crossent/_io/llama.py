@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._io.blocks import rows_per_block
+from crossent._io.format import Content, Format, LogitsOptions, refuse, refuse_table_options
+from crossent._io.kinds import ReadKind
 from crossent._io.mapped import Mapped
-from crossent._io.source import Block, OptionError, Source, identity, open_regular
+from crossent._io.source import OptionError, Source, identity, open_regular
+from crossent.blocks import Block, rows_per_block
 
-MAGIC = b"_logits_"
-
+_MAGIC = b"_logits_"
 _HEADER = struct.Struct("<8s3i")
 _SCALES = 4  # numbers of 16 bits before those of the row: two float32
 # A row spans 16 nats when it was clamped; scale * 65535 gives the span back but for a rounding.
@@ -78,7 +79,7 @@ class LlamaSource(Source):
             path, path, "llama.cpp", (rows, width), np.dtype("<u2"), offset=offset, file=known
         )
 
-    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
         """Give the rows in blocks, as float32 log-probabilities."""
         width = self._stored.shape[1]
         count = rows_per_block(memory, 2 * width + 4 * self.classes)
@@ -93,7 +94,7 @@ class LlamaSource(Source):
             np.multiply(steps, scale[:, np.newaxis], out=values)
             values += least[:, np.newaxis]
             index = slice(start, start + rows)
-            yield Block(start, rows, (index,), values, clamped=self._clamped(index, steps, scale))
+            yield Block((index,), values, clamped=self._clamped(index, steps, scale))
             start += rows
 
     def _clamped(self, index: slice, steps: NDArray[Any], scale: NDArray[Any]) -> NDArray[np.bool_]:
@@ -104,11 +105,28 @@ class LlamaSource(Source):
         return lowest & known & (scale * 65535 >= _FULL_SPAN)
 
 
-def open_llama(path: str, axis: int) -> LlamaSource:
-    """Open such a file; its class axis is the last."""
-    if axis not in (-1, 1):
-        raise OptionError(f"{path} has its classes along the last axis, not --axis {axis}; leave --axis out")
-    return LlamaSource(path)
+class Llama(Format):
+    """Files of `llama-perplexity`."""
+
+    name = "llama.cpp"
+    kind = ReadKind("llama.cpp's logits", "give it a name that ends with .kld", (_MAGIC,))
+    row = "token"
+
+    def open_logits(self, path: str, key: str | None, options: LogitsOptions) -> LlamaSource:
+        """Open the rows of a file, whose class axis is the last."""
+        refuse_table_options(path, options)
+        refuse(path, key, {"--dtype": options.dtype, "--values": options.values})
+        if options.axis not in (-1, 1):
+            raise OptionError(
+                f"{path} has its classes along the last axis, not --axis {options.axis}; leave --axis out"
+            )
+        return LlamaSource(path)
+
+    def contents(self, path: str, key: str | None, options: LogitsOptions) -> Sequence[Content]:
+        """Open the rows of a file."""
+        del options
+        refuse(path, key, {})
+        return [LlamaSource(path)]
 
 
 def _likely_order(header: bytes) -> str:

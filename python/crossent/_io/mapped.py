@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._io.blocks import PAGE_BYTES, row_blocks
+from crossent._io.layout import PAGE_BYTES, cut_array
 from crossent._io.source import (
     OPEN_FILES,
     FileIdentity,
-    Index,
     Stored,
     UnreadableError,
     contiguous_strides,
     open_regular,
 )
+from crossent.blocks import Index
 
 # Pieces of the file that lie as near to each other as this are read together with what lies between them.
 _NEAR_BYTES = PAGE_BYTES
@@ -86,7 +86,7 @@ class Mapped(Stored):
         the memory.
         """
         most = max(memory * 3 // 8, block_bytes, _LEAST_BYTES)
-        indices = row_blocks(self.layout(), axis, block_bytes=block_bytes, start=start, most_bytes=most)
+        indices = cut_array(self.layout(), axis, block_bytes=block_bytes, start=start, most_bytes=most)
         buffers: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * 2
         with self._open() as file:
             self._check_sum(file)

@@ -6,24 +6,28 @@ import ast
 import os
 import re
 import warnings
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from crossent._io.kinds import START_BYTES, not_of_kind
+from crossent._io.dtypes import as_bfloat16
+from crossent._io.format import ArrayFormat, Content, LogitsOptions, refuse, typed, typed_if_untyped
+from crossent._io.kinds import START_BYTES, ReadKind, not_of_kind
 from crossent._io.mapped import Mapped, check_length
-from crossent._io.source import (
-    UnreadableError,
-    check_shape,
-    dtype_text,
-    identity,
-    missing_package,
-    open_regular,
-)
+from crossent._io.source import Stored, UnreadableError, check_shape, identity, open_regular
 
 MAGIC = npy.MAGIC_PREFIX
+
+_KIND = ReadKind(
+    "a .npy file",
+    "give it a name that ends with .npy",
+    (MAGIC,),
+    (".npy",),
+    write="write one array with numpy.save",
+)
 
 # By the version of the format, the number of bytes that tell the header's length, and its encoding.
 _VERSIONS = {(1, 0): (2, "latin-1"), (2, 0): (4, "latin-1"), (3, 0): (4, "utf-8")}
@@ -31,6 +35,26 @@ _VERSIONS = {(1, 0): (2, "latin-1"), (2, 0): (4, "latin-1"), (3, 0): (4, "utf-8"
 _MOST_CHARACTERS = 10_000
 # It may be padded, so that it can be rewritten in place.
 _MOST_BYTES = 1 << 20
+
+
+class Npy(ArrayFormat):
+    """Files of `numpy.save`."""
+
+    name = "npy"
+    kind = _KIND
+
+    def find(
+        self, path: str, key: str | None, dtype: str | None, classes: int | None = None, *, floats: bool
+    ) -> Stored:
+        """Find the array of a file."""
+        del classes, floats
+        refuse(path, key, {})
+        return typed(find_npy(path), dtype)
+
+    def contents(self, path: str, key: str | None, options: LogitsOptions) -> Sequence[Content]:
+        """Find the array of a file."""
+        refuse(path, key, {})
+        return [typed_if_untyped(find_npy(path), options)]
 
 
 class Readable(Protocol):
@@ -75,26 +99,26 @@ def open_npy(path: str | os.PathLike[str], *, dtype: str | None = None) -> NDArr
     ValueError
         If it is not a `.npy` file, if its length and its header disagree, or if it cannot be read as `dtype`.
     """
-    return find_npy(os.fspath(path), dtype=dtype).mapped()
+    array = find_npy(os.fspath(path))
+    if dtype is not None:
+        array.dtype = as_bfloat16(array.name, array.dtype, dtype)
+    return array.mapped()
 
 
-def find_npy(path: str, *, dtype: str | None = None) -> Mapped:
+def find_npy(path: str) -> Mapped:
     """Find the array of a `.npy` file, which is checked but not read."""
     file, size = open_regular(path)
     with file:
         start = file.read(START_BYTES)
         if not start.startswith(MAGIC):
-            raise ValueError(not_of_kind(path, "a .npy file", start, "write one array with numpy.save"))
+            raise ValueError(not_of_kind(path, _KIND, start))
         file.seek(0)
         header = read_header(file, path)
         array = Mapped(
             path, path, "npy", header.shape, header.dtype,
             offset=header.length, file=identity(file), fortran=header.fortran,
         )  # fmt: skip
-    check_length(array, size)
-    if dtype is not None:
-        array.dtype = as_bfloat16(path, header.dtype, dtype)
-    return array
+    return check_length(array, size)
 
 
 def read_header(file: Readable, name: str) -> Header:
@@ -210,30 +234,3 @@ def _reason(error: Exception) -> str:
 def _short(value: object, *, text: bool = False) -> str:
     shown = str(value) if text else repr(value)
     return shown if len(shown) <= 200 else f"{shown[:200]}..."
-
-
-def as_bfloat16(name: str, stored: np.dtype[Any], dtype: str) -> np.dtype[Any]:
-    """Give the dtype bfloat16, if elements of the dtype `stored` can be read so."""
-    if dtype != "bfloat16":
-        raise ValueError(
-            f"cannot read {name}, which holds {dtype_text(stored)}, as {dtype}; expected bfloat16; other dtypes a file "
-            "tells itself"
-        )
-    if not is_untyped(stored) and (stored.itemsize != 2 or stored.kind != "u"):
-        raise ValueError(f"{name} holds {dtype_text(stored)}, which is not bfloat16; leave the dtype out")
-    return bfloat16("reading bfloat16")
-
-
-def is_untyped(dtype: np.dtype[Any]) -> bool:
-    """Whether elements have two bytes and no type, as bfloat16 has in files of NumPy."""
-    return dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.name != "bfloat16"
-
-
-def bfloat16(what: str) -> np.dtype[Any]:
-    """NumPy's dtype bfloat16, which is the package ml_dtypes'."""
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise missing_package(what, "ml_dtypes") from error
-    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return found

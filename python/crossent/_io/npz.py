@@ -11,13 +11,14 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._io.blocks import row_blocks
+from crossent._io.format import HolderFormat
+from crossent._io.kinds import ReadKind, foreign_archive
+from crossent._io.layout import cut_array
 from crossent._io.mapped import Checksum, Mapped, Part, check_length
-from crossent._io.npy import MAGIC, Header, as_bfloat16, read_header
+from crossent._io.npy import MAGIC, Header, read_header
 from crossent._io.source import (
     OPEN_FILES,
     FileIdentity,
-    Index,
     OptionError,
     Recent,
     Stored,
@@ -25,7 +26,18 @@ from crossent._io.source import (
     identity,
     open_regular,
 )
-from crossent._io.zipped import DamagedError, Member, data_offset, table_of_contents
+from crossent._io.zipped import SIGNATURE, DamagedError, Member, data_offset, table_of_contents
+from crossent.blocks import Index
+
+_KIND = ReadKind(
+    "a .npz file",
+    "if it is an .npz, give it a name that ends so",
+    (SIGNATURE,),
+    (".npz",),
+    write="write arrays with numpy.savez",
+    looks_like="a zip archive, such as .npz or .pt",
+    hints=(b"PK",),
+)
 
 _CHUNK = 1 << 20
 # Up to this length, an array of which parts are asked for is decompressed into memory as a whole, and once.
@@ -78,7 +90,7 @@ class Compressed(Stored):
         """Decompress block after block; each is good until the next block but one is asked for."""
         layout = self.layout()
         origin = layout.__array_interface__["data"][0]
-        indices = row_blocks(layout, axis, block_bytes=block_bytes, start=start, in_one_piece=True)
+        indices = cut_array(layout, axis, block_bytes=block_bytes, start=start, in_one_piece=True)
         buffers: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * 2
         stream = self._open()
         for turn, index in enumerate(indices):
@@ -149,8 +161,10 @@ class Archive:
         file, self._size = open_regular(path)
         with file:
             self._identity = identity(file)
-            members = table_of_contents(file, path, self._size)
-            _check_no_other_kind(path, [info.filename for info in members])
+            members = table_of_contents(file, path, self._size, _KIND)
+            other = foreign_archive(path, [info.filename for info in members])
+            if other is not None:
+                raise ValueError(other)
             arrays = [info for info in members if _is_array(file, info)]
         count = Counter(info.filename for info in arrays)
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -168,7 +182,7 @@ class Archive:
         """The names of its arrays, in its order."""
         return list(self._members)
 
-    def find(self, key: str, *, dtype: str | None = None) -> Stored:
+    def find(self, key: str, /) -> Stored:
         """Find an array, which is checked but not read."""
         name, info = f"{self.path}:{key}", self._members[key]
         if key in self._twice:
@@ -204,8 +218,6 @@ class Archive:
                 f"is damaged: shape {header.shape} of {header.dtype} takes {header.length + array.nbytes} bytes, but "
                 f"its member of the archive has {info.file_size}; write it again with numpy.savez",
             )
-        if dtype is not None:
-            array.dtype = as_bfloat16(name, header.dtype, dtype)
         return array
 
 
@@ -220,20 +232,13 @@ def _is_array(file: BinaryIO, info: zipfile.ZipInfo) -> bool:
     return start == MAGIC
 
 
-def _check_no_other_kind(path: str, names: list[str]) -> None:
-    """Raise for archives that other programs write."""
-    if any(name.endswith("/data.pkl") for name in names):
-        raise ValueError(
-            f"{path} was written by torch.save, whose files can run code when they are loaded; save the tensor with "
-            "safetensors.torch.save_file, or its .numpy() with numpy.save"
-        )
-    if any(name.endswith((".zarray", ".zgroup", "zarr.json")) for name in names):
-        raise ValueError(
-            f"{path} is a Zarr store in a zip archive, which is not read here; save its array: "
-            f"numpy.save('logits.npy', zarr.open({path!r})['NAME'][:])"
-        )
-    if "xl/workbook.xml" in names:
-        raise ValueError(
-            f"{path} is an Excel workbook, which is not read here; save its sheet as CSV: "
-            f"pandas.read_excel({path!r}).to_csv('logits.csv', index=False)"
-        )
+class Npz(HolderFormat[Archive]):
+    """Files of `numpy.savez` and `numpy.savez_compressed`."""
+
+    name = "npz"
+    kind = _KIND
+    tells_dtypes = False
+
+    def holder(self, path: str) -> Archive:
+        """Read the table of contents."""
+        return Archive(path)

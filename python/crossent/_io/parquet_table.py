@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent._interop import as_array
-from crossent._io.blocks import rows_per_block
 from crossent._io.cells import Kind, is_missing, is_number
 from crossent._io.columns import Column
+from crossent._io.kinds import ReadKind, not_of_kind, tells_kind
 from crossent._io.labels import LabelError
-from crossent._io.source import Block, missing_package, open_regular
-from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableSource
+from crossent._io.source import missing_package, open_regular, start_of
+from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
+from crossent.blocks import MEMORY, Block, rows_per_block
 
 # Each column is read through a buffer of this size, beside the page that it is at.
 _BUFFER = 1 << 16
@@ -121,8 +122,9 @@ class ParquetSource(TableSource):
         lengths: list[int | None] = _storage(batch.column(name)).value_lengths().to_pylist()
         return lengths[0] or 0
 
-    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
         """Give the rows in blocks; groups of rows that lie before `start` are not read."""
+        memory = MEMORY if memory is None else memory
         count = rows_per_block(memory // 2, 2 * self.classes * self.dtype.itemsize)
         wanted = list(self.columns) if self.label is None else [*self.columns, self.label]
         with _parquet(self.name) as file:
@@ -159,7 +161,7 @@ class ParquetSource(TableSource):
         target = None
         if self.label is not None:
             target = self._targets(batch.column(self.label), self.label, start)
-        return Block(start, batch.num_rows, (slice(start, start + batch.num_rows),), values, target)
+        return Block((slice(start, start + batch.num_rows),), values, target)
 
     def _numbers(self, column: Any, name: str, start: int) -> NDArray[Any]:
         self._check_values(column, name, start, "fill it, or drop such rows")
@@ -221,6 +223,29 @@ class ParquetSource(TableSource):
                 f"and the label of row {start + at} is {value!r}; {fix}"
             )
         return numbers.astype(np.int64)
+
+
+class Parquet(TableFormat):
+    """Tables of Apache Parquet."""
+
+    name = "parquet"
+    kind = ReadKind(
+        "a Parquet file",
+        "give it a name that ends with .parquet",
+        (b"PAR1",),
+        (".parquet", ".pq"),
+        write="write it with pyarrow or pandas",
+    )
+
+    def check(self, path: str) -> None:
+        """Raise where a file begins as one of another kind."""
+        start = start_of(path)
+        if not start.startswith(self.kind.starts) and tells_kind(start):
+            raise ValueError(not_of_kind(path, self.kind, start))
+
+    def table(self, path: str, values: str) -> ParquetSource:
+        """Read the table of contents."""
+        return ParquetSource(path, values)
 
 
 def _parquet(path: str) -> Any:

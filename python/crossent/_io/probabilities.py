@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from crossent import _core
 from crossent._arguments import Values
 from crossent._exceptions import LikelyMistakeWarning
-from crossent._io.source import Block, Source
+from crossent._io.source import Source
+from crossent.blocks import Block
 
 # How far the sum of a row's probabilities may be from 1 in half precision over a large vocabulary.
 _NEAR = 0.05
@@ -60,7 +61,7 @@ def log_blocks(source: Source, memory: int, start: int = 0) -> Generator[Block, 
         yield from _logarithms(source, memory, start)
         return
     first = True
-    for block in source.blocks(memory, start):
+    for block in source.row_blocks(memory, start):
         if first and source.targets is None:  # llama.cpp's files say themselves what they hold
             _look(source, block)
         first = False
@@ -75,7 +76,7 @@ def _look(source: Source, block: Block) -> None:
         )
         warnings.warn(f"{source.name}: {told}", LikelyMistakeWarning, stacklevel=4)
         return
-    rows = np.moveaxis(block.values, source.axis, -1)
+    rows = block.values
     rows = rows.reshape(-1, source.classes) if rows.flags.c_contiguous else _first_rows(rows)
     found = guess(rows)
     if found != "probabilities" and (source.values == "logits" or not _has_positive(rows)):
@@ -108,11 +109,10 @@ def _has_positive(rows: NDArray[Any]) -> bool:
 
 def _logarithms(source: Source, memory: int, start: int) -> Generator[Block, None, None]:
     told = False
-    for block in source.blocks(memory // 3, start):
-        rows = np.moveaxis(block.values, source.axis, -1)
-        # The axes of the rows in the order in which they lie in memory, which their logarithms keep.
-        order = sorted(range(rows.ndim - 1), key=lambda axis: -abs(rows.strides[axis]))
-        rows = rows.transpose(*order, -1)
+    for block in source.row_blocks(memory // 3, start):
+        # The logarithms lie in memory in the order of the rows in the file.
+        order = axes_in_memory(block.values)
+        rows = block.values.transpose(*order, -1)
         logs, (number, total) = _core.log_of_probabilities(rows, None, -100, None, -1, source.name)
         if number is not None:
             row, column, value = number
@@ -129,8 +129,12 @@ def _logarithms(source: Source, memory: int, start: int) -> Generator[Block, Non
                 stacklevel=3,
             )
             told = True
-        back = np.argsort([*order, len(order)])
-        yield replace(block, values=np.moveaxis(logs.transpose(back), -1, source.axis))
+        yield replace(block, values=logs.transpose(np.argsort([*order, len(order)])))
+
+
+def axes_in_memory(values: NDArray[Any]) -> list[int]:
+    """List the axes of the rows of a block, that along which neighbours lie farthest from each other first."""
+    return sorted(range(values.ndim - 1), key=lambda axis: -abs(values.strides[axis]))
 
 
 def _cause(source: Source, block: Block, value: float) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crossent._io.dtypes import bfloat16
+from crossent._io.format import ArrayFormat, Content, LogitsOptions, refuse
+from crossent._io.kinds import ReadKind, foreign, is_text
 from crossent._io.mapped import Mapped
-from crossent._io.npy import bfloat16
-from crossent._io.source import OptionError, identity, open_regular
+from crossent._io.source import OptionError, Stored, identity, open_regular, start_of
 
 RAW_DTYPES = {
     "float16": "<f2", "f16": "<f2", "bfloat16": "bfloat16", "bf16": "bfloat16",
@@ -23,6 +26,56 @@ RAW_TARGET_DTYPES = {
     "u64": "<u8",
 }  # fmt: skip
 """The names of `--target-dtype`."""
+
+
+# What is known as text by its bytes alone has as many as this.
+_TEXT_BYTES = 32
+
+
+class Raw(ArrayFormat):
+    """Files of elements alone: all those that are of no other kind."""
+
+    name = "raw"
+    kind = ReadKind(
+        "raw numbers",
+        "pass --dtype and --classes",
+        suffixes=tuple(f".{name}" for name in (*RAW_DTYPES, *RAW_TARGET_DTYPES)),
+    )
+
+    def begins(self, path: str, start: bytes) -> bool:
+        """Whether nothing says that a file is of another kind."""
+        return suffix_dtype(path) is not None or foreign(path, start) is None
+
+    def find(
+        self, path: str, key: str | None, dtype: str | None, classes: int | None = None, *, floats: bool
+    ) -> Stored:
+        """Find the numbers of a file, as the options or its name describe them."""
+        refuse(path, key, {})
+        told = not (classes is None and dtype is None and suffix_dtype(path) is None)
+        _check_no_text(path, floats=floats, told=told)
+        return find_raw_logits(path, dtype, classes) if floats else find_raw_targets(path, dtype)
+
+    def contents(self, path: str, key: str | None, options: LogitsOptions) -> Sequence[Content]:
+        """Find the numbers of a file; those are integers where its name says so."""
+        refuse(path, key, {})
+        if options.dtype is None and suffix_dtype(path) in RAW_TARGET_DTYPES:
+            return [find_raw_targets(path, None)]
+        return [self.find(path, None, options.dtype, options.classes, floats=True)]
+
+
+def _check_no_text(path: str, *, floats: bool, told: bool) -> None:
+    """Raise for what cannot be raw numbers, whether or not options say that it is."""
+    start = start_of(path)
+    if not start and not told:
+        raise ValueError(f"{path} is not a file that can be read (it is empty); write it with numpy.save")
+    # Each byte of text is one of a hundred: so many numbers are not all of these by chance.
+    if is_text(start) and len(start) >= _TEXT_BYTES and (floats or not told):
+        name, dtype = ("logits", "float32") if floats else ("targets", "int64")
+        raise OptionError(
+            f"{path} is of no kind that its name or its first bytes tell, and it is text, not raw numbers; give a "
+            "table, whose first line names its columns, a name that ends with .csv; save other text with "
+            f"numpy.save('{name}.npy', numpy.loadtxt({path!r}, '{dtype}'))"
+        )
 
 
 def suffix_dtype(path: str) -> str | None:

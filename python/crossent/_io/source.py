@@ -10,18 +10,16 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossent._io.kinds import folder_kind
+from crossent._io.kinds import START_BYTES, folder_kind
+from crossent.blocks import Block, Index
 
 VALUES = ("logits", "log-probs", "probs")
 """What the numbers of a file can be."""
-
-Index: TypeAlias = tuple[slice, ...]
 
 FileIdentity: TypeAlias = tuple[int, int]
 """What tells a file from another that has taken its name since."""
@@ -71,31 +69,11 @@ class TargetArray(Protocol):
     def __getitem__(self, index: Index, /) -> NDArray[Any]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some rows of a source. Its arrays are good until the next block but one is asked for."""
-
-    start: int
-    """How many rows of the source come before it: where to begin again after the blocks before it."""
-
-    rows: int
-    """How many rows it holds."""
-
-    index: Index
-    """Where its rows stand in the array of targets: a start and a stop for each axis."""
-
-    values: NDArray[Any]
-    """Logits, log-probabilities or probabilities, with the class axis of the source."""
-
-    target: NDArray[Any] | None = None
-    """The targets, where the file holds them too."""
-
-    clamped: NDArray[np.bool_] | None = None
-    """Where the file gives the target less of a loss than it had, because it stores no larger one."""
-
-
 class Source(abc.ABC):
-    """Rows of logits, log-probabilities or probabilities in a file, or in several."""
+    """Rows of logits, log-probabilities or probabilities in a file, or in several.
+
+    It is a `RowBlocks` that knows where its numbers are from. The commands know files by these members alone.
+    """
 
     name: str
     """What the user calls it."""
@@ -113,7 +91,7 @@ class Source(abc.ABC):
     """The dtype of its blocks, but for their byte order."""
 
     axis: int
-    """The class axis, not negative."""
+    """The class axis in the file, not negative. In the blocks it is the last."""
 
     values: str = "logits"
     """What the numbers are."""
@@ -134,11 +112,8 @@ class Source(abc.ABC):
     """What to tell about how the file was understood."""
 
     @abc.abstractmethod
-    def blocks(self, memory: int, start: int = 0) -> Generator[Block, None, None]:
-        """Give the rows in blocks, all but the first `start`, within about `memory` bytes.
-
-        The order of the rows does not depend on `memory`.
-        """
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
+        """Give the rows in blocks, as `RowBlocks` says."""
 
     @property
     def classes(self) -> int:
@@ -190,7 +165,7 @@ class Stored(abc.ABC):
     def blocks(
         self, axis: int | None, block_bytes: int, start: int = 0, *, memory: int = 0
     ) -> Iterator[tuple[Index, NDArray[Any]]]:
-        """Give blocks of whole rows and where they stand, as `row_blocks` cuts them.
+        """Give blocks of whole rows and where they stand, as `cut_array` cuts them.
 
         Where a block cannot be cut as small as that, it may take a part of `memory`.
         """
@@ -322,6 +297,13 @@ def open_regular(
         file.close()
         raise
     return file, status.st_size
+
+
+def start_of(path: str) -> bytes:
+    """Give as much of a file's beginning as tells its kind."""
+    file, _ = open_regular(path)
+    with file:
+        return file.read(START_BYTES)
 
 
 def identity(file: BinaryIO) -> FileIdentity:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from crossent._io.by_labels import NamedByLabels, is_text
 from crossent._io.cells import Kind
 from crossent._io.columns import Asked, Choice, Column, label_column, named, unnamed
+from crossent._io.format import Content, Format, LogitsOptions, refuse
 from crossent._io.labels import Labels, listed, short_names
 from crossent._io.names import columns_option
-from crossent._io.source import Source
+from crossent._io.source import OptionError, Source
 from crossent._io.sums import Sums
 
 SAMPLE_ROWS = 1000
@@ -27,18 +28,6 @@ SAMPLE_CELLS = 20_000
 # What tells probabilities from logits, where some columns hold the one and some seem to hold the other.
 _SUM = 0.02
 _ENOUGH_ROWS = 8
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """What the user says about a table."""
-
-    asked: Asked = field(default_factory=Asked)
-    like: Source | None = None
-    """Rows that this table is compared with: its classes are put into the order of theirs."""
-
-    labels: bool = True
-    """Whether the labels are read; they are not where the targets are in another file."""
 
 
 class TableSource(Source, abc.ABC):
@@ -131,37 +120,63 @@ class TableSource(Source, abc.ABC):
         )
 
 
-def take_columns(tables: Sequence[TableSource], options: TableOptions) -> None:
+class TableFormat(Format):
+    """A format of tables: a row for each example, with its label."""
+
+    @abc.abstractmethod
+    def table(self, path: str, values: str) -> TableSource:
+        """Open a table, and read which columns it has."""
+
+    def open_logits(self, path: str, key: str | None, options: LogitsOptions) -> TableSource:
+        """Open a table; which of its columns are read is decided by `settle`."""
+        refuse(path, key, {"--dtype": options.dtype})
+        source = self.table(path, options.values or "probs")
+        if options.axis not in (-1, 1):
+            raise OptionError(f"{path} is a table; leave --axis out")
+        return source
+
+    def settle(self, sources: Sequence[Source], options: LogitsOptions) -> None:
+        """Choose the columns of the classes and of the labels."""
+        _take_columns([source for source in sources if isinstance(source, TableSource)], options)
+
+    def contents(self, path: str, key: str | None, options: LogitsOptions) -> Sequence[Content]:
+        """Open a table, and choose its columns."""
+        refuse(path, key, {})
+        source = self.open_logits(path, None, replace(options, dtype=None, axis=-1))
+        self.settle([source], options)
+        return [source]
+
+
+def _take_columns(tables: Sequence[TableSource], options: LogitsOptions) -> None:
     """Choose the columns of classes and of labels for tables that are read one after the other, and take them."""
-    if not tables:
-        return
     name = tables[0].name
     first = next((table for table in tables if table.has_rows), tables[0])
-    _check_same_columns(tables, options.asked)
+    asked = Asked(options.label, options.columns, options.strip_prefix, options.ignored)
+    _check_same_columns(tables, asked)
     sums = Sums(first.first_numbers, first.values)
     elsewhere = not options.labels
-    label = label_column(name, first.header, options.asked, sums, elsewhere=elsewhere)
-    if options.asked.columns is not None:
-        choice = named(name, first.header, label, options.asked)
+    label = label_column(name, first.header, asked, sums, elsewhere=elsewhere)
+    if asked.columns is not None:
+        choice = named(name, first.header, label, asked)
     elif not first.has_rows and (numeric := _numeric(first.header, label)):
         choice = Choice(numeric, label)  # no rows are scored, whatever is taken; the command says so
     elif label is not None and options.labels and _have_text_labels(tables, first.header, label):
-        choice = _named_by_labels(tables, first.header, label, options.asked, sums)
+        choice = _named_by_labels(tables, first.header, label, asked, sums)
     else:
         choice = unnamed(
             name,
             first.header,
             label,
-            options.asked,
+            asked,
             sums,
             elsewhere=elsewhere,
             certain_types=first.certain_types,
         )
-    aligned = _aligned(name, choice, options.like, options.asked.strip_prefix)
+    aligned = _aligned(name, choice, options.like, asked.strip_prefix)
     # The labels of a table whose classes are put into another order may count them in their old one.
     labels = options.labels and aligned == choice
     for table in tables:
-        table.take(aligned, labels=labels, ignored=options.asked.ignored)
+        table.take(aligned, labels=labels, ignored=asked.ignored)
     for table in tables:
         table.notes = choice.notes
 

@@ -9,15 +9,26 @@ from typing import Any
 
 import numpy as np
 
-from crossent._io.kinds import START_BYTES, not_of_kind, tells_kind
+from crossent._io.dtypes import bfloat16
+from crossent._io.format import HolderFormat
+from crossent._io.kinds import START_BYTES, ReadKind, not_of_kind, tells_kind
 from crossent._io.mapped import Mapped
-from crossent._io.npy import bfloat16
 from crossent._io.source import UnreadableError, check_shape, identity, open_regular
 
 _DTYPES = {
     "F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2",
     "I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8", "BOOL": "?",
 }  # fmt: skip
+_KIND = ReadKind(
+    "a .safetensors file",
+    "give it a name that ends with .safetensors",
+    suffixes=(".safetensors",),
+    write="write it with safetensors",
+)
+
+# A file begins with the length of its header, and that with a brace. Of a file whose name does not tell its format,
+# no longer header is taken for one.
+_LIKELY_HEADER_BYTES = 1 << 27
 # The format's own limit.
 _MOST_HEADER_BYTES = 100_000_000
 _AGAIN = "write or copy it again"
@@ -53,7 +64,7 @@ class Tensors:
         """The names of the tensors, in the order of the header."""
         return list(self._entries)
 
-    def find(self, key: str) -> Mapped:
+    def find(self, key: str, /) -> Mapped:
         """Find a tensor, which is checked but not read."""
         name, entry = f"{self.path}:{key}", self._entries[key]
         dtype = _dtype(name, entry)
@@ -98,7 +109,7 @@ def _header_length(path: str, start: bytes, size: int) -> int:
     if length <= min(size - 8, _MOST_HEADER_BYTES):
         return length
     if tells_kind(start):
-        raise ValueError(not_of_kind(path, "a .safetensors file", start, "write it with safetensors"))
+        raise ValueError(not_of_kind(path, _KIND, start))
     if length > size - 8:
         raise ValueError(
             f"{path} is truncated, or not a .safetensors file: its header would take {length} bytes, the file "
@@ -157,3 +168,20 @@ def _check_whole(path: str, entries: list[_Entry], size: int) -> None:
         raise ValueError(
             f"{path} is {what}: its header tells of {at} bytes of data, and it has {size}; {_AGAIN}"
         )
+
+
+class Safetensors(HolderFormat[Tensors]):
+    """Files of Hugging Face's safetensors."""
+
+    name = "safetensors"
+    kind = _KIND
+    tells_dtypes = True
+
+    def begins(self, path: str, start: bytes) -> bool:
+        """Whether a file begins with a header of JSON after a likely length of it."""
+        del path
+        return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < _LIKELY_HEADER_BYTES
+
+    def holder(self, path: str) -> Tensors:
+        """Read the header."""
+        return Tensors(path)

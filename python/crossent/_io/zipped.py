@@ -7,11 +7,13 @@ import zipfile
 import zlib
 from typing import Any, BinaryIO, Protocol
 
-from crossent._io.kinds import START_BYTES, not_of_kind
+from crossent._io.kinds import START_BYTES, ReadKind, not_of_kind
 from crossent._io.mapped import BAD_CHECKSUM
 from crossent._io.source import UnreadableError
 
-_SIGNATURE = b"PK\x03\x04"
+SIGNATURE = b"PK\x03\x04"
+"""What a member begins with, and so does an archive that has one."""
+
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 _ENCRYPTED, _UTF8 = 1 << 0, 1 << 11
 _METHODS = {9: "Deflate64", 20: "zstd", 93: "zstd", 94: "MP3", 95: "xz", 97: "WavPack", 98: "PPMd"}
@@ -30,20 +32,20 @@ class DamagedError(Exception):
     """Data of a member that cannot be decompressed: the reason."""
 
 
-def table_of_contents(file: BinaryIO, path: str, size: int) -> list[zipfile.ZipInfo]:
-    """List the members of an archive."""
+def table_of_contents(file: BinaryIO, path: str, size: int, kind: ReadKind) -> list[zipfile.ZipInfo]:
+    """List the members of an archive; an error says that the file is none of a kind."""
     start = file.read(START_BYTES)
     file.seek(0)
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.infolist()
     except _BROKEN as error:
-        if start.startswith(_SIGNATURE):
+        if start.startswith(SIGNATURE):
             raise ValueError(
                 f"{path} is truncated or damaged: a zip archive has its table of contents at the end, and none "
                 f"is found in the {size} bytes of the file; write or copy it again"
             ) from error
-        raise ValueError(not_of_kind(path, "a .npz file", start, "write arrays with numpy.savez")) from error
+        raise ValueError(not_of_kind(path, kind, start)) from error
 
 
 def data_offset(file: BinaryIO, info: zipfile.ZipInfo, name: str) -> int:
@@ -62,7 +64,7 @@ def data_offset(file: BinaryIO, info: zipfile.ZipInfo, name: str) -> int:
         own = file.read(name_length).decode("utf-8" if info.flag_bits & _UTF8 else "cp437")
     except (struct.error, OSError, ValueError):
         signature = b""
-    if signature != _SIGNATURE or own != info.orig_filename:
+    if signature != SIGNATURE or own != info.orig_filename:
         raise UnreadableError(
             name, "is damaged: the archive has no such data where it says; write or copy it again"
         )

@@ -27,6 +27,7 @@ from crossent._scoring.distribution import (
     row_groups,
 )
 from crossent._scoring.report import CalibrationBin, Report, Z
+from crossent._scoring.rows import Scores
 from crossent._scoring.values import log_parts, look
 
 _LN2 = math.log(2.0)
@@ -289,8 +290,13 @@ class Scorer(Accumulator[_Tally]):
         shift: int = 0,
         values: Values = "logits",
         mistakes: list[str],
+        scores: list[Scores] | None = None,
     ) -> _Tally:
-        """Add up the scores of a batch, and note likely mistakes."""
+        """Add up the scores of a batch, and note likely mistakes.
+
+        Where there is a list for them, the scores of its rows go there too, those of a part after those of the one
+        before: the logits are read once for both.
+        """
         shift = as_count(shift, "shift")
         given = None if units is None else _units(units)
         if given is not None and given.ndim:
@@ -311,7 +317,8 @@ class Scorer(Accumulator[_Tally]):
         groups = self._groups(unshifted, positions, axis, shift)
         logits = as_array(logits, "logits")
         if values != "probs":
-            tally = self._tally_of(logits, target, where, axis, groups, log_probs=values == "log_probs")
+            log_probs = values == "log_probs"
+            tally = self._tally_of(logits, target, where, axis, groups, scores, log_probs=log_probs)
             look(logits, target, self._ignore_index, where, axis, values, mistakes)
         else:
             tally = _Tally.empty(len(self._top_k), self._bins)
@@ -324,6 +331,7 @@ class Scorer(Accumulator[_Tally]):
                     part.where,
                     -1,
                     None if groups is None else groups[here],
+                    scores,
                     log_probs=True,
                 )
         total = None if given is None else self._total(given, target, where)
@@ -336,13 +344,19 @@ class Scorer(Accumulator[_Tally]):
         where: ArrayInput | None,
         axis: int,
         groups: NDArray[np.uint16] | None,
+        scores: list[Scores] | None,
         *,
         log_probs: bool,
     ) -> _Tally:
-        """Add up the scores of some rows."""
-        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped = _core.score_sums(
-            logits, target, self._ignore_index, where, axis, self._top_k, self._bins, log_probs, groups
+        """Add up the scores of some rows, and put them into `scores` where there is such a list."""
+        index, asked = self._ignore_index, scores is not None
+        (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped, columns = (
+            _core.score_sums(
+                logits, target, index, where, axis, self._top_k, self._bins, log_probs, groups, asked
+            )
         )
+        if scores is not None and columns is not None:
+            scores.append(Scores(*columns))
         return _Tally(
             rows,
             count,
