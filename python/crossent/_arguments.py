@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 import warnings
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._interop import ArrayInput, as_array
+from crossent.blocks import Block, RowBlocks, cut_rows
 
 # What becomes of losses. Only literals: a misspelt one is an error for type checkers, and a ValueError when it runs.
 # (Unions, because stubtest does not know a single `Literal` of several again.)
@@ -80,14 +82,78 @@ def as_integers(values: ArrayInput, name: str) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+Logits: TypeAlias = ArrayInput | RowBlocks
+"""What functions that score take as logits."""
+
+
+def has_row_blocks(logits: object) -> TypeGuard[RowBlocks]:
+    """Say whether logits come in blocks of rows. A class says so, and never an object that makes up attributes."""
+    return callable(getattr(type(logits), "row_blocks", None))
+
+
+def stand_in(
+    blocks: RowBlocks, beside: Iterable[NDArray[Any] | None], name: str, length: int | None = None
+) -> NDArray[Any]:
+    """Return an array of the shape and the dtype of the logits, all of whose elements are one: to check arguments with.
+
+    Where the first length is not known, it is that of the arrays beside the logits, else `length`.
+    """
+    lengths = [array.shape[0] for array in beside if array is not None and array.ndim]
+    length = lengths[0] if lengths else length
+    shape = [length if known is None else known for known in (*blocks.row_shape, blocks.classes)]
+    known = [length for length in shape if length is not None]
+    if len(known) < len(shape):
+        raise ValueError(f"{name} does not say how many rows it has: pass target or where")
+    return np.broadcast_to(np.zeros((), blocks.dtype), known)
+
+
+class FirstBlocks:
+    """Blocks of rows of which only the first along the last axis of the rows are given."""
+
+    def __init__(self, blocks: RowBlocks, length: int) -> None:
+        self._blocks, self._length = blocks, length
+        self.row_shape = (*blocks.row_shape[:-1], length)
+        self.classes, self.dtype = blocks.classes, blocks.dtype
+
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Give the rows that are left."""
+        for block in self._blocks.row_blocks(memory):
+            *before, last = block.index
+            left = range(last.start, min(last.stop, self._length))
+            if not left:
+                continue
+            whole = Block((*before, slice(left.start, left.stop)), block.values[..., : len(left), :])
+            yield from _without_first(whole, start)
+            start = max(start - whole.rows, 0)
+
+
+def _without_first(block: Block, start: int) -> Iterator[Block]:
+    """Give a block without its first rows, in as many blocks as that takes."""
+    lengths = [cut.stop - cut.start for cut in block.index]
+    for index in cut_rows(lengths, block.rows, start=start):
+        place = tuple(
+            slice(own.start + cut.start, own.start + cut.stop)
+            for own, cut in zip(block.index, index, strict=True)
+        )
+        yield Block(place, block.values[index])
+
+
 def shifted(
-    logits: ArrayInput, target: ArrayInput | None, where: ArrayInput | None, axis: int, shift: int
-) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
+    logits: Logits, target: ArrayInput | None, where: ArrayInput | None, axis: int, shift: int
+) -> tuple[NDArray[Any] | FirstBlocks, NDArray[Any] | None, NDArray[Any] | None]:
     """Return views in which position i of the logits goes with position i + `shift` of the target and the mask.
 
     The positions lie along the axis before the classes.
     """
-    x = as_array(logits, "logits")
+    beside = [
+        None if each is None else as_array(each, name)
+        for each, name in ((target, "target"), (where, "where"))
+    ]
+    if has_row_blocks(logits):
+        # The first length matters where the positions lie along the first axis.
+        x = stand_in(logits, beside, "logits", 0 if len(logits.row_shape) > 1 else None)
+    else:
+        x = as_array(logits, "logits")
     at = operator.index(axis) + (x.ndim if operator.index(axis) < 0 else 0)
     if not 0 <= at < x.ndim:
         raise IndexError(
@@ -101,18 +167,16 @@ def shifted(
     rows = x.shape[:at] + x.shape[at + 1 :]
     before, after = (slice(None),) * (at - 1), max(x.shape[at - 1] - shift, 0)
 
-    def tail(values: ArrayInput | None, name: str) -> NDArray[Any] | None:
-        if values is None:
-            return None
-        array = as_array(values, name)
-        if array.shape != rows:
+    def tail(array: NDArray[Any] | None, name: str) -> NDArray[Any] | None:
+        if array is not None and array.shape != rows:
             raise ValueError(
                 f"{name} has the wrong shape: got {array.shape}, expected {rows}, that of the logits without the class "
                 f"axis; {_shape_fix(name, array.shape, x.shape, at)}"
             )
-        return array[(*before, slice(shift, None))]
+        return None if array is None else array[(*before, slice(shift, None))]
 
-    return x[(*before, slice(0, after))], tail(target, "target"), tail(where, "where")
+    later = tail(beside[0], "target"), tail(beside[1], "where")
+    return FirstBlocks(logits, after) if has_row_blocks(logits) else x[(*before, slice(0, after))], *later
 
 
 def _shape_fix(name: str, got: tuple[int, ...], logits: tuple[int, ...], axis: int) -> str:

@@ -1,6 +1,7 @@
 """Logits in blocks of rows: a protocol for rows that need not be in memory together.
 
-Files are read in this way on the command line.
+`score`, `Scorer.update`, `compare`, `Comparer.update` and `fit_temperature` take a `RowBlocks` wherever they take an
+array of logits. Files are read in this way on the command line.
 """
 
 from __future__ import annotations
@@ -105,10 +106,9 @@ class RowBlocks(Protocol):
     >>> hidden, weight = rng.normal(size=(3, 100, 8)), rng.normal(size=(50, 8))
     >>> target = rng.integers(50, size=(3, 100))
     >>> scorer = crossent.Scorer()
-    >>> for block in Product(hidden, weight).row_blocks(memory=100_000):
-    ...     scorer.update(block.values, target[block.index])
-    >>> scorer.result().count
-    300
+    >>> scorer.update(Product(hidden, weight), target)
+    >>> scorer.result().count, round(scorer.result().mean, 4)
+    (300, 6.9621)
     """
 
     @property
@@ -172,8 +172,8 @@ class ArrayBlocks:
 
     def __init__(self, array: NDArray[Any], axis: int = -1) -> None:
         self._rows = np.moveaxis(array, axis, -1)
-        *lengths, self.classes = self._rows.shape
-        self.row_shape: tuple[int, ...] = tuple(lengths)
+        self.row_shape: tuple[int, ...] = self._rows.shape[:-1]
+        self.classes: int = self._rows.shape[-1]
         self.dtype: np.dtype[Any] = array.dtype
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import re
 from collections.abc import Generator
 from typing import Any
@@ -26,7 +25,7 @@ from crossent._io import (
     paths_of,
     read_ahead,
 )
-from crossent._scoring.side_by_side import Chunk
+from crossent._scoring.side_by_side import Chunk, numbers_of
 from crossent.blocks import BLOCK_BYTES, Block
 
 # What arrays of integers beside logits are called that are no targets.
@@ -107,12 +106,7 @@ class Rows:
 
     def places(self) -> NDArray[np.int64]:
         """Give the numbers of the rows as they stand in the array of targets, in C order."""
-        places = np.zeros(tuple(part.stop - part.start for part in self.index), np.int64)
-        for axis, part in enumerate(self.index):
-            lengths = [length for length in self._shape[axis + 1 :] if length is not None]
-            numbers = np.arange(part.start, part.stop) * math.prod(lengths)
-            places += numbers.reshape(-1, *(1,) * (len(self.index) - axis - 1))
-        return places.transpose(self._order).reshape(-1)
+        return self.beside(numbers_of(self.index, self._shape)).reshape(-1)
 
     def place(self, number: int) -> list[int]:
         """Give the place of a row in the array of targets, by its number in the block."""

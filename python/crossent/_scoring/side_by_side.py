@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crossent.blocks import Index
+
+
+def numbers_of(index: Index, row_shape: Sequence[int | None]) -> NDArray[np.int64]:
+    """Return the numbers of the rows at an index among all, in C order, as an array of the shape of these rows."""
+    numbers = np.zeros(tuple(cut.stop - cut.start for cut in index), np.int64)
+    for axis, cut in enumerate(index):
+        # The first length alone may be unknown.
+        inner = math.prod(length for length in row_shape[axis + 1 :] if length is not None)
+        here = np.arange(cut.start, cut.stop) * inner
+        numbers += here.reshape(-1, *(1,) * (len(index) - axis - 1))
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
