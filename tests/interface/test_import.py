@@ -6,6 +6,7 @@ import inspect
 import json
 import pickle
 import pkgutil
+import statistics
 import subprocess
 import sys
 import typing
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 import crossent
+from crossent._scoring.report import Z
 
 FUNCTIONS = {
     "cross_entropy": (
@@ -87,6 +89,13 @@ def _loaded(module: str) -> set[str]:
 def test_the_import_loads_numpy_and_nothing_else() -> None:
     new = _loaded("crossent") - _loaded("numpy")
     assert new - sys.stdlib_module_names == {"crossent"}
+
+
+def test_the_import_leaves_out_what_only_some_results_need() -> None:
+    assert not {"statistics", "random", "html", "argparse", "matplotlib"} & (
+        _loaded("crossent") - _loaded("numpy")
+    )
+    assert pytest.approx(statistics.NormalDist().inv_cdf(0.975), rel=1e-15) == Z
 
 
 def test_the_import_starts_no_thread_and_prints_nothing() -> None:

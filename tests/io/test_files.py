@@ -780,7 +780,7 @@ def test_damaged_anywhere(tmp_path: Path, capsys: Capture, writer: Writer) -> No
     path = Path(arguments[0].removesuffix(":logits"))
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     described = [arguments[0], *(word for word in arguments[2:6] if "target" not in word)]
-    for turn in range(60):
+    for turn in range(40):
         content = whole[: rng.integers(len(whole))].copy() if turn % 4 == 0 else whole.copy()
         edge = min(len(content), 300 if turn % 2 else len(content))
         for place in rng.integers(edge, size=rng.integers(1, 9)) if edge else ():
@@ -1076,8 +1076,8 @@ on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="re
 @on_linux
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_file_larger_than_the_memory_that_is_allowed(tmp_path: Path, order: str) -> None:
-    """Three gigabytes of zeros, which take no room on the disk, within 64 MB of memory of the process's own."""
-    shape = (30_000, 50_257) if order == "C" else (10_000_000, 150)
+    """400 megabytes of zeros, which take no room on the disk, within 64 MB of memory of the process's own."""
+    shape = (4_000, 50_257) if order == "C" else (1_400_000, 150)
     path, targets = tmp_path / "x.npy", tmp_path / "t.npy"
     with path.open("wb") as file:
         told = {"descr": "<f2", "fortran_order": order == "F", "shape": shape}
@@ -1096,25 +1096,23 @@ def test_a_file_larger_than_the_memory_that_is_allowed(tmp_path: Path, order: st
 @on_linux
 @pytest.mark.parametrize("kind", ["narrow", "compressed", "llama", "lists"])
 def test_little_memory_is_enough(tmp_path: Path, kind: str) -> None:
-    """Two to three hundred megabytes within 16: rows of two numbers, and rows that have to be unpacked."""
+    """Eighty megabytes and more within 16: rows of two numbers, and rows that have to be unpacked."""
     arguments: list[str] = []
     if kind == "narrow":
         arguments = write_npy(tmp_path, np.zeros((20_000_000, 2), np.float16), np.zeros(20_000_000, np.int8))
     elif kind == "compressed":
-        arguments = write_compressed(
-            tmp_path, np.zeros((2_500, 50_000), np.float16), np.zeros(2_500, np.int64)
-        )
+        arguments = write_compressed(tmp_path, np.zeros((800, 50_000), np.float16), np.zeros(800, np.int64))
     elif kind == "llama":
-        rows, vocabulary = 2_500, 50_000
+        rows, vocabulary = 800, 50_000
         header = struct.pack("<8s3i", b"_logits_", 3, vocabulary, rows) + bytes(12 * rows)
         (tmp_path / "base.kld").write_bytes(header)
         os.truncate(tmp_path / "base.kld", len(header) + rows * (8 + 2 * vocabulary))
         arguments = [str(tmp_path / "base.kld")]
     else:
         pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-        values = pa.array(np.full(50_000_000, 0.01, np.float32))
+        values = pa.array(np.full(30_000_000, 0.01, np.float32))
         lists = pa.FixedSizeListArray.from_arrays(values, 100)
-        pq.write_table(pa.table({"label": np.zeros(500_000, np.int8), "p": lists}), tmp_path / "x.parquet")
+        pq.write_table(pa.table({"label": np.zeros(300_000, np.int8), "p": lists}), tmp_path / "x.parquet")
         arguments = [str(tmp_path / "x.parquet")]
     (tmp_path / "small").mkdir()
     writer = write_lists if kind == "lists" else write_npy
