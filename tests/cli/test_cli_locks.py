@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from children import environment
 from crossent import _cli as cli
 from crossent._cli import locking
 from crossent._cli.output import DataError
@@ -30,16 +31,9 @@ SMALL = ("--memory", "50K")
 # Waits in the middle of its rows until it is told to go on.
 PAUSED = """
 import sys
-from crossent import _core
+import steps
 from crossent import _cli as cli
-compute, calls = _core.{name}, []
-def paused(*arguments):
-    calls.append(1)
-    if len(calls) == 5:
-        print("waiting", flush=True)
-        sys.stdin.readline()
-    return compute(*arguments)
-_core.{name} = paused
+steps.before_block(5, steps.wait_to_go_on)
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -54,9 +48,15 @@ def data(files: Files) -> tuple[Array, Array]:
 @contextlib.contextmanager
 def paused(arguments: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Start the command, and give it while it waits in the middle of its rows."""
-    command = [sys.executable, "-c", PAUSED.format(name=f"{arguments[0]}_sums"), *arguments]
+    command = [sys.executable, "-c", PAUSED, *arguments]
     with subprocess.Popen(
-        command, cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=folder,
+        text=True,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         try:
