@@ -586,8 +586,8 @@ def bomb(path: str, method: int, shape: tuple[int, ...], descr: str) -> str:
 @on_linux
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_little_memory_is_enough_for_much_compressed(folder: Path, method: int) -> None:
-    """128 megabytes of logits and as much of targets, which is more than is kept whole, in a few kilobytes."""
-    logits, targets = bomb("x.npz", method, (1 << 24, 4), "<f2"), bomb("t.npz", method, (1 << 24,), "<i8")
+    """72 megabytes of logits and as much of targets, which is more than is kept whole, in a few kilobytes."""
+    logits, targets = bomb("x.npz", method, (9 << 20, 4), "<f2"), bomb("t.npz", method, (9 << 20,), "<i8")
     assert Path(logits).stat().st_size < 1_000_000
     printed, most = memory_of("score", logits, targets, "--memory", "16M")
     assert "mean NLL              1.38629" in printed
