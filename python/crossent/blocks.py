@@ -172,8 +172,8 @@ class ArrayBlocks:
 
     def __init__(self, array: NDArray[Any], axis: int = -1) -> None:
         self._rows = np.moveaxis(array, axis, -1)
-        *lengths, self.classes = self._rows.shape
-        self.row_shape: tuple[int, ...] = tuple(lengths)
+        self.row_shape: tuple[int, ...] = self._rows.shape[:-1]
+        self.classes: int = self._rows.shape[-1]
         self.dtype: np.dtype[Any] = array.dtype
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
@@ -265,7 +265,7 @@ def cut_rows(row_shape: Sequence[int], most: int, *, start: int = 0) -> Iterator
     >>> list(cut_rows((2, 5), 3, start=7))
     [(slice(1, 2, None), slice(2, 5, None))]
     """
-    return cut_along(range(len(row_shape)), row_shape, most, start=start)
+    yield from cut_along(range(len(row_shape)), row_shape, most, start=start)
 
 
 def cut_along(
