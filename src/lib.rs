@@ -40,23 +40,27 @@ mod tile;
 mod python;
 
 pub use array::any::{FloatsMut, Numbers};
-pub use array::rows::{View, ViewMut};
 pub use error::{Error, Held, HeldNumbers, TargetsFound};
-pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
+pub use function::{
+    log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into,
+    logsumexp, logsumexp_into, softmax, softmax_in_place, softmax_into,
+};
 pub use kernel::element::Element;
 pub use kernel::isa::{available_isas, selected_isa};
-pub use loss::ClassLoss;
+pub use loss::class_loss::ClassLoss;
 pub use loss::cross_entropy::CrossEntropy;
-pub use loss::misuse::{LikelyMisuse, begins_with_a_positive};
+pub use loss::misuse::LikelyMisuse;
 pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
 pub use options::Reduction;
 pub use parallel::{Context, Interrupt, MAX_THREADS, num_threads, set_num_threads};
+pub use scoring::columns::{Columns, Score, Scores};
 pub use scoring::compare::{ComparisonRows, ComparisonSums, TargetSums, compare_sums};
 pub use scoring::log_loss::{LogLoss, log_loss};
-pub use scoring::score::{Bin, Columns, Group, Score, ScoreSums, score, score_sums, score_with_sums};
+pub use scoring::score::{Bin, Group, ScoreSums, score, score_into, score_sums, score_with_sums};
 pub use scoring::temperature::{TemperatureSums, temperature_sums};
-pub use scoring::values::{Improper, check_targets, likely_mistake, log_of_probabilities};
+pub use scoring::values::{Improper, check_targets, likely_misuse, log_of_probabilities};
 pub use sum::exact::ExactSum;
 pub use sum::reduce::Total;
-pub use targets::{Call, Target};
+pub use targets::{Call, Mask, Target};
+pub use {half, ndarray};

@@ -9,6 +9,7 @@ use crate::kernel::real::Real;
 
 /// How the losses of the rows become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reduction {
     /// The weighted mean over the rows that count.
     Mean,

@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::fmt;
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -32,8 +33,16 @@ const MOST_RESERVED: usize = 1 << 12;
 /// How often the calling thread looks for an interrupt.
 const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
 
-/// What a call runs under, besides its arguments.
-#[derive(Clone, Copy, Default)]
+/// What a call runs under, besides its arguments. No result depends on it.
+///
+/// ```
+/// use crossent::Context;
+///
+/// let one = Context::new().threads(1);
+/// assert_eq!(one.threads.map(|n| n.get()), Some(1));
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Context<'a> {
     /// At most this many threads; `None` for [`num_threads`].
     pub threads: Option<NonZero<usize>>,
@@ -44,7 +53,45 @@ pub struct Context<'a> {
     pub untouched: bool,
 }
 
+impl<'a> Context<'a> {
+    /// The defaults: as many threads as [`num_threads`] says, and nothing that interrupts.
+    #[must_use]
+    pub fn new() -> Self {
+        Context::default()
+    }
+
+    /// At most this many threads; 0 for [`num_threads`].
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Context { threads: NonZero::new(threads), ..self }
+    }
+
+    /// What is asked, every 50 ms on the calling thread, whether to stop.
+    #[must_use]
+    pub fn interrupt(self, interrupt: &'a Interrupt<'a>) -> Self {
+        Context { interrupt: Some(interrupt), ..self }
+    }
+
+    /// Whether the memory of an output of the input's size has not been touched before; see the field.
+    #[must_use]
+    pub fn untouched(self, untouched: bool) -> Self {
+        Context { untouched, ..self }
+    }
+}
+
 /// What can stop a call with [`Error::Interrupted`]. Once it has, everything that runs under it stops.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering};
+///
+/// use crossent::{Context, Interrupt};
+///
+/// static STOP: AtomicBool = AtomicBool::new(false);
+/// let stop = || STOP.load(Ordering::Relaxed);
+/// let interrupt = Interrupt::new(&stop);
+/// let context = Context::new().interrupt(&interrupt);
+/// # assert!(context.interrupt.is_some());
+/// ```
 pub struct Interrupt<'a> {
     ask: &'a (dyn Fn() -> bool + Sync),
     stopped: AtomicBool,
@@ -64,6 +111,12 @@ impl<'a> Interrupt<'a> {
 
     fn stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Interrupt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupt").field("stopped", &self.stopped).finish_non_exhaustive()
     }
 }
 

@@ -265,7 +265,7 @@ def cut_rows(row_shape: Sequence[int], most: int, *, start: int = 0) -> Iterator
     >>> list(cut_rows((2, 5), 3, start=7))
     [(slice(1, 2, None), slice(2, 5, None))]
     """
-    return cut_along(range(len(row_shape)), row_shape, most, start=start)
+    yield from cut_along(range(len(row_shape)), row_shape, most, start=start)
 
 
 def cut_along(

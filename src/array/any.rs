@@ -6,7 +6,7 @@
 use std::fmt;
 
 use half::{bf16, f16};
-use ndarray::{ArrayView, ArrayViewMut, Dimension, IxDyn};
+use ndarray::{ArrayBase, ArrayRef, ArrayView, ArrayViewMut, Data, DataMut, Dimension, IxDyn};
 
 use super::rows::{Rows, RowsMut, View, ViewMut};
 use crate::kernel::element::Element;
@@ -103,7 +103,7 @@ pub(crate) use with_dtype;
 
 /// An integer that is stored.
 pub(crate) trait Integer: Copy + Send + Sync + 'static {
-    /// The dtype's name.
+    /// The type's name.
     const NAME: &'static str;
     /// Its bits, and whether it has a sign.
     const BITS: (u32, bool);
@@ -115,10 +115,27 @@ pub(crate) trait Integer: Copy + Send + Sync + 'static {
     fn to_i128(self) -> i128;
 }
 
+/// From an array, or a reference to one, as from a view of it.
+macro_rules! from_array {
+    ($t:ident) => {
+        impl<'a, S: Data<Elem = $t>, D: Dimension> From<&'a ArrayBase<S, D, $t>> for Numbers<'a> {
+            fn from(array: &'a ArrayBase<S, D, $t>) -> Self {
+                array.view().into()
+            }
+        }
+
+        impl<'a, D: Dimension> From<&'a ArrayRef<$t, D>> for Numbers<'a> {
+            fn from(array: &'a ArrayRef<$t, D>) -> Self {
+                array.view().into()
+            }
+        }
+    };
+}
+
 macro_rules! integers {
-    ($($dtype:ident $t:ident $name:literal $signed:literal)+) => {$(
+    ($($dtype:ident $t:ident $signed:literal)+) => {$(
         impl Integer for $t {
-            const NAME: &'static str = $name;
+            const NAME: &'static str = stringify!($t);
             const BITS: (u32, bool) = (<$t>::BITS, $signed);
 
             #[inline(always)]
@@ -147,29 +164,33 @@ macro_rules! integers {
                 Numbers(Any::Integers(Integers::$dtype(view.into_dyn())))
             }
         }
+
+        from_array!($t);
     )+};
 }
 integers! {
-    I8 i8 "int8" true
-    I16 i16 "int16" true
-    I32 i32 "int32" true
-    I64 i64 "int64" true
-    U8 u8 "uint8" false
-    U16 u16 "uint16" false
-    U32 u32 "uint32" false
-    U64 u64 "uint64" false
+    I8 i8 true
+    I16 i16 true
+    I32 i32 true
+    I64 i64 true
+    U8 u8 false
+    U16 u16 false
+    U32 u32 false
+    U64 u64 false
 }
 
-/// A view of an array of numbers of any dtype: class indices, class probabilities, weights, variances.
+/// A view of an array of numbers of any type: class indices, class probabilities, weights, variances.
 ///
-/// Made from a view of any dimension by `From`.
+/// Made by `From` or `into` from arrays, references and views of any dimension that hold an integer type or [`f16`], [`bf16`],
+/// `f32` or `f64`. Functions that take `impl Into<Numbers>` take all of these.
 ///
 /// ```
 /// use crossent::Numbers;
-/// use ndarray::array;
+/// use crossent::ndarray::array;
 ///
 /// let classes = array![2_u8, 0, 1];
-/// assert_eq!(Numbers::from(classes.view()).dtype(), "uint8");
+/// assert_eq!(Numbers::from(&classes).dtype(), "u8");
+/// assert_eq!(Numbers::from(classes.view()).shape(), [3]);
 /// ```
 #[derive(Clone)]
 pub struct Numbers<'a>(pub(crate) Any<FloatViews<'a>, IntegerViews<'a>>);
@@ -190,6 +211,8 @@ macro_rules! word_sized {
                 }
             }
         }
+
+        from_array!($t);
     )+};
 }
 word_sized! {
@@ -203,7 +226,13 @@ impl fmt::Debug for Numbers<'_> {
     }
 }
 
-/// The name of the dtype of a view's elements.
+impl<'a> From<&'a Numbers<'_>> for Numbers<'a> {
+    fn from(numbers: &'a Numbers<'_>) -> Self {
+        Numbers(with_dtype!(map any &numbers.0, view => view.view()))
+    }
+}
+
+/// The name of the type of a view's elements.
 fn float_name<E: Element>(_: &View<'_, E>) -> &'static str {
     E::NAME
 }
@@ -219,7 +248,7 @@ impl<'a> Numbers<'a> {
         with_dtype!(any &self.0, view => view.shape())
     }
 
-    /// The name of its dtype, as NumPy has it.
+    /// The name of the type of its elements, as in Rust.
     #[must_use]
     pub fn dtype(&self) -> &'static str {
         match &self.0 {
@@ -258,7 +287,16 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// A view of an array of floating-point numbers that is written. Made from a view of any dimension by `From`.
+/// A view of an array of floating-point numbers that is written. Made by `From` or `into` from `&mut` arrays and from mutable
+/// views, of any dimension.
+///
+/// ```
+/// use crossent::FloatsMut;
+/// use crossent::ndarray::Array2;
+///
+/// let mut losses = Array2::<f32>::zeros((2, 3));
+/// assert_eq!(FloatsMut::from(&mut losses).shape(), [2, 3]);
+/// ```
 pub struct FloatsMut<'a>(pub(crate) FloatViewsMut<'a>);
 
 macro_rules! floats {
@@ -269,9 +307,23 @@ macro_rules! floats {
             }
         }
 
+        from_array!($t);
+
         impl<'a, D: Dimension> From<ArrayViewMut<'a, $t, D>> for FloatsMut<'a> {
             fn from(view: ArrayViewMut<'a, $t, D>) -> Self {
                 FloatsMut(Floats::$dtype(view.into_dyn()))
+            }
+        }
+
+        impl<'a, S: DataMut<Elem = $t>, D: Dimension> From<&'a mut ArrayBase<S, D, $t>> for FloatsMut<'a> {
+            fn from(array: &'a mut ArrayBase<S, D, $t>) -> Self {
+                array.view_mut().into()
+            }
+        }
+
+        impl<'a, D: Dimension> From<&'a mut ArrayRef<$t, D>> for FloatsMut<'a> {
+            fn from(array: &'a mut ArrayRef<$t, D>) -> Self {
+                array.view_mut().into()
             }
         }
     )+};
@@ -290,7 +342,14 @@ impl fmt::Debug for FloatsMut<'_> {
 }
 
 impl FloatsMut<'_> {
-    pub(crate) fn shape(&self) -> &[usize] {
+    /// The same for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> FloatsMut<'_> {
+        FloatsMut(with_dtype!(map floats &mut self.0, view => view.view_mut()))
+    }
+
+    /// Its shape.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
         with_dtype!(floats &self.0, view => view.shape())
     }
 }

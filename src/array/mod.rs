@@ -2,5 +2,6 @@
 
 pub(crate) mod any;
 pub(crate) mod blocks;
+pub(crate) mod new;
 pub(crate) mod rows;
 pub(crate) mod single;

@@ -19,10 +19,11 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
+use super::Prepare;
+use super::class_loss::ClassLoss;
 use super::gradient::Gradient;
 use super::misuse::{self, LikelyMisuse};
 use super::walk::RowLoss;
-use super::{ClassLoss, Prepare};
 use crate::array::rows::Input;
 use crate::array::rows::Rows;
 use crate::error::Error;
@@ -40,8 +41,22 @@ use crate::sum::reduce::Total;
 use crate::targets::{Call, OutOfRange, Probabilities, Target, Targets, TileLabels};
 use crate::tile::{TileGradient, Tiles, WeightedSums, Weighting, row_group, split_threads};
 
-/// Cross-entropy and its options; the defaults are torch's.
+/// Cross-entropy of logits, `-sum_c q_c log softmax(x)_c`, and its options; the defaults are torch's.
+///
+/// [`ClassLoss`] has its methods.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, ClassLoss, CrossEntropy, Reduction};
+///
+/// let weight = [1.0, 2.0];
+/// let loss = CrossEntropy::new().label_smoothing(0.1).weight(&weight);
+/// let total = loss.total(&array![[0.0_f32, 1.0]], &array![1_i64], &Call::new())?;
+/// assert_eq!(format!("{:.6}", total.reduce(Reduction::Mean)), "0.338262");
+/// # Ok::<(), crossent::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct CrossEntropy<'a> {
     /// One weight for each class.
     pub weight: Option<&'a [f64]>,
@@ -56,6 +71,38 @@ pub struct CrossEntropy<'a> {
 impl Default for CrossEntropy<'_> {
     fn default() -> Self {
         CrossEntropy { weight: None, ignore_index: -100, label_smoothing: 0.0, axis: None }
+    }
+}
+
+impl<'a> CrossEntropy<'a> {
+    /// The defaults: no weights, no smoothing, and -100 as the class index to ignore.
+    #[must_use]
+    pub fn new() -> Self {
+        CrossEntropy::default()
+    }
+
+    /// Sets one weight for each class.
+    #[must_use]
+    pub fn weight(self, weight: &'a [f64]) -> Self {
+        CrossEntropy { weight: Some(weight), ..self }
+    }
+
+    /// Sets the class index of rows to leave out.
+    #[must_use]
+    pub fn ignore_index(self, ignore_index: i64) -> Self {
+        CrossEntropy { ignore_index, ..self }
+    }
+
+    /// Sets how much of the target is spread evenly over all classes, from 0 to 1.
+    #[must_use]
+    pub fn label_smoothing(self, label_smoothing: f64) -> Self {
+        CrossEntropy { label_smoothing, ..self }
+    }
+
+    /// Sets the class axis, which may count from the end.
+    #[must_use]
+    pub fn axis(self, axis: isize) -> Self {
+        CrossEntropy { axis: Some(axis), ..self }
     }
 }
 
@@ -437,7 +484,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         }
     }
 
-    fn likely_mistake(&self) -> Option<LikelyMisuse> {
+    fn likely_misuse(&self) -> Option<LikelyMisuse> {
         misuse::in_logits(&self.rows, &self.targets.first_active(misuse::FIRST))
     }
 

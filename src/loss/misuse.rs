@@ -12,6 +12,7 @@ const POSITIVE: f64 = 1e-2;
 
 /// What an input seems to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LikelyMisuse {
     /// There is one class only.
     OneClass,
@@ -56,8 +57,7 @@ pub(crate) fn in_log_probabilities<E: Element>(
 }
 
 /// Whether one of the first elements is positive, as no log-probability is.
-#[must_use]
-pub fn begins_with_a_positive<E: Element>(elements: &View<'_, E>) -> bool {
+pub(crate) fn begins_with_a_positive<E: Element>(elements: &View<'_, E>) -> bool {
     !none_is_positive(&mut elements.iter().map(|x| x.to_f64()))
 }
 

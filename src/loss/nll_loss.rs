@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
+use super::Prepare;
+use super::class_loss::ClassLoss;
 use super::gradient::Gradient;
 use super::misuse::{self, LikelyMisuse};
 use super::walk::RowLoss;
-use super::{ClassLoss, Prepare};
 use crate::array::rows::Input;
 use crate::array::rows::Rows;
 use crate::array::rows::locate;
@@ -21,8 +22,21 @@ use crate::sum::reduce::TileLosses;
 use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
 use crate::tile::Tiles;
 
-/// Negative log-likelihood and its options; the defaults are torch's.
+/// Negative log-likelihood of log-probabilities, `-w_t x_t`, and its options; the defaults are torch's.
+///
+/// [`ClassLoss`] has its methods.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, ClassLoss, NllLoss, log_softmax};
+///
+/// let log_p = log_softmax(&array![[2.0_f64, -1.0, 0.5]], 1)?;
+/// let losses = NllLoss::new().each_row(&log_p, &array![2_u8], &Call::new())?;
+/// assert_eq!(losses, array![-log_p[[0, 2]]]);
+/// # Ok::<(), crossent::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct NllLoss<'a> {
     /// One weight for each class.
     pub weight: Option<&'a [f64]>,
@@ -35,6 +49,32 @@ pub struct NllLoss<'a> {
 impl Default for NllLoss<'_> {
     fn default() -> Self {
         NllLoss { weight: None, ignore_index: -100, axis: None }
+    }
+}
+
+impl<'a> NllLoss<'a> {
+    /// The defaults: no weights, and -100 as the class index to ignore.
+    #[must_use]
+    pub fn new() -> Self {
+        NllLoss::default()
+    }
+
+    /// Sets one weight for each class.
+    #[must_use]
+    pub fn weight(self, weight: &'a [f64]) -> Self {
+        NllLoss { weight: Some(weight), ..self }
+    }
+
+    /// Sets the class index of rows to leave out.
+    #[must_use]
+    pub fn ignore_index(self, ignore_index: i64) -> Self {
+        NllLoss { ignore_index, ..self }
+    }
+
+    /// Sets the class axis, which may count from the end.
+    #[must_use]
+    pub fn axis(self, axis: isize) -> Self {
+        NllLoss { axis: Some(axis), ..self }
     }
 }
 
@@ -127,7 +167,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         self.labels.divisor::<RealOf<E>>(self.weight, context)
     }
 
-    fn likely_mistake(&self) -> Option<LikelyMisuse> {
+    fn likely_misuse(&self) -> Option<LikelyMisuse> {
         misuse::in_log_probabilities(&self.rows, &self.labels.first_active(misuse::FIRST))
     }
 

@@ -47,7 +47,7 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     /// What a mean will divide by, from the targets alone.
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
     /// What the input seems to be instead of what the loss takes.
-    fn likely_mistake(&self) -> Option<LikelyMisuse>;
+    fn likely_misuse(&self) -> Option<LikelyMisuse>;
     /// Whether no row counts.
     fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error>;
     /// Has the gradient written from now on.

@@ -48,6 +48,7 @@ pub(super) fn run<T: Send>(
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
+        let error = super::hints::in_python(error);
         let hint = super::hints::hint(&error);
         let text = hint.map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"));
         match &error {

@@ -10,6 +10,7 @@ use super::{call, hints, result};
 use crate::array::any::FloatViews;
 use crate::array::rows::View;
 use crate::kernel::element::Element;
+use crate::loss::class_loss::{each_row_and_gradient_of, total_and_gradient_of};
 use crate::options::Reduction;
 use crate::targets::Target;
 use crate::{Call, ClassLoss, Context, CrossEntropy, NllLoss, Total};
@@ -108,7 +109,7 @@ impl<'py> LossCall<'_, 'py> {
     fn views<'a>(&self, arrays: &'a Arrays<'py>, loss: &impl ClassLoss) -> PyResult<Views<'a>> {
         let Views { logits, classes, mask } = arrays.views()?;
         let call = Call { mask, context: Context::default() };
-        match with_dtype!(floats &logits, view => loss.likely_mistake(view, &classes, &call))? {
+        match with_dtype!(floats &logits, view => loss.likely_misuse(view, &classes, &call))? {
             None => Ok(Views { logits, classes, mask: call.mask }),
             // A warning runs Python code, which might give the memory away.
             Some(mistake) => {
@@ -135,7 +136,7 @@ impl<'py> LossCall<'_, 'py> {
         // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument, and has this dtype.
         let losses = unsafe { array::floats_mut(&out, arrays.dtype) };
         with_dtype!(floats &logits, view => call::run(py, arrays.size(), |context| {
-            loss.each_row(view, &classes, &Call { mask, context }, losses)
+            loss.each_row_into(view, &classes, &Call { mask, context }, losses)
         }))?;
         result::unwrapped(out, self.out)
     }
@@ -273,13 +274,16 @@ impl GradientCall<'_, '_> {
         call::run(py, elements, move |context| {
             let call = Call { mask, context: Context { untouched, ..context } };
             match (reduction, losses) {
-                (None, Some(losses)) => loss
-                    .each_row_and_gradient(input.as_ref(), &classes, &call, &upstream, gradient, losses)
-                    .map(|()| None),
+                (None, Some(losses)) => {
+                    let input = input.as_ref();
+                    each_row_and_gradient_of(loss, input, &classes, &call, &upstream, gradient, losses)
+                        .map(|()| None)
+                }
                 (reduction, _) => {
                     let upstream = upstream.first().copied().unwrap_or(1.0);
                     let reduction = reduction.unwrap_or(Reduction::Sum);
-                    loss.total_and_gradient(input.as_ref(), &classes, &call, reduction, upstream, gradient)
+                    let input = input.as_ref();
+                    total_and_gradient_of(loss, input, &classes, &call, reduction, upstream, gradient)
                         .map(Some)
                 }
             }

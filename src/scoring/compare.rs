@@ -3,22 +3,24 @@
 use std::sync::Mutex;
 
 use fearless_simd::dispatch;
+use ndarray::{ArrayRef, Dimension};
 
+use super::columns::Score;
 use crate::array::rows::{Input, input_rows};
 use crate::array::rows::{View, check_shape};
 use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
 use crate::kernel::divergence::{Divergences, divergences, exp_of, soft};
 use crate::kernel::element::Element;
+use crate::kernel::isa;
 use crate::kernel::rowset::bits;
-use crate::kernel::{TILE, isa};
-use crate::parallel::try_for_each_chunk_of;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
-use crate::targets::{Call, Labels, OutOfRange, Target, TileLabels, labels, with_any_target};
+use crate::targets::{Call, LabelledRows, Labels, Target, labels, with_any_target};
 
-/// Sums over the rows that count, P being the first model and Q the second.
-#[derive(Clone, Debug, Default)]
+/// Sums over the rows that count, P being the first model and Q the second: exact, and their figures.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ComparisonSums {
     /// Rows, counted or not.
     pub rows: u64,
@@ -34,13 +36,16 @@ pub struct ComparisonSums {
     pub reverse: ExactSum,
     /// Jensen-Shannon divergences in nats.
     pub jensen_shannon: ExactSum,
-    /// Sums over the targets.
-    pub targets: TargetSums,
+    /// Sums over the targets; none where there were no targets.
+    pub targets: Option<TargetSums>,
 }
 
-/// What two models make of the targets.
-#[derive(Clone, Debug, Default)]
+/// What two models make of the targets, over the rows that count.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct TargetSums {
+    /// How many rows there are.
+    pub count: u64,
     /// -log p of P, in nats.
     pub nll: ExactSum,
     /// Its squares.
@@ -60,7 +65,8 @@ pub struct TargetSums {
 }
 
 impl TargetSums {
-    fn add(&mut self, nll: f64, other_nll: f64, difference: f64) {
+    pub(super) fn add(&mut self, nll: f64, other_nll: f64, difference: f64) {
+        self.count += 1;
         self.nll.add(nll);
         self.nll_squared.add_square(nll);
         self.other_nll.add(other_nll);
@@ -73,7 +79,8 @@ impl TargetSums {
         self.difference_fourth.add_square(square);
     }
 
-    fn merge(&mut self, other: &TargetSums) {
+    fn join(&mut self, other: &TargetSums) {
+        self.count += other.count;
         self.nll.merge(&other.nll);
         self.nll_squared.merge(&other.nll_squared);
         self.other_nll.merge(&other.other_nll);
@@ -86,7 +93,12 @@ impl TargetSums {
 }
 
 impl ComparisonSums {
-    fn merge(&mut self, other: &ComparisonSums) {
+    fn new(has_target: bool) -> Self {
+        ComparisonSums { targets: has_target.then(TargetSums::default), ..ComparisonSums::default() }
+    }
+
+    /// Adds sums that were made with targets too, or without them too.
+    pub(super) fn join(&mut self, other: &ComparisonSums) {
         self.rows += other.rows;
         self.count += other.count;
         self.same_top += other.same_top;
@@ -94,12 +106,15 @@ impl ComparisonSums {
         self.forward_squared.merge(&other.forward_squared);
         self.reverse.merge(&other.reverse);
         self.jensen_shannon.merge(&other.jensen_shannon);
-        self.targets.merge(&other.targets);
+        if let (Some(own), Some(other)) = (&mut self.targets, &other.targets) {
+            own.join(other);
+        }
     }
 }
 
 /// What is kept of each row that counts, in their order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ComparisonRows {
     /// KL(P || Q) in nats.
     pub forward: Vec<f64>,
@@ -107,26 +122,51 @@ pub struct ComparisonRows {
     pub difference: Vec<f64>,
 }
 
-/// Compares the softmaxes of two arrays of logits, row by row: the sums, and what percentiles need of each row. Without a
-/// target every row counts that the mask leaves in.
+/// Compares the softmaxes P and Q of two arrays of logits of the same shape, row by row: the sums, and what percentiles need of
+/// each row. Without a target every row counts that the mask leaves in. Of the options, the class axis and the index to ignore
+/// are used. Each row is computed in `f64`.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, Target, compare_sums};
+///
+/// let p = array![[2.0_f64, 1.0, 0.0], [0.5, 0.0, 3.0]];
+/// let q = array![[2.1_f32, 1.0, 0.0], [0.5, 0.2, 2.9]];
+/// let target = array![0_i64, 2];
+/// let (sums, rows) = compare_sums(&p, &q, Some(&Target::from(&target)), &Score::new(), &Call::new())?;
+/// assert_eq!(format!("{:.6} {:.6}", sums.kl_mean(), sums.reverse_kl_mean()), "0.001704 0.001790");
+/// assert_eq!((sums.same_top_share(), rows.forward.len()), (1.0, 2));
+/// let targets = sums.targets.unwrap();
+/// assert_eq!(format!("{:.4}", targets.log_perplexity_ratio()), "-0.0048");
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
-pub fn compare_sums<P: Element, Q: Element>(
+pub fn compare_sums<P: Element, Q: Element, D: Dimension>(
+    logits: &ArrayRef<P, D>,
+    other: &ArrayRef<Q, D>,
+    target: Option<&Target<'_>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<(ComparisonSums, ComparisonRows), Error> {
+    sums_of(&logits.view().into_dyn(), &other.view().into_dyn(), target, options, call)
+}
+
+fn sums_of<P: Element, Q: Element>(
     logits: &View<'_, P>,
     other: &View<'_, Q>,
     target: Option<&Target<'_>>,
-    ignore_index: i64,
-    axis: isize,
+    options: &Score<'_>,
     call: &Call<'_>,
 ) -> Result<(ComparisonSums, ComparisonRows), Error> {
-    let p = input_rows(logits, Some(axis))?;
-    check_shape("other_logits", other.shape(), logits.shape())?;
-    let q = input_rows(other, Some(axis))?;
+    let p = input_rows(logits, Some(options.axis))?;
+    check_shape("other", other.shape(), logits.shape())?;
+    let q = input_rows(other, Some(options.axis))?;
     let Input { rows: p, shape, axis } = p;
     let has_target = target.is_some();
-    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
-        let labels = labels("compare", target, shape, axis, ignore_index, call)?;
+    with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
+        let labels = labels("compare_sums", target, shape, axis, ignore_index, call)?;
         labels.check(call.context)?;
         run(&p, &q.rows, &labels, call, has_target)
     })
@@ -149,51 +189,43 @@ fn run(
     let (rows, classes) = (p.count(), p.classes());
     // Found out before the threads make theirs, which without rows they do not.
     filled(if rows == 0 { 0 } else { 2 * padded(classes) }, 0.0)?;
-    let all = Mutex::new(ComparisonSums::default());
-    let chunks = try_for_each_chunk_of(
+    let all = Mutex::new(ComparisonSums::new(has_target));
+    let chunks = LabelledRows { labels, classes, row_group: 1 }.for_each_tile(
         call.context,
-        rows,
-        classes,
         || {
             let row = vec![0.0; padded(classes)];
-            let part = Part::new(ComparisonSums::default(), &all, ComparisonSums::merge);
-            (part, Pair { p: row.clone(), q: row }, TileLabels::default())
+            let part = Part::new(ComparisonSums::new(has_target), &all, ComparisonSums::join);
+            (part, Pair { p: row.clone(), q: row }, ComparisonRows::default())
         },
-        |(part, pair, tile), rows| {
+        |(part, pair, each), rows, tile| {
             let sums = &mut part.own;
-            let mut each = ComparisonRows::default();
-            for first in rows.clone().step_by(TILE) {
-                let range = first..(first + TILE).min(rows.end);
-                dispatch!(level, simd => labels.tile(simd, range.clone(), tile))?;
-                sums.rows += range.len() as u64;
-                for i in bits(tile.active) {
-                    p.read(level, first + i, &mut pair.p);
-                    q.read(level, first + i, &mut pair.q);
-                    let class = has_target.then_some(tile.class[i]);
-                    dispatch!(level, simd => {
-                        let (x, y) = (soft(simd, &pair.p), soft(simd, &pair.q));
-                        let Divergences { forward, reverse, jensen_shannon } =
-                            divergences(simd, &pair.p, &x, &pair.q, &y);
-                        sums.count += 1;
-                        sums.same_top += u64::from(x.largest.is_some() && x.largest == y.largest);
-                        sums.forward.add(forward);
-                        sums.forward_squared.add_square(forward);
-                        sums.reverse.add(reverse);
-                        sums.jensen_shannon.add(jensen_shannon);
-                        if let Some(class) = class {
-                            let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
-                            let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
-                            sums.targets.add(x_nll, y_nll, difference);
-                            each.difference.push(difference);
-                        }
-                        each.forward.push(forward);
-                    });
-                }
+            sums.rows += rows.len() as u64;
+            for i in bits(tile.active) {
+                p.read(level, rows.start + i, &mut pair.p);
+                q.read(level, rows.start + i, &mut pair.q);
+                let class = has_target.then_some(tile.class[i]);
+                dispatch!(level, simd => {
+                    let (x, y) = (soft(simd, &pair.p), soft(simd, &pair.q));
+                    let Divergences { forward, reverse, jensen_shannon } =
+                        divergences(simd, &pair.p, &x, &pair.q, &y);
+                    sums.count += 1;
+                    sums.same_top += u64::from(x.largest.is_some() && x.largest == y.largest);
+                    sums.forward.add(forward);
+                    sums.forward_squared.add_square(forward);
+                    sums.reverse.add(reverse);
+                    sums.jensen_shannon.add(jensen_shannon);
+                    if let (Some(class), Some(targets)) = (class, &mut sums.targets) {
+                        let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
+                        let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
+                        targets.add(x_nll, y_nll, difference);
+                        each.difference.push(difference);
+                    }
+                    each.forward.push(forward);
+                });
             }
-            Ok::<_, OutOfRange>(each)
         },
-    )?
-    .map_err(|rows| labels.first_out_of_range(rows))?;
+        |(_, _, each)| std::mem::take(each),
+    )?;
     let mut each = ComparisonRows::default();
     for chunk in chunks {
         each.forward.extend(chunk.forward);

@@ -3,7 +3,9 @@
 use std::sync::Mutex;
 
 use fearless_simd::dispatch;
+use ndarray::{ArrayRef, Dimension, Ix1};
 
+use crate::array::any::{Any, Integer, IntegerRows, with_dtype};
 use crate::array::rows::input_rows;
 use crate::array::rows::read;
 use crate::array::rows::{Rows, View, check_shape};
@@ -11,14 +13,18 @@ use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
 use crate::kernel::divergence::minus_log;
 use crate::kernel::element::Element;
-use crate::kernel::isa;
+use crate::kernel::{TILE, isa};
 use crate::parallel::{Context, for_each_chunk_of};
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
+use crate::targets::Target;
 
-/// The sums, and what is wrong with the probabilities.
-#[derive(Clone, Debug, Default)]
+/// The sums, exact, and what is wrong with the probabilities.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct LogLoss {
+    /// How many rows there are.
+    pub rows: u64,
     /// The sum of the weights times the losses, in nats.
     pub loss: ExactSum,
     /// The sum of the weights.
@@ -30,7 +36,9 @@ pub struct LogLoss {
 }
 
 impl LogLoss {
-    fn merge(&mut self, other: &LogLoss) {
+    /// Adds what another thread has added up of the same call.
+    pub(super) fn join(&mut self, other: &LogLoss) {
+        self.rows += other.rows;
         self.loss.merge(&other.loss);
         self.weight.merge(&other.weight);
         self.improper = first(self.improper, other.improper);
@@ -38,14 +46,43 @@ impl LogLoss {
     }
 }
 
-/// The log loss of an (N, C) array against N classes below C; each row of one number is the probability of class 1 of two.
-/// Probabilities count as at least `eps` and at most 1 - `eps`; a row's sum is 1 when it is within `tolerance` of it.
+/// The log loss of an (N, C) array of probabilities against N class indices of any integer type; where C is 1, each number is
+/// the probability of class 1 of two. For probabilities p of rows with classes t and weights w it is
+///
+/// ```text
+/// sum_n w_n -log(min(max(p_nt, eps), 1 - eps)) / sum_n w_n
+/// ```
+///
+/// in nats, computed in `f64`. A row's sum is 1 when it is within `tolerance` of it: rows are reported, not refused.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Context, log_loss};
+///
+/// let p = array![[0.1_f64, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]];
+/// let loss = log_loss(&p, &array![1_usize, 0, 0, 1], None, 1e-15, 1e-8, Context::new())?;
+/// assert_eq!(format!("{:.5}", loss.mean()), "0.21616");
+/// assert_eq!((loss.improper, loss.not_normalised), (None, None));
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
-/// See [`Error`].
-pub fn log_loss<E: Element>(
+/// See [`Error`]: of shapes, for floating-point classes, and [`Error::Element`] for one that is no column.
+pub fn log_loss<'t, E: Element, D: Dimension>(
+    probabilities: &ArrayRef<E, D>,
+    class: impl Into<Target<'t>>,
+    weight: Option<&ArrayRef<f64, Ix1>>,
+    eps: f64,
+    tolerance: f64,
+    context: Context<'_>,
+) -> Result<LogLoss, Error> {
+    let weight = weight.map(|weight| weight.view().into_dyn());
+    log_loss_of(&probabilities.view().into_dyn(), &class.into(), weight.as_ref(), eps, tolerance, context)
+}
+
+pub(crate) fn log_loss_of<E: Element>(
     probabilities: &View<'_, E>,
-    class: &View<'_, i64>,
+    class: &Target<'_>,
     weight: Option<&View<'_, f64>>,
     eps: f64,
     tolerance: f64,
@@ -54,25 +91,33 @@ pub fn log_loss<E: Element>(
     let source = input_rows(probabilities, Some(1))?.rows;
     let level = isa::selected()?;
     let (rows, classes) = (source.count(), source.classes());
-    check_shape("y_true", class.shape(), &[rows])?;
+    check_shape("class", class.shape(), &[rows])?;
     if let Some(weight) = weight {
-        check_shape("sample_weight", weight.shape(), &[rows])?;
+        check_shape("weight", weight.shape(), &[rows])?;
     }
-    let (class, weight) = (Rows::new(class, None), weight.map(|weight| Rows::new(weight, None)));
+    let class = match &class.0 {
+        Any::Integers(class) => with_dtype!(map integers class, view => Rows::new(view, None)),
+        Any::Floats(_) => return Err(class.refused_as_floating("log_loss", probabilities.shape(), 1)),
+    };
+    check_classes(&class, rows, classes)?;
+    let weight = weight.map(|weight| Rows::new(weight, None));
     filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(LogLoss::default());
     for_each_chunk_of(
         context,
         rows,
         classes,
-        || (Part::new(LogLoss::default(), &all, LogLoss::merge), vec![0.0; padded(classes)]),
+        || (Part::new(LogLoss::default(), &all, LogLoss::join), vec![0.0; padded(classes)]),
         |(part, row), rows| {
             let sums = &mut part.own;
+            sums.rows += rows.len() as u64;
             for at in rows {
                 source.read(level, at, row);
                 let row = &row[..classes];
                 let (mut c, mut w) = ([0_i64], [1.0]);
-                read(&class, at..at + 1, &mut c, |c| c);
+                with_dtype!(integers &class, class => {
+                    read(class, at..at + 1, &mut c, |c| c.to_i64().unwrap_or(-1));
+                });
                 if let Some(weight) = &weight {
                     read(weight, at..at + 1, &mut w, |w| w);
                 }
@@ -97,4 +142,24 @@ pub fn log_loss<E: Element>(
         },
     )?;
     Ok(finished(all))
+}
+
+/// Whether each class is a column, or 0 or 1 where there is one column.
+fn check_classes(class: &IntegerRows<'_>, rows: usize, columns: usize) -> Result<(), Error> {
+    let classes = if columns == 1 { 2 } else { columns as i128 };
+    for start in (0..rows).step_by(TILE) {
+        let (range, mut values) = (start..(start + TILE).min(rows), [0_i128; TILE]);
+        with_dtype!(integers class, class => read(class, range.clone(), &mut values, Integer::to_i128));
+        let outside = |value: &i128| !(0..classes).contains(value);
+        if let Some(i) = values[..range.len()].iter().position(outside) {
+            return Err(Error::Element {
+                problem: "class is out of range",
+                name: "class",
+                index: vec![start + i],
+                value: values[i] as f64,
+                expected: "the index of a column, or 0 or 1 where there is one",
+            });
+        }
+    }
+    Ok(())
 }

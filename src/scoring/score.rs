@@ -1,6 +1,6 @@
 //! Batch scoring in one read of the logits: what a row tells besides its loss.
 //!
-//! A tile of rows is summed, as for a loss, and looked at in the same pass. [`score`] writes a
+//! A tile of rows is summed, as for a loss, and looked at in the same pass. [`score_into`] writes a
 //! column for each of the row's numbers; [`score_sums`] adds them up without rounding, so that the results of parts can
 //! be merged in any order.
 
@@ -8,9 +8,11 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use fearless_simd::{Simd, dispatch};
+use ndarray::{ArrayRef, Axis, Dimension, RemoveAxis};
 
+use super::columns::{Columns, Score, Scores};
 use crate::array::rows::locate;
-use crate::array::rows::{Input, input_rows};
+use crate::array::rows::{Input, class_axis, input_rows};
 use crate::array::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::error::Error;
 use crate::kernel::element::Element;
@@ -18,92 +20,75 @@ use crate::kernel::rowset::bits;
 use crate::kernel::stats::TileStats;
 use crate::kernel::top::Top;
 use crate::kernel::{TILE, isa};
-use crate::parallel::{Context, try_for_each_chunks};
+use crate::parallel::Context;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
-use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
+use crate::targets::{Call, LabelledRows, Labels, Target, Targets, TileLabels};
 use crate::tile::{Tiles, row_group, split_threads};
-
-/// What rows are scored against, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct Score {
-    /// The class index of rows to leave out.
-    pub ignore_index: i64,
-    /// The class axis.
-    pub axis: isize,
-    /// How many of the largest classes are named.
-    pub top_k: usize,
-    /// Whether the rows are log-probabilities: the negative log-likelihood is minus the target's, not normalised anew.
-    pub log_probs: bool,
-}
-
-/// Where the results of [`score`] go: arrays of the logits' shape without the class axis. Rows that are left out get 0, and -1
-/// for a class.
-#[derive(Debug)]
-pub struct Columns<'a, O> {
-    /// The negative log-likelihood of the target, in nats.
-    pub nll: ViewMut<'a, O>,
-    /// log sum exp of the logits.
-    pub logsumexp: ViewMut<'a, O>,
-    /// The entropy of the softmax, in nats.
-    pub entropy: ViewMut<'a, O>,
-    /// The first class with the largest logit; with a nan in the row, the first nan.
-    pub prediction: ViewMut<'a, i64>,
-    /// The target's place among the classes, from 1 on: 1 + the number of classes with a larger logit, or with the same and a
-    /// lower index. In a row with a nan it is the number of classes.
-    pub rank: ViewMut<'a, i64>,
-    /// False for rows that are left out.
-    pub counted: ViewMut<'a, bool>,
-    /// Whether the prediction is the target, which no row with a nan counts as: whether the rank is 1.
-    pub correct: ViewMut<'a, bool>,
-    /// The classes of the largest logits, along a further axis at the end, and the logarithms of their probabilities.
-    pub top: Option<(ViewMut<'a, i64>, ViewMut<'a, O>)>,
-}
 
 /// The columns as rows that are shared out to threads.
 struct ColumnRows<'a, O> {
-    nll: RowsMut<'a, O>,
-    logsumexp: RowsMut<'a, O>,
-    entropy: RowsMut<'a, O>,
-    prediction: RowsMut<'a, i64>,
-    rank: RowsMut<'a, i64>,
-    counted: RowsMut<'a, bool>,
-    correct: RowsMut<'a, bool>,
-    top: Option<(RowsMut<'a, i64>, RowsMut<'a, O>)>,
+    nll: Option<RowsMut<'a, O>>,
+    logsumexp: Option<RowsMut<'a, O>>,
+    entropy: Option<RowsMut<'a, O>>,
+    prediction: Option<RowsMut<'a, i64>>,
+    rank: Option<RowsMut<'a, i64>>,
+    counted: Option<RowsMut<'a, bool>>,
+    correct: Option<RowsMut<'a, bool>>,
+    top_classes: Option<RowsMut<'a, i64>>,
+    top_log_probs: Option<RowsMut<'a, O>>,
+}
+
+/// A column as rows of this shape; `axis` is that of several numbers for a row.
+fn column<'a, T: Copy>(
+    name: &'static str,
+    column: &'a mut Option<ViewMut<'_, T>>,
+    shape: &[usize],
+    axis: Option<usize>,
+) -> Result<Option<RowsMut<'a, T>>, Error> {
+    let Some(column) = column else { return Ok(None) };
+    check_shape(name, column.shape(), shape)?;
+    Ok(Some(RowsMut::new(column, axis)))
 }
 
 impl<'a, O: Element> ColumnRows<'a, O> {
     fn new(columns: &'a mut Columns<'_, O>, rows: &[usize], top_k: usize) -> Result<Self, Error> {
-        let Columns { nll, logsumexp, entropy, prediction, rank, counted, correct, top } = columns;
-        for shape in [
-            nll.shape(),
-            logsumexp.shape(),
-            entropy.shape(),
-            prediction.shape(),
-            rank.shape(),
-            counted.shape(),
-            correct.shape(),
-        ] {
-            check_shape("a column", shape, rows)?;
-        }
-        if let Some((ids, log_probs)) = &top {
-            let mut expected = rows.to_vec();
-            expected.push(top_k);
-            check_shape("top_ids", ids.shape(), &expected)?;
-            check_shape("top_log_probs", log_probs.shape(), &expected)?;
-        }
+        let Columns {
+            nll,
+            logsumexp,
+            entropy,
+            prediction,
+            rank,
+            counted,
+            correct,
+            top_classes,
+            top_log_probs,
+        } = columns;
+        let mut several = rows.to_vec();
+        several.push(top_k);
+        let last = Some(rows.len());
         Ok(ColumnRows {
-            nll: RowsMut::new(nll, None),
-            logsumexp: RowsMut::new(logsumexp, None),
-            entropy: RowsMut::new(entropy, None),
-            prediction: RowsMut::new(prediction, None),
-            rank: RowsMut::new(rank, None),
-            counted: RowsMut::new(counted, None),
-            correct: RowsMut::new(correct, None),
-            top: top.as_mut().map(|(ids, log_probs)| {
-                (RowsMut::new(ids, Some(rows.len())), RowsMut::new(log_probs, Some(rows.len())))
-            }),
+            nll: column("nll", nll, rows, None)?,
+            logsumexp: column("logsumexp", logsumexp, rows, None)?,
+            entropy: column("entropy", entropy, rows, None)?,
+            prediction: column("prediction", prediction, rows, None)?,
+            rank: column("rank", rank, rows, None)?,
+            counted: column("counted", counted, rows, None)?,
+            correct: column("correct", correct, rows, None)?,
+            top_classes: column("top_classes", top_classes, &several, last)?,
+            top_log_probs: column("top_log_probs", top_log_probs, &several, last)?,
         })
+    }
+}
+
+/// Writes one number for each row to a column that is wanted.
+///
+/// # Safety
+/// The rows belong to this thread.
+unsafe fn write<T: Copy>(to: Option<&RowsMut<'_, T>>, rows: &Range<usize>, value: impl FnMut(usize) -> T) {
+    if let Some(to) = to {
+        // SAFETY: see above.
+        unsafe { to.write(rows.clone(), value) };
     }
 }
 
@@ -112,7 +97,9 @@ struct Work<'a, E> {
     rows: Rows<'a, E>,
     shape: Vec<usize>,
     labels: Labels<'a>,
-    options: Score,
+    /// How many of the largest classes are named.
+    named: usize,
+    log_probs: bool,
 }
 
 impl<'a, E: Element> Work<'a, E> {
@@ -120,17 +107,18 @@ impl<'a, E: Element> Work<'a, E> {
     fn new(
         logits: &'a View<'_, E>,
         target: &'a Target<'_>,
-        options: Score,
+        options: &Score<'_>,
+        named: usize,
         call: &'a Call<'_>,
     ) -> Result<Self, Error> {
         let Input { rows, shape, axis } = input_rows(logits, Some(options.axis))?;
         if target.is_floating() {
             return Err(target.refused_as_floating("score", shape, axis));
         }
-        if options.top_k > rows.layout.classes {
+        if named > rows.layout.classes {
             return Err(Error::Option {
                 name: "top_k",
-                value: options.top_k as f64,
+                value: named as f64,
                 expected: "at most the number of classes",
             });
         }
@@ -139,7 +127,7 @@ impl<'a, E: Element> Work<'a, E> {
             return Err(target.refused_as_floating("score", shape, axis));
         };
         labels.check(call.context)?;
-        Ok(Work { rows, shape: row_shape(shape, axis), labels, options })
+        Ok(Work { rows, shape: row_shape(shape, axis), labels, named, log_probs: options.log_probs })
     }
 
     /// Runs `each` on every tile that was looked at, on all threads. `part` makes what a thread keeps for itself.
@@ -151,22 +139,19 @@ impl<'a, E: Element> Work<'a, E> {
     ) -> Result<(), Error> {
         let level = isa::selected()?;
         let (context, segments) = split_threads(context, &self.rows);
-        let chunks = try_for_each_chunks(
+        let classes = self.rows.layout.classes;
+        let walk = LabelledRows { labels: &self.labels, classes, row_group: row_group(&self.rows) };
+        walk.for_each_tile(
             context,
-            self.rows.layout.line.len(),
-            self.rows.layout.classes,
-            row_group(&self.rows),
-            || (part(), Seen::new(self.rows.clone(), segments, self.options)),
-            |(part, seen), rows| {
-                for first in rows.clone().step_by(TILE) {
-                    let range = first..(first + TILE).min(rows.end);
-                    dispatch!(level, simd => seen.look(simd, &self.labels, range.clone()))?;
-                    each(part, seen, range);
-                }
-                Ok::<_, OutOfRange>(())
+            || (part(), Seen::new(self.rows.clone(), segments, self.named, self.log_probs)),
+            |(part, seen), rows, labels| {
+                std::mem::swap(&mut seen.labels, labels);
+                dispatch!(level, simd => seen.look(simd, rows.clone()));
+                each(part, seen, rows);
             },
-        )?;
-        chunks.map(|_| ()).map_err(|rows| self.labels.first_out_of_range(rows))
+            |_| (),
+        )
+        .map(|_| ())
     }
 }
 
@@ -189,8 +174,7 @@ struct Seen<'a, E: Element> {
 }
 
 impl<'a, E: Element> Seen<'a, E> {
-    fn new(rows: Rows<'a, E>, segments: Option<Context<'a>>, options: Score) -> Self {
-        let Score { top_k, log_probs, .. } = options;
+    fn new(rows: Rows<'a, E>, segments: Option<Context<'a>>, top_k: usize, log_probs: bool) -> Self {
         Seen {
             tiles: Tiles::new(rows, segments),
             scan: TileStats::new(),
@@ -208,12 +192,11 @@ impl<'a, E: Element> Seen<'a, E> {
 
     /// Sums the rows, and finds what else they tell.
     #[inline(always)]
-    fn look<S: Simd>(&mut self, simd: S, labels: &Labels<'_>, range: Range<usize>) -> Result<(), OutOfRange> {
-        labels.tile(simd, range.clone(), &mut self.labels)?;
+    fn look<S: Simd>(&mut self, simd: S, range: Range<usize>) {
         self.counted = self.labels.active;
         self.nan = 0;
         if self.counted == 0 {
-            return Ok(());
+            return;
         }
         self.top.iter_mut().for_each(|top| top.restart(self.top_k));
         self.tiles.sum_with_stats(
@@ -233,7 +216,6 @@ impl<'a, E: Element> Seen<'a, E> {
                 self.look_at_no_softmax(i);
             }
         }
-        Ok(())
     }
 
     /// Looks once more at a row without a softmax: with a nan, with +inf or of nothing but -inf.
@@ -298,21 +280,29 @@ impl<'a, E: Element> Seen<'a, E> {
         // SAFETY: see above.
         unsafe {
             let or_zero = |i, value: f64| O::from_f64(if self.is_counted(i) { value } else { 0.0 });
-            to.nll.write(rows.clone(), |i| or_zero(i, self.nll[i]));
-            to.logsumexp.write(rows.clone(), |i| {
+            write(to.nll.as_ref(), &rows, |i| or_zero(i, self.nll[i]));
+            write(to.logsumexp.as_ref(), &rows, |i| {
                 if self.is_counted(i) { O::from_f64(self.tiles.log_sum_exp(i)) } else { O::from_f64(0.0) }
             });
-            to.entropy.write(rows.clone(), |i| or_zero(i, self.entropy(i)));
-            to.prediction
-                .write(rows.clone(), |i| if self.is_counted(i) { self.scan.largest[i] as i64 } else { -1 });
-            to.rank.write(rows.clone(), |i| if self.is_counted(i) { self.rank(i) as i64 } else { 0 });
-            to.counted.write(rows.clone(), |i| self.is_counted(i));
-            to.correct.write(rows.clone(), |i| self.is_correct(i));
+            write(to.entropy.as_ref(), &rows, |i| or_zero(i, self.entropy(i)));
+            write(to.prediction.as_ref(), &rows, |i| {
+                if self.is_counted(i) { self.scan.largest[i] as i64 } else { -1 }
+            });
+            write(to.rank.as_ref(), &rows, |i| if self.is_counted(i) { self.rank(i) as i64 } else { 0 });
+            write(to.counted.as_ref(), &rows, |i| self.is_counted(i));
+            write(to.correct.as_ref(), &rows, |i| self.is_correct(i));
         }
-        let Some((ids, log_probs)) = &to.top else { return };
-        let (mut id_at, mut log_prob_at) = ([0; TILE], [0; TILE]);
-        locate(&ids.layout, rows.clone(), &mut id_at);
-        locate(&log_probs.layout, rows.clone(), &mut log_prob_at);
+        let (classes_to, log_probs_to) = (&to.top_classes, &to.top_log_probs);
+        if classes_to.is_none() && log_probs_to.is_none() {
+            return;
+        }
+        let (mut class_at, mut log_prob_at) = ([0; TILE], [0; TILE]);
+        if let Some(to) = classes_to {
+            locate(&to.layout, rows.clone(), &mut class_at);
+        }
+        if let Some(to) = log_probs_to {
+            locate(&to.layout, rows.clone(), &mut log_prob_at);
+        }
         for i in 0..rows.len() {
             let classes = if self.is_counted(i) { Some(self.top[i].take()) } else { None };
             let mut classes = classes.into_iter().flatten();
@@ -321,33 +311,92 @@ impl<'a, E: Element> Seen<'a, E> {
                 let log_prob = class.map_or(0.0, |class| self.tiles.log_softmax(i, class));
                 // SAFETY: see above.
                 unsafe {
-                    ids.set(id_at[i], k, class.map_or(-1, |class| class as i64));
-                    log_probs.set(log_prob_at[i], k, O::from_f64(log_prob));
+                    if let Some(to) = classes_to {
+                        to.set(class_at[i], k, class.map_or(-1, |class| class as i64));
+                    }
+                    if let Some(to) = log_probs_to {
+                        to.set(log_prob_at[i], k, O::from_f64(log_prob));
+                    }
                 }
             }
         }
     }
 }
 
-/// Scores rows of logits against class indices.
+/// Scores rows of logits against class indices: what each row tells, as `f64` columns. The largest of the options' `top_k` says
+/// how many of the largest classes are named.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, score};
+///
+/// let logits = array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0]];
+/// let scores = score(&logits, &array![2_i64, 1], &Score::new().top_k(&[2]), &Call::new())?;
+/// assert_eq!(scores.prediction, array![0, 1]);
+/// assert_eq!(scores.rank, array![2, 1]);
+/// assert_eq!(scores.nll.map(|nll| format!("{nll:.6}")), array!["1.741311", "0.054985"]);
+/// assert_eq!(scores.top_classes.unwrap(), array![[0, 2], [1, 0]]);
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused.
+pub fn score<'t, E: Element, D: RemoveAxis>(
+    logits: &ArrayRef<E, D>,
+    target: impl Into<Target<'t>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<Scores<D>, Error> {
+    let axis = class_axis(logits.ndim(), Some(options.axis))?;
+    // No memory for columns that the number of classes forbids.
+    let named = options.named().min(logits.len_of(Axis(axis)));
+    let mut scores = Scores::new(&logits.raw_dim(), axis, named)?;
+    score_into(logits, target, options, call, scores.columns())?;
+    Ok(scores)
+}
+
+/// [`score`] to arrays of the caller's, of any floating-point type; columns that are not wanted are left out.
+///
+/// ```
+/// use crossent::ndarray::{Array1, array};
+/// use crossent::{Call, Columns, Score, score_into};
+///
+/// let logits = array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0]];
+/// let (mut nll, mut rank) = (Array1::<f32>::zeros(2), Array1::zeros(2));
+/// let columns = Columns::new().nll(&mut nll).rank(&mut rank);
+/// score_into(&logits, &array![2_i64, 1], &Score::new(), &Call::new(), columns)?;
+/// assert_eq!((nll[0], rank), (1.7413113, array![2, 1]));
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused. The columns are untouched then, unless the call was interrupted.
-pub fn score<E: Element, O: Element>(
+pub fn score_into<'t, E: Element, D: Dimension, O: Element>(
+    logits: &ArrayRef<E, D>,
+    target: impl Into<Target<'t>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+    columns: Columns<'_, O>,
+) -> Result<(), Error> {
+    score_of(&logits.view().into_dyn(), &target.into(), options, call, columns)
+}
+
+fn score_of<E: Element, O: Element>(
     logits: &View<'_, E>,
     target: &Target<'_>,
-    options: Score,
+    options: &Score<'_>,
     call: &Call<'_>,
     mut columns: Columns<'_, O>,
 ) -> Result<(), Error> {
-    let work = Work::new(logits, target, options, call)?;
-    let columns = ColumnRows::new(&mut columns, &work.shape, options.top_k)?;
+    let work = Work::new(logits, target, options, columns.named(options), call)?;
+    let columns = ColumnRows::new(&mut columns, &work.shape, work.named)?;
     // SAFETY: the rows of a chunk belong to one thread.
     work.run(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
 }
 
-/// What [`score_sums`] adds up.
-#[derive(Clone, Debug, Default)]
+/// What [`score_sums`] adds up: exact sums, which merge in any order with the same bits, and the figures they give.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct ScoreSums {
     /// Rows, counted or not.
     pub rows: u64,
@@ -355,7 +404,9 @@ pub struct ScoreSums {
     pub count: u64,
     /// Rows whose prediction is the target.
     pub correct: u64,
-    /// For each k of the call, rows with the target among the k largest, the first of ties first. Rows with a nan are not.
+    /// The numbers of largest classes that the target was looked for in.
+    pub top_k: Vec<usize>,
+    /// For each of these numbers k, rows with the target among the k largest, the first of ties first. Rows with a nan are not.
     pub top: Vec<u64>,
     /// Rows whose negative log-likelihood is not finite, and the first of them.
     pub nonfinite: u64,
@@ -367,7 +418,7 @@ pub struct ScoreSums {
     pub nll_squared: ExactSum,
     /// Entropies, in nats.
     pub entropy: ExactSum,
-    /// 1 / rank, with the ranks of [`Columns`].
+    /// 1 / rank, with the ranks of [`Scores`].
     pub reciprocal_rank: ExactSum,
     /// The squared errors of the probabilities (Brier 1950).
     pub squared_error: ExactSum,
@@ -387,7 +438,8 @@ const BINS_PER_NAT: f64 = 32.0;
 const LOSS_BINS: usize = 1024;
 
 /// Some of the rows.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Group {
     /// How many of them count.
     pub count: u64,
@@ -398,7 +450,8 @@ pub struct Group {
 }
 
 /// The rows whose largest probability lies between two numbers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Bin {
     /// How many there are.
     pub count: u64,
@@ -422,9 +475,10 @@ fn bin_of(c: f64, bins: usize) -> usize {
 }
 
 impl ScoreSums {
-    fn new(top_k: usize, bins: usize, groups: usize) -> Self {
+    fn new(top_k: &[usize], bins: usize, groups: usize) -> Self {
         ScoreSums {
-            top: vec![0; top_k],
+            top_k: top_k.to_vec(),
+            top: vec![0; top_k.len()],
             bins: vec![Bin::default(); bins],
             histogram: vec![0; LOSS_BINS + 1],
             groups: vec![Group::default(); groups],
@@ -432,13 +486,13 @@ impl ScoreSums {
         }
     }
 
-    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, top_k: &[usize], groups: &[u16]) {
+    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, groups: &[u16]) {
         self.rows += rows.len() as u64;
         self.count += u64::from(seen.counted.count_ones());
         for i in bits(seen.counted) {
             let (nll, correct) = (seen.nll[i], u64::from(seen.is_correct(i)));
             self.correct += correct;
-            for (count, k) in self.top.iter_mut().zip(top_k) {
+            for (count, k) in self.top.iter_mut().zip(&self.top_k) {
                 *count += u64::from(seen.is_among(*k, i));
             }
             if nll.is_finite() {
@@ -470,7 +524,8 @@ impl ScoreSums {
         }
     }
 
-    fn merge(&mut self, other: &ScoreSums) {
+    /// Adds sums that were made with the same options; rows are numbered as they are.
+    pub(super) fn join(&mut self, other: &ScoreSums) {
         self.rows += other.rows;
         self.count += other.count;
         self.correct += other.correct;
@@ -492,6 +547,8 @@ impl ScoreSums {
         for (to, from) in self.histogram.iter_mut().zip(&other.histogram) {
             *to += from;
         }
+        let groups = self.groups.len().max(other.groups.len());
+        self.groups.resize_with(groups, Group::default);
         for (to, from) in self.groups.iter_mut().zip(&other.groups) {
             to.count += from.count;
             to.nll.merge(&from.nll);
@@ -508,23 +565,21 @@ impl<E: Element> Work<'_, E> {
     fn sums(
         &self,
         context: Context<'_>,
-        top_k: &[usize],
-        bins: usize,
-        groups: Option<&[u16]>,
+        options: &Score<'_>,
         write: Option<Write<'_, E>>,
     ) -> Result<ScoreSums, Error> {
-        if let Some(groups) = groups {
+        if let Some(groups) = options.groups {
             check_shape("groups", &[groups.len()], &[self.rows.layout.line.len()])?;
         }
-        let groups = groups.unwrap_or_default();
+        let groups = options.groups.unwrap_or_default();
         let number = groups.iter().max().map_or(0, |largest| usize::from(*largest) + 1);
-        let empty = || ScoreSums::new(top_k.len(), bins, number);
+        let empty = || ScoreSums::new(options.top_k, options.bins, number);
         let all = Mutex::new(empty());
         self.run(
             context,
-            || Part::new(empty(), &all, ScoreSums::merge),
+            || Part::new(empty(), &all, ScoreSums::join),
             |part, seen, rows| {
-                part.own.add(seen, rows.clone(), top_k, groups);
+                part.own.add(seen, rows.clone(), groups);
                 if let Some(write) = write {
                     write(seen, rows);
                 }
@@ -534,44 +589,85 @@ impl<E: Element> Work<'_, E> {
     }
 }
 
-/// Scores rows of logits against class indices, and adds the scores up. `top_k` holds the numbers of largest classes to look
-/// for the target in; `bins` is the number of bins for calibration; `groups` holds the
-/// number of a group for each row, in the order of the targets, and each group is added up by itself as well.
+/// Scores rows of logits against class indices, and adds the scores up without rounding.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, ScoreSums, score_sums};
+///
+/// let logits = array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0], [1.0, 1.0, 1.0]];
+/// let (target, options) = (array![2_i64, 1, -100], Score::new().top_k(&[1, 2]));
+/// let all = score_sums(&logits, &target, &options, &Call::new())?;
+/// assert_eq!((all.count, all.accuracy()), (2, 0.5));
+/// assert_eq!(all.top_k_accuracy(), [(1, 0.5), (2, 1.0)]);
+/// assert_eq!(format!("{:.6} ± {:.6}", all.mean(), all.standard_error()), "0.898148 ± 0.843163");
+///
+/// let mut parts = ScoreSums::default();
+/// for (logits, target) in logits.outer_iter().zip(&target) {
+///     parts.merge(&score_sums(&logits, &crossent::ndarray::arr0(*target), &options, &Call::new())?);
+/// }
+/// assert_eq!(parts, all);
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
-pub fn score_sums<E: Element>(
+pub fn score_sums<'t, E: Element, D: Dimension>(
+    logits: &ArrayRef<E, D>,
+    target: impl Into<Target<'t>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<ScoreSums, Error> {
+    sums_of(&logits.view().into_dyn(), &target.into(), options, call)
+}
+
+fn sums_of<E: Element>(
     logits: &View<'_, E>,
     target: &Target<'_>,
-    options: Score,
+    options: &Score<'_>,
     call: &Call<'_>,
-    top_k: &[usize],
-    bins: usize,
-    groups: Option<&[u16]>,
 ) -> Result<ScoreSums, Error> {
-    Work::new(logits, target, options, call)?.sums(call.context, top_k, bins, groups, None)
+    Work::new(logits, target, options, 0, call)?.sums(call.context, options, None)
 }
 
 /// Scores rows of logits against class indices in one read: writes the columns of [`score`], and returns the sums of
 /// [`score_sums`], both with their bits.
 ///
+/// ```
+/// use crossent::ndarray::{Array1, array};
+/// use crossent::{Call, Columns, Score, score_with_sums};
+///
+/// let (logits, target) = (array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0]], array![0_i64, 1]);
+/// let mut nll = Array1::<f64>::zeros(2);
+/// let columns = Columns::new().nll(&mut nll);
+/// let sums = score_with_sums(&logits, &target, &Score::new(), &Call::new(), columns)?;
+/// assert_eq!(sums.nll, nll.iter().copied().collect());
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
 /// # Errors
 /// See [`Error`]; class probabilities are refused. The columns are untouched then, unless the call was interrupted.
-#[expect(clippy::too_many_arguments, reason = "those of both functions")]
-pub fn score_with_sums<E: Element, O: Element>(
+pub fn score_with_sums<'t, E: Element, D: Dimension, O: Element>(
+    logits: &ArrayRef<E, D>,
+    target: impl Into<Target<'t>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+    columns: Columns<'_, O>,
+) -> Result<ScoreSums, Error> {
+    sums_and_columns_of(&logits.view().into_dyn(), &target.into(), options, call, columns)
+}
+
+fn sums_and_columns_of<E: Element, O: Element>(
     logits: &View<'_, E>,
     target: &Target<'_>,
-    options: Score,
+    options: &Score<'_>,
     call: &Call<'_>,
-    top_k: &[usize],
-    bins: usize,
-    groups: Option<&[u16]>,
     mut columns: Columns<'_, O>,
 ) -> Result<ScoreSums, Error> {
-    let work = Work::new(logits, target, options, call)?;
-    let columns = ColumnRows::new(&mut columns, &work.shape, options.top_k)?;
+    let work = Work::new(logits, target, options, columns.named(options), call)?;
+    let columns = ColumnRows::new(&mut columns, &work.shape, work.named)?;
     // Behind a pointer, so that the code of the walk, which is long, is there once for both functions.
-    // SAFETY: the rows of a grain belong to one thread.
+    // SAFETY: the rows of a chunk belong to one thread.
     let write = |seen: &mut Seen<'_, E>, rows: Range<usize>| unsafe { seen.write(rows, &columns) };
-    work.sums(call.context, top_k, bins, groups, Some(&write))
+    work.sums(call.context, options, Some(&write))
 }

@@ -6,23 +6,25 @@
 use std::sync::Mutex;
 
 use fearless_simd::dispatch;
+use ndarray::{ArrayRef, Dimension};
 
+use super::columns::Score;
 use crate::array::rows::View;
 use crate::array::rows::{Input, input_rows};
 use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
 use crate::kernel::divergence::{moments, soft};
 use crate::kernel::element::Element;
+use crate::kernel::isa;
 use crate::kernel::rowset::bits;
-use crate::kernel::{TILE, isa};
-use crate::parallel::try_for_each_chunk_of;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
 use crate::targets::labels;
-use crate::targets::{Call, OutOfRange, Target, TileLabels};
+use crate::targets::{Call, LabelledRows, Target};
 
-/// Sums over the rows that count.
-#[derive(Clone, Debug, Default)]
+/// Sums over the rows that count, for one inverse temperature b: exact, and their figures.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct TemperatureSums {
     /// Rows that count.
     pub count: u64,
@@ -34,55 +36,66 @@ pub struct TemperatureSums {
     pub curvature: ExactSum,
 }
 
-impl TemperatureSums {
-    fn merge(&mut self, other: &TemperatureSums) {
-        self.count += other.count;
-        self.nll.merge(&other.nll);
-        self.slope.merge(&other.slope);
-        self.curvature.merge(&other.curvature);
-    }
-}
-
-/// The likelihood of the inverse temperature `b`, which is positive.
+/// The negative log-likelihood of softmax(b x) for logits x, `log sum exp(b x) - b x_t`, and its derivatives with respect to the
+/// inverse temperature b, which is positive. Of the options, the class axis and the index to ignore are used.
+///
+/// Its least mean is that of the temperature 1 / b which calibrates the logits; Newton's steps find it.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, temperature_sums};
+///
+/// let (logits, target) = (array![[4.0_f64, 0.0], [3.0, 0.0], [0.0, 2.0], [5.0, 0.0]], array![0_i64, 1, 1, 0]);
+/// let mut b = 1.0;
+/// for _ in 0..9 {
+///     let sums = temperature_sums(&logits, &target, b, &Score::new(), &Call::new())?;
+///     b -= sums.mean_slope() / sums.mean_curvature();
+/// }
+/// assert_eq!(format!("{:.4}", 1.0 / b), "2.5866");
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; class probabilities are refused.
-pub fn temperature_sums<E: Element>(
+pub fn temperature_sums<'t, E: Element, D: Dimension>(
+    logits: &ArrayRef<E, D>,
+    target: impl Into<Target<'t>>,
+    b: f64,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<TemperatureSums, Error> {
+    sums_of(&logits.view().into_dyn(), &target.into(), b, options, call)
+}
+
+fn sums_of<E: Element>(
     logits: &View<'_, E>,
     target: &Target<'_>,
-    ignore_index: i64,
-    axis: isize,
-    call: &Call<'_>,
     b: f64,
+    options: &Score<'_>,
+    call: &Call<'_>,
 ) -> Result<TemperatureSums, Error> {
-    let Input { rows: source, shape, axis } = input_rows(logits, Some(axis))?;
-    let labels = labels("fit_temperature", target, shape, axis, ignore_index, call)?;
+    let Input { rows: source, shape, axis } = input_rows(logits, Some(options.axis))?;
+    let labels = labels("temperature_sums", target, shape, axis, options.ignore_index, call)?;
     labels.check(call.context)?;
     let level = isa::selected()?;
-    let (rows, classes) = (source.count(), source.classes());
-    filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
+    let (count, classes) = (source.count(), source.classes());
+    filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(TemperatureSums::default());
-    try_for_each_chunk_of(
+    let rows = LabelledRows { labels: &labels, classes, row_group: 1 };
+    rows.for_each_tile(
         call.context,
-        rows,
-        classes,
         || {
             let part = Part::new(TemperatureSums::default(), &all, TemperatureSums::merge);
-            (part, vec![0.0; padded(classes)], TileLabels::default())
+            (part, vec![0.0; padded(classes)])
         },
-        |(part, row, tile), rows| {
-            for first in rows.clone().step_by(TILE) {
-                let range = first..(first + TILE).min(rows.end);
-                dispatch!(level, simd => labels.tile(simd, range, tile))?;
-                for i in bits(tile.active) {
-                    source.read(level, first + i, row);
-                    part.own.add(row, tile.class[i], b, level);
-                }
+        |(part, row), rows, tile| {
+            for i in bits(tile.active) {
+                source.read(level, rows.start + i, row);
+                part.own.add(row, tile.class[i], b, level);
             }
-            Ok::<_, OutOfRange>(())
         },
-    )?
-    .map_err(|rows| labels.first_out_of_range(rows))?;
+        |_| (),
+    )?;
     Ok(finished(all))
 }
 

@@ -5,7 +5,9 @@ use std::sync::Mutex;
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, dispatch, f64x8};
 use fearless_simd_macros::simd;
+use ndarray::{ArrayRef, Dimension};
 
+use super::columns::Score;
 use crate::array::rows::locate;
 use crate::array::rows::{Input, input_rows};
 use crate::array::rows::{RowsMut, View, ViewMut, check_shape, row_shape};
@@ -16,44 +18,62 @@ use crate::kernel::element::Element;
 use crate::kernel::log::log;
 use crate::kernel::{TILE, isa};
 use crate::loss::misuse::{FIRST, LikelyMisuse, in_log_probabilities, in_logits};
-use crate::parallel::try_for_each_chunk_of;
 use crate::sum::parts::{Part, finished};
-use crate::targets::{Call, OutOfRange, Target, TileLabels};
+use crate::targets::{Call, LabelledRows, Target};
 use crate::targets::{labels, with_any_target};
 
 /// What rows look like instead of logits, or with `log_probs` instead of log-probabilities, by a look at the first of those
-/// that count. Without a target every row counts that the mask leaves in.
+/// that count. Without a target every row counts that the mask leaves in. Of the options, the class axis, the index to ignore
+/// and `log_probs` are used.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, LikelyMisuse, Score, likely_misuse};
+///
+/// let found = likely_misuse(&array![[0.25_f32, 0.75]], None, &Score::new(), &Call::new())?;
+/// assert_eq!(found, Some(LikelyMisuse::Probabilities));
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; targets that are class probabilities are refused.
-pub fn likely_mistake<E: Element>(
-    rows: &View<'_, E>,
+pub fn likely_misuse<E: Element, D: Dimension>(
+    rows: &ArrayRef<E, D>,
     target: Option<&Target<'_>>,
-    ignore_index: i64,
-    axis: isize,
+    options: &Score<'_>,
     call: &Call<'_>,
-    log_probs: bool,
 ) -> Result<Option<LikelyMisuse>, Error> {
-    let Input { rows, shape, axis } = input_rows(rows, Some(axis))?;
-    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
+    let view = rows.view().into_dyn();
+    let Input { rows, shape, axis } = input_rows(&view, Some(options.axis))?;
+    with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
         let active = labels("score", target, shape, axis, ignore_index, call)?.first_active(FIRST);
-        Ok(if log_probs { in_log_probabilities(&rows, &active) } else { in_logits(&rows, &active) })
+        Ok(if options.log_probs { in_log_probabilities(&rows, &active) } else { in_logits(&rows, &active) })
     })
 }
 
-/// Checks that the targets fit the rows, and that each is a class or ignored.
+/// Checks that the targets fit the rows, and that each is a class or ignored. Of the options, the class axis and the index to
+/// ignore are used.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Error, Score, Target, check_targets};
+///
+/// let (rows, target) = (array![[0.0_f32, 1.0], [1.0, 0.0]], array![0_i64, 2]);
+/// let found = check_targets(&rows, Some(&Target::from(&target)), &Score::new(), &Call::new());
+/// assert!(matches!(found, Err(Error::TargetOutOfRange { value: 2, classes: 2, .. })));
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; targets that are class probabilities are refused.
-pub fn check_targets<E: Element>(
-    rows: &View<'_, E>,
+pub fn check_targets<E: Element, D: Dimension>(
+    rows: &ArrayRef<E, D>,
     target: Option<&Target<'_>>,
-    ignore_index: i64,
-    axis: isize,
+    options: &Score<'_>,
     call: &Call<'_>,
 ) -> Result<(), Error> {
-    let Input { shape, axis, .. } = input_rows(rows, Some(axis))?;
-    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
+    let view = rows.view().into_dyn();
+    let Input { shape, axis, .. } = input_rows(&view, Some(options.axis))?;
+    with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
         labels("score", target, shape, axis, ignore_index, call)?.check(call.context)
     })
 }
@@ -66,6 +86,7 @@ const SUM: f64 = 0.02;
 
 /// What is wrong with the probabilities of the rows that count.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Improper {
     /// The first row with a number that is no probability (nan, below 0, above 1), its class and the number.
     pub number: Option<(u64, usize, f64)>,
@@ -117,62 +138,78 @@ fn sum_of_proper<S: Simd>(simd: S, row: &[f64]) -> (f64, bool) {
 }
 
 /// Writes the logarithms of the probabilities of the rows that count, and 0 for the others, which are not read. `out` has the
-/// rows' shape with the classes along a further axis at the end. Without a target every row counts that the mask leaves in.
+/// rows' shape with the classes along a further axis at the end. Without a target every row counts that the mask leaves in. Of
+/// the options, the class axis and the index to ignore are used.
+///
+/// ```
+/// use crossent::ndarray::{Array2, array};
+/// use crossent::{Call, Improper, Score, log_of_probabilities};
+///
+/// let p = array![[0.5_f32, 0.5], [0.25, 0.25]];
+/// let mut log_p = Array2::zeros((2, 2));
+/// let found = log_of_probabilities(&p, None, &Score::new(), &Call::new(), &mut log_p)?;
+/// assert_eq!(log_p[[0, 0]], -std::f64::consts::LN_2);
+/// assert_eq!((found.number, found.sum), (None, Some((1, 0.5))));
+/// # Ok::<(), crossent::Error>(())
+/// ```
 ///
 /// # Errors
 /// See [`Error`]; targets that are class probabilities are refused.
-pub fn log_of_probabilities<E: Element>(
+pub fn log_of_probabilities<E: Element, D: Dimension, R: Dimension>(
+    probabilities: &ArrayRef<E, D>,
+    target: Option<&Target<'_>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+    out: &mut ArrayRef<f64, R>,
+) -> Result<Improper, Error> {
+    logarithms_of(&probabilities.view().into_dyn(), target, options, call, out.view_mut().into_dyn())
+}
+
+fn logarithms_of<E: Element>(
     probabilities: &View<'_, E>,
     target: Option<&Target<'_>>,
-    ignore_index: i64,
-    axis: isize,
+    options: &Score<'_>,
     call: &Call<'_>,
     mut out: ViewMut<'_, f64>,
 ) -> Result<Improper, Error> {
-    let Input { rows, shape, axis } = input_rows(probabilities, Some(axis))?;
+    let Input { rows, shape, axis } = input_rows(probabilities, Some(options.axis))?;
     let mut expected = row_shape(shape, axis);
     expected.push(shape[axis]);
     check_shape("out", out.shape(), &expected)?;
     let last = out.ndim() - 1;
     let out = RowsMut::new(&mut out, Some(last));
-    with_any_target(target, ignore_index, shape, axis, |target, ignore_index| {
+    with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
         let labels = labels("score", target, shape, axis, ignore_index, call)?;
         labels.check(call.context)?;
         let level = isa::selected()?;
         let (count, classes) = (rows.count(), rows.classes());
         filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
         let all = Mutex::new(Improper::default());
-        try_for_each_chunk_of(
+        let labelled = LabelledRows { labels: &labels, classes, row_group: 1 };
+        labelled.for_each_tile(
             call.context,
-            count,
-            classes,
             || {
                 let part = Part::new(Improper::default(), &all, Improper::merge);
-                (part, vec![0.0; padded(classes)], TileLabels::default())
+                (part, vec![0.0; padded(classes)])
             },
-            |(part, row, tile), range| {
-                for first in range.clone().step_by(TILE) {
-                    let range = first..(first + TILE).min(range.end);
-                    dispatch!(level, simd => labels.tile(simd, range.clone(), tile))?;
-                    let mut offsets = [0; TILE];
-                    locate(&out.layout, range.clone(), &mut offsets);
-                    for i in 0..range.len() {
-                        if tile.active >> i & 1 == 0 {
-                            row.fill(0.0);
-                        } else {
-                            rows.read(level, first + i, row);
-                            row[classes..].fill(0.0);
-                            part.own.check((first + i) as u64, row, level);
-                            dispatch!(level, simd => logarithms(simd, row));
-                        }
-                        // SAFETY: the rows of a chunk belong to one thread.
-                        unsafe { (0..classes).for_each(|class| out.set(offsets[i], class, row[class])) };
+            |(part, row), range, tile| {
+                let mut offsets = [0; TILE];
+                locate(&out.layout, range.clone(), &mut offsets);
+                for (i, at) in range.enumerate() {
+                    if tile.active >> i & 1 == 0 {
+                        row.fill(0.0);
+                    } else {
+                        rows.read(level, at, row);
+                        row[classes..].fill(0.0);
+                        part.own.check(at as u64, row, level);
+                        dispatch!(level, simd => logarithms(simd, row));
                     }
+                    // SAFETY: the rows of a chunk belong to one thread.
+                    unsafe { (0..classes).for_each(|class| out.set(offsets[i], class, row[class])) };
                 }
-                Ok::<_, OutOfRange>(())
             },
-        )?
-        .map_err(|rows| labels.first_out_of_range(rows))?;
+            |_| (),
+        )?;
         Ok(finished(all))
     })
 }
@@ -194,9 +231,9 @@ mod tests {
     fn log_of(probabilities: ArrayD<f32>, target: Option<ArrayD<i64>>) -> (ArrayD<f64>, Improper) {
         let mut out = ArrayD::zeros(probabilities.raw_dim());
         let target = target.as_ref().map(|target| Target::from(target.view()));
-        let view = probabilities.view();
+        let options = Score::new();
         let found =
-            log_of_probabilities(&view, target.as_ref(), -100, -1, &Call::default(), out.view_mut()).unwrap();
+            log_of_probabilities(&probabilities, target.as_ref(), &options, &Call::new(), &mut out).unwrap();
         (out, found)
     }
 

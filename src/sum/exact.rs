@@ -4,6 +4,10 @@
 //! bits, each in an `i64` with room for the carries of 2^30 additions (the small superaccumulator of R. M. Neal, "Fast
 //! exact summation using small and large superaccumulators", 2015).
 
+use std::fmt;
+
+use super::integer::Integer;
+
 /// Bits of a digit.
 const DIGIT: u32 = 32;
 
@@ -13,8 +17,25 @@ const DIGITS: usize = 69;
 /// Additions after which the digits are made small again.
 const ROOM: u32 = 1 << 30;
 
-/// The sum of the terms added so far. Infinities and nans are counted apart.
-#[derive(Clone, Debug)]
+/// Units in 1: a number is a whole one of units of 2^-1074.
+const UNIT_BITS: usize = 1074;
+
+/// A sum of `f64` numbers without rounding: the same for any order and any grouping of the terms.
+///
+/// The finite terms are kept as an integer of units of 2^-1074, in 592 bytes whatever their number; infinities and nans are
+/// counted apart. Results are rounded once. Sums are equal where the same finite sum and the same numbers of infinities and
+/// nans have come together.
+///
+/// ```
+/// use crossent::ExactSum;
+///
+/// let mut sum: ExactSum = [0.1; 10].into_iter().collect();
+/// assert_eq!(sum.to_f64(), 1.0);
+/// assert_eq!([0.1; 10].iter().sum::<f64>(), 0.9999999999999999);
+/// sum.merge(&[1e100, 0.5, -1e100].into_iter().collect());
+/// assert_eq!((sum.to_f64(), sum.mean(13)), (1.5, 1.5 / 13.0));
+/// ```
+#[derive(Clone)]
 pub struct ExactSum {
     digits: [i64; DIGITS],
     /// Additions since the digits were small.
@@ -97,6 +118,31 @@ impl ExactSum {
         self.added = 1;
     }
 
+    /// Whether all terms were finite.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.special == [0; 3]
+    }
+
+    /// The sum, rounded once, to nearest even. Infinities and nans add up as they do in floating point.
+    #[must_use]
+    pub fn to_f64(&self) -> f64 {
+        self.mean(1)
+    }
+
+    /// The sum over `count`, rounded once, to nearest even; nan for a count of 0.
+    #[must_use]
+    pub fn mean(&self, count: u64) -> f64 {
+        let [plus, minus, nan] = self.special.map(|terms| terms > 0);
+        match (count, plus, minus) {
+            (0, ..) | (_, true, true) => f64::NAN,
+            _ if nan => f64::NAN,
+            (_, true, _) => f64::INFINITY,
+            (_, _, true) => f64::NEG_INFINITY,
+            _ => self.total().over(&ones(count)),
+        }
+    }
+
     /// The finite terms' sum in units of 2^-1074: the bytes of a signed integer, lowest first. And how many terms were +inf,
     /// -inf and nan.
     #[must_use]
@@ -104,6 +150,69 @@ impl ExactSum {
         let mut sum = self.clone();
         sum.carry();
         (sum.digits.iter().flat_map(|digit| (*digit as u32).to_le_bytes()).collect(), self.special)
+    }
+
+    /// The finite terms' sum in units of 2^-1074.
+    pub(crate) fn total(&self) -> Integer {
+        Integer::from_le_bytes(&self.units().0)
+    }
+}
+
+/// `count` as a number of units.
+pub(crate) fn ones(count: u64) -> Integer {
+    Integer::from(count).shifted(UNIT_BITS)
+}
+
+/// n sum(a b) - sum(a) sum(b) of n pairs, in units of 2^-2148: their sample covariance times [`covariance_divisor`].
+pub(crate) fn covariance(products: &ExactSum, a: &ExactSum, b: &ExactSum, count: u64) -> Integer {
+    products.total().times(&ones(count)).minus(&a.total().times(&b.total()))
+}
+
+/// n (n - 1), in units of 2^-2148.
+pub(crate) fn covariance_divisor(count: u64) -> Integer {
+    ones(count).times(&ones(count.saturating_sub(1)))
+}
+
+/// The sample standard deviation (n - 1) over the root of n, from the sum of n terms and that of their squares; nan for less
+/// than two terms.
+pub(crate) fn standard_error(squares: &ExactSum, sum: &ExactSum, count: u64) -> f64 {
+    if count < 2 || !(squares.is_finite() && sum.is_finite()) {
+        return f64::NAN;
+    }
+    let variance = covariance(squares, sum, sum, count).or_zero();
+    variance.over(&covariance_divisor(count).times(&Integer::from(count))).sqrt()
+}
+
+impl PartialEq for ExactSum {
+    fn eq(&self, other: &Self) -> bool {
+        self.units() == other.units()
+    }
+}
+
+impl Extend<f64> for ExactSum {
+    fn extend<I: IntoIterator<Item = f64>>(&mut self, terms: I) {
+        terms.into_iter().for_each(|term| self.add(term));
+    }
+}
+
+impl FromIterator<f64> for ExactSum {
+    fn from_iter<I: IntoIterator<Item = f64>>(terms: I) -> Self {
+        let mut sum = ExactSum::default();
+        sum.extend(terms);
+        sum
+    }
+}
+
+impl fmt::Debug for ExactSum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [plus, minus, nan] = self.special;
+        write!(f, "ExactSum({:?}", self.total().over(&ones(1)))?;
+        for (terms, what) in [(plus, "inf"), (minus, "-inf"), (nan, "nan")] {
+            if terms > 0 {
+                write!(f, " + {terms} x {what}")?;
+            }
+        }
+        write!(f, ")")
     }
 }
 
@@ -114,11 +223,7 @@ mod tests {
     use super::*;
 
     fn sum(terms: &[f64]) -> ExactSum {
-        let mut sum = ExactSum::default();
-        for x in terms {
-            sum.add(*x);
-        }
-        sum
+        terms.iter().copied().collect()
     }
 
     /// The sum as a number of units, where it is small.
@@ -183,6 +288,45 @@ mod tests {
         assert_eq!(small(&s), 0);
         s.add_square(f64::INFINITY);
         assert_eq!(s.units().1, [1, 0, 0]);
+    }
+
+    #[test]
+    fn sums_and_means_are_rounded_once() {
+        let s = sum(&[1e16, 1.0, 1.0, 1.0]);
+        assert_eq!((s.to_f64(), s.mean(2)), (1e16 + 4.0, 5e15 + 2.0));
+        assert_eq!(sum(&[UNIT, UNIT, UNIT]).mean(2), 2.0 * UNIT);
+        assert_eq!(sum(&[f64::MAX, f64::MAX]).mean(2), f64::MAX);
+        assert_eq!(sum(&[f64::MAX, f64::MAX]).to_f64(), f64::INFINITY);
+        assert_eq!(sum(&[-1.0, -1.0]).mean(3), -2.0 / 3.0);
+        assert!(sum(&[1.0]).mean(0).is_nan());
+    }
+
+    #[test]
+    fn infinities_and_nans_decide() {
+        let inf = f64::INFINITY;
+        for (terms, expected) in
+            [(&[1.0, inf][..], inf), (&[-inf, inf], f64::NAN), (&[-inf], -inf), (&[inf, f64::NAN], f64::NAN)]
+        {
+            let (s, finite) = (sum(terms), false);
+            assert_eq!(s.to_f64().to_bits(), expected.to_bits(), "{s:?}");
+            assert_eq!(s.is_finite(), finite);
+        }
+        assert_eq!(format!("{:?}", sum(&[1.5, inf, inf, -inf])), "ExactSum(1.5 + 2 x inf + 1 x -inf)");
+    }
+
+    #[test]
+    fn the_standard_error_is_that_of_the_definition() {
+        let terms = [1.0, 2.0, 4.0, 9.0];
+        let (mut squares, all) = (ExactSum::default(), sum(&terms));
+        for x in terms {
+            squares.add_square(x);
+        }
+        // The mean is 4; the squares of the differences sum to 9 + 4 + 0 + 25.
+        assert_eq!(standard_error(&squares, &all, 4), (38.0_f64 / 3.0 / 4.0).sqrt());
+        assert!(standard_error(&squares, &all, 1).is_nan());
+        // What the roundings of squares may leave below 0 is 0.
+        let tiny = sum(&[1e-200, 1e-200]);
+        assert_eq!(standard_error(&ExactSum::default(), &tiny, 2), 0.0);
     }
 
     proptest! {

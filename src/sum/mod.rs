@@ -2,5 +2,6 @@
 
 pub(crate) mod compensated;
 pub(crate) mod exact;
+pub(crate) mod integer;
 pub(crate) mod parts;
 pub(crate) mod reduce;

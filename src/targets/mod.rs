@@ -3,21 +3,23 @@
 mod active;
 mod indices;
 mod probabilities;
+mod walk;
 
-use ndarray::{Axis, arr0};
+use ndarray::{ArrayBase, ArrayRef, ArrayView, Axis, Data, Dimension, arr0};
 
 pub(crate) use self::active::ActiveRows;
 use self::active::first_active;
 use self::indices::MOST_CHECKED;
 pub(crate) use self::indices::{Labels, OutOfRange, TileLabels};
 pub(crate) use self::probabilities::Probabilities;
+pub(crate) use self::walk::LabelledRows;
 use crate::array::any::{Any, Integer, Numbers, with_dtype};
 use crate::array::rows::{Rows, View, is_row_shape, row_shape};
 use crate::error::{Error, Held, HeldNumbers};
 use crate::kernel::element::Element;
 use crate::parallel::Context;
 
-/// Class indices or class probabilities, as the caller holds them.
+/// Class indices of any integer type, or class probabilities, as the caller holds them.
 pub type Target<'a> = Numbers<'a>;
 
 impl Target<'_> {
@@ -70,13 +72,79 @@ fn held<T>(array: &View<'_, T>, axis: Option<usize>, number: impl Fn(&T) -> f64)
     all
 }
 
+/// A mask of rows, of the target's shape: false, or 0, leaves a row out. Made by `From` or `into` from arrays, references and
+/// views of any dimension that hold `bool` or `u8`.
+#[derive(Clone, Debug)]
+pub struct Mask<'a>(pub(crate) View<'a, u8>);
+
+impl<'a, D: Dimension> From<ArrayView<'a, u8, D>> for Mask<'a> {
+    fn from(view: ArrayView<'a, u8, D>) -> Self {
+        Mask(view.into_dyn())
+    }
+}
+
+impl<'a, D: Dimension> From<ArrayView<'a, bool, D>> for Mask<'a> {
+    fn from(view: ArrayView<'a, bool, D>) -> Self {
+        // SAFETY: a bool is a byte, 0 or 1, and the view borrows them for as long.
+        unsafe { view.raw_view().cast::<u8>().deref_into_view().into() }
+    }
+}
+
+macro_rules! masks {
+    ($($t:ident)+) => {$(
+        impl<'a, S: Data<Elem = $t>, D: Dimension> From<&'a ArrayBase<S, D, $t>> for Mask<'a> {
+            fn from(array: &'a ArrayBase<S, D, $t>) -> Self {
+                array.view().into()
+            }
+        }
+
+        impl<'a, D: Dimension> From<&'a ArrayRef<$t, D>> for Mask<'a> {
+            fn from(array: &'a ArrayRef<$t, D>) -> Self {
+                array.view().into()
+            }
+        }
+    )+};
+}
+masks! { bool u8 }
+
 /// Which rows count besides those that are not ignored, and what a call runs under.
-#[derive(Clone, Default)]
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, ClassLoss, Context, CrossEntropy};
+///
+/// let (logits, target) = (array![[2.0_f32, -1.0], [0.0, 3.0]], array![0_i64, 1]);
+/// let first = array![true, false];
+/// let call = Call::new().mask(&first).context(Context::new().threads(1));
+/// assert_eq!(CrossEntropy::new().total(&logits, &target, &call)?.counted, 1);
+/// # Ok::<(), crossent::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Call<'a> {
-    /// A mask of the target's rows: 0 leaves a row out.
-    pub mask: Option<View<'a, u8>>,
+    pub(crate) mask: Option<View<'a, u8>>,
     /// Threads and interrupts.
     pub context: Context<'a>,
+}
+
+impl<'a> Call<'a> {
+    /// The defaults: every row counts that is not ignored, on as many threads as [`num_threads`](crate::num_threads) says.
+    #[must_use]
+    pub fn new() -> Self {
+        Call::default()
+    }
+
+    /// Leaves out the rows for which the mask, of the target's shape, is false or 0.
+    #[must_use]
+    pub fn mask(self, mask: impl Into<Mask<'a>>) -> Self {
+        Call { mask: Some(mask.into().0), ..self }
+    }
+
+    /// Sets threads and interrupts.
+    #[must_use]
+    pub fn context(self, context: Context<'a>) -> Self {
+        Call { context, ..self }
+    }
 }
 
 /// Targets that fit their input.
@@ -86,7 +154,7 @@ pub(crate) enum Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    /// `mask` is the `where` of the public functions.
+    /// `mask` says which rows count besides.
     pub(crate) fn new(
         target: &'a Target<'_>,
         input_shape: &[usize],
@@ -113,7 +181,7 @@ impl<'a> Targets<'a> {
             && (target.is_floating() || mask.shape() != target.shape())
         {
             let expected = row_shape(input_shape, axis);
-            return Err(Error::Shape { name: "where", got: mask.shape().to_vec(), expected });
+            return Err(Error::Shape { name: "mask", got: mask.shape().to_vec(), expected });
         }
         let mask = mask.map(|mask| Rows::new(mask, None));
         match &target.0 {

@@ -104,7 +104,7 @@ def test_compare(tmp_path: Path) -> None:
 
 def test_calibrate(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    rows, classes = 700_000, 200  # 280 megabytes, of zeros but for a few
+    rows, classes = 560_000, 200  # 220 megabytes, of zeros but for a few
     sparse(tmp_path / "x.npy", "<f2", (rows, classes))
     logits = np.load(tmp_path / "x.npy", mmap_mode="r+")
     logits[:3000] = rng.normal(size=(3000, classes))

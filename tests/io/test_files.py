@@ -23,7 +23,6 @@ import pytest
 import safetensors.numpy
 
 from crossent import _cli as cli
-from crossent import _core
 from crossent._cli.options import memory as parse_bytes
 from crossent._io import (
     Source,
@@ -37,6 +36,7 @@ from crossent._io import (
 from crossent._io.format import Content, Format, LogitsOptions, refuse
 from crossent._io.opening import natural
 from crossent.blocks import Block
+from steps import before_block
 from test_cli import DTYPES, assert_close, error, figures, made, reference
 
 Array = npt.NDArray[Any]
@@ -819,13 +819,7 @@ def test_a_file_that_shrinks_while_it_is_read(
 ) -> None:
     logits, target = made((50_000, 10))
     arguments = write_npy(tmp_path, logits, target)
-    score_sums = _core.score_sums
-
-    def shrinking(*call: Any) -> Any:
-        os.truncate(arguments[0], 128 + 40 * 45_000 + 13)
-        return score_sums(*call)
-
-    monkeypatch.setattr(_core, "score_sums", shrinking)
+    before_block(1, lambda: os.truncate(arguments[0], 128 + 40 * 45_000 + 13), monkeypatch.setattr)
     assert score(*arguments, "--memory", "256K") == 1
     message = error(capsys)
     assert (
@@ -1048,23 +1042,22 @@ def test_sizes() -> None:
 
 LARGE = """
 import sys
-from crossent import _core
 from crossent import _cli as cli
+from crossent._cli import reading
 
 def anonymous():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
 
-score_sums, most = _core.score_sums, 0
+rows, most = reading.Rows, 0
 def watched(*arguments):
     global most
-    result = score_sums(*arguments)
     most = max(most, anonymous())
-    return result
+    return rows(*arguments)
 
 cli.main(["score", *sys.argv[1:3]])  # a small one: the threads have started
 before = anonymous()
-_core.score_sums = watched
+reading.Rows = watched
 code = cli.main(["score", *sys.argv[3:]])
 print(most - before)
 sys.exit(code)

@@ -38,7 +38,7 @@ class Kind:
     """Where `starts` stand."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadKind(Kind):
     """A kind of file that is read: a format."""
 
