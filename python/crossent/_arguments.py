@@ -87,7 +87,7 @@ Logits: TypeAlias = ArrayInput | RowBlocks
 
 
 def has_row_blocks(logits: object) -> TypeGuard[RowBlocks]:
-    """Say whether logits come in blocks of rows. A class says so, and never an object that makes up attributes."""
+    """Return whether logits come in blocks of rows. A class says so, and never an object that makes up attributes."""
     return callable(getattr(type(logits), "row_blocks", None))
 
 
@@ -116,7 +116,7 @@ class FirstBlocks:
         self.classes, self.dtype = blocks.classes, blocks.dtype
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
-        """Give the rows that are left."""
+        """Yield the rows that are left."""
         for block in self._blocks.row_blocks(memory):
             *before, last = block.index
             left = range(last.start, min(last.stop, self._length))
@@ -128,7 +128,7 @@ class FirstBlocks:
 
 
 def _without_first(block: Block, start: int) -> Iterator[Block]:
-    """Give a block without its first rows, in as many blocks as that takes."""
+    """Yield a block without its first rows, in as many blocks as that takes."""
     lengths = [cut.stop - cut.start for cut in block.index]
     for index in cut_rows(lengths, block.rows, start=start):
         place = tuple(

@@ -127,7 +127,7 @@ class RowBlocks(Protocol):
         """The dtype of the blocks, but for the byte order."""
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
-        """Give all rows once, in blocks; each call begins anew.
+        """Yield all rows once, in blocks; each call begins anew.
 
         Parameters
         ----------
@@ -177,7 +177,7 @@ class ArrayBlocks:
         self.dtype: np.dtype[Any] = array.dtype
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
-        """Give the rows in C order; by default in one block, since a view takes no memory.
+        """Yield the rows in C order; by default in one block, since a view takes no memory.
 
         Parameters
         ----------
@@ -196,7 +196,7 @@ class ArrayBlocks:
             yield self.at(index)
 
     def at(self, index: Index) -> Block:
-        """Give the rows that stand at an index.
+        """Return the rows that stand at an index.
 
         Parameters
         ----------

@@ -132,7 +132,7 @@ def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
 
 
 def _so_far(passes: _Passes) -> tuple[str, str | None]:
-    """Tell what is known before the last read is done, and give it as a table."""
+    """Return what is known before the last read is done, in words and as a table."""
     if passes.before is None:
         return "no result", None
     before = passes.before

@@ -39,7 +39,7 @@ class Chunk:
     """Where a file stores a smaller loss of the target than it was."""
 
     def cut(self, part: slice) -> Chunk:
-        """Give some of the rows."""
+        """Return some of the rows."""
         return Chunk(
             self.values[part],
             self.places[part],
@@ -57,7 +57,7 @@ class Chunks:
         self._at = self._end = 0
 
     def left(self) -> int:
-        """Give how many rows are at hand; 0 at the end."""
+        """Return how many rows are at hand; 0 at the end."""
         while self._at == self._end:
             self._chunk = next(self._chunks, None)
             if self._chunk is None:
@@ -66,7 +66,7 @@ class Chunks:
         return self._end - self._at
 
     def take(self, count: int) -> Chunk:
-        """Give the next rows, no more than there are at hand."""
+        """Return the next rows, no more than there are at hand."""
         assert self._chunk is not None
         part = slice(self._at, self._at + count)
         self._at += count
