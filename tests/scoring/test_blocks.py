@@ -302,7 +302,7 @@ def test_the_first_rows_from_any_row_on(order: str) -> None:
     array = np.arange(120.0).reshape(3, 10, 4)
     numbers = np.arange(21).reshape(3, 7)
     for most in (1, 3, 25):
-        blocks = FirstBlocks(Cut(array, most, order), 7)
+        blocks = FirstBlocks(Cut(array, most, order), 7, 10, "logits")
         in_order = np.concatenate(
             [numbers[block.index].reshape(-1, order="C") for block in blocks.row_blocks()]
         )
@@ -312,3 +312,112 @@ def test_the_first_rows_from_any_row_on(order: str) -> None:
             rows = [numbers[block.index].reshape(-1) for block in found]
             assert np.concatenate([[], *rows]).tolist() == in_order[start:].tolist()
             assert all(np.array_equal(block.values, array[:, :7][block.index]) for block in found)
+
+
+# ---- sources that are not what they say -------------------------------------------------------------------
+
+
+class Odd(Cut):
+    """Blocks made by hand, of an array whose shape or dtype may be told otherwise."""
+
+    def __init__(
+        self,
+        array: Array,
+        blocks: Any = None,
+        shape: tuple[int | None, ...] | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> None:
+        super().__init__(array, 3)
+        self._given = blocks
+        self.row_shape = self.row_shape if shape is None else shape
+        self.dtype = self.dtype if dtype is None else np.dtype(dtype)
+
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
+        if self._given is None:
+            return super().row_blocks(memory, start)
+        return iter([Block(index, values) for index, values in self._given])
+
+
+X, T = made((10, 6), np.float64)
+TWICE = np.concatenate([X, X])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: crossent.compare(Odd(X), Odd(TWICE, shape=(None,))), "other_logits have more rows"),
+        (lambda: crossent.compare(Odd(TWICE, shape=(None,)), Odd(X), T), "of logits have more rows"),
+        (lambda: crossent.compare(Odd(X), Odd(X[:7], shape=(None,))), "have 7 rows, expected 10"),
+        (lambda: crossent.compare(Odd(X), Odd(TWICE, shape=(10,)), T, shift=1), "other_logits has more rows"),
+        (lambda: crossent.score(Odd(X, shape=(None,)), T[:5]), "more rows than there should be"),
+        (lambda: crossent.score(Odd(X, shape=(None,)), T[:5], shift=1), "logits has more rows than target"),
+        (lambda: crossent.score(Odd(X[:9], shape=(None,)), T, shift=1), "lack rows: got 9 rows"),
+        (lambda: crossent.score(Odd(X, [((slice(0, 5),), X[:5])] * 2), T), r"give a row twice: .*\[0:5\]"),
+        (
+            lambda: crossent.score(Odd(X, [((slice(i, i + 5),), X[:5]) for i in (0, 7)]), T),
+            r"more rows than there should be: got a block at \[7:12\]",
+        ),
+        (lambda: crossent.score(Odd(X, [((slice(0, 5),), X[:5])]), T), "have 5 rows, expected 10"),
+        (lambda: crossent.score(Odd(X, [((slice(None),), X)]), T), "an index that is none"),
+        (lambda: crossent.score(Odd(X, [((0,), X)]), T), "an index that is none"),
+        (lambda: crossent.score(Odd(X, [((slice(0, 10, 2),), X[::2])]), T), "an index that is none"),
+        (lambda: crossent.score(Odd(X, [((slice(0, 9),), X)]), T), "has the wrong shape"),
+        (lambda: crossent.score(Odd(X.reshape(2, 5, 6), shape=(2, None)), T.reshape(2, 5)), "not the first"),
+        (lambda: crossent.score(Odd(X.reshape(2, 5, 6)), T.reshape(2, 5), axis=1, shift=1), "axis does not"),
+        (lambda: list(cut_rows((2, 5), 3, start=-1)), "start must not be negative"),
+    ],
+)
+def test_a_source_that_is_not_what_it_says_is_refused(call: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "dtype", "words"),
+    [
+        (None, np.float32, "wrong dtype: got float64, expected float32"),
+        ([((slice(0, 10),), X.tolist())], None, "values that are no numpy.ndarray: got list"),
+    ],
+)
+def test_numbers_that_are_not_those_that_were_promised_are_refused(
+    blocks: Any, dtype: npt.DTypeLike | None, words: str
+) -> None:
+    with pytest.raises(TypeError, match=words):
+        crossent.score(Odd(X, blocks, dtype=dtype), T)
+
+
+def test_blocks_in_either_byte_order_have_the_results_of_their_array() -> None:
+    swapped = X.astype(">f8")
+    for values in ("logits", "probs"):
+        rows = swapped if values == "logits" else probabilities(X).astype(">f8")
+        scores, expected = (crossent.score(each, T, values=values) for each in (Cut(rows, 3), rows))
+        assert scores.nll.dtype == expected.nll.dtype == np.float64
+        np.testing.assert_array_equal(scores.nll, expected.nll)
+
+
+def test_probabilities_are_noticed_in_the_first_block_with_a_row_that_counts() -> None:
+    target = np.where(np.arange(10) < 3, -100, T.clip(0))
+    with pytest.warns(crossent.LikelyMistakeWarning):
+        crossent.score(Cut(probabilities(X), 3), target)
+
+
+def test_the_length_of_the_other_logits_may_come_from_the_target_or_the_logits() -> None:
+    expected = crossent.compare(X, X[::-1], T, shift=1)
+    for logits in (X, Cut(X, 3), Odd(X, shape=(None,))):
+        assert crossent.compare(logits, Odd(X[::-1], shape=(None,)), T, shift=1) == expected
+    assert crossent.compare(X, Odd(X[::-1], shape=(None,)), shift=1) == crossent.compare(X, X[::-1], shift=1)
+
+
+def test_nothing_of_a_batch_that_fails_is_kept() -> None:
+    def failing() -> Iterator[Any]:
+        yield (slice(0, 5),), X[:5]
+        raise RuntimeError("no more")
+
+    class Failing(Odd):
+        def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
+            return (Block(index, values) for index, values in failing())
+
+    scorer = crossent.Scorer()
+    with pytest.raises(RuntimeError, match="no more"):
+        scorer.update(Failing(X), T)
+    assert scorer.rows == 0

@@ -188,7 +188,9 @@ class _Passes:
             part = Scorer(ignore_index=self._options.ignore_index, top_k=(), bins=self._options.bins)
             values = rows.values
             if temperature != 1.0:
-                wide = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
+                wide = values.astype(
+                    np.float64 if values.dtype.newbyteorder("=") == np.float64 else np.float32
+                )
                 values = np.divide(wide, temperature, out=wide)
             part._add(values, rows.target)
             self.first = self.first or first_nonfinite(part, rows)

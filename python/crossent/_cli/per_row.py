@@ -68,7 +68,7 @@ class PerRow:
         self._suffix = Path(path).suffix.lower()
         if self._suffix == ".parquet":
             _pyarrow(path)
-        real = "<f8" if dtype == np.float64 else "<f4"
+        real = "<f8" if dtype.newbyteorder("=") == np.float64 else "<f4"
         self._dtype = np.dtype([("row", "<i8"), *((name, _DTYPES.get(name, real)) for name in columns)])
         self.unfinished = unfinished_of(path)
         try:

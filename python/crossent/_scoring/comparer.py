@@ -183,8 +183,10 @@ class Comparer(Accumulator[_Tally]):
         """Add up the comparison of a batch, and note likely mistakes."""
         shift = as_count(shift, "shift")
         if shift:
-            other_logits, _, _ = shifted(other_logits, None, None, axis, shift)
-            logits, target, where = shifted(logits, target, where, axis, shift)
+            beside = (target, where, logits)
+            other = shifted(other_logits, None, None, axis, shift, "other_logits", beside)[0]
+            logits, target, where = shifted(logits, target, where, axis, shift, lengths_of=(other_logits,))
+            other_logits = other
         tally = _Tally()
         index = self._ignore_index
         for p, q in pairs(logits, other_logits, target, where, axis, index, values, mistakes):

@@ -7,7 +7,6 @@ score see parts alone, which the compiled code takes as they are.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -16,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._arguments import Logits, Values, has_row_blocks, stand_in
+from crossent._arguments import (
+    Logits,
+    Values,
+    block_dtype,
+    checked_block,
+    has_row_blocks,
+    stand_in,
+    with_last_axis,
+)
 from crossent._interop import ArrayInput, as_array
 from crossent._scoring.side_by_side import Chunk, Chunks, numbers_of
 from crossent._scoring.values import look
@@ -62,6 +69,15 @@ class Part:
         """Return the number among all rows, in C order, of one of these."""
         return row if self.places is None else int(np.ravel_multi_index(self.place(row), self.row_shape))
 
+    def is_active(self, ignore_index: int) -> bool:
+        """Return whether a row counts."""
+        active = np.ones(self.rows.shape[:-1], bool)
+        if self.target is not None:
+            active &= self.target != ignore_index
+        if self.where is not None:
+            active &= self.where.astype(bool)
+        return bool(active.any())
+
     def of_rows(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the elements that belong to these rows, of an array with one for each of all rows in C order."""
         if self.places is None:
@@ -98,9 +114,9 @@ def parts(
             yield _logarithms(part, ignore_index, mistakes, "logits")
             continue
         yield part
-        if first and mistakes is not None:
+        if first and mistakes is not None and part.is_active(ignore_index):
             look(part.rows, part.target, ignore_index, part.where, -1, values, mistakes)
-        first = False
+            first = False
 
 
 def pairs(
@@ -135,19 +151,14 @@ def pairs(
                 for part, name in zip(both, names, strict=True)
             ]
         yield both[0], both[1]
-        for part, name in zip(both, names, strict=True) if first else ():
-            look(part.rows, part.target, ignore_index, part.where, -1, values, mistakes, name)
-        first = False
+        if first and both[0].is_active(ignore_index):
+            for part, name in zip(both, names, strict=True):
+                look(part.rows, part.target, ignore_index, part.where, -1, values, mistakes, name)
+            first = False
 
 
-def _with_blocks(blocks: RowBlocks, axis: int, name: str) -> RowBlocks:
-    """Return blocks of rows as they are, or raise for a class axis, which they have none of."""
-    if operator.index(axis) not in (-1, len(blocks.row_shape)):
-        raise ValueError(
-            f"axis does not apply to blocks of rows, which have their classes along the last axis: got {axis} for "
-            f"{name}, expected -1"
-        )
-    return blocks
+def _slices(index: Index) -> str:
+    return "[" + ", ".join(f"{cut.start}:{cut.stop}" for cut in index) + "]"
 
 
 class _Beside:
@@ -167,7 +178,7 @@ class _Beside:
         self._log_probs, self._probs = values != "logits", values == "probs"
         name = "logits"
         if has_row_blocks(logits):
-            self.logits = _with_blocks(logits, axis, name)
+            self.logits = with_last_axis(logits, axis, name)
             rows = stand_in(logits, (self._target, self._where), name)
             _core.check_targets(rows, target, ignore_index, where, -1, name)
             self.row_shape: tuple[int, ...] = rows.shape[:-1]
@@ -181,7 +192,7 @@ class _Beside:
     def like(self, other: Logits, axis: int) -> RowBlocks:
         """Return the rows of another model, or raise where they are not of the shape of these."""
         if has_row_blocks(other):
-            blocks = _with_blocks(other, axis, "other_logits")
+            blocks = with_last_axis(other, axis, "other_logits")
             _check_same_shape((*blocks.row_shape, blocks.classes), (*self.row_shape, self.classes))
             return blocks
         array = as_array(other, "other_logits")
@@ -190,18 +201,25 @@ class _Beside:
 
     def memory(self, blocks: RowBlocks) -> int | None:
         """Return how much memory blocks may take: views of an array take none, but their logarithms do."""
-        return 4 * _PART * blocks.dtype.itemsize if self._probs else None
+        return 4 * _PART * block_dtype(blocks).itemsize if self._probs else None
 
     def blocks(self, blocks: RowBlocks, name: str = "logits") -> Iterator[Block]:
-        """Yield the blocks, and check that they have the rows that there should be; at least one, if of no rows."""
+        """Yield the blocks, and check that each row comes once; at least one block, if of no rows."""
         done, expected = 0, math.prod(self.row_shape)
+        came = np.zeros(self.row_shape, bool)
         for block in blocks.row_blocks(self.memory(blocks)):
-            shape = tuple(cut.stop - cut.start for cut in block.index)
-            if block.values.shape != (*shape, self.classes):
+            checked_block(block, blocks, name)
+            if any(cut.stop > length for cut, length in zip(block.index, self.row_shape, strict=True)):
                 raise ValueError(
-                    f"a block of {name} has the wrong shape: got {block.values.shape}, expected "
-                    f"{(*shape, self.classes)}, the lengths of its index and the classes"
+                    f"the blocks of {name} have more rows than there should be: got a block at "
+                    f"{_slices(block.index)}, expected rows of shape {self.row_shape}"
                 )
+            place: Any = (*block.index, ...)
+            if came[place].any():
+                raise ValueError(
+                    f"the blocks of {name} give a row twice: got it again at {_slices(block.index)}"
+                )
+            came[place] = True
             yield block
             done += block.rows
         if done != expected:
@@ -210,7 +228,7 @@ class _Beside:
             )
         if expected == 0:
             index = tuple(slice(0, length) for length in self.row_shape)
-            yield Block(index, np.empty((*self.row_shape, self.classes), blocks.dtype))
+            yield Block(index, np.empty((*self.row_shape, self.classes), block_dtype(blocks)))
 
     def part(self, places: Places, rows: NDArray[Any]) -> Part:
         """Return some rows with what stands beside them."""
@@ -248,6 +266,9 @@ def _side_by_side(beside: _Beside, theirs: RowBlocks) -> Iterator[tuple[Places, 
             if (p.places != q.places).any():
                 raise ValueError("logits and other_logits give their rows in different orders")
             yield p.places, p.values, q.values
+        for chunks, name in ((one, "logits"), (other, "other_logits")):
+            if chunks.left():
+                raise ValueError(f"{name} has more rows than the other: {chunks.left()} are left")
 
 
 def _chunks(beside: _Beside, blocks: RowBlocks, name: str) -> Iterator[Chunk]:

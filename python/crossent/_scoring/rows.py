@@ -436,7 +436,7 @@ def score_rows(
 ) -> Scores:
     """Score rows, and note likely mistakes."""
     logits = logits if has_row_blocks(logits) else as_array(logits, "logits")
-    real = np.float64 if logits.dtype == np.float64 else np.float32
+    real = np.float64 if np.dtype(logits.dtype).newbyteorder("=") == np.float64 else np.float32
     columns: list[NDArray[Any] | None] = []
     for part in parts(logits, target, where, axis, ignore_index, values, mistakes):
         found = _core.score(
