@@ -1,6 +1,128 @@
-//! Cross-entropy, negative log-likelihood and the functions around them, over [`ndarray`] views.
+//! Cross-entropy, negative log-likelihood and the functions around them, for [`ndarray`] arrays on the CPU: correct to the last
+//! digits, one pass over the logits, vectors of every instruction set, all cores, and the same bits on any number of threads.
 //!
-//! The path of a row of logits through the crate, one step a file:
+//! Functions take references to arrays of any dimension and layout that hold [`f16`](half::f16), [`bf16`](half::bf16), `f32` or
+//! `f64`: `Array`, `ArrayView` and `ArcArray` all give them. Targets are class indices of any integer type, `usize` too. Losses
+//! are in nats. Everything is checked before anything is written; what is wrong with a call is an [`Error`] that names the
+//! argument, what it was, and what was expected.
+//!
+//! # A loss
+//!
+//! Options are built; a [`Total`] is reduced to a mean or a sum.
+//!
+//! ```
+//! use crossent::ndarray::array;
+//! use crossent::{Call, ClassLoss, CrossEntropy, Reduction};
+//!
+//! let logits = array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0], [1.0, 1.0, 1.0]];
+//! let target = array![0_i64, 1, -100]; // -100: leave this row out
+//! let loss = CrossEntropy::new();
+//! let mean = loss.total(&logits, &target, &Call::new())?.reduce(Reduction::Mean);
+//! assert_eq!(format!("{mean:.6}"), "0.148148");
+//!
+//! let smoothed = CrossEntropy::new().label_smoothing(0.1).weight(&[1.0, 2.0, 1.0]);
+//! let losses = smoothed.each_row(&logits, &target, &Call::new())?;
+//! assert_eq!(losses.map(|loss| format!("{loss:.4}")), array!["0.4994", "0.3730", "0.0000"]);
+//! # Ok::<(), crossent::Error>(())
+//! ```
+//!
+//! # Its gradient
+//!
+//! It comes in the same pass, for a multiple of what is reduced; written over the logits with
+//! [`total_and_gradient_in_place`](ClassLoss::total_and_gradient_in_place).
+//!
+//! ```
+//! use crossent::ndarray::{Array2, array};
+//! use crossent::{Call, ClassLoss, CrossEntropy, Reduction, softmax};
+//!
+//! let (logits, target) = (array![[2.0_f64, -1.0, 0.5], [0.0, 3.0, -2.0]], array![0_usize, 1]);
+//! let mut gradient = Array2::zeros(logits.raw_dim());
+//! let (loss, call) = (CrossEntropy::new(), Call::new());
+//! loss.total_and_gradient(&logits, &target, &call, Reduction::Mean, 1.0, &mut gradient)?;
+//! // (softmax(x) - one-hot target) / rows
+//! let p = softmax(&logits, 1)?;
+//! assert!((gradient[[0, 1]] - p[[0, 1]] / 2.0).abs() < 1e-16);
+//! assert!((gradient[[0, 0]] - (p[[0, 0]] - 1.0) / 2.0).abs() < 1e-16);
+//! # Ok::<(), crossent::Error>(())
+//! ```
+//!
+//! # Scoring a model
+//!
+//! [`score`] gives columns: loss, entropy, prediction, rank. [`score_sums`] adds them up without rounding: batches merge in any
+//! order to the bits of the whole. [`compare_sums`] does so for two models, and [`temperature_sums`] calibrates one.
+//!
+//! ```
+//! use crossent::ndarray::{Axis, array};
+//! use crossent::{Call, Score, ScoreSums, score, score_sums};
+//!
+//! let logits = array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0], [0.3, 0.1, 0.2], [1.0, 0.0, 1.0]];
+//! let target = array![0_u16, 1, 2, 1];
+//! let options = Score::new().top_k(&[1, 2]);
+//! let mut all = ScoreSums::default();
+//! for (logits, target) in logits.axis_chunks_iter(Axis(0), 2).zip(target.axis_chunks_iter(Axis(0), 2)) {
+//!     all.merge(&score_sums(&logits, &target, &options, &Call::new())?);
+//! }
+//! assert_eq!(all, score_sums(&logits, &target, &options, &Call::new())?);
+//! assert_eq!((all.count, all.accuracy(), all.top_k_accuracy()[1]), (4, 0.5, (2, 0.75)));
+//! assert_eq!(format!("{:.4} ± {:.4}", all.mean(), all.standard_error()), "0.8151 ± 0.4169");
+//! assert_eq!(format!("{:.4}", all.perplexity()), "2.2593");
+//!
+//! let scores = score(&logits, &target, &options, &Call::new())?;
+//! assert_eq!(scores.rank, array![1, 1, 2, 3]);
+//! # Ok::<(), crossent::Error>(())
+//! ```
+//!
+//! # Sums without rounding
+//!
+//! ```
+//! use crossent::ExactSum;
+//!
+//! let mut sum: ExactSum = [1e100, 1.0, -1e100].into_iter().collect();
+//! let other: ExactSum = [0.5, 0.25].into_iter().collect();
+//! sum.merge(&other);
+//! assert_eq!((sum.to_f64(), sum.mean(5)), (1.75, 0.35));
+//! ```
+//!
+//! # Half precision
+//!
+//! Numbers of 16 bits are read as they are and widened in registers. Losses are summed in `f64`; rows of functions are rounded
+//! once, to the type of the input.
+//!
+//! ```
+//! use crossent::half::bf16;
+//! use crossent::ndarray::array;
+//! use crossent::{Call, ClassLoss, CrossEntropy, log_softmax};
+//!
+//! let logits = array![[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]].map(|x| bf16::from_f64(*x));
+//! let total = CrossEntropy::new().total(&logits, &array![0_i8, 1], &Call::new())?;
+//! assert_eq!(format!("{:.6}", total.sum), "0.296297");
+//! assert_eq!(log_softmax(&logits, 1)?[[0, 0]], bf16::from_f64(-0.2413));
+//! # Ok::<(), crossent::Error>(())
+//! ```
+//!
+//! # Threads
+//!
+//! Calls use all cores, or what [`set_num_threads`], [`Context::threads`] or the variable `CROSSENT_NUM_THREADS` says. No
+//! result depends on their number, nor a row's on the rows beside it. An [`Interrupt`] stops a call.
+//!
+//! # Flags for the compiler
+//!
+//! The kernels are compiled with the crate that calls them, by its profile: with `opt-level = 0` they are slower by some
+//! hundred times, so that a crate under development wants at least `opt-level = 1`. Where they keep vectors on the stack, these
+//! have to lie within cache lines, and LLVM only sees to that if a frame pointer is set aside: AVX2 kernels take up to half as
+//! long again without it. Cargo does not hand a dependency's flags on; put this into the `.cargo/config.toml` of the workspace
+//! (a variable `RUSTFLAGS` takes its place):
+//!
+//! ```toml
+//! [build]
+//! rustflags = ["-C", "force-frame-pointers=yes"]
+//! ```
+//!
+//! No bit of a result depends on it.
+//!
+//! # The way of a row
+//!
+//! One step a file:
 //!
 //! ```text
 //! view of an array
@@ -12,17 +134,10 @@
 //!   parallel                  rows in chunks, chunks on threads
 //!   kernel                    one row or tile to numbers, generic over the instruction set
 //! ```
-//!
-//! ```
-//! use crossent::{Call, ClassLoss, CrossEntropy, Reduction, Target};
-//! use ndarray::array;
-//!
-//! let logits = array![[0.0500_f32, -0.6461, 0.9130, -0.0553], [-0.3201, 1.5033, 0.2070, 1.8456]].into_dyn();
-//! let classes = array![0_i64, 0].into_dyn();
-//! let loss = CrossEntropy::default().total(&logits.view(), &Target::from(classes.view()), &Call::default())?;
-//! assert_eq!(format!("{:.4}", loss.reduce(Reduction::Mean)), "2.2152");
-//! # Ok::<(), crossent::Error>(())
-//! ```
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
 
 mod array;
 mod error;

@@ -181,7 +181,7 @@ integers! {
 
 /// A view of an array of numbers of any type: class indices, class probabilities, weights, variances.
 ///
-/// Made by `From` or `into` from arrays, references and views of any dimension that hold an integer type or [`f16`], [`bf16`],
+/// Made by `From` or `into` from arrays, references and views of any dimension that hold an integer type or `f16`, `bf16`,
 /// `f32` or `f64`. Functions that take `impl Into<Numbers>` take all of these.
 ///
 /// ```
