@@ -302,7 +302,7 @@ def cut_along(
         index[axis] = slice(0, length)
 
     rows = math.prod(row_shape)
-    if start < 0 or most < 1:
-        raise ValueError(f"start must not be negative, and most at least 1: got {start} and {most}")
+    if start < 0:
+        raise ValueError(f"start must not be negative: got {start}")
     if start < rows:
         yield from cut(0, rows, start)
