@@ -107,11 +107,12 @@
 //!
 //! # Flags for the compiler
 //!
-//! The kernels are compiled with the crate that calls them, by its profile: with `opt-level = 0` they are slower by some
-//! hundred times, so that a crate under development wants at least `opt-level = 1`. Where they keep vectors on the stack, these
-//! have to lie within cache lines, and LLVM only sees to that if a frame pointer is set aside: AVX2 kernels take up to half as
-//! long again without it. Cargo does not hand a dependency's flags on; put this into the `.cargo/config.toml` of the workspace
-//! (a variable `RUSTFLAGS` takes its place):
+//! The kernels are compiled with the crate that calls them, by its profile. They live by inlining, and are of no use without
+//! it: a crate under development wants at least `opt-level = 1`.
+//!
+//! Where kernels keep vectors on the stack, these have to lie within cache lines, and LLVM only sees to that if a frame pointer
+//! is set aside: AVX2 kernels take up to half as long again without it. Cargo does not hand a dependency's flags on; put this
+//! into the `.cargo/config.toml` of the workspace (a variable `RUSTFLAGS` takes its place):
 //!
 //! ```toml
 //! [build]
