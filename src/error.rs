@@ -4,6 +4,7 @@ use std::fmt;
 
 /// Why a call was refused. Nothing has been written when it is returned.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Error {
     /// An axis that the array does not have.
     AxisOutOfRange {
@@ -60,7 +61,7 @@ pub enum Error {
         index: Vec<usize>,
         /// The element.
         value: f64,
-        /// What was expected, and what may help.
+        /// What was expected.
         expected: &'static str,
     },
     /// An option is out of range.
@@ -119,11 +120,18 @@ pub enum Error {
         available: Vec<&'static str>,
     },
     /// `CROSSENT_NUM_THREADS` is not a number of threads.
-    NumThreads(String),
+    NumThreads {
+        /// As given.
+        text: String,
+        /// The largest number that is allowed.
+        most: usize,
+    },
     /// A working copy would not fit into memory.
     OutOfMemory {
         /// Numbers it would hold.
         count: usize,
+        /// Bytes of each.
+        size: usize,
     },
     /// The caller's interrupt check said stop.
     Interrupted,
@@ -131,10 +139,11 @@ pub enum Error {
 
 /// What a refused target holds, as far as it tells what was meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Held {
-    /// The name of the dtype.
+    /// The name of its elements' type, as in Rust.
     pub dtype: &'static str,
-    /// Whether that is a floating one.
+    /// Whether that is a floating-point type.
     pub floating: bool,
     /// Its numbers; none where there are too many to look at.
     pub numbers: Option<HeldNumbers>,
@@ -142,6 +151,7 @@ pub struct Held {
 
 /// What the numbers of a refused target are.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct HeldNumbers {
     /// The smallest but for nan; infinity where there is none.
     pub smallest: f64,
@@ -157,6 +167,7 @@ pub struct HeldNumbers {
 
 /// The class indices of the rows that count, of which at least one is out of range.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct TargetsFound {
     /// The smallest and the largest of those that are classes.
     pub inside: Option<(i128, i128)>,
@@ -166,7 +177,7 @@ pub struct TargetsFound {
     pub ignored: bool,
     /// Bits of an index.
     pub bits: u32,
-    /// Whether the dtype has a sign.
+    /// Whether it has a sign.
     pub signed: bool,
 }
 
@@ -262,7 +273,7 @@ impl fmt::Display for Error {
             }
             Error::IgnoreIndexWithProbabilities(got) => write!(
                 f,
-                "ignore_index has no meaning for class probabilities: got {got}, expected the default; to leave rows out, use where="
+                "ignore_index has no meaning for class probabilities: got {got}, expected the default"
             ),
             Error::FloatingTarget { function, target, held, .. } => write!(
                 f,
@@ -288,20 +299,22 @@ impl fmt::Display for Error {
                 "CROSSENT_ISA names no instruction set of this machine: got '{name}', expected one of {}; unset it to use the best",
                 available.join(", ")
             ),
-            Error::NumThreads(text) => write!(
+            Error::NumThreads { text, most } => write!(
                 f,
-                "CROSSENT_NUM_THREADS is not a number of threads: got \"{text}\", expected 1 to {}",
-                crate::parallel::MAX_THREADS
+                "CROSSENT_NUM_THREADS is not a number of threads: got \"{text}\", expected 1 to {most}"
             ),
-            Error::OutOfMemory { count } => {
-                write!(f, "not enough memory: {count} numbers of 8 bytes are needed besides the arguments")
+            Error::OutOfMemory { count, size } => {
+                write!(
+                    f,
+                    "not enough memory: {count} numbers of {size} bytes are needed besides the arguments"
+                )
             }
             Error::Interrupted => write!(f, "interrupted"),
         }
     }
 }
 
-/// A number as Python takes it, with an exponent where it would be long without.
+/// A number, with an exponent where it would be long without.
 fn number(value: f64) -> String {
     let size = value.abs();
     if value.is_nan() {
@@ -317,14 +330,14 @@ fn number(value: f64) -> String {
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
-pub(crate) fn filled(count: usize, value: f64) -> Result<Vec<f64>, Error> {
+pub(crate) fn filled<T: Copy>(count: usize, value: T) -> Result<Vec<T>, Error> {
     let mut numbers = Vec::new();
-    numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { count })?;
+    numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { count, size: size_of::<T>() })?;
     numbers.resize(count, value);
     Ok(numbers)
 }
 
-/// An index as Python takes it between brackets.
+/// An index, as it stands between brackets.
 pub(crate) fn position(index: &[usize]) -> String {
     let index: Vec<String> = index.iter().map(ToString::to_string).collect();
     if index.is_empty() { "()".to_owned() } else { index.join(", ") }
@@ -337,7 +350,7 @@ fn without(dims: &[usize], axis: usize) -> Vec<usize> {
     rest
 }
 
-/// A shape as Python prints it.
+/// A shape as a tuple.
 pub(crate) fn shape(dims: &[usize]) -> String {
     match dims {
         [one] => format!("({one},)"),
@@ -357,7 +370,7 @@ mod tests {
         for part in ["target[3] = 7", "0 to 4", "5 classes", "ignore_index = -100"] {
             assert!(text.contains(part), "{text}");
         }
-        let held = Box::new(Held { dtype: "int64", floating: false, numbers: None });
+        let held = Box::new(Held { dtype: "i64", floating: false, numbers: None });
         let error = Error::TargetShape { input: vec![4, 3], axis: 1, target: vec![3], held };
         assert!(error.to_string().contains("expected (4,) (class indices)"), "{error}");
         for (value, text) in [(1e300, "got 1e300,"), (-2e-9, "got -2e-9,"), (f64::NEG_INFINITY, "got -inf,")]

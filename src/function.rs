@@ -1,24 +1,211 @@
 //! Functions of rows: `log_softmax`, `softmax`, `logsumexp`; and of elements: `log_sigmoid`.
 //!
-//! Inputs and outputs may have any layout. Where `input` is `None`, the input is `out` itself.
+//! Inputs and outputs may have any layout and dimension. Each function makes its result; its twin in `_into` writes it to an
+//! array of the caller's, and the one in `_in_place` over the input.
 
 use std::ops::Range;
 
 use fearless_simd::dispatch;
+use ndarray::{Array, ArrayRef, Axis, Dimension, RemoveAxis};
 
+use crate::array::new::{filled, zeros_like};
+use crate::array::rows::{Layout, Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
 use crate::error::Error;
 use crate::kernel::element::Element;
-use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log_sigmoid_of};
-use crate::kernel::{BLOCK, NARROW, TILE, isa};
-use crate::parallel::{Context, for_each_range, for_each_stretch};
-use crate::rows::{Layout, Rows, RowsMut, View, ViewMut, check_shape, resolve_axis, row_shape};
-use crate::tiles::{Tiles, all, shared_out, together};
+use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log_sigmoid_kernel};
+use crate::kernel::rowset::all;
+use crate::kernel::{BLOCK, SHORT_ROW, TILE, isa};
+use crate::parallel::{Context, for_each_chunk_of, for_each_chunks};
+use crate::tile::{Tiles, row_group, split_threads};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
 ///
+/// The result has the input's shape. Axes may count from the end: -1 is the last.
+///
+/// ```
+/// use crossent::log_softmax;
+/// use crossent::ndarray::array;
+///
+/// let x = array![[0.0_f64, 0.0], [40.0, 0.0]];
+/// let log_p = log_softmax(&x, -1)?;
+/// assert_eq!(log_p[[0, 0]], -std::f64::consts::LN_2);
+/// assert_eq!(format!("{:.6e}", log_p[[1, 0]]), "-4.248354e-18");
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::AxisOutOfRange`], and [`Error::OutOfMemory`] where there is none for the result.
+pub fn log_softmax<E: Element, D: Dimension>(
+    input: &ArrayRef<E, D>,
+    axis: isize,
+) -> Result<Array<E, D>, Error> {
+    let mut out = zeros_like(input)?;
+    log_softmax_into(input, axis, &mut out, Context::new().untouched(true))?;
+    Ok(out)
+}
+
+/// [`log_softmax`] to an array of the input's shape.
+///
 /// # Errors
 /// A shape or axis that does not fit.
-pub fn log_softmax<E: Element>(
+pub fn log_softmax_into<E: Element, D: Dimension>(
+    input: &ArrayRef<E, D>,
+    axis: isize,
+    out: &mut ArrayRef<E, D>,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    log_softmax_of(Some(input.view().into_dyn()), axis, out.view_mut().into_dyn(), context)
+}
+
+/// [`log_softmax`] written over the input.
+///
+/// # Errors
+/// An axis that does not fit.
+pub fn log_softmax_in_place<E: Element, D: Dimension>(
+    array: &mut ArrayRef<E, D>,
+    axis: isize,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    log_softmax_of(None, axis, array.view_mut().into_dyn(), context)
+}
+
+/// exp(x) / sum exp(x) along `axis`, in the input's type, rounded once.
+///
+/// The result has the input's shape. Axes may count from the end: -1 is the last.
+///
+/// ```
+/// use crossent::half::f16;
+/// use crossent::ndarray::array;
+/// use crossent::softmax;
+///
+/// let x = array![[1.0, 1.0], [0.0, 20.0]].map(|x| f16::from_f64(*x));
+/// let p = softmax(&x, 1)?;
+/// assert_eq!(p.map(|p| p.to_f64()), array![[0.5, 0.5], [0.0, 1.0]]);
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::AxisOutOfRange`], and [`Error::OutOfMemory`] where there is none for the result.
+pub fn softmax<E: Element, D: Dimension>(input: &ArrayRef<E, D>, axis: isize) -> Result<Array<E, D>, Error> {
+    let mut out = zeros_like(input)?;
+    softmax_into(input, axis, &mut out, Context::new().untouched(true))?;
+    Ok(out)
+}
+
+/// [`softmax`] to an array of the input's shape.
+///
+/// # Errors
+/// A shape or axis that does not fit.
+pub fn softmax_into<E: Element, D: Dimension>(
+    input: &ArrayRef<E, D>,
+    axis: isize,
+    out: &mut ArrayRef<E, D>,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    softmax_of(Some(input.view().into_dyn()), axis, out.view_mut().into_dyn(), context)
+}
+
+/// [`softmax`] written over the input.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Context, softmax_in_place};
+///
+/// let mut x = array![0.0_f32, 0.0, 0.0, 0.0];
+/// softmax_in_place(&mut x, 0, Context::new())?;
+/// assert_eq!(x, array![0.25, 0.25, 0.25, 0.25]);
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// An axis that does not fit.
+pub fn softmax_in_place<E: Element, D: Dimension>(
+    array: &mut ArrayRef<E, D>,
+    axis: isize,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    softmax_of(None, axis, array.view_mut().into_dyn(), context)
+}
+
+/// log(sum(exp(x))) along `axis`, in the input's type, rounded once; the result has the input's shape without the axis.
+///
+/// ```
+/// use crossent::logsumexp;
+/// use crossent::ndarray::array;
+///
+/// let x = array![[0.0_f32, 0.0], [1000.0, 999.0]];
+/// assert_eq!(logsumexp(&x, 1)?, array![0.6931472, 1000.31323]);
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::AxisOutOfRange`], and [`Error::OutOfMemory`] where there is none for the result.
+pub fn logsumexp<E: Element, D: RemoveAxis>(
+    input: &ArrayRef<E, D>,
+    axis: isize,
+) -> Result<Array<E, D::Smaller>, Error> {
+    let along = resolve_axis(axis, input.ndim())?;
+    let mut out = filled(input.raw_dim().remove_axis(Axis(along)), E::from_f64(0.0))?;
+    logsumexp_into(input, axis, &mut out, Context::new())?;
+    Ok(out)
+}
+
+/// [`logsumexp`] to an array of any floating-point type that has the input's shape without the axis.
+///
+/// # Errors
+/// A shape or axis that does not fit.
+pub fn logsumexp_into<E: Element, O: Element, D: Dimension, R: Dimension>(
+    input: &ArrayRef<E, D>,
+    axis: isize,
+    out: &mut ArrayRef<O, R>,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    logsumexp_of(input.view().into_dyn(), axis, out.view_mut().into_dyn(), context)
+}
+
+/// log(1 / (1 + exp(-x))) of each element, in the input's type, rounded once.
+///
+/// ```
+/// use crossent::log_sigmoid;
+/// use crossent::ndarray::array;
+///
+/// assert_eq!(log_sigmoid(&array![0.0_f64, -1000.0])?, array![-std::f64::consts::LN_2, -1000.0]);
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::OutOfMemory`] where there is none for the result.
+pub fn log_sigmoid<E: Element, D: Dimension>(input: &ArrayRef<E, D>) -> Result<Array<E, D>, Error> {
+    let mut out = zeros_like(input)?;
+    log_sigmoid_into(input, &mut out, Context::new().untouched(true))?;
+    Ok(out)
+}
+
+/// [`log_sigmoid`] to an array of the input's shape.
+///
+/// # Errors
+/// Shapes that differ.
+pub fn log_sigmoid_into<E: Element, D: Dimension>(
+    input: &ArrayRef<E, D>,
+    out: &mut ArrayRef<E, D>,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    log_sigmoid_of(Some(input.view().into_dyn()), out.view_mut().into_dyn(), context)
+}
+
+/// [`log_sigmoid`] written over the input.
+///
+/// # Errors
+/// [`Error::Interrupted`], and what is wrong with the environment.
+pub fn log_sigmoid_in_place<E: Element, D: Dimension>(
+    array: &mut ArrayRef<E, D>,
+    context: Context<'_>,
+) -> Result<(), Error> {
+    log_sigmoid_of(None, array.view_mut().into_dyn(), context)
+}
+
+/// Without an `input`, `out` holds it and is overwritten; as below.
+pub(crate) fn log_softmax_of<E: Element>(
     input: Option<View<'_, E>>,
     axis: isize,
     out: ViewMut<'_, E>,
@@ -27,11 +214,7 @@ pub fn log_softmax<E: Element>(
     map_rows::<E, LogSoftmax>(input.as_ref(), axis, out, context)
 }
 
-/// exp(x) / sum exp(x) along `axis`, in the input's type.
-///
-/// # Errors
-/// A shape or axis that does not fit.
-pub fn softmax<E: Element>(
+pub(crate) fn softmax_of<E: Element>(
     input: Option<View<'_, E>>,
     axis: isize,
     out: ViewMut<'_, E>,
@@ -40,11 +223,7 @@ pub fn softmax<E: Element>(
     map_rows::<E, Softmax>(input.as_ref(), axis, out, context)
 }
 
-/// log(sum(exp(x))) along `axis`; `out` has the input's shape without it.
-///
-/// # Errors
-/// A shape or axis that does not fit.
-pub fn logsumexp<E: Element, O: Element>(
+pub(crate) fn logsumexp_of<E: Element, O: Element>(
     input: View<'_, E>,
     axis: isize,
     mut out: ViewMut<'_, O>,
@@ -62,11 +241,7 @@ pub fn logsumexp<E: Element, O: Element>(
     })
 }
 
-/// log(1 / (1 + exp(-x))) of each element.
-///
-/// # Errors
-/// Shapes that differ.
-pub fn log_sigmoid<E: Element>(
+pub(crate) fn log_sigmoid_of<E: Element>(
     input: Option<View<'_, E>>,
     mut out: ViewMut<'_, E>,
     context: Context<'_>,
@@ -82,7 +257,7 @@ pub fn log_sigmoid<E: Element>(
         None => unsafe { Rows::of_output(&out) },
     };
     let level = isa::selected()?;
-    for_each_range(
+    for_each_chunk_of(
         context,
         input.layout.line.len(),
         1,
@@ -91,9 +266,9 @@ pub fn log_sigmoid<E: Element>(
             for start in elements.clone().step_by(BLOCK) {
                 let range = start..(start + BLOCK).min(elements.end);
                 let (from, to) = (&mut from[..range.len()], &mut to[..range.len()]);
-                crate::targets::read(&input, range.clone(), from, |x| x);
-                dispatch!(level, simd => log_sigmoid_of(simd, from, to));
-                // SAFETY: the elements of a grain belong to one thread.
+                crate::array::rows::read(&input, range.clone(), from, |x| x);
+                dispatch!(level, simd => log_sigmoid_kernel(simd, from, to));
+                // SAFETY: the elements of a chunk belong to one thread.
                 unsafe { out.write(range, |i| to[i]) };
             }
         },
@@ -140,14 +315,14 @@ fn for_each_tile<E: Element>(
     work: impl Fn(&mut Tiles<'_, E>, Range<usize>) + Sync,
 ) -> Result<(), Error> {
     let Layout { classes, .. } = rows.layout;
-    let singly = rows.layout.contiguous() && classes > NARROW;
+    let singly = rows.layout.contiguous() && classes > SHORT_ROW;
     let step = if singly { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
-    let (context, segments) = shared_out(context, rows);
-    for_each_stretch(
+    let (context, segments) = split_threads(context, rows);
+    for_each_chunks(
         context,
         rows.layout.line.len(),
         rows.layout.classes,
-        together(rows),
+        row_group(rows),
         || Tiles::new(rows.clone(), segments),
         |tiles, rows| {
             for start in rows.clone().step_by(step) {

@@ -1,70 +1,181 @@
-//! Cross-entropy, negative log-likelihood and the functions around them, over [`ndarray`] views.
+//! Cross-entropy, negative log-likelihood and the functions around them, for [`ndarray`] arrays on the CPU: correct to the last
+//! digits, one pass over the logits, vectors of every instruction set, all cores, and the same bits on any number of threads.
 //!
-//! The path of a row of logits through the crate, one step a file:
+//! Functions take references to arrays of any dimension and layout that hold [`f16`](half::f16), [`bf16`](half::bf16), `f32` or
+//! `f64`: `Array`, `ArrayView` and `ArcArray` all give them. Targets are class indices of any integer type, `usize` too. Losses
+//! are in nats. Everything is checked before anything is written; what is wrong with a call is an [`Error`] that names the
+//! argument, what it was, and what was expected.
+//!
+//! # A loss
+//!
+//! Options are built; a [`Total`] is reduced to a mean or a sum.
+//!
+//! ```
+//! use crossent::ndarray::array;
+//! use crossent::{Call, ClassLoss, CrossEntropy, Reduction};
+//!
+//! let logits = array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0], [1.0, 1.0, 1.0]];
+//! let target = array![0_i64, 1, -100]; // -100: leave this row out
+//! let loss = CrossEntropy::new();
+//! let mean = loss.total(&logits, &target, &Call::new())?.reduce(Reduction::Mean);
+//! assert_eq!(format!("{mean:.6}"), "0.148148");
+//!
+//! let smoothed = CrossEntropy::new().label_smoothing(0.1).weight(&[1.0, 2.0, 1.0]);
+//! let losses = smoothed.each_row(&logits, &target, &Call::new())?;
+//! assert_eq!(losses.map(|loss| format!("{loss:.4}")), array!["0.4994", "0.3730", "0.0000"]);
+//! # Ok::<(), crossent::Error>(())
+//! ```
+//!
+//! # Its gradient
+//!
+//! It comes in the same pass, for a multiple of what is reduced; written over the logits with
+//! [`total_and_gradient_in_place`](ClassLoss::total_and_gradient_in_place).
+//!
+//! ```
+//! use crossent::ndarray::{Array2, array};
+//! use crossent::{Call, ClassLoss, CrossEntropy, Reduction, softmax};
+//!
+//! let (logits, target) = (array![[2.0_f64, -1.0, 0.5], [0.0, 3.0, -2.0]], array![0_usize, 1]);
+//! let mut gradient = Array2::zeros(logits.raw_dim());
+//! let (loss, call) = (CrossEntropy::new(), Call::new());
+//! loss.total_and_gradient(&logits, &target, &call, Reduction::Mean, 1.0, &mut gradient)?;
+//! // (softmax(x) - one-hot target) / rows
+//! let p = softmax(&logits, 1)?;
+//! assert!((gradient[[0, 1]] - p[[0, 1]] / 2.0).abs() < 1e-16);
+//! assert!((gradient[[0, 0]] - (p[[0, 0]] - 1.0) / 2.0).abs() < 1e-16);
+//! # Ok::<(), crossent::Error>(())
+//! ```
+//!
+//! # Scoring a model
+//!
+//! [`score`] gives columns: loss, entropy, prediction, rank. [`score_sums`] adds them up without rounding: batches merge in any
+//! order to the bits of the whole. [`compare_sums`] does so for two models, and [`temperature_sums`] calibrates one.
+//!
+//! ```
+//! use crossent::ndarray::{Axis, array};
+//! use crossent::{Call, Score, ScoreSums, score, score_sums};
+//!
+//! let logits = array![[2.0_f32, -1.0, 0.5], [0.0, 3.0, -2.0], [0.3, 0.1, 0.2], [1.0, 0.0, 1.0]];
+//! let target = array![0_u16, 1, 2, 1];
+//! let options = Score::new().top_k(&[1, 2]);
+//! let mut all = ScoreSums::default();
+//! for (logits, target) in logits.axis_chunks_iter(Axis(0), 2).zip(target.axis_chunks_iter(Axis(0), 2)) {
+//!     all.merge(&score_sums(&logits, &target, &options, &Call::new())?);
+//! }
+//! assert_eq!(all, score_sums(&logits, &target, &options, &Call::new())?);
+//! assert_eq!((all.count, all.accuracy(), all.top_k_accuracy()[1]), (4, 0.5, (2, 0.75)));
+//! assert_eq!(format!("{:.4} ± {:.4}", all.mean(), all.standard_error()), "0.8151 ± 0.4169");
+//! assert_eq!(format!("{:.4}", all.perplexity()), "2.2593");
+//!
+//! let scores = score(&logits, &target, &options, &Call::new())?;
+//! assert_eq!(scores.rank, array![1, 1, 2, 3]);
+//! # Ok::<(), crossent::Error>(())
+//! ```
+//!
+//! # Sums without rounding
+//!
+//! ```
+//! use crossent::ExactSum;
+//!
+//! let mut sum: ExactSum = [1e100, 1.0, -1e100].into_iter().collect();
+//! let other: ExactSum = [0.5, 0.25].into_iter().collect();
+//! sum.merge(&other);
+//! assert_eq!((sum.to_f64(), sum.mean(5)), (1.75, 0.35));
+//! ```
+//!
+//! # Half precision
+//!
+//! Numbers of 16 bits are read as they are and widened in registers. Losses are summed in `f64`; rows of functions are rounded
+//! once, to the type of the input.
+//!
+//! ```
+//! use crossent::half::bf16;
+//! use crossent::ndarray::array;
+//! use crossent::{Call, ClassLoss, CrossEntropy, log_softmax};
+//!
+//! let logits = array![[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]].map(|x| bf16::from_f64(*x));
+//! let total = CrossEntropy::new().total(&logits, &array![0_i8, 1], &Call::new())?;
+//! assert_eq!(format!("{:.6}", total.sum), "0.296297");
+//! assert_eq!(log_softmax(&logits, 1)?[[0, 0]], bf16::from_f64(-0.2413));
+//! # Ok::<(), crossent::Error>(())
+//! ```
+//!
+//! # Threads
+//!
+//! Calls use all cores, or what [`set_num_threads`], [`Context::threads`] or the variable `CROSSENT_NUM_THREADS` says. No
+//! result depends on their number, nor a row's on the rows beside it. An [`Interrupt`] stops a call.
+//!
+//! # Flags for the compiler
+//!
+//! The kernels are compiled with the crate that calls them, by its profile: with `opt-level = 0` they are slower by some
+//! hundred times, so that a crate under development wants at least `opt-level = 1`. Where they keep vectors on the stack, these
+//! have to lie within cache lines, and LLVM only sees to that if a frame pointer is set aside: AVX2 kernels take up to half as
+//! long again without it. Cargo does not hand a dependency's flags on; put this into the `.cargo/config.toml` of the workspace
+//! (a variable `RUSTFLAGS` takes its place):
+//!
+//! ```toml
+//! [build]
+//! rustflags = ["-C", "force-frame-pointers=yes"]
+//! ```
+//!
+//! No bit of a result depends on it.
+//!
+//! # The way of a row
+//!
+//! One step a file:
 //!
 //! ```text
 //! view of an array
-//!   loss, function   the public functions: check the arguments once, build the work, hand it out
-//!   rows, targets    the array as rows in the target's order; targets that fit it
-//!   parallel         rows in grains, grains on threads
-//!   tiles            64 rows: located, packed or gathered for their kernel
-//!   blocks           single elements of any dtype, in blocks of f64
-//!   kernel           one row or tile to numbers, generic over the SIMD level
-//!   reduce           losses of rows to a sum or a mean, in a fixed order
-//!   exact            sums without rounding, for results that are merged in any order
-//!   values           what rows are said to be: logits, log-probabilities, probabilities
-//! ```
-//!
-//! ```
-//! use crossent::{Call, ClassLoss, CrossEntropy, Reduction, Target};
-//! use ndarray::array;
-//!
-//! let logits = array![[0.0500_f32, -0.6461, 0.9130, -0.0553], [-0.3201, 1.5033, 0.2070, 1.8456]].into_dyn();
-//! let classes = array![0_i64, 0].into_dyn();
-//! let loss = CrossEntropy::default().total(&logits.view(), &Target::I64(classes.view()), &Call::default())?;
-//! assert_eq!(format!("{:.4}", loss.reduce(Reduction::Mean)), "2.2152");
-//! # Ok::<(), crossent::Error>(())
+//!   loss, scoring, function   the public functions: check the arguments once, build the work, hand it out
+//!   tile                      64 rows: located, packed or gathered for their kernel, summed, written
+//!   targets                   class indices or probabilities that fit the rows; which rows are active
+//!   sum                       losses to a sum or a mean in a fixed order; sums without rounding
+//!   array                     arrays of any dtype and layout as rows, and as blocks of elements
+//!   parallel                  rows in chunks, chunks on threads
+//!   kernel                    one row or tile to numbers, generic over the instruction set
 //! ```
 
-pub mod blocks;
-pub mod compare;
-pub mod error;
-pub mod exact;
-pub mod function;
-pub mod kernel;
-pub mod log_loss;
-pub mod loss;
-pub mod options;
-pub mod parallel;
-mod reduce;
-pub mod rows;
-pub mod score;
-mod single;
-pub mod targets;
-pub mod temperature;
-mod tiles;
-mod top;
-pub mod values;
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+mod array;
+mod error;
+mod function;
+mod kernel;
+mod loss;
+mod options;
+mod parallel;
+mod scoring;
+mod sum;
+mod targets;
+mod tile;
 
 #[cfg(feature = "python")]
 mod python;
 
-pub use blocks::{FloatsMut, Numbers};
-pub use compare::{ComparisonRows, ComparisonSums, compare_sums};
+pub use array::any::{FloatsMut, Numbers};
 pub use error::{Error, Held, HeldNumbers, TargetsFound};
-pub use exact::ExactSum;
-pub use function::{log_sigmoid, log_softmax, logsumexp, softmax};
+pub use function::{
+    log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into,
+    logsumexp, logsumexp_into, softmax, softmax_in_place, softmax_into,
+};
 pub use kernel::element::Element;
-pub use log_loss::{LogLoss, log_loss};
+pub use kernel::isa::{available_isas, selected_isa};
+pub use loss::class_loss::ClassLoss;
 pub use loss::cross_entropy::CrossEntropy;
+pub use loss::misuse::LikelyMisuse;
 pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
-pub use loss::{Call, ClassLoss};
 pub use options::Reduction;
-pub use parallel::{Context, Interrupt, num_threads, set_num_threads};
-pub use reduce::Total;
-pub use rows::{View, ViewMut};
-pub use score::{Columns, Group, Score, ScoreSums, score, score_sums, score_with_sums};
-pub use targets::Target;
-pub use temperature::{TemperatureSums, temperature_sums};
-pub use values::{Improper, check_targets, likely_mistake, log_of_probabilities};
+pub use parallel::{Context, Interrupt, MAX_THREADS, num_threads, set_num_threads};
+pub use scoring::columns::{Columns, Score, Scores};
+pub use scoring::compare::{ComparisonRows, ComparisonSums, TargetSums, compare_sums};
+pub use scoring::log_loss::{LogLoss, log_loss};
+pub use scoring::score::{Bin, Group, ScoreSums, score, score_into, score_sums, score_with_sums};
+pub use scoring::temperature::{TemperatureSums, temperature_sums};
+pub use scoring::values::{Improper, check_targets, likely_misuse, log_of_probabilities};
+pub use sum::exact::ExactSum;
+pub use sum::reduce::Total;
+pub use targets::{Call, Mask, Target};
+pub use {half, ndarray};

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use crate::error::Error;
 use crate::kernel::BLOCK;
-use crate::kernel::pair::times;
+use crate::kernel::double_double::dd_mul;
 use crate::kernel::real::Real;
 
 /// How the losses of the rows become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reduction {
     /// The weighted mean over the rows that count.
     Mean,
@@ -57,7 +58,7 @@ impl<'a> ClassWeights<'a> {
         self.0
     }
 
-    /// The weights of a stretch of classes, at most a block.
+    /// The weights of a block of classes, at most a block.
     #[inline(always)]
     pub(crate) fn block(self, classes: Range<usize>) -> &'a [f64] {
         const ONES: &[f64; BLOCK] = &[1.0; BLOCK];
@@ -82,8 +83,8 @@ pub(crate) fn weighted(a: f64, b: f64) -> f64 {
 
 /// The same of numbers in two parts.
 #[inline(always)]
-pub(crate) fn weighted_in_parts<R: Real>(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
-    [weighted(a[0], b[0]), times::<R>(a, b)[1]]
+pub(crate) fn weighted_dd<R: Real>(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+    [weighted(a[0], b[0]), dd_mul::<R>(a, b)[1]]
 }
 
 #[cfg(test)]

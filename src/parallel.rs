@@ -1,7 +1,7 @@
-//! Grains of rows on threads: the only file that knows rayon.
+//! Chunks of rows on threads: the only file that knows rayon.
 //!
-//! Work is cut into grains by its shape alone, and each grain's result has its own place: the number of
-//! threads decides who computes a grain, never what is computed. The calling thread takes part, and is
+//! Work is cut into chunks by its shape alone, and each chunk's result has its own place: the number of
+//! threads decides who computes a chunk, never what is computed. The calling thread takes part, and is
 //! the one that looks for interrupts.
 //!
 //! The pool is private and built on first use. It belongs to the process that built it: a forked child
@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::fmt;
 use std::num::NonZero;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -19,21 +20,29 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
 
-/// Elements in a grain: large enough that taking one costs nothing, small enough to share out evenly.
-const GRAIN_ELEMENTS: usize = 1 << 16;
+/// Elements in a chunk: large enough that taking one costs nothing, small enough to share out evenly.
+const CHUNK_ELEMENTS: usize = 1 << 16;
 
 /// Elements below which waking another thread costs more than it brings.
 const SERIAL_ELEMENTS: usize = 1 << 17;
 
-/// Results that room is made for in advance: a view that repeats a few numbers may have more grains than memory has room for,
+/// Results that memory is reserved for in advance: a view that repeats a few numbers may have more chunks than memory has room for,
 /// and none of them be reached before the call is interrupted.
 const MOST_RESERVED: usize = 1 << 12;
 
 /// How often the calling thread looks for an interrupt.
 const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
 
-/// What a call runs under, besides its arguments.
-#[derive(Clone, Copy, Default)]
+/// What a call runs under, besides its arguments. No result depends on it.
+///
+/// ```
+/// use crossent::Context;
+///
+/// let one = Context::new().threads(1);
+/// assert_eq!(one.threads.map(|n| n.get()), Some(1));
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Context<'a> {
     /// At most this many threads; `None` for [`num_threads`].
     pub threads: Option<NonZero<usize>>,
@@ -44,7 +53,45 @@ pub struct Context<'a> {
     pub untouched: bool,
 }
 
+impl<'a> Context<'a> {
+    /// The defaults: as many threads as [`num_threads`] says, and nothing that interrupts.
+    #[must_use]
+    pub fn new() -> Self {
+        Context::default()
+    }
+
+    /// At most this many threads; 0 for [`num_threads`].
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Context { threads: NonZero::new(threads), ..self }
+    }
+
+    /// What is asked, every 50 ms on the calling thread, whether to stop.
+    #[must_use]
+    pub fn interrupt(self, interrupt: &'a Interrupt<'a>) -> Self {
+        Context { interrupt: Some(interrupt), ..self }
+    }
+
+    /// Whether the memory of an output of the input's size has not been touched before; see the field.
+    #[must_use]
+    pub fn untouched(self, untouched: bool) -> Self {
+        Context { untouched, ..self }
+    }
+}
+
 /// What can stop a call with [`Error::Interrupted`]. Once it has, everything that runs under it stops.
+///
+/// ```
+/// use std::sync::atomic::{AtomicBool, Ordering};
+///
+/// use crossent::{Context, Interrupt};
+///
+/// static STOP: AtomicBool = AtomicBool::new(false);
+/// let stop = || STOP.load(Ordering::Relaxed);
+/// let interrupt = Interrupt::new(&stop);
+/// let context = Context::new().interrupt(&interrupt);
+/// # assert!(context.interrupt.is_some());
+/// ```
 pub struct Interrupt<'a> {
     ask: &'a (dyn Fn() -> bool + Sync),
     stopped: AtomicBool,
@@ -67,6 +114,12 @@ impl<'a> Interrupt<'a> {
     }
 }
 
+impl fmt::Debug for Interrupt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupt").field("stopped", &self.stopped).finish_non_exhaustive()
+    }
+}
+
 impl<'a> Context<'a> {
     fn most_threads(&self) -> usize {
         self.threads.map_or_else(|| num_threads().unwrap_or(1), NonZero::get)
@@ -76,7 +129,7 @@ impl<'a> Context<'a> {
         self.interrupt.is_some_and(Interrupt::stopped)
     }
 
-    /// What the calling thread does before each grain: it asks for an interrupt now and then.
+    /// What the calling thread does before each chunk: it asks for an interrupt now and then.
     fn watch(self) -> impl Fn() + 'a {
         let asked = Cell::new(self.interrupt.map(|interrupt| (interrupt, Instant::now())));
         move || {
@@ -122,7 +175,7 @@ static THREADS: LazyLock<Result<AtomicUsize, String>> = LazyLock::new(|| {
 });
 
 fn threads() -> Result<&'static AtomicUsize, Error> {
-    THREADS.as_ref().map_err(|text| Error::NumThreads(text.clone()))
+    THREADS.as_ref().map_err(|text| Error::NumThreads { text: text.clone(), most: MAX_THREADS })
 }
 
 /// Threads that a call may use: what [`set_num_threads`] said, else `CROSSENT_NUM_THREADS`, else as many as this
@@ -143,101 +196,101 @@ pub fn set_num_threads(count: NonZero<usize>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Rows in a grain of an array with `classes` classes: whole tiles where rows are short.
-pub(crate) fn grain_rows(classes: usize) -> usize {
-    let rows = (GRAIN_ELEMENTS / classes.max(1)).max(1);
+/// Rows in a chunk of an array with `classes` classes: whole tiles where rows are short.
+pub(crate) fn chunk_rows(classes: usize) -> usize {
+    let rows = (CHUNK_ELEMENTS / classes.max(1)).max(1);
     if rows >= crate::kernel::TILE { rows / crate::kernel::TILE * crate::kernel::TILE } else { rows }
 }
 
-/// Cuts `rows` rows of `classes` classes into grains and runs `work` on the rows of each; the results come in
-/// order. `state` makes what a thread reuses from grain to grain.
+/// Cuts `rows` rows of `classes` classes into chunks and runs `work` on the rows of each; the results come in
+/// order. `state` makes what a thread reuses from chunk to chunk.
 ///
 /// # Errors
 /// [`Error::Interrupted`], [`Error::NumThreads`].
-pub(crate) fn for_each_range<W, T: Send>(
+pub(crate) fn for_each_chunk_of<W, T: Send>(
     context: Context<'_>,
     rows: usize,
     classes: usize,
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
-    for_each_stretch(context, rows, classes, 1, state, work)
+    for_each_chunks(context, rows, classes, 1, state, work)
 }
 
-/// As [`for_each_range`], with as many grains at a time as make up `together` rows, if there are enough for all threads.
+/// As [`for_each_chunk_of`], with as many chunks at a time as make up `row_group` rows, if there are enough for all threads.
 ///
 /// # Errors
-/// As [`for_each_range`].
-pub(crate) fn for_each_stretch<W, T: Send>(
+/// As [`for_each_chunk_of`].
+pub(crate) fn for_each_chunks<W, T: Send>(
     context: Context<'_>,
     rows: usize,
     classes: usize,
-    together: usize,
+    row_group: usize,
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
     let work = |state: &mut W, rows| Ok::<T, Infallible>(work(state, rows));
-    let results = try_for_each_stretch(context, rows, classes, together, state, work)?;
+    let results = try_for_each_chunks(context, rows, classes, row_group, state, work)?;
     Ok(results.unwrap_or_else(|_| unreachable!("the work cannot fail")))
 }
 
-/// As [`for_each_range`], for work that may fail: then nothing after the first rows that fail is begun any more, and their
+/// As [`for_each_chunk_of`], for work that may fail: then nothing after the first rows that fail is begun any more, and their
 /// range is returned. What comes before them has succeeded.
 ///
 /// # Errors
-/// As [`for_each_range`].
-pub(crate) fn try_for_each_range<W, T: Send, E>(
+/// As [`for_each_chunk_of`].
+pub(crate) fn try_for_each_chunk_of<W, T: Send, E>(
     context: Context<'_>,
     rows: usize,
     classes: usize,
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> Result<T, E> + Sync,
 ) -> Result<Result<Vec<T>, Range<usize>>, Error> {
-    try_for_each_stretch(context, rows, classes, 1, state, work)
+    try_for_each_chunks(context, rows, classes, 1, state, work)
 }
 
-/// [`for_each_stretch`] of work that may fail, as [`try_for_each_range`] is [`for_each_range`] of it.
+/// [`for_each_chunks`] of work that may fail, as [`try_for_each_chunk_of`] is [`for_each_chunk_of`] of it.
 ///
 /// # Errors
-/// As [`for_each_range`].
-pub(crate) fn try_for_each_stretch<W, T: Send, E>(
+/// As [`for_each_chunk_of`].
+pub(crate) fn try_for_each_chunks<W, T: Send, E>(
     context: Context<'_>,
     rows: usize,
     classes: usize,
-    together: usize,
+    row_group: usize,
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> Result<T, E> + Sync,
 ) -> Result<Result<Vec<T>, Range<usize>>, Error> {
-    let mut size = grain_rows(classes);
-    if together > size {
-        let (grains, threads) = (rows.div_ceil(size), context.most_threads());
-        let rounds = grains.div_ceil(threads.saturating_mul(together / size)).max(1);
-        size *= grains.div_ceil(threads * rounds).max(1);
+    let mut size = chunk_rows(classes);
+    if row_group > size {
+        let (chunks, threads) = (rows.div_ceil(size), context.most_threads());
+        let rounds = chunks.div_ceil(threads.saturating_mul(row_group / size)).max(1);
+        size *= chunks.div_ceil(threads * rounds).max(1);
     }
     let elements = rows.saturating_mul(classes.max(1));
-    let range = |grain: usize| grain * size..(grain * size).saturating_add(size).min(rows);
-    let results = for_each_grain(context, rows.div_ceil(size), elements, state, |state, grain| {
-        work(state, range(grain))
+    let range = |chunk: usize| chunk * size..(chunk * size).saturating_add(size).min(rows);
+    let results = for_each_chunk(context, rows.div_ceil(size), elements, state, |state, chunk| {
+        work(state, range(chunk))
     })?;
     Ok(results.map_err(range))
 }
 
-/// The grains that one thread begins with: a stretch of their own for each, so that the first to touch a page of a new
+/// The chunks that one thread begins with: consecutive ones for each, so that the first to touch a page of a new
 /// output, which the system then clears, is seldom two of them.
-struct Span {
+struct Share {
     next: AtomicUsize,
     end: usize,
 }
 
-impl Span {
-    fn new(grains: usize, threads: usize, thread: usize) -> Self {
-        let start = |thread| (grains as u128 * thread as u128 / threads as u128) as usize;
-        Span { next: AtomicUsize::new(start(thread)), end: start(thread + 1) }
+impl Share {
+    fn new(chunks: usize, threads: usize, thread: usize) -> Self {
+        let start = |thread| (chunks as u128 * thread as u128 / threads as u128) as usize;
+        Share { next: AtomicUsize::new(start(thread)), end: start(thread + 1) }
     }
 
     fn next(&self) -> Option<usize> {
-        let grain = self.next.fetch_add(1, Ordering::Relaxed);
-        (grain < self.end).then_some(grain)
+        let chunk = self.next.fetch_add(1, Ordering::Relaxed);
+        (chunk < self.end).then_some(chunk)
     }
 }
 
@@ -266,66 +319,66 @@ fn run_each(context: Context<'_>, segments: usize, work: &(dyn Fn(usize) + Sync)
         work(segment);
         Ok::<(), Infallible>(())
     };
-    let done = for_each_grain(context, segments, usize::MAX, || (), work);
+    let done = for_each_chunk(context, segments, usize::MAX, || (), work);
     debug_assert!(done.is_ok() || context.stopped());
 }
 
-/// Runs `work` on every grain and returns its results in the order of the grains; or the first grain on which it fails, after
+/// Runs `work` on every chunk and returns its results in the order of the chunks; or the first chunk on which it fails, after
 /// which no later one is begun.
 ///
-/// `elements` is the size of the whole; `state` makes what a thread reuses from grain to grain.
+/// `elements` is the size of the whole; `state` makes what a thread reuses from chunk to chunk.
 ///
 /// # Errors
 /// [`Error::Interrupted`], [`Error::NumThreads`].
-fn for_each_grain<W, T: Send, E>(
+fn for_each_chunk<W, T: Send, E>(
     context: Context<'_>,
-    grains: usize,
+    chunks: usize,
     elements: usize,
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, usize) -> Result<T, E> + Sync,
 ) -> Result<Result<Vec<T>, usize>, Error> {
     let wanted = context.threads.map_or_else(num_threads, |n| Ok(n.get()))?;
-    if grains == 0 {
+    if chunks == 0 {
         // No state either: it may be as large as a row.
         return Ok(Ok(Vec::new()));
     }
-    let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(grains).max(1) };
+    let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(chunks).max(1) };
     if threads == 1 {
         let (watch, mut reused) = (context.watch(), state());
-        let mut results = Vec::with_capacity(grains.min(MOST_RESERVED));
-        for grain in 0..grains {
+        let mut results = Vec::with_capacity(chunks.min(MOST_RESERVED));
+        for chunk in 0..chunks {
             watch();
             if context.stopped() {
                 break;
             }
-            match work(&mut reused, grain) {
+            match work(&mut reused, chunk) {
                 Ok(result) => results.push(result),
-                Err(_) => return Ok(Err(grain)),
+                Err(_) => return Ok(Err(chunk)),
             }
         }
         return if context.stopped() { Err(Error::Interrupted) } else { Ok(Ok(results)) };
     }
 
-    let spans: Vec<Span> = (0..threads).map(|i| Span::new(grains, threads, i)).collect();
+    let shares: Vec<Share> = (0..threads).map(|i| Share::new(chunks, threads, i)).collect();
     let failed = AtomicUsize::new(usize::MAX);
-    // Takes grains until there are none, those of one's own span first; `before` comes before each.
+    // Takes chunks until there are none, its own first; `before` comes before each.
     let take = |thread: usize, before: &dyn Fn()| {
         let mut done = Vec::new();
         let mut reused = None;
-        let (others, own) = spans.split_at(thread);
-        for span in own.iter().chain(others) {
-            while let Some(grain) = span.next() {
+        let (others, own) = shares.split_at(thread);
+        for share in own.iter().chain(others) {
+            while let Some(chunk) = share.next() {
                 before();
                 if context.stopped() {
                     return done;
                 }
                 // Those before it may yet turn out to be the first.
-                if grain > failed.load(Ordering::Relaxed) {
+                if chunk > failed.load(Ordering::Relaxed) {
                     break;
                 }
-                match work(reused.get_or_insert_with(&state), grain) {
-                    Ok(result) => done.push((grain, result)),
-                    Err(_) => drop(failed.fetch_min(grain, Ordering::Relaxed)),
+                match work(reused.get_or_insert_with(&state), chunk) {
+                    Ok(result) => done.push((chunk, result)),
+                    Err(_) => drop(failed.fetch_min(chunk, Ordering::Relaxed)),
                 }
             }
         }
@@ -346,9 +399,9 @@ fn for_each_grain<W, T: Send, E>(
     }
     // To their places: a sort would be compiled anew for each kind of result.
     let mut results: Vec<Option<T>> = Vec::new();
-    results.resize_with(grains, || None);
-    for (grain, result) in done {
-        results[grain] = Some(result);
+    results.resize_with(chunks, || None);
+    for (chunk, result) in done {
+        results[chunk] = Some(result);
     }
     Ok(Ok(results.into_iter().flatten().collect()))
 }
@@ -436,25 +489,25 @@ mod tests {
     /// The results of work that cannot fail.
     fn each<T: Send>(
         context: Context<'_>,
-        grains: usize,
+        chunks: usize,
         work: impl Fn(usize) -> T + Sync,
     ) -> Result<Vec<T>, Error> {
-        let work = |(): &mut (), grain| Ok::<T, Infallible>(work(grain));
-        for_each_grain(context, grains, usize::MAX, || (), work).map(Result::unwrap)
+        let work = |(): &mut (), chunk| Ok::<T, Infallible>(work(chunk));
+        for_each_chunk(context, chunks, usize::MAX, || (), work).map(Result::unwrap)
     }
 
     #[test]
-    fn results_come_in_the_order_of_the_grains_on_any_number_of_threads() {
+    fn results_come_in_the_order_of_the_chunks_on_any_number_of_threads() {
         for threads in [1, 2, 3, 8] {
-            let got = each(context(threads), 100, |grain| grain * 2).unwrap();
+            let got = each(context(threads), 100, |chunk| chunk * 2).unwrap();
             assert_eq!(got, (0..100).map(|i| i * 2).collect::<Vec<_>>());
         }
     }
 
     #[test]
-    fn no_grains_give_no_results() {
+    fn no_chunks_give_no_results() {
         let state = || unreachable!("there is nothing to do");
-        let got = for_each_grain(context(4), 0, usize::MAX, state, |(): &mut (), grain| Ok::<_, ()>(grain));
+        let got = for_each_chunk(context(4), 0, usize::MAX, state, |(): &mut (), chunk| Ok::<_, ()>(chunk));
         assert!(got.unwrap().unwrap().is_empty());
     }
 
@@ -463,14 +516,14 @@ mod tests {
         for threads in [1, 2, 3] {
             for bad in [0, 1, 700, 999] {
                 let begun = AtomicUsize::new(0);
-                let got = for_each_grain(
+                let got = for_each_chunk(
                     context(threads),
                     1000,
                     usize::MAX,
                     || (),
-                    |(), grain| {
+                    |(), chunk| {
                         begun.fetch_add(1, Ordering::Relaxed);
-                        if grain >= bad { Err(()) } else { Ok(grain) }
+                        if chunk >= bad { Err(()) } else { Ok(chunk) }
                     },
                 );
                 assert_eq!(got.unwrap(), Err(bad), "{threads} threads");
@@ -485,8 +538,8 @@ mod tests {
             for classes in [0, 1, 3] {
                 let work =
                     |(): &mut (), rows: Range<usize>| if rows.start > 0 { Err(()) } else { Ok([0.0; 8]) };
-                let got = try_for_each_range(context(threads), usize::MAX, classes, || (), work);
-                let size = grain_rows(classes);
+                let got = try_for_each_chunk_of(context(threads), usize::MAX, classes, || (), work);
+                let size = chunk_rows(classes);
                 assert_eq!(got.unwrap().unwrap_err(), size..2 * size);
             }
         }
@@ -507,7 +560,7 @@ mod tests {
             while !started.load(Ordering::SeqCst) {
                 std::thread::yield_now();
             }
-            let short = each(context(2), 4, |grain| grain).unwrap();
+            let short = each(context(2), 4, |chunk| chunk).unwrap();
             assert_eq!(short, [0, 1, 2, 3]);
             assert!(!finished.load(Ordering::SeqCst));
         });
@@ -526,10 +579,10 @@ mod tests {
     }
 
     #[test]
-    fn grains_depend_on_the_shape_alone_and_hold_whole_tiles() {
-        assert_eq!(grain_rows(2), 32768);
-        assert_eq!(grain_rows(10) % 64, 0);
-        assert_eq!(grain_rows(50257), 1);
-        assert_eq!(grain_rows(0), 65536);
+    fn chunks_depend_on_the_shape_alone_and_hold_whole_tiles() {
+        assert_eq!(chunk_rows(2), 32768);
+        assert_eq!(chunk_rows(10) % 64, 0);
+        assert_eq!(chunk_rows(50257), 1);
+        assert_eq!(chunk_rows(0), 65536);
     }
 }

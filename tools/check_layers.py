@@ -1,7 +1,8 @@
 """Check the rules that keep the layers of the source tree apart: `check_layers.py [ROOT]`.
 
-docs/architecture.md says why they exist. Every breach is printed as `path:line: what is wrong`; then comes
-the number of lines with the keyword `unsafe`. The exit code is 1 when there was a breach.
+docs/architecture.md says why they exist. Every breach is printed as `path:line: what is wrong`; then come the floors of
+tools/floors.py, which imports may only run down, and the number of lines with the keyword `unsafe`. The exit code is 1
+when there was a breach.
 """
 
 import re
@@ -9,6 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+import floors
+from rust_source import code_only
 
 
 class Breach(NamedTuple):
@@ -35,10 +39,6 @@ CONFINED = [
     Confined(re.compile(r"\b_mm\d*_\w+"), "src/kernel/", "an intrinsic"),
 ]
 
-# The path of the data runs one way: a kernel knows nothing of what calls it, and nothing calls the binding.
-ABOVE_KERNEL = "blocks|function|loss|parallel|python|reduce|rows|score|targets|tiles"
-KERNEL_CALLS_UP = re.compile(rf"\bcrate\s*::\s*(?:\{{.*\b)?(?:{ABOVE_KERNEL})\b|\bsuper\s*::\s*super\b")
-USES_BINDING = re.compile(r"\bcrate\s*::\s*python\b")
 BINDING_MODULE = re.compile(r'#\[cfg\(feature\s*=\s*"python"\)\]\s*(?:pub(?:\(crate\))?\s+)?mod\s+python\s*;')
 MOD_PYTHON = re.compile(r"\bmod\s+python\b")
 
@@ -48,40 +48,6 @@ UNSAFE_FN = re.compile(r"\bunsafe\s+(?:extern\s+)?fn\s+\w")
 UNFINISHED = re.compile(
     r"\b(?:T[O]DO|FIX[M]E|X[X]X)\b|\b(?:to[d]o|un[i]mplemented)!"
 )  # not to match themselves
-
-# A comment, a string (with its raw and byte forms) or a character; whichever starts first.
-RUST_TOKEN = re.compile(
-    r"""//[^\n]*
-    | /\*
-    | b?r(?P<hashes>\#*)"(?s:.*?)"(?P=hashes)
-    | b?"(?:\\(?s:.)|[^"\\])*"
-    | b?'(?:\\(?:[^u]|u\{[^}]*\})[^']*|[^'\\\n])'
-    """,
-    re.VERBOSE,
-)
-
-
-def code_only(source: str) -> str:
-    """Return Rust source with its comments, strings and characters blanked; the lines keep their numbers."""
-    out: list[str] = []
-    at = 0
-    while match := RUST_TOKEN.search(source, at):
-        end = match.end()
-        if match.group() == "/*":
-            end = end_of_block_comment(source, match.start())
-        out += [source[at : match.start()], re.sub(r"[^\n]", " ", source[match.start() : end])]
-        at = end
-    return "".join([*out, source[at:]])
-
-
-def end_of_block_comment(source: str, start: int) -> int:
-    """Return where the block comment that starts at `start` ends; block comments nest in Rust."""
-    depth = 0
-    for mark in re.finditer(r"/\*|\*/", source[start:]):
-        depth += 1 if mark.group() == "/*" else -1
-        if depth == 0:
-            return start + mark.end()
-    return len(source)
 
 
 def has_safety_comment(lines: list[str], code: list[str], at: int) -> bool:
@@ -112,10 +78,6 @@ def check_rust(path: str, source: str) -> Iterator[Breach]:
         for rule in CONFINED:
             if not path.startswith(rule.home) and rule.pattern.search(text):
                 yield Breach(path, number, f"{rule.what} belongs under {rule.home}")
-        if path.startswith("src/kernel/") and (up := KERNEL_CALLS_UP.search(text)):
-            yield Breach(path, number, f"a kernel may not use {up.group()}, which lies above it")
-        if not path.startswith("src/python/") and USES_BINDING.search(text):
-            yield Breach(path, number, "nothing but src/lib.rs names the module of the binding")
         if UNSAFE.search(UNSAFE_TYPE.sub("", text)) and not has_safety_comment(lines, code, number - 1):
             yield Breach(path, number, "unsafe without a comment `// SAFETY:` above that says why")
     for match in MOD_PYTHON.finditer(bare):
@@ -134,7 +96,7 @@ def check_finished(path: str, source: str) -> Iterator[Breach]:
 
 def check(root: Path) -> tuple[list[Breach], int]:
     """Return every breach under `root`, and the number of Rust lines with the keyword `unsafe`."""
-    breaches: list[Breach] = []
+    breaches = [Breach(*each) for each in floors.breaches(root)]
     unsafe_lines = 0
     for folder, suffixes in (("src", {".rs"}), ("python", {".py", ".pyi"})):
         for file in sorted((root / folder).rglob("*")):
@@ -149,10 +111,11 @@ def check(root: Path) -> tuple[list[Breach], int]:
 
 
 def main(root: str = ".") -> int:
-    """Print the breaches and the count, and return the exit code."""
+    """Print the breaches, the floors and the count, and return the exit code."""
     breaches, unsafe_lines = check(Path(root))
     for breach in breaches:
         print(f"{breach.path}:{breach.line}: {breach.text}")
+    print(*floors.told(Path(root)), sep="\n")
     print(f"layers: {len(breaches)} breaches; {unsafe_lines} lines with unsafe")
     return bool(breaches)
 

@@ -13,7 +13,7 @@ use super::real::Real;
 /// The first two are widened to `f32` as they are loaded and rounded once as they are stored.
 #[expect(private_bounds, reason = "the vectors are nobody else's business")]
 pub trait Element: Copy + Send + Sync + 'static + Lanes {
-    /// The type's name in NumPy.
+    /// The type's name.
     const NAME: &'static str;
 
     /// As `f64`, exactly.
@@ -126,7 +126,7 @@ pub(crate) type RealOf<E> = <E as Lanes>::Real;
 pub(crate) type Vector<E, S> = <<E as Lanes>::Real as Real>::V<S>;
 
 impl Element for f32 {
-    const NAME: &'static str = "float32";
+    const NAME: &'static str = "f32";
 
     #[inline(always)]
     fn to_f64(self) -> f64 {
@@ -176,7 +176,7 @@ impl Lanes for f32 {
 }
 
 impl Element for f64 {
-    const NAME: &'static str = "float64";
+    const NAME: &'static str = "f64";
 
     #[inline(always)]
     fn to_f64(self) -> f64 {
@@ -221,7 +221,7 @@ impl Lanes for f64 {
 }
 
 impl Element for bf16 {
-    const NAME: &'static str = "bfloat16";
+    const NAME: &'static str = "bf16";
 
     #[inline(always)]
     fn to_f64(self) -> f64 {
@@ -278,7 +278,7 @@ impl Lanes for bf16 {
 }
 
 impl Element for f16 {
-    const NAME: &'static str = "float16";
+    const NAME: &'static str = "f16";
 
     fn to_f64(self) -> f64 {
         f64::from(self.to_real())

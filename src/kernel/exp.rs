@@ -11,7 +11,7 @@
 //! The subtraction n - p happens inside the constant that rounds x log2(e) to an integer, and the power of
 //! two is a shift of the same word: the whole costs less than the textbook form. Sums stay in units of
 //! 2^p, so a new maximum rescales them by an exact power of two; exp(`t_max`) enters once for the row
-//! ([`super::finish`]).
+//! ([`super::log_sum_exp`]).
 //!
 //! Terms carry a factor 2^SCALE, which keeps them normal numbers. What lies further below the maximum
 //! than any subnormal result is clamped to the x whose exponent field is zero, and gives exactly 0.
@@ -24,9 +24,9 @@
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 
+use super::double_double::{Pair, fast_two_sum};
 use super::halves;
-use super::pair::Pair;
-use super::real::{Real, exp_in_parts};
+use super::real::{LN_2_HI, LN_2_LO, Real};
 
 /// What the exponentials of a row (or, lane by lane, of several rows) are relative to.
 #[derive(Clone, Copy)]
@@ -108,22 +108,22 @@ pub(crate) fn term_and_gap<S: Simd, R: Real>(
 /// exp(`t_max`): the maximum's own term, without the factor 2^SCALE, in f64 whatever the row's type; for `f32` to 2^-32.
 #[inline(always)]
 pub(crate) fn own_term<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [R64<S>; 2] {
-    let [own, other] = own_term_in_parts::<S, R>(m, pivot);
-    [own[0], other[0]]
+    let [exp_max, other] = exp_max_dd::<S, R>(m, pivot);
+    [exp_max[0], other[0]]
 }
 
 /// The same of rows of `f64` in two parts: everything else is in its units. Of others the second part is 0.
 #[inline(always)]
-pub(crate) fn own_term_in_parts<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [Pair<S>; 2] {
+pub(crate) fn exp_max_dd<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [Pair<S>; 2] {
     let (m, n) = (R::widen::<S>(m - pivot.base), R::widen::<S>(pivot.n));
     halves(
         #[inline(always)]
         |half| {
-            if R::HALVES == 1 {
-                return exp_in_parts(m[half], n[half]);
+            if R::IS_F64 {
+                return exp_dd(m[half], n[half]);
             }
-            let own = R::expm1_f64(f64::reduce(m[half], n[half])) + 1.0;
-            [own, f64x8::splat(own.token(), 0.0)]
+            let exp_max = R::expm1_f64(f64::reduce(m[half], n[half])) + 1.0;
+            [exp_max, f64x8::splat(exp_max.token(), 0.0)]
         },
     )
 }
@@ -200,6 +200,19 @@ pub(crate) fn powers_of_two<S: Simd>(n: R64<S>) -> [R64<S>; 2] {
     )
 }
 
+/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, in two parts: good to a quarter of a unit in the last place of the first.
+#[inline(always)]
+pub(crate) fn exp_dd<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
+    let c = |value| f64x8::splat(x.token(), value);
+    // The first difference is exact, and what the second one loses is kept.
+    let first = n.mul_add(c(-LN_2_HI), x);
+    let t = n.mul_add(c(-LN_2_LO), first);
+    let t_low = n.mul_add(c(-LN_2_LO), first - t);
+    let [one_and_t, lost] = fast_two_sum(c(1.0), t);
+    let [exp, more] = fast_two_sum(one_and_t, t * t * f64::exp_tail(t));
+    [exp, more + t_low.mul_add(one_and_t, lost)]
+}
+
 #[cfg(test)]
 mod tests {
     use fearless_simd::dispatch;
@@ -210,8 +223,11 @@ mod tests {
     #[inline(always)]
     fn terms<S: Simd, R: Real>(simd: S, m: R, xs: &[R]) -> Vec<f64> {
         let p = pivot::<S, R>(R::V::<S>::splat(simd, m));
-        let own = own_term::<S, R>(R::V::<S>::splat(simd, m), &p)[0].as_slice()[0] * power_of_two(R::SCALE);
-        xs.iter().map(|&x| term::<S, R>(R::V::<S>::splat(simd, x), &p).as_slice()[0].to_f64() / own).collect()
+        let exp_max =
+            own_term::<S, R>(R::V::<S>::splat(simd, m), &p)[0].as_slice()[0] * power_of_two(R::SCALE);
+        xs.iter()
+            .map(|&x| term::<S, R>(R::V::<S>::splat(simd, x), &p).as_slice()[0].to_f64() / exp_max)
+            .collect()
     }
 
     /// exp(x - m) with x - m as an unevaluated sum, so that the reference is good to f64.

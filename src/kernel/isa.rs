@@ -9,31 +9,43 @@ use crate::error::Error;
 static SELECTED: LazyLock<Result<Level, String>> = LazyLock::new(|| {
     let text = std::env::var_os("CROSSENT_ISA").unwrap_or_default().to_string_lossy().into_owned();
     match text.trim() {
-        "" => Ok(Level::new()),
+        "" => Ok(available()[0].1),
         name => by_name(name).ok_or(text),
     }
 });
+
+/// The name of the instruction set that all kernels of this process run on.
+///
+/// # Errors
+/// [`Error::UnknownIsa`] if `CROSSENT_ISA` names one that does not exist or that this machine lacks.
+pub fn selected_isa() -> Result<&'static str, Error> {
+    selected().map(name)
+}
+
+/// The names of the instruction sets of this machine that kernels are compiled for, best first.
+#[must_use]
+pub fn available_isas() -> Vec<&'static str> {
+    available().into_iter().map(|(name, _)| name).collect()
+}
 
 /// The level all kernels of this process run on.
 ///
 /// # Errors
 /// [`Error::UnknownIsa`] if `CROSSENT_ISA` names a level that does not exist or that this machine lacks.
-pub fn selected() -> Result<Level, Error> {
-    SELECTED.clone().map_err(|name| Error::UnknownIsa {
-        name,
-        available: available().iter().map(|(name, _)| *name).collect(),
-    })
+pub(crate) fn selected() -> Result<Level, Error> {
+    SELECTED.clone().map_err(|name| Error::UnknownIsa { name, available: available_isas() })
 }
 
 /// The levels of this machine with their names, best first.
 #[must_use]
-pub fn available() -> Vec<(&'static str, Level)> {
+pub(crate) fn available() -> Vec<(&'static str, Level)> {
     let best = Level::new();
     let mut levels = Vec::new();
     #[cfg(target_arch = "x86_64")]
     {
         levels.extend(best.as_avx512().map(|t| ("avx512", Level::Avx512(t))));
         levels.extend(best.as_avx2().map(|t| ("avx2", Level::Avx2(t))));
+        #[cfg(not(disable_dispatch_sse4_2))]
         levels.extend(best.as_sse4_2().map(|t| ("sse4.2", Level::Sse4_2(t))));
         levels.extend(best.as_sse2().map(|t| ("sse2", Level::Sse2(t))));
     }
@@ -48,13 +60,13 @@ pub fn available() -> Vec<(&'static str, Level)> {
 
 /// The name of a level, as `CROSSENT_ISA` spells it.
 #[must_use]
-pub fn name(level: Level) -> &'static str {
+pub(crate) fn name(level: Level) -> &'static str {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512(_) => "avx512",
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(_) => "avx2",
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(disable_dispatch_sse4_2)))]
         Level::Sse4_2(_) => "sse4.2",
         #[cfg(target_arch = "x86_64")]
         Level::Sse2(_) => "sse2",
@@ -97,6 +109,9 @@ mod tests {
 
     #[test]
     fn the_best_level_comes_first() {
-        assert_eq!(available()[0].0, name(Level::new()));
+        let order = ["avx512", "avx2", "sse4.2", "sse2", "neon", "fallback"];
+        let places: Vec<_> =
+            available_isas().iter().map(|name| order.iter().position(|known| known == name)).collect();
+        assert!(!places.is_empty() && places.is_sorted() && places.iter().all(Option::is_some));
     }
 }

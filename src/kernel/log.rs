@@ -14,9 +14,9 @@
 use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
 
+use super::double_double::{self, Pair, fast_two_sum};
 use super::exp::power_of_two;
 use super::halves;
-use super::pair::{self, Pair, ordered_sum};
 use super::real::Real;
 
 // ln 2 in two parts, the first with 21 trailing zeros.
@@ -55,7 +55,7 @@ pub(crate) fn log1p_ratio<S: Simd>(s: f64x8<S>, o: f64x8<S>, refined: bool) -> f
     let simd = s.token();
     let c = |value| f64x8::splat(simd, value);
     if refined {
-        return log1p_ratio_in_parts([s, c(0.0)], [o, c(0.0)])[0];
+        return log1p_ratio_dd([s, c(0.0)], [o, c(0.0)])[0];
     }
     let (k, scale) = nearest_power(o + s, o);
     let twice = scale + scale;
@@ -101,26 +101,26 @@ pub(crate) fn log1p_short<S: Simd>(y: [f64x8<S>; 2]) -> [f64x8<S>; 2] {
 
 /// The same as [`log1p_ratio`] of numbers in two parts, and in two parts: 2^-57 of the logarithm is not in them.
 #[inline(always)]
-pub(crate) fn log1p_ratio_in_parts<S: Simd>([s, s_low]: Pair<S>, [o, o_low]: Pair<S>) -> Pair<S> {
+pub(crate) fn log1p_ratio_dd<S: Simd>([s, s_low]: Pair<S>, [o, o_low]: Pair<S>) -> Pair<S> {
     let c = |value| f64x8::splat(s.token(), value);
-    let [sum, lost] = pair::sum(o, s);
+    let [sum, lost] = double_double::two_sum_lanes(o, s);
     let (k, scale) = nearest_power(sum, o);
     let twice = scale + scale;
     // The difference is exact (Sterbenz), and where s is small, all of s is in `lost`.
-    let [numerator, more] = ordered_sum(twice.mul_add(sum, o * -2.0), twice * lost);
+    let [numerator, more] = fast_two_sum(twice.mul_add(sum, o * -2.0), twice * lost);
     let more = more + twice.mul_add(s_low, (twice - 2.0) * o_low);
-    let [denominator, below] = pair::sum(scale * sum, o);
+    let [denominator, below] = double_double::two_sum_lanes(scale * sum, o);
     let below = below + scale.mul_add(lost + (s_low + o_low), o_low);
     // 2 q, and what is missing.
-    let [q, left] = pair::quotient([numerator, more], [denominator, below]);
+    let [q, left] = double_double::dd_div_lanes([numerator, more], [denominator, below]);
     let z = q * q;
     let mut r = c(SERIES[6]);
     for i in (0..6).rev() {
         r = z.mul_add(r, c(SERIES[i]));
     }
     let low = (q * z).mul_add(r, k.mul_add(c(LN2_LO), left));
-    let [log, lost] = ordered_sum(k * LN2_HI, q);
-    ordered_sum(log, lost + low)
+    let [log, lost] = fast_two_sum(k * LN2_HI, q);
+    fast_two_sum(log, lost + low)
 }
 
 /// k and 2^-k for which 2^-k sum / o is near 1.
@@ -373,7 +373,7 @@ mod tests {
     /// The distance from the C library's answer in `f64`, in units in the last place of R; the answer is off by up to half
     /// a unit of its own.
     fn ulps<R: Real>(got: R, want: f64) -> f64 {
-        let (got, bits) = (got.to_f64(), if R::HALVES == 1 { 52 } else { 23 });
+        let (got, bits) = (got.to_f64(), if R::IS_F64 { 52 } else { 23 });
         if got == want {
             return 0.0;
         }

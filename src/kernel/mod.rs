@@ -9,19 +9,35 @@
 //! | `real` | the number computed with (f32 or f64) and its vector of 512 bits |
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
 //! | `log` | `log1p` of a quotient, `log` and `log1p` |
-//! | `pair` | numbers in two parts |
+//! | `double_double` | numbers in two parts: a rounded one and its rounding error |
+//! | `rowset` | a set of a tile's rows: a bit for each active row |
 //! | `sum` | running sums of terms, compensated in f64 |
-//! | `prefetch` | memory asked for before it is needed |
+//! | `prefetch` | memory that is fetched before it is needed |
 //! | `stream` | stores that go past the caches |
-//! | `wide` | max and sum of exponentials of a long row, lanes across the classes |
-//! | `narrow` | the same for a tile of short rows, lanes across the rows |
-//! | `two` | log sum exp of a tile of rows of two classes |
-//! | `finish` | from max and sum to log sum exp, lanes across the rows |
-//! | `gap` | the sum of q (max - x), for label smoothing and class probabilities |
-//! | `scan` | what a row tells besides its sum: entropy, rank, largest class |
+//! | `long_row` | maximum and sum of exponentials of a long row, lanes across the classes |
+//! | `short_row` | maximum and sum of exponentials of a tile of short rows, lanes across the rows |
+//! | `binary` | log sum exp of a tile of rows of two classes |
+//! | `log_sum_exp` | from maximum and sum to log sum exp, lanes across the rows |
+//! | `max_minus_x` | the sum of q (max - x), for label smoothing and class probabilities |
+//! | `stats` | the online statistics of a row besides its sum: entropy, rank, largest class |
+//! | `top` | the k largest of a row's logits |
 //! | `divergence` | a row or two in `f64`: softmax, divergences, moments at a temperature |
-//! | `output` | `log_softmax`, `softmax` and `log_sigmoid` of a stretch of elements |
+//! | `output` | `log_softmax`, `softmax`, `log_sigmoid` and gradients of a block |
 //! | `pointwise` | the losses of single elements, a block at a time |
+//!
+//! # The pieces
+//!
+//! | piece | is | decided by |
+//! |---|---|---|
+//! | row | the logits of one target, along the class axis; short up to `SHORT_ROW` classes, else long | the class axis |
+//! | tile | up to `TILE` consecutive rows: the unit in which targets are read, losses are formed and short rows are packed | the rows' order |
+//! | block | up to `BLOCK` consecutive classes of a long row, or as many elements: what stays in the first-level cache | the number of classes |
+//! | segment | up to `SEGMENT` classes, summed as a row of their own; the threads share out the segments where rows are few | the number of classes |
+//! | chunk | the rows of one task of a thread (`parallel`): about 65 536 elements | the shape |
+//! | run | consecutive rows at one distance in memory (`array::rows`) | the strides |
+//!
+//! What a piece is depends on shapes alone, never on the number of threads, the instruction set or the layout: each sum has one
+//! order, and so one result.
 //!
 //! All vectors have the fixed width of 512 bits, whatever the registers are, and every operation is
 //! written once: each level with a fused multiply-add therefore gives the same bits.
@@ -33,30 +49,32 @@ pub(crate) fn halves<T>(f: impl Fn(usize) -> T) -> [T; 2] {
     [f(0), f(1)]
 }
 
+pub(crate) mod binary;
 pub(crate) mod divergence;
+pub(crate) mod double_double;
 pub mod element;
 pub(crate) mod exp;
-pub(crate) mod finish;
-pub(crate) mod gap;
 pub mod isa;
 pub(crate) mod log;
-pub(crate) mod narrow;
+pub(crate) mod log_sum_exp;
+pub(crate) mod long_row;
+pub(crate) mod max_minus_x;
 pub(crate) mod output;
-pub(crate) mod pair;
 pub(crate) mod pointwise;
 pub(crate) mod prefetch;
 pub(crate) mod real;
-pub(crate) mod scan;
+pub(crate) mod rowset;
+pub(crate) mod short_row;
+pub(crate) mod stats;
 pub(crate) mod stream;
 pub(crate) mod sum;
-pub(crate) mod two;
-pub(crate) mod wide;
+pub(crate) mod top;
 
 /// Rows in a tile: the unit in which targets are read, losses are formed and short rows are packed.
 pub(crate) const TILE: usize = 64;
 
 /// The most classes that a row may have to be packed into a tile with its neighbours.
-pub(crate) const NARROW: usize = 100;
+pub(crate) const SHORT_ROW: usize = 100;
 
 /// Elements of a row that are treated together: 4 KiB of `f32`, which stay in the first-level cache
 /// between finding their maximum and adding their exponentials.

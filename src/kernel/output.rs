@@ -4,12 +4,12 @@ use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
+use super::double_double;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, parts, pivot, power_of_two, term};
-use super::finish::TileSums;
-use super::gap::TileWeights;
 use super::log::log1p_ratio;
-use super::pair;
+use super::log_sum_exp::TileSums;
+use super::max_minus_x::TileWeights;
 use super::real::Real;
 use super::{TILE, halves};
 
@@ -31,10 +31,10 @@ pub(crate) trait RowFunction: Copy + Send + Sync {
 /// [`TileSums`] in vectors.
 #[derive(Clone, Copy)]
 pub(crate) struct Sums<S: Simd> {
-    own: [f64x8<S>; 2],
-    own_low: [f64x8<S>; 2],
-    others: [f64x8<S>; 2],
-    others_low: [f64x8<S>; 2],
+    exp_max: [f64x8<S>; 2],
+    exp_max_low: [f64x8<S>; 2],
+    sum_exp_rest: [f64x8<S>; 2],
+    sum_exp_rest_low: [f64x8<S>; 2],
     scale: [f64x8<S>; 2],
     log1p_rest: [f64x8<S>; 2],
     log1p_low: [f64x8<S>; 2],
@@ -46,10 +46,10 @@ impl<S: Simd> Sums<S> {
     fn of_row<R>(simd: S, sums: &TileSums<R>, i: usize) -> Self {
         let both = |from: &[f64; TILE]| [f64x8::splat(simd, from[i]); 2];
         Sums {
-            own: both(&sums.own),
-            own_low: both(&sums.own_low),
-            others: both(&sums.others),
-            others_low: both(&sums.others_low),
+            exp_max: both(&sums.exp_max),
+            exp_max_low: both(&sums.exp_max_low),
+            sum_exp_rest: both(&sums.sum_exp_rest),
+            sum_exp_rest_low: both(&sums.sum_exp_rest_low),
             scale: both(&sums.scale),
             log1p_rest: both(&sums.log1p_rest),
             log1p_low: both(&sums.log1p_low),
@@ -63,16 +63,16 @@ impl<S: Simd> Sums<S> {
             halves(
                 #[inline(always)]
                 |half| {
-                    let at = lane + 8 * (half % R::HALVES);
+                    let at = lane + 8 * (half % R::F64_VECTORS);
                     f64x8::from_slice(simd, &from[at..at + 8])
                 },
             )
         };
         Sums {
-            own: load(&sums.own),
-            own_low: load(&sums.own_low),
-            others: load(&sums.others),
-            others_low: load(&sums.others_low),
+            exp_max: load(&sums.exp_max),
+            exp_max_low: load(&sums.exp_max_low),
+            sum_exp_rest: load(&sums.sum_exp_rest),
+            sum_exp_rest_low: load(&sums.sum_exp_rest_low),
             scale: load(&sums.scale),
             log1p_rest: load(&sums.log1p_rest),
             log1p_low: load(&sums.log1p_low),
@@ -93,10 +93,10 @@ impl RowFunction for LogSoftmax {
     #[inline(always)]
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R> {
         let max = R::widen(max);
-        if R::HALVES == 2 {
+        if !R::IS_F64 {
             return (max, sums.log1p_rest);
         }
-        let [high, low] = pair::sum(max[0], sums.log1p_rest[0]);
+        let [high, low] = double_double::two_sum_lanes(max[0], sums.log1p_rest[0]);
         let low = low + sums.log1p_low[0];
         ([high, high], [low, low])
     }
@@ -123,19 +123,19 @@ impl RowFunction for Softmax {
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R> {
         let c = halves(
             #[inline(always)]
-            |half| sums.scale[half] / (sums.own[half] + sums.others[half]),
+            |half| sums.scale[half] / (sums.exp_max[half] + sums.sum_exp_rest[half]),
         );
         let k = [power_below::<S, R>(c[0]), power_below::<S, R>(c[1])];
         let c = [within::<S, R>(c[0] / k[0]), within::<S, R>(c[1] / k[1])];
         let high = R::narrow(c);
-        let low = if R::HALVES == 2 {
+        let low = if !R::IS_F64 {
             let rounded = R::widen(high);
             [c[0] - rounded[0], c[1] - rounded[1]]
         } else {
             // What the sum and the quotient rounded away; beyond the range of numbers nothing.
-            let [total, lost] = pair::sum(sums.own[0], sums.others[0]);
-            let total = [total, lost + (sums.own_low[0] + sums.others_low[0])];
-            let low = pair::quotient([sums.scale[0], sums.scale[0] * 0.0], total)[1] / k[0];
+            let [total, lost] = double_double::two_sum_lanes(sums.exp_max[0], sums.sum_exp_rest[0]);
+            let total = [total, lost + (sums.exp_max_low[0] + sums.sum_exp_rest_low[0])];
+            let low = double_double::dd_div_lanes([sums.scale[0], sums.scale[0] * 0.0], total)[1] / k[0];
             let low = low.abs().simd_lt(c[0].abs()).select(low, c[0] * 0.0);
             [low, low]
         };
@@ -164,7 +164,7 @@ impl Softmax {
         q: [f64x8<S>; 2],
     ) -> Vector<E, S> {
         let p = RealOf::<E>::widen(Self::apply::<S, E>(x, row));
-        if RealOf::<E>::HALVES == 2 {
+        if !RealOf::<E>::IS_F64 {
             return E::narrow([p[0] - q[0], p[1] - q[1]]);
         }
         let (s, e) = parts::<S, RealOf<E>>(x, &row.pivot);
@@ -204,7 +204,7 @@ fn within<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
     x.simd_lt(-most).select(-most, x)
 }
 
-/// A stretch of one row: `out` = f(x), both of the same length.
+/// A block of one row: `out` = f(x), both of the same length.
 #[simd]
 pub(crate) fn apply_to_row<S: Simd, E: Element, F: RowFunction>(
     simd: S,
@@ -244,7 +244,7 @@ pub(crate) fn apply_to_tile<S: Simd, E: Element, F: RowFunction>(
     }
 }
 
-/// scale softmax(x) - factor q for a stretch of one row.
+/// scale softmax(x) - factor q for a block of one row.
 #[simd]
 pub(crate) fn gradient_of_row<S: Simd, E: Element>(
     simd: S,
@@ -276,7 +276,7 @@ pub(crate) fn gradient_of_row<S: Simd, E: Element>(
             let q = halves(
                 #[inline(always)]
                 |half| {
-                    let at = 8 * (half % RealOf::<E>::HALVES);
+                    let at = 8 * (half % RealOf::<E>::F64_VECTORS);
                     factor * f64x8::from_slice(simd, &q[at..at + 8])
                 },
             );
@@ -304,7 +304,7 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
             let q = halves(
                 #[inline(always)]
                 |half| {
-                    let at = lane + 8 * (half % RealOf::<E>::HALVES);
+                    let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
                     f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at)
                 },
             );
@@ -327,12 +327,11 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
         |_, x, out| {
             let wide = RealOf::<E>::widen(E::load(simd, x));
             let mut result = wide;
-            for half in 0..RealOf::<E>::HALVES {
+            for half in 0..RealOf::<E>::F64_VECTORS {
                 let x = wide[half];
                 let e = term::<S, f64>(-x.abs(), &p) * unit;
                 // A nan goes through the exponential, whatever the selection does with it.
-                result[half] =
-                    x.simd_lt(zero).select(x, zero) - log1p_ratio(e, one, RealOf::<E>::HALVES == 1);
+                result[half] = x.simd_lt(zero).select(x, zero) - log1p_ratio(e, one, RealOf::<E>::IS_F64);
             }
             E::store(E::narrow(result), out);
         },

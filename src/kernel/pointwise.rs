@@ -11,10 +11,10 @@ use fearless_simd::prelude::*;
 use fearless_simd::{f64x8, mask64x8};
 use fearless_simd_macros::simd;
 
+use super::double_double;
 use super::element::{Element, RealOf};
 use super::exp::{exp_any, exp_times, pivot, power_of_two, term};
 use super::log::{Logarithm, log, log_or_log1m, log1p};
-use super::pair;
 use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 
@@ -132,7 +132,7 @@ impl Gradient for LogitsBinaryCrossEntropy {
     fn gradient<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
         let (zero, one) = (f64x8::splat(x.token(), 0.0), f64x8::splat(x.token(), 1.0));
         let e = exp_minus_abs::<S, f64>(x);
-        let [total, lost] = pair::ordered_sum(one, e);
+        let [total, lost] = double_double::fast_two_sum(one, e);
         let larger = one / total;
         let larger = (larger * lost).mul_add(-larger, larger);
         let smaller = e * larger;
@@ -260,7 +260,7 @@ impl Pointwise<f64> for GaussianNll {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
         let v = self.variance(a);
-        let [gap, lost] = pair::sum(x, -t);
+        let [gap, lost] = double_double::two_sum_lanes(x, -t);
         let square = gap.mul_add(gap, or_zero(gap * lost * 2.0));
         (log::<S, f64>(v) + square / v) * 0.5 + self.constant
     }
@@ -330,7 +330,7 @@ pub(crate) struct PoissonNll {
 impl Pointwise<f64> for PoissonNll {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
-        let [rate, lost] = pair::sum(x, f64x8::splat(x.token(), self.eps));
+        let [rate, lost] = double_double::two_sum_lanes(x, f64x8::splat(x.token(), self.eps));
         let loss = t.mul_add(-(log::<S, f64>(rate) + or_zero(lost / rate)), x);
         if self.full { loss + stirling(t) } else { loss }
     }
@@ -362,7 +362,7 @@ pub(crate) fn evaluate<S: Simd, R: Real, P: Pointwise<R>, const GRADIENT: bool>(
         }
         let losses = R::widen::<S>(loss.loss(x, t, a));
         let (x, t, a) = (R::widen::<S>(x), R::widen::<S>(t), R::widen::<S>(a));
-        for half in 0..R::HALVES {
+        for half in 0..R::F64_VECTORS {
             let lanes = 8 * half..8 * half + 8;
             losses[half].store_slice(&mut to_loss[lanes.clone()]);
             if GRADIENT {

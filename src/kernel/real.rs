@@ -3,16 +3,16 @@
 use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
 
-use super::pair::{Pair, ordered_sum};
-
 /// `f32` or `f64`, with its vector of 512 bits and the constants of its exponential.
 pub trait Real: SimdFloatElement + Send + Sync + 'static {
     /// The vector: 16 `f32` or 8 `f64`, on every level.
     type V<S: Simd>: SimdFloat<S, Element = Self>;
     /// Lanes of [`Self::V`].
     const LANES: usize;
-    /// The vector, widened: two vectors of `f64` for `f32`; for `f64` itself and a copy that is not used.
-    const HALVES: usize;
+    /// Vectors of `f64` that [`Self::V`] widens to: two for `f32`, one for `f64`.
+    const F64_VECTORS: usize;
+    /// Whether it is `f64`, where nothing wider comes after.
+    const IS_F64: bool = Self::F64_VECTORS == 1;
 
     /// Minus infinity.
     const NEG_INFINITY: Self;
@@ -74,7 +74,7 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
 impl Real for f32 {
     type V<S: Simd> = f32x16<S>;
     const LANES: usize = 16;
-    const HALVES: usize = 2;
+    const F64_VECTORS: usize = 2;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;
     const MAX: f32 = f32::MAX;
     const ZERO: f32 = 0.0;
@@ -190,7 +190,7 @@ impl Real for f32 {
 impl Real for f64 {
     type V<S: Simd> = f64x8<S>;
     const LANES: usize = 8;
-    const HALVES: usize = 1;
+    const F64_VECTORS: usize = 1;
     const NEG_INFINITY: f64 = f64::NEG_INFINITY;
     const MAX: f64 = f64::MAX;
     const ZERO: f64 = 0.0;
@@ -285,18 +285,5 @@ impl Real for f64 {
 }
 
 // HI has 33 bits: its product with a 16-bit n is exact with and without a fused multiply-add.
-const LN_2_HI: f64 = 0.693_147_180_485_539_1; // 0x1.62E42FEFp-1
-const LN_2_LO: f64 = 7.440_617_110_012_397e-11; // 0x1.473DE6AF278EDp-34
-
-/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, in two parts: good to a quarter of a unit in the last place of the first.
-#[inline(always)]
-pub(crate) fn exp_in_parts<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
-    let c = |value| f64x8::splat(x.token(), value);
-    // The first difference is exact, and what the second one loses is kept.
-    let first = n.mul_add(c(-LN_2_HI), x);
-    let t = n.mul_add(c(-LN_2_LO), first);
-    let t_low = n.mul_add(c(-LN_2_LO), first - t);
-    let [one_and_t, lost] = ordered_sum(c(1.0), t);
-    let [exp, more] = ordered_sum(one_and_t, t * t * f64::exp_tail(t));
-    [exp, more + t_low.mul_add(one_and_t, lost)]
-}
+pub(super) const LN_2_HI: f64 = 0.693_147_180_485_539_1; // 0x1.62E42FEFp-1
+pub(super) const LN_2_LO: f64 = 7.440_617_110_012_397e-11; // 0x1.473DE6AF278EDp-34

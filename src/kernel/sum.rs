@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 
-use super::pair::{self, sum_of};
+use super::double_double::{self, two_sum};
 use super::real::Real;
 
 /// Sums, lane by lane. In `f64`, where nothing wider comes after, what each addition rounds away is kept (Knuth's
@@ -27,7 +27,7 @@ impl<S: Simd, R: Real> Sum<S, R> {
     #[inline(always)]
     pub(crate) fn add(&mut self, x: R::V<S>) {
         let new = self.sum + x;
-        if R::HALVES == 1 {
+        if R::IS_F64 {
             let part = new - self.sum;
             self.lost += (self.sum - (new - part)) + (x - part);
         }
@@ -50,12 +50,12 @@ impl<S: Simd, R: Real> Sum<S, R> {
     /// The sum over all lanes, and what its roundings lost.
     #[inline(always)]
     pub(crate) fn reduce(self) -> (f64, f64) {
-        if R::HALVES == 2 {
+        if !R::IS_F64 {
             return (<R as Real>::sum::<S>(self.sum), 0.0);
         }
         let (mut sum, mut lost) = (0.0_f64, <R as Real>::sum::<S>(self.lost));
         for x in self.sum.as_slice() {
-            let [new, more] = sum_of(sum, x.to_f64());
+            let [new, more] = two_sum(sum, x.to_f64());
             lost += more;
             sum = new;
         }
@@ -81,7 +81,7 @@ impl<S: Simd, R: Real> LaneSum<S, R> {
     /// Adds four terms, of which those from `count` on are 0.
     #[inline(always)]
     pub(crate) fn add(&mut self, [a, b, c, d]: [R::V<S>; 4], count: usize) {
-        if R::HALVES == 2 {
+        if !R::IS_F64 {
             let sum = R::widen((a + b) + (c + d));
             self.wide = [self.wide[0] + sum[0], self.wide[1] + sum[1]];
         } else {
@@ -101,10 +101,10 @@ impl<S: Simd, R: Real> LaneSum<S, R> {
     /// The sums, and what is to be added to those of `f64`.
     #[inline(always)]
     pub(crate) fn get(self) -> ([f64x8<S>; 2], f64x8<S>) {
-        if R::HALVES == 2 {
+        if !R::IS_F64 {
             return (self.wide, self.exact.lost);
         }
-        let [sum, low] = pair::ordered_sum(self.exact.sum, self.exact.lost);
+        let [sum, low] = double_double::fast_two_sum(self.exact.sum, self.exact.lost);
         ([sum; 2], low)
     }
 }

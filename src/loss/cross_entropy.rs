@@ -19,24 +19,44 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
+use super::Prepare;
+use super::class_loss::ClassLoss;
 use super::gradient::Gradient;
-use super::mistakes::{self, Mistake};
-use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
+use super::misuse::{self, LikelyMisuse};
+use super::walk::RowLoss;
+use crate::array::rows::Input;
+use crate::array::rows::Rows;
 use crate::error::Error;
+use crate::kernel::double_double::{dd_add, dd_div, dd_mul};
 use crate::kernel::element::{Element, RealOf};
-use crate::kernel::gap::TileWeights;
-use crate::kernel::pair::{over, plus, times};
+use crate::kernel::max_minus_x::TileWeights;
 use crate::kernel::real::Real;
+use crate::kernel::rowset::bits;
 use crate::kernel::{BLOCK, TILE};
-use crate::options::{ClassWeights, LabelSmoothing, weighted, weighted_in_parts};
+use crate::options::{ClassWeights, LabelSmoothing, weighted, weighted_dd};
 use crate::parallel::Context;
-use crate::reduce::{Compensated, Total};
-use crate::rows::Rows;
-use crate::targets::{OutOfRange, Probabilities, Target, Targets, TileLabels};
-use crate::tiles::{TileGradient, Tiles, WeightedGaps, Weighting, bits, shared_out, together};
+use crate::sum::compensated::Compensated;
+use crate::sum::reduce::TileLosses;
+use crate::sum::reduce::Total;
+use crate::targets::{Call, OutOfRange, Probabilities, Target, Targets, TileLabels};
+use crate::tile::{TileGradient, Tiles, WeightedSums, Weighting, row_group, split_threads};
 
-/// Cross-entropy and its options; the defaults are torch's.
+/// Cross-entropy of logits, `-sum_c q_c log softmax(x)_c`, and its options; the defaults are torch's.
+///
+/// [`ClassLoss`] has its methods.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, ClassLoss, CrossEntropy, Reduction};
+///
+/// let weight = [1.0, 2.0];
+/// let loss = CrossEntropy::new().label_smoothing(0.1).weight(&weight);
+/// let total = loss.total(&array![[0.0_f32, 1.0]], &array![1_i64], &Call::new())?;
+/// assert_eq!(format!("{:.6}", total.reduce(Reduction::Mean)), "0.330430");
+/// # Ok::<(), crossent::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct CrossEntropy<'a> {
     /// One weight for each class.
     pub weight: Option<&'a [f64]>,
@@ -51,6 +71,38 @@ pub struct CrossEntropy<'a> {
 impl Default for CrossEntropy<'_> {
     fn default() -> Self {
         CrossEntropy { weight: None, ignore_index: -100, label_smoothing: 0.0, axis: None }
+    }
+}
+
+impl<'a> CrossEntropy<'a> {
+    /// The defaults: no weights, no smoothing, and -100 as the class index to ignore.
+    #[must_use]
+    pub fn new() -> Self {
+        CrossEntropy::default()
+    }
+
+    /// Sets one weight for each class.
+    #[must_use]
+    pub fn weight(self, weight: &'a [f64]) -> Self {
+        CrossEntropy { weight: Some(weight), ..self }
+    }
+
+    /// Sets the class index of rows to leave out.
+    #[must_use]
+    pub fn ignore_index(self, ignore_index: i64) -> Self {
+        CrossEntropy { ignore_index, ..self }
+    }
+
+    /// Sets how much of the target is spread evenly over all classes, from 0 to 1.
+    #[must_use]
+    pub fn label_smoothing(self, label_smoothing: f64) -> Self {
+        CrossEntropy { label_smoothing, ..self }
+    }
+
+    /// Sets the class axis, which may count from the end.
+    #[must_use]
+    pub fn axis(self, axis: isize) -> Self {
+        CrossEntropy { axis: Some(axis), ..self }
     }
 }
 
@@ -82,7 +134,7 @@ impl Prepare for CrossEntropy<'_> {
                 }
                 None => classes as f64,
             },
-            segments: shared_out(call.context, &input.rows).1,
+            segments: split_threads(call.context, &input.rows).1,
             rows: input.rows,
             gradient: None,
         })
@@ -114,32 +166,31 @@ impl<E: Element> Work<'_, E> {
         losses: &mut TileLosses,
     ) {
         let smoothing = self.smoothing;
-        tiles.sum(simd, rows.clone(), tile.counted, self.gradient.is_some());
-        losses.begin::<RealOf<E>>(tile.counted, self.weight.as_slice().is_some());
-        tiles.nll(simd, &tile.class, tile.counted, &mut losses.loss);
-        let share_in_parts = over::<RealOf<E>>([smoothing, 0.0], [self.rows.layout.classes as f64, 0.0]);
+        tiles.sum(simd, rows.clone(), tile.active, self.gradient.is_some());
+        losses.begin::<RealOf<E>>(tile.active, self.weight.as_slice().is_some());
+        tiles.nll(simd, &tile.class, tile.active, &mut losses.loss);
+        let share_in_parts = dd_div::<RealOf<E>>([smoothing, 0.0], [self.rows.layout.classes as f64, 0.0]);
         let share = share_in_parts[0];
-        if tile.counted != u64::MAX {
+        if tile.active != u64::MAX {
             for i in 0..TILE {
-                losses.loss[i] = if tile.counted >> i & 1 == 1 { losses.loss[i] } else { 0.0 };
+                losses.loss[i] = if tile.active >> i & 1 == 1 { losses.loss[i] } else { 0.0 };
             }
         }
         if smoothing > 0.0 || losses.weighted {
-            bits(tile.counted).for_each(|i| losses.weight[i] = self.weight.of(tile.class[i]));
-            let gaps =
-                if smoothing > 0.0 { tiles.gaps(simd, tile.counted, self.weight) } else { [0.0; TILE] };
-            let own = plus::<RealOf<E>>([1.0, 0.0], [-smoothing, 0.0]);
+            bits(tile.active).for_each(|i| losses.weight[i] = self.weight.of(tile.class[i]));
+            let gaps = if smoothing > 0.0 { tiles.gaps(simd, tile.active, self.weight) } else { [0.0; TILE] };
+            let own = dd_add::<RealOf<E>>([1.0, 0.0], [-smoothing, 0.0]);
             // Branches would keep the loop from being one of vectors.
             for i in 0..rows.len() {
-                let own = times::<RealOf<E>>(own, [losses.weight[i], 0.0]);
-                let mut loss = weighted_in_parts::<RealOf<E>>(own, [losses.loss[i], 0.0]);
+                let own = dd_mul::<RealOf<E>>(own, [losses.weight[i], 0.0]);
+                let mut loss = weighted_dd::<RealOf<E>>(own, [losses.loss[i], 0.0]);
                 if smoothing > 0.0 {
-                    let rest = tiles.log1p_rest_in_parts(i);
-                    let even = weighted_in_parts::<RealOf<E>>([self.spread, 0.0], rest);
-                    let even = plus::<RealOf<E>>([gaps[i], 0.0], even);
-                    loss = plus::<RealOf<E>>(loss, times::<RealOf<E>>(share_in_parts, even));
+                    let rest = tiles.log1p_rest_dd(i);
+                    let even = weighted_dd::<RealOf<E>>([self.spread, 0.0], rest);
+                    let even = dd_add::<RealOf<E>>([gaps[i], 0.0], even);
+                    loss = dd_add::<RealOf<E>>(loss, dd_mul::<RealOf<E>>(share_in_parts, even));
                 }
-                let counts = tile.counted >> i & 1 == 1;
+                let counts = tile.active >> i & 1 == 1;
                 losses.set::<RealOf<E>>(i, if counts { loss } else { [0.0; 2] });
             }
             if is_any_far::<RealOf<E>>(losses) {
@@ -150,13 +201,13 @@ impl<E: Element> Work<'_, E> {
                         *q = share * weight + if c == tile.class[i] { own } else { 0.0 };
                     }
                 };
-                let far = far_rows(tiles, tile.counted, &losses.loss, q);
+                let far = far_rows(tiles, tile.active, &losses.loss, q);
                 far.for_each_finite(|i, loss| losses.set::<RealOf<E>>(i, [loss, 0.0]));
             }
         }
         let spread = if smoothing > 0.0 { self.spread } else { 0.0 };
         let Some(gradient) = &self.gradient else { return };
-        if tile.counted == 0 {
+        if tile.active == 0 {
             Tiles::write_zeros(rows, &gradient.out);
             return;
         }
@@ -165,7 +216,7 @@ impl<E: Element> Work<'_, E> {
         let factor = gradient.factors(rows.clone());
         let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
         let (p, miss) = tiles.target_share(simd);
-        for i in bits(tile.counted) {
+        for i in bits(tile.active) {
             let weight = self.weight.of(tile.class[i]);
             let own = (1.0 - smoothing) * weight;
             scale[i] = factor[i] * (own + share * spread);
@@ -183,7 +234,7 @@ impl<E: Element> Work<'_, E> {
             entry: Some((&tile.class, &value)),
             q: (smoothing > 0.0).then_some((&factor, smoothed)),
         };
-        tiles.write_gradient(simd, rows, tile.counted, gradient_of, &gradient.out);
+        tiles.write_gradient(simd, rows, tile.active, gradient_of, &gradient.out);
     }
 
     /// Losses against class probabilities.
@@ -196,26 +247,26 @@ impl<E: Element> Work<'_, E> {
         probabilities: &Probabilities<'_>,
         losses: &mut TileLosses,
     ) {
-        losses.begin_with_none::<RealOf<E>>(probabilities.counted(rows.clone()), false);
-        tiles.sum(simd, rows.clone(), losses.counted, self.gradient.is_some());
+        losses.begin_with_none::<RealOf<E>>(probabilities.active(rows.clone()), false);
+        tiles.sum(simd, rows.clone(), losses.active, self.gradient.is_some());
         let (smoothing, classes) = (self.smoothing, self.rows.layout.classes);
         let given = Given { probabilities, rows: rows.clone(), smoothing, weight: self.weight, classes };
-        let WeightedGaps { gaps, totals } = tiles.gaps_of(simd, losses.counted, &given);
-        for i in bits(losses.counted) {
+        let WeightedSums { gaps, totals } = tiles.weighted_sums(simd, losses.active, &given);
+        for i in bits(losses.active) {
             // Without classes there is nothing to sum.
             if classes > 0 {
                 let total = [totals[i], 0.0];
-                let total = weighted_in_parts::<RealOf<E>>(total, tiles.log1p_rest_in_parts(i));
-                losses.set::<RealOf<E>>(i, plus::<RealOf<E>>([gaps[i], 0.0], total));
+                let total = weighted_dd::<RealOf<E>>(total, tiles.log1p_rest_dd(i));
+                losses.set::<RealOf<E>>(i, dd_add::<RealOf<E>>([gaps[i], 0.0], total));
             }
         }
         if is_any_far::<RealOf<E>>(losses) {
             let q = |i: usize, classes: Range<usize>, q: &mut [f64]| (&given).row(simd, i, classes, q);
-            let far = far_rows(tiles, losses.counted, &losses.loss, q);
+            let far = far_rows(tiles, losses.active, &losses.loss, q);
             far.for_each_finite(|i, loss| losses.set::<RealOf<E>>(i, [loss, 0.0]));
         }
         let Some(gradient) = &self.gradient else { return };
-        if losses.counted == 0 {
+        if losses.active == 0 {
             Tiles::write_zeros(rows, &gradient.out);
             return;
         }
@@ -225,7 +276,7 @@ impl<E: Element> Work<'_, E> {
             scale[i] *= factor[i];
         }
         let gradient_of = TileGradient { scale: &scale, entry: None, q: Some((&factor, &given)) };
-        tiles.write_gradient(simd, rows, losses.counted, gradient_of, &gradient.out);
+        tiles.write_gradient(simd, rows, losses.active, gradient_of, &gradient.out);
     }
 }
 
@@ -233,7 +284,7 @@ impl<E: Element> Work<'_, E> {
 #[inline(always)]
 fn is_any_far<R: Real>(losses: &TileLosses) -> bool {
     // Without branches, so that it is a loop of vectors.
-    R::HALVES == 1 && losses.loss.iter().fold(false, |any, loss| any | !loss.is_finite())
+    R::IS_F64 && losses.loss.iter().fold(false, |any, loss| any | !loss.is_finite())
 }
 
 /// Losses found anew; nan where they are not.
@@ -247,12 +298,12 @@ impl FarRows {
 
 /// sum q (lse - x) of the rows whose `loss` is not finite although their logits have a softmax: near the largest number, the
 /// differences of two logits and their sum over the classes overflow where the loss, which is their mean, does not. They are
-/// summed smaller by a power of two. `q` gives those of a stretch of the classes of a row.
+/// summed smaller by a power of two. `q` gives those of a block of the classes of a row.
 #[cold]
 #[inline(never)]
 fn far_rows<E: Element>(
     tiles: &Tiles<'_, E>,
-    counted: u64,
+    active: u64,
     loss: &[f64; TILE],
     q: impl Fn(usize, Range<usize>, &mut [f64]),
 ) -> FarRows {
@@ -260,7 +311,7 @@ fn far_rows<E: Element>(
     const UNIT: f64 = 1.0 / (1_u128 << 70) as f64;
     let (classes, mut block) = (tiles.classes(), [0.0; BLOCK]);
     let mut far = FarRows([f64::NAN; TILE]);
-    'rows: for i in bits(counted) {
+    'rows: for i in bits(active) {
         if loss[i].is_finite() || !tiles.log1p_rest(i).is_finite() {
             continue;
         }
@@ -384,12 +435,12 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         self.rows.layout.classes
     }
 
-    fn together(&self) -> usize {
-        together(&self.rows)
+    fn row_group(&self) -> usize {
+        row_group(&self.rows)
     }
 
     fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {
-        shared_out(context, &self.rows).0
+        split_threads(context, &self.rows).0
     }
 
     #[inline(always)]
@@ -433,12 +484,12 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         }
     }
 
-    fn likely_mistake(&self) -> Option<Mistake> {
-        mistakes::in_logits(&self.rows, &self.targets.first_counted(mistakes::FIRST))
+    fn likely_misuse(&self) -> Option<LikelyMisuse> {
+        misuse::in_logits(&self.rows, &self.targets.first_active(misuse::FIRST))
     }
 
-    fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
-        self.targets.nothing_counted(context)
+    fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error> {
+        self.targets.nothing_active(context)
     }
 
     fn set_gradient(&mut self, gradient: Gradient<'a, E>) {
@@ -448,7 +499,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     fn known_total(&self) -> Option<Total> {
         // The loss of a row without classes is a sum of nothing.
         match &self.targets {
-            Targets::Probabilities(p) if self.classes() == 0 => p.all_counted().map(Total::of_zeros),
+            Targets::Probabilities(p) if self.classes() == 0 => p.all_active().map(Total::of_zeros),
             _ => None,
         }
     }

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use crate::array::rows::read;
+use crate::array::rows::{Rows, RowsMut};
 use crate::kernel::TILE;
-use crate::rows::{Rows, RowsMut};
-use crate::targets::read;
 
 /// The gradient of the losses that follow, with respect to the input.
 pub(crate) struct Gradient<'a, E> {

@@ -4,20 +4,39 @@ use std::ops::Range;
 
 use fearless_simd::Simd;
 
+use super::Prepare;
+use super::class_loss::ClassLoss;
 use super::gradient::Gradient;
-use super::mistakes::{self, Mistake};
-use super::{Call, ClassLoss, Input, Prepare, RowLoss, TileLosses};
+use super::misuse::{self, LikelyMisuse};
+use super::walk::RowLoss;
+use crate::array::rows::Input;
+use crate::array::rows::Rows;
+use crate::array::rows::locate;
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf};
-use crate::options::{ClassWeights, weighted_in_parts};
+use crate::kernel::rowset::bits;
+use crate::options::{ClassWeights, weighted_dd};
 use crate::parallel::Context;
-use crate::rows::Rows;
-use crate::targets::{Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tiles::{Tiles, bits, locate};
+use crate::sum::reduce::TileLosses;
+use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
+use crate::tile::Tiles;
 
-/// Negative log-likelihood and its options; the defaults are torch's.
+/// Negative log-likelihood of log-probabilities, `-w_t x_t`, and its options; the defaults are torch's.
+///
+/// [`ClassLoss`] has its methods.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, ClassLoss, NllLoss, log_softmax};
+///
+/// let log_p = log_softmax(&array![[2.0_f64, -1.0, 0.5]], 1)?;
+/// let losses = NllLoss::new().each_row(&log_p, &array![2_u8], &Call::new())?;
+/// assert_eq!(losses, array![-log_p[[0, 2]]]);
+/// # Ok::<(), crossent::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct NllLoss<'a> {
     /// One weight for each class.
     pub weight: Option<&'a [f64]>,
@@ -30,6 +49,32 @@ pub struct NllLoss<'a> {
 impl Default for NllLoss<'_> {
     fn default() -> Self {
         NllLoss { weight: None, ignore_index: -100, axis: None }
+    }
+}
+
+impl<'a> NllLoss<'a> {
+    /// The defaults: no weights, and -100 as the class index to ignore.
+    #[must_use]
+    pub fn new() -> Self {
+        NllLoss::default()
+    }
+
+    /// Sets one weight for each class.
+    #[must_use]
+    pub fn weight(self, weight: &'a [f64]) -> Self {
+        NllLoss { weight: Some(weight), ..self }
+    }
+
+    /// Sets the class index of rows to leave out.
+    #[must_use]
+    pub fn ignore_index(self, ignore_index: i64) -> Self {
+        NllLoss { ignore_index, ..self }
+    }
+
+    /// Sets the class axis, which may count from the end.
+    #[must_use]
+    pub fn axis(self, axis: isize) -> Self {
+        NllLoss { axis: Some(axis), ..self }
     }
 }
 
@@ -89,22 +134,22 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     ) -> Result<(), OutOfRange> {
         let mut tile = TileLabels::default();
         self.labels.tile(simd, rows.clone(), &mut tile)?;
-        losses.begin_with_none::<RealOf<E>>(tile.counted, self.weight.as_slice().is_some());
+        losses.begin_with_none::<RealOf<E>>(tile.active, self.weight.as_slice().is_some());
         let mut offsets = [0; TILE];
         locate(&self.rows.layout, rows.clone(), &mut offsets);
-        for i in bits(tile.counted) {
+        for i in bits(tile.active) {
             let t = tile.class[i];
             losses.weight[i] = self.weight.of(t);
             let (weight, nll) = (losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
-            losses.set::<RealOf<E>>(i, weighted_in_parts::<RealOf<E>>([weight, 0.0], [nll, 0.0]));
+            losses.set::<RealOf<E>>(i, weighted_dd::<RealOf<E>>([weight, 0.0], [nll, 0.0]));
         }
         let Some(gradient) = &self.gradient else { return Ok(()) };
         let factor = gradient.factors(rows.clone());
         locate(&gradient.out.layout, rows.clone(), &mut offsets);
         Tiles::write_zeros(rows, &gradient.out);
-        for i in bits(tile.counted) {
+        for i in bits(tile.active) {
             let value = E::from_f64(-factor[i] * self.weight.of(tile.class[i]));
-            // SAFETY: the rows of a grain belong to one thread.
+            // SAFETY: the rows of a chunk belong to one thread.
             unsafe { gradient.out.set(offsets[i], tile.class[i], value) };
         }
         Ok(())
@@ -122,12 +167,12 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         self.labels.divisor::<RealOf<E>>(self.weight, context)
     }
 
-    fn likely_mistake(&self) -> Option<Mistake> {
-        mistakes::in_log_probabilities(&self.rows, &self.labels.first_counted(mistakes::FIRST))
+    fn likely_misuse(&self) -> Option<LikelyMisuse> {
+        misuse::in_log_probabilities(&self.rows, &self.labels.first_active(misuse::FIRST))
     }
 
-    fn nothing_counted(&self, context: Context<'_>) -> Result<bool, Error> {
-        self.labels.nothing_counted(context)
+    fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error> {
+        self.labels.nothing_active(context)
     }
 
     fn set_gradient(&mut self, gradient: Gradient<'a, E>) {

@@ -7,25 +7,27 @@ use std::ops::Range;
 
 use fearless_simd::{Level, dispatch};
 
-use crate::blocks::{Computed, FloatsMut, Numbers, Sink, Source};
+use crate::array::any::{FloatsMut, Numbers};
+use crate::array::blocks::{Computed, Sink, Source};
+use crate::array::rows::{check_shape, unravel};
 use crate::error::Error;
 use crate::kernel::isa;
 use crate::kernel::pointwise::{
     self as kernel, Arguments, Block, Buffers, ELEMENTS, LOG_2_PI, VECTOR, all_allowed, evaluate, multiply,
 };
-use crate::parallel::{Context, try_for_each_range};
-use crate::reduce::{GrainSum, Total};
-use crate::rows::{check_shape, unravel};
+use crate::parallel::{Context, try_for_each_chunk_of};
+use crate::sum::reduce::{ChunkSum, Total};
 
 /// A loss of one element x with its target t, and its options.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum ElementLoss<'a> {
     /// -(t log x + (1 - t) log(1 - x)) for x and t from 0 to 1.
     BinaryCrossEntropy {
         /// The least that a logarithm counts; `None` for no bound.
         clamp: Option<f64>,
     },
-    /// The same for the logit x of the probability.
+    /// max(x, 0) - t x + log(1 + exp(-|x|)) for the logit x of a probability.
     BinaryCrossEntropyWithLogits {
         /// What the term of t is multiplied with.
         pos_weight: Option<Numbers<'a>>,
@@ -58,7 +60,7 @@ pub enum ElementLoss<'a> {
 
 /// What the derivative of the reduced loss by the loss of an element is.
 #[derive(Clone, Debug)]
-pub enum Upstream<'a> {
+pub(crate) enum Upstream<'a> {
     /// The same for all elements.
     Constant(f64),
     /// One number for each.
@@ -67,7 +69,7 @@ pub enum Upstream<'a> {
 
 /// The input, and where its gradient goes if one is wanted.
 #[derive(Debug)]
-pub enum Input<'a> {
+pub(crate) enum Input<'a> {
     /// No gradient.
     Alone(Numbers<'a>),
     /// The gradient goes to an array of its own.
@@ -77,7 +79,26 @@ pub enum Input<'a> {
 }
 
 /// An elementwise loss of a whole array.
+///
+/// Input and target are numbers of any type, and have one shape, or for [`ElementLoss::KlDivergence`],
+/// [`ElementLoss::GaussianNll`] and [`ElementLoss::PoissonNll`] shapes that broadcast to each other. With a gradient, the losses
+/// have the input's shape. Losses are in nats.
+///
+/// ```
+/// use crossent::ndarray::{Array1, array};
+/// use crossent::{Context, ElementLoss, Elementwise, Reduction};
+///
+/// let loss = Elementwise::new(ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: None });
+/// let (logits, target) = (array![0.0_f32, 2.0, -3.0], array![1_u8, 1, 0]);
+/// let total = loss.total(&logits, &target, Context::new())?;
+/// assert_eq!(format!("{:.6}", total.reduce(Reduction::Mean)), "0.289554");
+/// let mut gradient = Array1::<f32>::zeros(3);
+/// loss.total_and_gradient(&logits, &target, Reduction::Sum, 1.0, &mut gradient, Context::new())?;
+/// assert_eq!(gradient[0], -0.5);
+/// # Ok::<(), crossent::Error>(())
+/// ```
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Elementwise<'a> {
     /// Which one.
     pub loss: ElementLoss<'a>,
@@ -86,13 +107,21 @@ pub struct Elementwise<'a> {
 }
 
 impl Elementwise<'_> {
+    /// Whether input and target must have one shape.
+    pub(super) fn takes_one_shape(&self) -> bool {
+        matches!(
+            self.loss,
+            ElementLoss::BinaryCrossEntropy { .. } | ElementLoss::BinaryCrossEntropyWithLogits { .. }
+        )
+    }
+
     /// The losses' sum and number; the losses themselves to `losses`, of the shape that input and target broadcast
     /// to (for the binary cross-entropies they have the same), if it is given; and the
     /// gradient with respect to the input, which is not broadcast then, if one is asked for.
     ///
     /// # Errors
     /// See [`Error`]; no output has been touched then, unless the call was interrupted.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         input: Input<'_>,
         target: &Numbers<'_>,
@@ -103,11 +132,7 @@ impl Elementwise<'_> {
             Input::Alone(x) | Input::WithGradient(x, ..) => x.shape().to_vec(),
             Input::Overwritten(x, _) => x.shape().to_vec(),
         };
-        let same = matches!(
-            self.loss,
-            ElementLoss::BinaryCrossEntropy { .. } | ElementLoss::BinaryCrossEntropyWithLogits { .. }
-        );
-        let mut shape = loss_shape(same, &input_shape, target.shape())?;
+        let mut shape = loss_shape(self.takes_one_shape(), &input_shape, target.shape())?;
         if !matches!(input, Input::Alone(_)) {
             shape.clone_from(&input_shape);
         }
@@ -127,7 +152,7 @@ impl Elementwise<'_> {
                 (wide.source(), None, None)
             }
             Input::WithGradient(x, to, upstream) => {
-                check_shape("grad_out", to.shape(), &shape)?;
+                check_shape("gradient", to.shape(), &shape)?;
                 (given, place) = (x, to);
                 (given.source(), Some(place.sink()), Some(upstream))
             }
@@ -138,7 +163,7 @@ impl Elementwise<'_> {
             }
         };
         if let Some(Upstream::Each(upstream)) = &upstream {
-            check_shape("grad_output", upstream.shape(), &shape)?;
+            check_shape("upstream", upstream.shape(), &shape)?;
         }
         let (constant, each) = match &upstream {
             Some(Upstream::Each(each)) => (1.0, Some(each.source())),
@@ -229,11 +254,7 @@ impl Elementwise<'_> {
                 name: "var",
                 index: unravel(at, var.shape()),
                 value,
-                expected: if value > -ROUNDING {
-                    "0 or more; a rounding? use numpy.maximum(var, 0)"
-                } else {
-                    "0 or more; is it the logarithm of a variance? use numpy.exp(var)"
-                },
+                expected: "0 or more",
             });
         }
         let wrong = |p: f64| !(0.0..=1.0).contains(&p);
@@ -246,29 +267,10 @@ impl Elementwise<'_> {
                 first(&*walk.target, walk.level, context, &wrong)?.unwrap_or((0, f64::NAN)),
             ),
         };
-        let expected = match (name, value) {
-            (_, nan) if nan.is_nan() => "0 to 1; look for where nan comes from",
-            ("input", p) if (-ROUNDING..=1.0 + ROUNDING).contains(&p) => {
-                "a probability; a rounding? use numpy.clip(input, 0, 1)"
-            }
-            ("input", _) => "a probability; are these logits? use binary_cross_entropy_with_logits",
-            (_, p) if (-ROUNDING..=1.0 + ROUNDING).contains(&p) => {
-                "0 to 1; a rounding? use numpy.clip(target, 0, 1)"
-            }
-            (_, -1.0) => {
-                "0 to 1; labels of -1 and 1? replace -1 by 0; does -1 mark a missing label? give it a weight of 0, and any \
-                 target from 0 to 1"
-            }
-            (_, 255.0) => "0 to 1; an image of 0 and 255? divide it by 255",
-            (_, p) if p.fract() != 0.0 => "0 to 1; the input comes first, and the target second",
-            _ => "0 to 1; are these class numbers? use cross_entropy",
-        };
+        let expected = if name == "input" && !value.is_nan() { "a probability" } else { "0 to 1" };
         Ok(Error::Element { problem, name, index: unravel(at, shape), value, expected })
     }
 }
-
-/// What is no further out of range than this may be a rounding.
-const ROUNDING: f64 = 1e-3;
 
 /// The first element for which `wrong` holds, and its position.
 fn first(
@@ -281,7 +283,7 @@ fn first(
         None => Ok(()),
         Some(_) => Err(Refused),
     };
-    let looked = try_for_each_range(context, source.len(), 1, || (), look)?;
+    let looked = try_for_each_chunk_of(context, source.len(), 1, || (), look)?;
     Ok(looked.err().and_then(|range| source.first(level, range, wrong)))
 }
 
@@ -302,7 +304,7 @@ pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Resul
         }
     }
     if shape.iter().try_fold(1, |count: isize, n| count.checked_mul(isize::try_from(*n).ok()?)).is_none() {
-        return Err(Error::OutOfMemory { count: usize::MAX });
+        return Err(Error::OutOfMemory { count: usize::MAX, size: size_of::<f64>() });
     }
     Ok(shape)
 }
@@ -379,7 +381,7 @@ impl Walk<'_> {
             self.each_block(context, |block, range, sum| self.step::<R, P, false>(loss, block, range, sum))
         }?;
         let Some(sums) = sums else { return Ok(None) };
-        let mut all = GrainSum::default();
+        let mut all = ChunkSum::default();
         for sum in sums {
             all.merge(sum);
         }
@@ -402,15 +404,15 @@ impl Walk<'_> {
         Ok(allowed.is_some())
     }
 
-    /// The sums of the grains in their order; none if an argument is refused.
+    /// The sums of the chunks in their order; none if an argument is refused.
     fn each_block<R: Computed>(
         &self,
         context: Context<'_>,
-        step: impl Fn(&mut Block<R>, Range<usize>, &mut GrainSum) -> Result<(), Refused> + Sync,
-    ) -> Result<Option<Vec<GrainSum>>, Error> {
+        step: impl Fn(&mut Block<R>, Range<usize>, &mut ChunkSum) -> Result<(), Refused> + Sync,
+    ) -> Result<Option<Vec<ChunkSum>>, Error> {
         let state = || Box::new(Block::new(self.constant));
-        let sums = try_for_each_range(context, self.elements, 1, state, |block, elements| {
-            let mut sum = GrainSum::default();
+        let sums = try_for_each_chunk_of(context, self.elements, 1, state, |block, elements| {
+            let mut sum = ChunkSum::default();
             for start in elements.clone().step_by(ELEMENTS) {
                 step(block, start..(start + ELEMENTS).min(elements.end), &mut sum)?;
             }
@@ -434,7 +436,7 @@ impl Walk<'_> {
         loss: &P,
         block: &mut Block<R>,
         range: Range<usize>,
-        sum: &mut GrainSum,
+        sum: &mut ChunkSum,
     ) -> Result<(), Refused> {
         let Block { buffers, weight, upstream, results } = block;
         let (len, whole) = (range.len(), range.len().next_multiple_of(VECTOR));
@@ -464,7 +466,7 @@ impl Walk<'_> {
         if !allowed {
             return Err(Refused);
         }
-        // SAFETY: the elements of a grain belong to one thread, and nothing of this block is borrowed any more.
+        // SAFETY: the elements of a chunk belong to one thread, and nothing of this block is borrowed any more.
         unsafe {
             if let Some(losses) = &self.losses {
                 losses.store(self.level, range.clone(), &results.loss);
@@ -504,16 +506,17 @@ mod tests {
             let context = Context { threads: NonZero::new(threads), ..Context::default() };
             let loss = ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: None };
             let call = Elementwise { loss, weight: None };
-            let (mut losses, mut gradient, mut place) = (ArrayD::zeros(IxDyn(&shape)), x.clone(), x.clone());
-            let target = Numbers::F32(t.view());
-            let out = |to| FloatsMut::F32(to);
+            let mut losses = ArrayD::<f64>::zeros(IxDyn(&shape));
+            let (mut gradient, mut place) = (x.clone(), x.clone());
+            let target = Numbers::from(t.view());
+            let out = |to| FloatsMut::from(to);
             let upstream = || Upstream::Constant(0.5);
-            let input = Input::WithGradient(Numbers::F32(x.view()), out(gradient.view_mut()), upstream());
-            let apart = call.run(input, &target, Some(FloatsMut::F64(losses.view_mut())), context).unwrap();
+            let input = Input::WithGradient(Numbers::from(x.view()), out(gradient.view_mut()), upstream());
+            let apart = call.run(input, &target, Some(FloatsMut::from(losses.view_mut())), context).unwrap();
             let over = call
                 .run(Input::Overwritten(out(place.view_mut()), upstream()), &target, None, context)
                 .unwrap();
-            let alone = call.run(Input::Alone(Numbers::F32(x.view())), &target, None, context).unwrap();
+            let alone = call.run(Input::Alone(Numbers::from(x.view())), &target, None, context).unwrap();
             assert_eq!((apart, gradient.clone()), (over, place));
             assert_eq!((apart.sum, apart.counted), (alone.sum, x.len()));
             assert!((losses.sum() - apart.sum).abs() < 1e-9 * apart.sum);
@@ -530,10 +533,10 @@ mod tests {
         let t = numbers(&[3, 400], |_| 1.0);
         let call = with(ElementLoss::BinaryCrossEntropy { clamp: Some(-100.0) });
         let mut out = numbers(&[3, 400], |_| 7.0);
-        for to in [None, Some(FloatsMut::F32(out.view_mut()))] {
+        for to in [None, Some(FloatsMut::from(out.view_mut()))] {
             match call.run(
-                Input::Alone(Numbers::F32(x.view())),
-                &Numbers::F32(t.view()),
+                Input::Alone(Numbers::from(x.view())),
+                &Numbers::from(t.view()),
                 to,
                 Context::default(),
             ) {
@@ -551,11 +554,11 @@ mod tests {
         let x = numbers(&[2, 3], |i| i as f32);
         let zero = numbers(&[2, 3], |_| 0.0);
         let sum = |var: &ArrayD<f32>| {
-            let var = Numbers::F32(var.view());
+            let var = Numbers::from(var.view());
             let call = with(ElementLoss::GaussianNll { var, full: false, eps: 1e-6 });
             call.run(
-                Input::Alone(Numbers::F32(x.view())),
-                &Numbers::F32(zero.view()),
+                Input::Alone(Numbers::from(x.view())),
+                &Numbers::from(zero.view()),
                 None,
                 Context::default(),
             )
@@ -581,15 +584,20 @@ mod tests {
         let (x, large) = (numbers(&[2, 3], |_| 0.5), numbers(&[5, 2, 3], |_| 0.5));
         let mut call = with(ElementLoss::KlDivergence { log_target: false });
         let run = |call: &Elementwise<'_>, t: &ArrayD<f32>| {
-            call.run(Input::Alone(Numbers::F32(x.view())), &Numbers::F32(t.view()), None, Context::default())
+            call.run(
+                Input::Alone(Numbers::from(x.view())),
+                &Numbers::from(t.view()),
+                None,
+                Context::default(),
+            )
         };
         assert_eq!(run(&call, &large).unwrap().counted, 30);
         assert!(matches!(run(&call, &numbers(&[2], |_| 0.5)), Err(Error::Broadcast { name: "target", .. })));
         let mut place = x.clone();
-        let place = Input::Overwritten(FloatsMut::F32(place.view_mut()), Upstream::Constant(1.0));
-        let refused = call.run(place, &Numbers::F32(large.view()), None, Context::default());
+        let place = Input::Overwritten(FloatsMut::from(place.view_mut()), Upstream::Constant(1.0));
+        let refused = call.run(place, &Numbers::from(large.view()), None, Context::default());
         assert!(matches!(refused, Err(Error::Broadcast { name: "target", .. })));
-        call.weight = Some(Numbers::F32(large.view()));
+        call.weight = Some(Numbers::from(large.view()));
         assert!(matches!(run(&call, &x), Err(Error::Broadcast { name: "weight", .. })));
     }
 }

@@ -18,8 +18,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyTuple};
 
-use crate::blocks::FloatsMut;
-use crate::rows::{View, ViewMut};
+pub(super) use crate::array::any::with_dtype;
+use crate::array::any::{FloatViews, Floats, FloatsMut};
+use crate::array::rows::{View, ViewMut};
 use crate::targets::Target;
 
 /// A NumPy array, any dtype.
@@ -63,27 +64,6 @@ impl Float {
         Ok(descriptor.bind(py))
     }
 }
-
-/// A view of floating-point numbers of whichever dtype.
-pub(super) enum Floats<'a> {
-    F16(View<'a, f16>),
-    Bf16(View<'a, bf16>),
-    F32(View<'a, f32>),
-    F64(View<'a, f64>),
-}
-
-/// Runs a generic expression on the view that a [`Floats`] holds.
-macro_rules! with_floats {
-    ($floats:expr, $view:pat => $result:expr) => {
-        match $floats {
-            Floats::F16($view) => $result,
-            Floats::Bf16($view) => $result,
-            Floats::F32($view) => $result,
-            Floats::F64($view) => $result,
-        }
-    };
-}
-pub(super) use with_floats;
 
 /// The argument as a plain, aligned array in native byte order.
 pub(super) fn array<'py>(object: &Bound<'py, PyAny>, name: &str) -> PyResult<Array<'py>> {
@@ -177,7 +157,7 @@ fn kind(dtype: &Bound<'_, PyArrayDescr>) -> u8 {
 }
 
 /// A view of an array of floating-point numbers.
-pub(super) fn floats<'a>(array: &'a Array<'_>, name: &str) -> PyResult<Floats<'a>> {
+pub(super) fn floats<'a>(array: &'a Array<'_>, name: &str) -> PyResult<FloatViews<'a>> {
     // SAFETY: `array` is plain and aligned, and its dtype is the view's type.
     unsafe {
         match float_dtype(array) {
@@ -231,19 +211,19 @@ pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
     // SAFETY: `array` is plain and aligned, and its dtype is the view's type.
     unsafe {
         Ok(match (kind(&dtype), dtype.itemsize()) {
-            (b'i', 1) => Target::I8(view(array)),
-            (b'i', 2) => Target::I16(view(array)),
-            (b'i', 4) => Target::I32(view(array)),
-            (b'i', 8) => Target::I64(view(array)),
-            (b'u', 1) => Target::U8(view(array)),
-            (b'u', 2) => Target::U16(view(array)),
-            (b'u', 4) => Target::U32(view(array)),
-            (b'u', 8) => Target::U64(view(array)),
+            (b'i', 1) => Target::from(view::<i8>(array)),
+            (b'i', 2) => Target::from(view::<i16>(array)),
+            (b'i', 4) => Target::from(view::<i32>(array)),
+            (b'i', 8) => Target::from(view::<i64>(array)),
+            (b'u', 1) => Target::from(view::<u8>(array)),
+            (b'u', 2) => Target::from(view::<u16>(array)),
+            (b'u', 4) => Target::from(view::<u32>(array)),
+            (b'u', 8) => Target::from(view::<u64>(array)),
             _ => match float_of(&dtype) {
-                Some(Float::F16) => Target::F16(view(array)),
-                Some(Float::Bf16) => Target::Bf16(view(array)),
-                Some(Float::F32) => Target::F32(view(array)),
-                Some(Float::F64) => Target::F64(view(array)),
+                Some(Float::F16) => Target::from(view::<f16>(array)),
+                Some(Float::Bf16) => Target::from(view::<bf16>(array)),
+                Some(Float::F32) => Target::from(view::<f32>(array)),
+                Some(Float::F64) => Target::from(view::<f64>(array)),
                 None => {
                     let fix = match dtype.kind() {
                         b'b' => {
@@ -295,7 +275,7 @@ pub(super) fn class_weights(object: Option<&Bound<'_, PyAny>>) -> PyResult<Optio
         )));
     }
     let mut weights = crate::error::filled(array.len(), 0.0)?;
-    with_floats!(floats, view => {
+    with_dtype!(floats floats, view => {
         for (to, from) in weights.iter_mut().zip(view.iter()) {
             *to = crate::Element::to_f64(*from);
         }
@@ -362,7 +342,7 @@ fn bits<'py>(array: &Array<'py>) -> PyResult<Array<'py>> {
 /// has 0 where others have 1.
 fn not_a_mask(array: &Array<'_>) -> PyErr {
     let seen = floats(array, "where").ok().map(|numbers| {
-        with_floats!(numbers, view => {
+        with_dtype!(floats numbers, view => {
             let numbers = view.iter().map(|x| crate::Element::to_f64(*x));
             numbers.fold((f64::INFINITY, f64::NEG_INFINITY, true), |(least, most, bits), x| {
                 (least.min(x), most.max(x), bits && (x == 0.0 || x == 1.0))
@@ -431,10 +411,10 @@ pub(super) unsafe fn floats_mut<'a>(array: &'a Array<'_>, dtype: Float) -> Float
     // SAFETY: see above.
     unsafe {
         match dtype {
-            Float::F16 => FloatsMut::F16(view_mut(array)),
-            Float::Bf16 => FloatsMut::Bf16(view_mut(array)),
-            Float::F32 => FloatsMut::F32(view_mut(array)),
-            Float::F64 => FloatsMut::F64(view_mut(array)),
+            Float::F16 => FloatsMut::from(view_mut::<f16>(array)),
+            Float::Bf16 => FloatsMut::from(view_mut::<bf16>(array)),
+            Float::F32 => FloatsMut::from(view_mut::<f32>(array)),
+            Float::F64 => FloatsMut::from(view_mut::<f64>(array)),
         }
     }
 }

@@ -12,7 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::error::Error;
-use crate::loss::mistakes::Mistake;
+use crate::loss::misuse::LikelyMisuse;
 use crate::parallel::{Context, Interrupt};
 
 /// Work below which releasing the interpreter costs more than it could bring to another thread.
@@ -48,13 +48,14 @@ pub(super) fn run<T: Send>(
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
+        let error = super::hints::in_python(error);
         let hint = super::hints::hint(&error);
         let text = hint.map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"));
         match &error {
             Error::TargetOutOfRange { .. } | Error::AxisOutOfRange { .. } => PyIndexError::new_err(text),
             // Right shape, wrong kind of number.
             Error::TargetShape { input, axis, target, held } => {
-                let rows = crate::rows::row_shape(input, *axis);
+                let rows = crate::array::rows::row_shape(input, *axis);
                 if (held.floating && *target == rows) || (!held.floating && target == input) {
                     PyTypeError::new_err(text)
                 } else {
@@ -73,7 +74,7 @@ impl From<Error> for PyErr {
             | Error::WeightLength { .. }
             | Error::LabelSmoothing(_)
             | Error::IgnoreIndexWithProbabilities(_)
-            | Error::NumThreads(_)
+            | Error::NumThreads { .. }
             | Error::UnknownIsa { .. } => PyValueError::new_err(text),
         }
     }
@@ -137,15 +138,15 @@ pub(super) fn unknown_reduction(given: &str, expected: &str) -> PyErr {
 }
 
 /// Names a likely mistake at the line that called the public function.
-pub(super) fn warn_mistake(py: Python<'_>, mistake: Mistake) -> PyResult<()> {
+pub(super) fn warn_mistake(py: Python<'_>, mistake: LikelyMisuse) -> PyResult<()> {
     let text = match mistake {
-        Mistake::OneClass => {
+        LikelyMisuse::OneClass => {
             c"there is one class only, and its probability is always 1; for yes or no use binary cross-entropy, or name the class axis (axis=)"
         }
-        Mistake::Probabilities => {
+        LikelyMisuse::Probabilities => {
             c"the input looks like probabilities (from 0 to 1, rows summing to 1); cross_entropy takes logits and nll_loss log-probabilities: leave out the softmax, or take the logarithm"
         }
-        Mistake::PositiveLogProbability => {
+        LikelyMisuse::PositiveLogProbability => {
             c"the input holds positive numbers, and log-probabilities have none; give nll_loss the result of log_softmax, or give the logits to cross_entropy"
         }
     };

@@ -9,10 +9,57 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
 use super::array::{self, Array};
+use crate::array::rows::{is_row_shape, row_shape};
 use crate::error::{Error, Held, HeldNumbers, TargetsFound, shape};
-use crate::rows::{is_row_shape, row_shape};
 
-/// What to do about an error, if that is known.
+/// An error with the names that its arguments, functions and dtypes have in Python.
+pub(super) fn in_python(mut error: Error) -> Error {
+    match &mut error {
+        Error::Shape { name, .. } | Error::Broadcast { name, .. } => *name = argument(name),
+        Error::TargetShape { held, .. } => held.dtype = dtype(held.dtype),
+        Error::FloatingTarget { function, held, .. } => {
+            held.dtype = dtype(held.dtype);
+            *function = match *function {
+                "compare_sums" => "compare",
+                "temperature_sums" => "fit_temperature",
+                other => other,
+            };
+        }
+        _ => {}
+    }
+    error
+}
+
+fn argument(name: &'static str) -> &'static str {
+    match name {
+        "mask" => "where",
+        "other" => "other_logits",
+        "upstream" => "grad_output",
+        "gradient" => "grad_out",
+        "class" => "y_true",
+        other => other,
+    }
+}
+
+fn dtype(name: &'static str) -> &'static str {
+    match name {
+        "f16" => "float16",
+        "bf16" => "bfloat16",
+        "f32" => "float32",
+        "f64" => "float64",
+        "i8" => "int8",
+        "i16" => "int16",
+        "i32" => "int32",
+        "i64" => "int64",
+        "u8" => "uint8",
+        "u16" => "uint16",
+        "u32" => "uint32",
+        "u64" => "uint64",
+        other => other,
+    }
+}
+
+/// What to do about an error from [`in_python`], if that is known.
 pub(super) fn hint(error: &Error) -> Option<String> {
     match error {
         Error::TargetShape { input, axis, target, held } => target_shape(input, *axis, target, held, true),
@@ -23,6 +70,8 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             Some(out_of_range(*value, *classes, *ignore_index, found.as_deref(), Words::Python))
         }
         Error::WeightLength { got, input, axis } => weight_length(*got, input, *axis),
+        Error::IgnoreIndexWithProbabilities(_) => Some("to leave rows out, use where=".to_owned()),
+        Error::Element { name, value, .. } => element(name, *value).map(str::to_owned),
         Error::Shape {
             name: name @ ("target" | "where" | "other_logits" | "grad_output"),
             got,
@@ -42,6 +91,32 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         }
         _ => None,
     }
+}
+
+// Elements
+
+/// What is no further out of range than this may be a rounding.
+const ROUNDING: f64 = 1e-3;
+
+/// What to do about an element that is no probability, or no variance.
+fn element(name: &str, value: f64) -> Option<&'static str> {
+    let rounded = (-ROUNDING..=1.0 + ROUNDING).contains(&value);
+    Some(match (name, value) {
+        ("var", v) if v > -ROUNDING => "a rounding? use numpy.maximum(var, 0)",
+        ("var", _) => "is it the logarithm of a variance? use numpy.exp(var)",
+        ("input" | "target", nan) if nan.is_nan() => "look for where nan comes from",
+        ("input", _) if rounded => "a rounding? use numpy.clip(input, 0, 1)",
+        ("input", _) => "are these logits? use binary_cross_entropy_with_logits",
+        ("target", _) if rounded => "a rounding? use numpy.clip(target, 0, 1)",
+        ("target", -1.0) => {
+            "labels of -1 and 1? replace -1 by 0; does -1 mark a missing label? give it a weight of 0, and any target from 0 \
+             to 1"
+        }
+        ("target", 255.0) => "an image of 0 and 255? divide it by 255",
+        ("target", p) if p.fract() != 0.0 => "the input comes first, and the target second",
+        ("target", _) => "are these class numbers? use cross_entropy",
+        _ => return None,
+    })
 }
 
 // Shapes

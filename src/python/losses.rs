@@ -5,11 +5,13 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::array::{self, Array, Axis, Float, Floats, with_floats};
+use super::array::{self, Array, Axis, Float, with_dtype};
 use super::{call, hints, result};
+use crate::array::any::FloatViews;
+use crate::array::rows::View;
 use crate::kernel::element::Element;
+use crate::loss::class_loss::{each_row_and_gradient_of, total_and_gradient_of};
 use crate::options::Reduction;
-use crate::rows::View;
 use crate::targets::Target;
 use crate::{Call, ClassLoss, Context, CrossEntropy, NllLoss, Total};
 
@@ -51,7 +53,7 @@ struct Arrays<'py> {
 
 /// What they hold.
 struct Views<'a> {
-    logits: Floats<'a>,
+    logits: FloatViews<'a>,
     classes: Target<'a>,
     mask: Option<View<'a, u8>>,
 }
@@ -73,8 +75,8 @@ impl<'py> Arrays<'py> {
 
     /// The shape of the losses.
     fn rows(&self, axis: Option<isize>) -> PyResult<Vec<usize>> {
-        let axis = crate::loss::class_axis(self.input.ndim(), axis)?;
-        Ok(crate::rows::row_shape(self.input.shape(), axis))
+        let axis = crate::array::rows::class_axis(self.input.ndim(), axis)?;
+        Ok(crate::array::rows::row_shape(self.input.shape(), axis))
     }
 
     /// The same, with copies of what `out` would overwrite, but for an input that is meant to be overwritten.
@@ -107,7 +109,7 @@ impl<'py> LossCall<'_, 'py> {
     fn views<'a>(&self, arrays: &'a Arrays<'py>, loss: &impl ClassLoss) -> PyResult<Views<'a>> {
         let Views { logits, classes, mask } = arrays.views()?;
         let call = Call { mask, context: Context::default() };
-        match with_floats!(&logits, view => loss.likely_mistake(view, &classes, &call))? {
+        match with_dtype!(floats &logits, view => loss.likely_misuse(view, &classes, &call))? {
             None => Ok(Views { logits, classes, mask: call.mask }),
             // A warning runs Python code, which might give the memory away.
             Some(mistake) => {
@@ -123,7 +125,7 @@ impl<'py> LossCall<'_, 'py> {
         let views = self.views(&arrays, loss)?;
         if let Some(reduction) = self.reduction {
             let Views { logits, classes, mask } = views;
-            let total = with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
+            let total = with_dtype!(floats &logits, view => call::run(py, arrays.size(), |context| {
                 loss.total(view, &classes, &Call { mask, context })
             }))?;
             return self.reduced(total, reduction, &arrays);
@@ -133,8 +135,8 @@ impl<'py> LossCall<'_, 'py> {
         let Views { logits, classes, mask } = arrays.views()?;
         // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument, and has this dtype.
         let losses = unsafe { array::floats_mut(&out, arrays.dtype) };
-        with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
-            loss.each_row(view, &classes, &Call { mask, context }, losses)
+        with_dtype!(floats &logits, view => call::run(py, arrays.size(), |context| {
+            loss.each_row_into(view, &classes, &Call { mask, context }, losses)
         }))?;
         result::unwrapped(out, self.out)
     }
@@ -151,7 +153,7 @@ impl<'py> LossCall<'_, 'py> {
         let Views { logits, classes, mask } = self.views(&arrays, loss)?;
         if self.reduction == Some(Reduction::Mean) {
             // Before anything is written: the warning may be an error.
-            let none = with_floats!(&logits, view => call::run(py, arrays.size(), |context| {
+            let none = with_dtype!(floats &logits, view => call::run(py, arrays.size(), |context| {
                 loss.nothing_counted(view, &classes, &Call { mask, context })
             }))?;
             if none {
@@ -185,7 +187,7 @@ impl<'py> LossCall<'_, 'py> {
             gradient: &gradient,
         };
         let losses = out.as_ref();
-        let total = with_floats!(array::floats(&arrays.input, "input")?, view => {
+        let total = with_dtype!(floats array::floats(&arrays.input, "input")?, view => {
             // SAFETY: `gradient` and `out` were checked to be plain, writeable and not to overlap themselves or each other;
             // they have these dtypes, and the arguments are apart from them, but for an input in the gradient's place, which
             // is not read as itself.
@@ -229,7 +231,7 @@ impl<'py> LossCall<'_, 'py> {
             let shape = PyTuple::new(py, expected)?;
             return Ok(py.import("numpy")?.call_method1("broadcast_to", (upstream, shape))?.cast_into()?);
         }
-        crate::rows::check_shape("grad_output", upstream.shape(), expected)?;
+        crate::array::rows::check_shape("grad_output", upstream.shape(), expected)?;
         Ok(upstream)
     }
 }
@@ -272,13 +274,16 @@ impl GradientCall<'_, '_> {
         call::run(py, elements, move |context| {
             let call = Call { mask, context: Context { untouched, ..context } };
             match (reduction, losses) {
-                (None, Some(losses)) => loss
-                    .each_row_and_gradient(input.as_ref(), &classes, &call, &upstream, gradient, losses)
-                    .map(|()| None),
+                (None, Some(losses)) => {
+                    let input = input.as_ref();
+                    each_row_and_gradient_of(loss, input, &classes, &call, &upstream, gradient, losses)
+                        .map(|()| None)
+                }
                 (reduction, _) => {
                     let upstream = upstream.first().copied().unwrap_or(1.0);
                     let reduction = reduction.unwrap_or(Reduction::Sum);
-                    loss.total_and_gradient(input.as_ref(), &classes, &call, reduction, upstream, gradient)
+                    let input = input.as_ref();
+                    total_and_gradient_of(loss, input, &classes, &call, reduction, upstream, gradient)
                         .map(Some)
                 }
             }

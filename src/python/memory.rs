@@ -28,7 +28,7 @@ const MOST_KEPT: usize = 2;
 /// An array of bytes, one cache line longer than its room.
 struct Block {
     array: Py<PyUntypedArray>,
-    room: usize,
+    scratch: usize,
 }
 
 /// Those that nothing refers to, the one given back last at the end.
@@ -101,7 +101,7 @@ impl ResultMemory {
 impl Drop for ResultMemory {
     fn drop(&mut self) {
         let Some(block) = self.block.take() else { return };
-        if !KEPT_BYTES.contains(&block.room) {
+        if !KEPT_BYTES.contains(&block.scratch) {
             return;
         }
         // What is given up is dropped when the lock is released.
@@ -115,7 +115,7 @@ impl Drop for ResultMemory {
 /// A block of an earlier result, large enough and not much larger.
 fn taken(bytes: usize) -> Option<Block> {
     let mut kept = kept()?;
-    let at = kept.iter().rposition(|block| block.room >= bytes && block.room / 2 <= bytes)?;
+    let at = kept.iter().rposition(|block| block.scratch >= bytes && block.scratch / 2 <= bytes)?;
     Some(kept.remove(at))
 }
 
@@ -125,7 +125,7 @@ fn fresh(py: Python<'_>, bytes: usize) -> PyResult<Block> {
     let new = || -> PyResult<Block> {
         let empty = EMPTY.import(py, "numpy", "empty")?;
         let array: Array<'_> = empty.call1((bytes.saturating_add(LINE), "uint8"))?.cast_into()?;
-        Ok(Block { array: array.unbind(), room: bytes })
+        Ok(Block { array: array.unbind(), scratch: bytes })
     };
     if KEPT_BYTES.contains(&bytes) {
         let _given_up = kept().and_then(|mut kept| (!kept.is_empty()).then(|| kept.remove(0)));

@@ -6,10 +6,10 @@ use numpy::PyUntypedArrayMethods;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use super::array::{self, Array, Float, Floats, with_floats};
+use super::array::{self, Array, Float, with_dtype};
 use super::{call, hints, result};
-use crate::blocks::Numbers;
-use crate::loss::mistakes::begins_with_a_positive;
+use crate::array::any::Numbers;
+use crate::loss::misuse::begins_with_a_positive;
 use crate::loss::pointwise::{ElementLoss, Elementwise, Input, Upstream, loss_shape};
 use crate::{Error, Total};
 
@@ -307,7 +307,7 @@ pub(super) fn binary_cross_entropy_with_logits_and_grad<'py>(
 fn warn_of_positive(object: &Bound<'_, PyAny>, name: &str, fix: &str) -> PyResult<()> {
     let array = array::array(object, name)?;
     let Some(_) = array::float_dtype(&array) else { return Ok(()) };
-    if with_floats!(&array::floats(&array, name)?, view => begins_with_a_positive(view)) {
+    if with_dtype!(floats &array::floats(&array, name)?, view => begins_with_a_positive(view)) {
         let text = format!(
             "{name} holds positive numbers, and kl_div takes log-probabilities, which have none: {fix}"
         );

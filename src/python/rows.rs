@@ -6,12 +6,13 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::array::{self, Array, Axis, Float, Floats, with_floats};
+use super::array::{self, Array, Axis, Float, with_dtype};
 use super::{call, result};
 use crate::Context;
+use crate::array::rows::{View, ViewMut, resolve_axis};
 use crate::error::{Error, filled};
+use crate::function;
 use crate::kernel::element::Element;
-use crate::rows::{View, ViewMut, resolve_axis};
 
 /// A function from an array to one of the same shape and dtype. Without an input it works in place.
 trait Map: Send {
@@ -34,7 +35,7 @@ impl Map for LogSoftmax {
         out: ViewMut<'_, E>,
         context: Context<'_>,
     ) -> Result<(), Error> {
-        crate::log_softmax(input, self.0, out, context)
+        function::log_softmax_of(input, self.0, out, context)
     }
 }
 
@@ -45,7 +46,7 @@ impl Map for Softmax {
         out: ViewMut<'_, E>,
         context: Context<'_>,
     ) -> Result<(), Error> {
-        crate::softmax(input, self.0, out, context)
+        function::softmax_of(input, self.0, out, context)
     }
 }
 
@@ -56,7 +57,7 @@ impl Map for LogSigmoid {
         out: ViewMut<'_, E>,
         context: Context<'_>,
     ) -> Result<(), Error> {
-        crate::log_sigmoid(input, out, context)
+        function::log_sigmoid_of(input, out, context)
     }
 }
 
@@ -73,7 +74,7 @@ fn map<'py>(
     let in_place = array::is_same(&input, &to);
     // A partial overlap is read from a copy.
     let input = if in_place { input } else { array::apart(input, out.map(|_| &to))? };
-    with_floats!(array::floats(&input, "x")?, view => {
+    with_dtype!(floats array::floats(&input, "x")?, view => {
         // SAFETY: `to` was checked to be plain, writeable and not to overlap itself; it has the input's dtype; and
         // the input is apart from it or not read as itself.
         let mut to = unsafe { array::view_mut(&to) };
@@ -165,7 +166,7 @@ pub(super) fn logsumexp<'py>(
     let to = result::receiver(py, out, "out", &shape, dtype)?.array;
     let input = array::apart(input, out.map(|_| &to))?;
     // SAFETY: `to` was checked to be plain, writeable and not to overlap itself or the input, and has its dtype.
-    with_floats!(array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &to) })?;
+    with_dtype!(floats array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &to) })?;
     result::unwrapped(to, out)
 }
 
@@ -232,7 +233,7 @@ fn over_trailing_axes<E: Element, O: Element>(
         let mut shape = out.shape().to_vec();
         shape.push(view.shape()[kept..].iter().product());
         let empty = View::<E>::from_shape(IxDyn(&shape), &[]).map_err(|_| Error::TooFewDimensions)?;
-        return crate::logsumexp(empty, -1, out, context);
+        return function::logsumexp_of(empty, -1, out, context);
     }
     // Merging leaves an axis of length 1 behind.
     while view.ndim() > kept + 1 {
@@ -246,12 +247,12 @@ fn over_trailing_axes<E: Element, O: Element>(
         view = view.insert_axis(ndarray::Axis(kept));
     }
     if view.ndim() == kept + 1 {
-        return crate::logsumexp(view, -1, out, context);
+        return function::logsumexp_of(view, -1, out, context);
     }
     let shape = &view.shape()[..view.ndim() - 1];
     let count = shape.iter().product();
     let mut partial = ndarray::ArrayD::from_shape_vec(IxDyn(shape), filled(count, 0.0)?)
-        .map_err(|_| Error::OutOfMemory { count })?;
-    crate::logsumexp(view, -1, partial.view_mut(), context)?;
+        .map_err(|_| Error::OutOfMemory { count, size: size_of::<f64>() })?;
+    function::logsumexp_of(view, -1, partial.view_mut(), context)?;
     over_trailing_axes(partial.view(), out, context)
 }

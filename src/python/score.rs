@@ -6,12 +6,16 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyTuple};
 
-use super::array::{self, Array, Axis, Floats, with_floats};
+use super::array::{self, Array, Axis, with_dtype};
 use super::{call, hints};
-use crate::exact::ExactSum;
+use crate::array::any::Floats;
+use crate::array::rows::{View, ViewMut, row_shape};
 use crate::kernel::element::Element;
-use crate::rows::{View, ViewMut, row_shape};
-use crate::score::{Columns, Score, ScoreSums};
+use crate::scoring::columns::{Columns, Score};
+use crate::scoring::log_loss::log_loss_of;
+use crate::scoring::score::ScoreSums;
+use crate::sum::exact::ExactSum;
+use crate::targets::Target;
 use crate::{Call, Context, TemperatureSums};
 
 /// The arrays of a call, read where they lie.
@@ -36,7 +40,7 @@ impl<'py> Arrays<'py> {
     fn run<T: Send>(&self, work: impl Work<T>) -> PyResult<T> {
         let classes = array::target(&self.target)?;
         let mask = self.mask.as_ref().map(array::mask_view);
-        with_floats!(&array::floats(&self.logits, "logits")?, view => {
+        with_dtype!(floats &array::floats(&self.logits, "logits")?, view => {
             call::run(self.logits.py(), array::work(&self.logits), |context: Context<'_>| {
                 work.run(view, &classes, &Call { mask, context })
             })
@@ -86,7 +90,7 @@ pub(super) unsafe fn view_of<'a, T: numpy::Element>(array: &'a Bound<'_, PyArray
     unsafe { array::view_mut(array.as_untyped()) }
 }
 
-struct ScoreWork<'a, O>(Score, Columns<'a, O>);
+struct ScoreWork<'a, O>(Score<'a>, Columns<'a, O>);
 
 impl<O: Element> Work<()> for ScoreWork<'_, O> {
     fn run<E: Element>(
@@ -95,19 +99,19 @@ impl<O: Element> Work<()> for ScoreWork<'_, O> {
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<(), crate::Error> {
-        crate::score(logits, target, self.0, call, self.1)
+        crate::score_into(logits, target, &self.0, call, self.1)
     }
 }
 
 impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
-    fn new(py: Python<'py>, rows: &[usize], top_k: usize) -> PyResult<Self> {
+    fn new(py: Python<'py>, rows: &[usize], top_k: Option<usize>) -> PyResult<Self> {
         let mut top = rows.to_vec();
-        top.push(top_k);
+        top.extend(top_k);
         Ok(NewColumns {
             floats: [zeros(py, rows)?, zeros(py, rows)?, zeros(py, rows)?],
             integers: [zeros(py, rows)?, zeros(py, rows)?],
             flags: [zeros(py, rows)?, zeros(py, rows)?],
-            top: if top_k > 0 { Some((zeros(py, &top)?, zeros(py, &top)?)) } else { None },
+            top: if top_k.is_some() { Some((zeros(py, &top)?, zeros(py, &top)?)) } else { None },
         })
     }
 
@@ -120,19 +124,20 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
         // SAFETY: see above.
         unsafe {
             Columns {
-                nll: view_of(&floats[0]),
-                logsumexp: view_of(&floats[1]),
-                entropy: view_of(&floats[2]),
-                prediction: view_of(&integers[0]),
-                rank: view_of(&integers[1]),
-                counted: view_of(&flags[0]),
-                correct: view_of(&flags[1]),
-                top: self.top.as_ref().map(|(ids, log_probs)| (view_of(ids), view_of(log_probs))),
+                nll: Some(view_of(&floats[0])),
+                logsumexp: Some(view_of(&floats[1])),
+                entropy: Some(view_of(&floats[2])),
+                prediction: Some(view_of(&integers[0])),
+                rank: Some(view_of(&integers[1])),
+                counted: Some(view_of(&flags[0])),
+                correct: Some(view_of(&flags[1])),
+                top_classes: self.top.as_ref().map(|(classes, _)| view_of(classes)),
+                top_log_probs: self.top.as_ref().map(|(_, log_probs)| view_of(log_probs)),
             }
         }
     }
 
-    fn fill(&self, arrays: &Arrays<'py>, options: Score) -> PyResult<()> {
+    fn fill(&self, arrays: &Arrays<'py>, options: Score<'_>) -> PyResult<()> {
         // SAFETY: the arrays are new, and nobody else knows them.
         arrays.run(ScoreWork(options, unsafe { self.views() }))
     }
@@ -162,17 +167,19 @@ pub(super) fn score<'py>(
     let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
     let floats = array::floats(&arrays.logits, "logits")?;
-    let class_axis = crate::loss::class_axis(arrays.logits.ndim(), Some(axis.0))?;
+    let class_axis = crate::array::rows::class_axis(arrays.logits.ndim(), Some(axis.0))?;
     let rows = row_shape(arrays.logits.shape(), class_axis);
-    let options = Score { ignore_index, axis: axis.0, top_k, log_probs: call::flag(log_probs, "log_probs")? };
+    let options = Score::new().ignore_index(ignore_index).axis(axis.0);
+    let named = [top_k];
+    let options = options.top_k(&named).log_probs(call::flag(log_probs, "log_probs")?);
     // No memory for columns that the number of classes forbids.
-    let room = top_k.min(arrays.logits.shape()[class_axis]);
+    let top = (top_k > 0).then(|| top_k.min(arrays.logits.shape()[class_axis]));
     if matches!(floats, Floats::F64(_)) {
-        let columns = NewColumns::<f64>::new(py, &rows, room)?;
+        let columns = NewColumns::<f64>::new(py, &rows, top)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     } else {
-        let columns = NewColumns::<f32>::new(py, &rows, room)?;
+        let columns = NewColumns::<f32>::new(py, &rows, top)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     }
@@ -187,12 +194,7 @@ pub(super) fn units<'py>(py: Python<'py>, sum: &ExactSum) -> Units<'py> {
 }
 
 #[derive(Clone, Copy)]
-struct SumsWork<'a> {
-    options: Score,
-    top_k: &'a [usize],
-    bins: usize,
-    groups: Option<&'a [u16]>,
-}
+struct SumsWork<'a>(Score<'a>);
 
 impl Work<ScoreSums> for SumsWork<'_> {
     fn run<E: Element>(
@@ -201,11 +203,11 @@ impl Work<ScoreSums> for SumsWork<'_> {
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<ScoreSums, crate::Error> {
-        crate::score_sums(logits, target, self.options, call, self.top_k, self.bins, self.groups)
+        crate::score_sums(logits, target, &self.0, call)
     }
 }
 
-struct ColumnsAndSumsWork<'a, O>(SumsWork<'a>, Columns<'a, O>);
+struct ColumnsAndSumsWork<'a, O>(Score<'a>, Columns<'a, O>);
 
 impl<O: Element> Work<ScoreSums> for ColumnsAndSumsWork<'_, O> {
     fn run<E: Element>(
@@ -214,21 +216,20 @@ impl<O: Element> Work<ScoreSums> for ColumnsAndSumsWork<'_, O> {
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<ScoreSums, crate::Error> {
-        let SumsWork { options, top_k, bins, groups } = self.0;
-        crate::score_with_sums(logits, target, options, call, top_k, bins, groups, self.1)
+        crate::score_with_sums(logits, target, &self.0, call, self.1)
     }
 }
 
 /// The sums of a call, and the columns as a tuple.
 fn with_columns<'py, O: Element + numpy::Element>(
     arrays: &Arrays<'py>,
-    work: SumsWork<'_>,
+    options: Score<'_>,
 ) -> PyResult<(ScoreSums, Option<Bound<'py, PyTuple>>)> {
     let py = arrays.logits.py();
-    let class_axis = crate::loss::class_axis(arrays.logits.ndim(), Some(work.options.axis))?;
-    let columns = NewColumns::<O>::new(py, &row_shape(arrays.logits.shape(), class_axis), 0)?;
+    let class_axis = crate::array::rows::class_axis(arrays.logits.ndim(), Some(options.axis))?;
+    let columns = NewColumns::<O>::new(py, &row_shape(arrays.logits.shape(), class_axis), None)?;
     // SAFETY: the arrays are new, and nobody else knows them.
-    let sums = arrays.run(ColumnsAndSumsWork(work, unsafe { columns.views() }))?;
+    let sums = arrays.run(ColumnsAndSumsWork(options, unsafe { columns.views() }))?;
     Ok((sums, Some(columns.into_tuple(py)?)))
 }
 
@@ -255,14 +256,13 @@ pub(super) fn score_sums<'py>(
     let py = logits.py();
     let ignore_index = call::ignore_index(ignore_index)?;
     let arrays = Arrays::new(logits, target, r#where)?;
-    let options =
-        Score { ignore_index, axis: axis.0, top_k: 0, log_probs: call::flag(log_probs, "log_probs")? };
+    let log_probs = call::flag(log_probs, "log_probs")?;
     let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
-    let work = SumsWork { options, top_k: &top_k, bins, groups };
+    let options = Score { ignore_index, axis: axis.0, log_probs, top_k: &top_k, bins, groups };
     let (sums, columns) = match (columns, array::floats(&arrays.logits, "logits")?) {
-        (false, _) => (arrays.run(work)?, None),
-        (true, Floats::F64(_)) => with_columns::<f64>(&arrays, work)?,
-        (true, _) => with_columns::<f32>(&arrays, work)?,
+        (false, _) => (arrays.run(SumsWork(options))?, None),
+        (true, Floats::F64(_)) => with_columns::<f64>(&arrays, options)?,
+        (true, _) => with_columns::<f32>(&arrays, options)?,
     };
     let bins: Vec<_> =
         sums.bins.iter().map(|bin| (bin.count, bin.correct, units(py, &bin.confidence))).collect();
@@ -328,7 +328,7 @@ pub(super) fn compare_sums<'py>(
     axis: Axis,
 ) -> PyResult<Bound<'py, PyTuple>> {
     let py = logits.py();
-    let ignore_index = call::ignore_index(ignore_index)?;
+    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
     let (p, q) = (array::array(logits, "logits")?, array::array(other_logits, "other_logits")?);
     let target = target.map(|target| array::array(target, "target")).transpose()?;
     for (logits, name) in [(&p, "logits"), (&q, "other_logits")] {
@@ -338,49 +338,46 @@ pub(super) fn compare_sums<'py>(
     let classes = target.as_ref().map(array::target).transpose()?;
     let mask = mask.as_ref().map(array::mask_view);
     let has_target = classes.is_some();
-    let (sums, each) = with_floats!(&array::floats(&p, "logits")?, p_view => {
-        with_floats!(&array::floats(&q, "other_logits")?, q_view => {
+    let (sums, each) = with_dtype!(floats &array::floats(&p, "logits")?, p_view => {
+        with_dtype!(floats &array::floats(&q, "other_logits")?, q_view => {
             call::run(py, array::work(&p), |context: Context<'_>| {
                 let call = Call { mask, context };
-                crate::compare_sums(p_view, q_view, classes.as_ref(), ignore_index, axis.0, &call)
+                crate::compare_sums(p_view, q_view, classes.as_ref(), &options, &call)
             })?
         })
     });
-    let t = &sums.targets;
-    let of_targets = [
-        &t.nll,
-        &t.nll_squared,
-        &t.other_nll,
-        &t.other_nll_squared,
-        &t.nll_product,
-        &t.difference,
-        &t.difference_squared,
-        &t.difference_fourth,
-    ];
+    let of_targets = sums.targets.as_ref().map(|t| {
+        [
+            &t.nll,
+            &t.nll_squared,
+            &t.other_nll,
+            &t.other_nll_squared,
+            &t.nll_product,
+            &t.difference,
+            &t.difference_squared,
+            &t.difference_fourth,
+        ]
+    });
     (
         (sums.rows, sums.count, sums.same_top),
         [&sums.forward, &sums.forward_squared, &sums.reverse, &sums.jensen_shannon].map(|sum| units(py, sum)),
-        has_target.then(|| of_targets.map(|sum| units(py, sum))),
+        of_targets.map(|sums| sums.map(|sum| units(py, sum))),
         each.forward.into_pyarray(py),
         has_target.then(|| each.difference.into_pyarray(py)),
     )
         .into_pyobject(py)
 }
 
-struct TemperatureWork {
-    ignore_index: i64,
-    axis: isize,
-    b: f64,
-}
+struct TemperatureWork<'a>(f64, Score<'a>);
 
-impl Work<TemperatureSums> for TemperatureWork {
+impl Work<TemperatureSums> for TemperatureWork<'_> {
     fn run<E: Element>(
         self,
         logits: &View<'_, E>,
         target: &crate::Target<'_>,
         call: &Call<'_>,
     ) -> Result<TemperatureSums, crate::Error> {
-        crate::temperature_sums(logits, target, self.ignore_index, self.axis, call, self.b)
+        crate::temperature_sums(logits, target, self.0, &self.1, call)
     }
 }
 
@@ -395,9 +392,9 @@ pub(super) fn temperature_sums<'py>(
     axis: Axis,
     b: f64,
 ) -> PyResult<(u64, [Units<'py>; 3])> {
-    let ignore_index = call::ignore_index(ignore_index)?;
+    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
     let arrays = Arrays::new(logits, target, r#where)?;
-    let sums = arrays.run(TemperatureWork { ignore_index, axis: axis.0, b })?;
+    let sums = arrays.run(TemperatureWork(b, options))?;
     Ok((sums.count, [&sums.nll, &sums.slope, &sums.curvature].map(|sum| units(logits.py(), sum))))
 }
 
@@ -416,9 +413,9 @@ pub(super) fn log_loss<'py>(
     let array = array::array(probabilities, "y_proba")?;
     let (classes, weight) = (classes.readonly(), weight.map(PyArrayMethods::readonly));
     let (classes, weight) = (classes.as_array(), weight.as_ref().map(numpy::PyReadonlyArrayDyn::as_array));
-    let loss = with_floats!(&array::floats(&array, "y_proba")?, view => {
+    let loss = with_dtype!(floats &array::floats(&array, "y_proba")?, view => {
         call::run(py, array::work(&array), |context: Context<'_>| {
-            crate::log_loss(view, &classes, weight.as_ref(), eps, tolerance, context)
+            log_loss_of(view, &Target::from(classes), weight.as_ref(), eps, tolerance, context)
         })?
     });
     Ok((units(py, &loss.loss), units(py, &loss.weight), loss.improper, loss.not_normalised))

@@ -6,7 +6,6 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict};
 
-use crate::kernel::isa;
 use crate::parallel::MAX_THREADS;
 
 /// Sets the number of threads of every later call.
@@ -48,8 +47,8 @@ pub(super) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let info = PyDict::new(py);
     info.set_item("version", env!("CARGO_PKG_VERSION"))?;
     info.set_item("profile", if cfg!(debug_assertions) { "debug" } else { "release" })?;
-    info.set_item("isa", isa::name(isa::selected()?))?;
-    info.set_item("available_isas", isa::available().iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
+    info.set_item("isa", crate::selected_isa()?)?;
+    info.set_item("available_isas", crate::available_isas())?;
     info.set_item("threads", crate::num_threads()?)?;
     Ok(info)
 }

@@ -3,11 +3,11 @@
 use numpy::{PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
-use super::array::{self, Array, Axis, Floats, with_floats};
+use super::array::{self, Array, Axis, with_dtype};
 use super::{call, score};
-use crate::loss::mistakes::Mistake;
-use crate::rows::row_shape;
-use crate::{Call, Context, Improper};
+use crate::array::rows::row_shape;
+use crate::loss::misuse::LikelyMisuse;
+use crate::{Call, Context, Improper, Score};
 
 /// Rows with their targets, if they have any.
 struct Arguments<'py> {
@@ -44,20 +44,21 @@ pub(super) fn likely_mistake<'py>(
     name: &str,
 ) -> PyResult<Option<&'static str>> {
     let py = rows.py();
-    let ignore_index = call::ignore_index(ignore_index)?;
+    let options =
+        Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0).log_probs(log_probs);
     let arrays = Arguments::new(rows, target, r#where, name)?;
     let target = arrays.target.as_ref().map(array::target).transpose()?;
     let mask = arrays.mask.as_ref().map(array::mask_view);
-    let found = with_floats!(&array::floats(&arrays.rows, name)?, view => {
+    let found = with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
-            crate::likely_mistake(view, target.as_ref(), ignore_index, axis.0, &call, log_probs)
+            crate::likely_misuse(view, target.as_ref(), &options, &call)
         })?
     });
     Ok(found.map(|mistake| match mistake {
-        Mistake::OneClass => "one class",
-        Mistake::Probabilities => "probabilities",
-        Mistake::PositiveLogProbability => "positive",
+        LikelyMisuse::OneClass => "one class",
+        LikelyMisuse::Probabilities => "probabilities",
+        LikelyMisuse::PositiveLogProbability => "positive",
     }))
 }
 
@@ -73,14 +74,14 @@ pub(super) fn check_targets(
     name: &str,
 ) -> PyResult<()> {
     let py = rows.py();
-    let ignore_index = call::ignore_index(ignore_index)?;
+    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
     let arrays = Arguments::new(rows, target, r#where, name)?;
     let target = arrays.target.as_ref().map(array::target).transpose()?;
     let mask = arrays.mask.as_ref().map(array::mask_view);
-    with_floats!(&array::floats(&arrays.rows, name)?, view => {
+    with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
-            crate::check_targets(view, target.as_ref(), ignore_index, axis.0, &call)
+            crate::check_targets(view, target.as_ref(), &options, &call)
         })
     })
 }
@@ -101,21 +102,21 @@ pub(super) fn log_of_probabilities<'py>(
     name: &str,
 ) -> PyResult<(Bound<'py, PyArrayDyn<f64>>, FirstImproper)> {
     let py = probabilities.py();
-    let ignore_index = call::ignore_index(ignore_index)?;
+    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
     let arrays = Arguments::new(probabilities, target, r#where, name)?;
     let shape = arrays.rows.shape();
-    let class_axis = crate::loss::class_axis(shape.len(), Some(axis.0))?;
+    let class_axis = crate::array::rows::class_axis(shape.len(), Some(axis.0))?;
     let mut out_shape = row_shape(shape, class_axis);
     out_shape.push(shape[class_axis]);
     let out = score::zeros::<f64>(py, &out_shape)?;
     let target = arrays.target.as_ref().map(array::target).transpose()?;
     let mask = arrays.mask.as_ref().map(array::mask_view);
     // SAFETY: the array is new, and nobody else knows it.
-    let to = unsafe { score::view_of(&out) };
-    let Improper { number, sum } = with_floats!(&array::floats(&arrays.rows, name)?, view => {
+    let mut to = unsafe { score::view_of(&out) };
+    let Improper { number, sum } = with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
-            crate::log_of_probabilities(view, target.as_ref(), ignore_index, axis.0, &call, to)
+            crate::log_of_probabilities(view, target.as_ref(), &options, &call, &mut to)
         })?
     });
     Ok((out, (number, sum)))

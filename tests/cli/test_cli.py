@@ -370,8 +370,8 @@ def test_wrong_length(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (np.zeros(5, dtype=np.int64), np.zeros((5, 3), dtype=np.float32), "look swapped"),
         (np.zeros((5, 3), dtype=np.complex64), np.zeros(5, dtype=np.int64), "holds complex64"),
-        (np.zeros((5, 3)), np.zeros(5), "holds float64; expected integer class numbers"),
-        (np.zeros((5, 3)), np.zeros(5, dtype=bool), "holds bool; expected integer class numbers"),
+        (np.zeros((5, 3)), np.zeros(5), "holds float64; expected integer class indices"),
+        (np.zeros((5, 3)), np.zeros(5, dtype=bool), "holds bool; expected integer class indices"),
         (np.array([[None]]), np.zeros(1, dtype=np.int64), "holds dtype object"),
         (np.float32(1), np.int64(0), "a single number"),
         (np.zeros((5, 0)), np.zeros(5, dtype=np.int64), "has no classes"),
@@ -767,7 +767,7 @@ def test_every_command_takes_no_progress(
 def test_targets_are_missing(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     files.save(*made((10, 3)))
     assert cli.main(["score", files.logits]) == 2
-    assert f"{files.logits} holds no targets; give a file of class numbers after it" in error(capsys)
+    assert f"{files.logits} holds no targets; give a file of class indices after it" in error(capsys)
 
 
 @pytest.mark.parametrize("axis", ["2", "-3"])

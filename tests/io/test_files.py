@@ -708,7 +708,7 @@ def test_wrong_parquet(tmp_path: Path, capsys: Capture) -> None:
         ({"y": [0, 1], "p": [half, [1.0]]}, "row 1 has a list of 1 in the column 'p', expected 2"),
         ({"y": [0, 1], "p": [half, [0.5, None]]}, "row 1 has a list with a missing value in the column 'p'"),
         ({"y": [0, 2], "p": [half, half]}, "target[1] is 2"),
-        ({"y": half, "p": [half, half]}, "the column 'y' holds double; expected class numbers"),
+        ({"y": half, "p": [half, half]}, "the column 'y' holds double; expected class indices"),
         ({"y": [0, 1], "p": [["a", "b"]] * 2}, "no columns of numbers for the classes; it has 'p' (list<"),
         ({"y": [0, 1], "n": ["a", "b"]}, "no columns of numbers"),
         ({"y": pa.array([], pa.int64()), "p": pa.array([], pa.list_(pa.float32()))}, "has no classes"),
@@ -933,7 +933,7 @@ def test_wrong_shapes_and_dtypes(tmp_path: Path, capsys: Capture, writer: Writer
     assert score(f"{second}:{other}", f"{second}:{other}") == 1
     assert "holds int64; expected logits" in error(capsys)
     assert score(f"{first}:{one}", f"{first}:{one}") == 1
-    assert "holds float32; expected integer class numbers" in error(capsys)
+    assert "holds float32; expected integer class indices" in error(capsys)
 
 
 def test_raw_files_and_options(tmp_path: Path, capsys: Capture) -> None:

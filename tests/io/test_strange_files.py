@@ -465,7 +465,7 @@ def test_a_wrong_checksum_is_no_damaged_header(folder: Path, capsys: Capture, me
     assert "header" not in message
     told = arrays(capsys, "a.npz")
     assert "checksum" in told["a.npz:x"]["guess"]
-    assert told["a.npz:y"]["guess"] == "class numbers"
+    assert told["a.npz:y"]["guess"] == "class indices"
     assert score("x.npy", "a.npz:y") == 0
     assert_close(figures(capsys), reference(logits, target))
 

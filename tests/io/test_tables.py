@@ -955,7 +955,7 @@ def test_labels_of_every_type_of_parquet(tmp_path: Path, capsys: Capture) -> Non
         (pa.array([0.0, 1.0, 1e300, 0.0]), "row 2 is 1e+300; check --label"),
         (pa.array([decimal.Decimal("0.5")] * 4), "row 0 is 0.5, which is no whole number"),
         (pa.array([decimal.Decimal(10**20)] * 4), "row 0 is 100000000000000000000, which is outside int64"),
-        (pa.array([date(2024, 1, 1)] * 4), "holds date32[day]; expected class numbers"),
+        (pa.array([date(2024, 1, 1)] * 4), "holds date32[day]; expected class indices"),
     ]
     for labels, what in wrong:
         path = write(tmp_path / "x.parquet", {**classes(("a", "b"), p), "label": labels})

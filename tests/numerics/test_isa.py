@@ -19,7 +19,7 @@ from crossent import _core
 from levels import AVAILABLE, FUSED, Call, results_at_levels
 from ulp import ulp_distance
 
-KNOWN = {"avx512", "avx2", "sse4.2", "sse2", "neon", "fallback"}
+KNOWN = {"avx512", "avx2", "sse2", "neon", "fallback"}
 WIDTHS = (2, 3, 7, 10, 21, 64, 65, 100, 101, 1030, 5000)
 
 

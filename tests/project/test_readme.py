@@ -149,6 +149,7 @@ def test_the_readme_shows_something() -> None:
     assert languages.count("python") >= 2
     assert languages.count("text") >= 2
     assert "console" in languages
+    assert "rust" in languages  # which `cargo test` runs, by the doctest in src/lib.rs
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
@@ -168,7 +169,7 @@ def test_a_guide_draws_the_pictures_that_it_shows(page: Path, tmp_path: Path) ->
 
 
 def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 175
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

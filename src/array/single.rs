@@ -1,0 +1,57 @@
+//! Single rows of any dtype and layout as `f64`: for what takes two arrays of different dtypes, or looks at a row many times.
+
+use fearless_simd::{Level, Simd, dispatch};
+use fearless_simd_macros::simd;
+
+use crate::array::rows::Rows;
+use crate::kernel::divergence::WIDTH;
+use crate::kernel::element::Element;
+use crate::kernel::pointwise::convert;
+
+/// Rows that are read one at a time. The dtypes meet in a virtual call for each row, not in copies of the kernels.
+pub(crate) trait SingleRows: Sync {
+    /// How many rows there are.
+    fn count(&self) -> usize;
+
+    /// Elements of a row.
+    fn classes(&self) -> usize;
+
+    /// Reads a row to the front of `to`, as long as [`padded`] says, and fills that up with -inf.
+    fn read(&self, level: Level, row: usize, to: &mut [f64]);
+}
+
+/// The length of a row, filled up to whole vectors.
+pub(crate) fn padded(classes: usize) -> usize {
+    classes.next_multiple_of(WIDTH)
+}
+
+impl<E: Element> SingleRows for Rows<'_, E> {
+    fn count(&self) -> usize {
+        self.layout.line.len()
+    }
+
+    fn classes(&self) -> usize {
+        self.layout.classes
+    }
+
+    fn read(&self, level: Level, row: usize, to: &mut [f64]) {
+        let classes = self.layout.classes;
+        let (front, back) = to.split_at_mut(classes);
+        self.layout.line.runs(row..row + 1, |run| {
+            if self.layout.contiguous() {
+                let from = self.classes_of(run.offset, 0..classes);
+                dispatch!(level, simd => widen(simd, from, front));
+            } else {
+                for (class, to) in front.iter_mut().enumerate() {
+                    *to = self.get(run.offset, class).to_f64();
+                }
+            }
+        });
+        back.fill(f64::NEG_INFINITY);
+    }
+}
+
+#[simd]
+fn widen<S: Simd, E: Element>(simd: S, from: &[E], to: &mut [f64]) {
+    convert(simd, from, to);
+}

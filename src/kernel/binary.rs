@@ -1,0 +1,238 @@
+//! A tile of rows of two classes, packed: lanes across the rows.
+//!
+//! ```text
+//! log sum exp(x) = max + log1p(e),   e = exp(-d),   d = max - min
+//! ```
+//!
+//! One exponential, of a number that no common offset has made large, and a logarithm without a quotient. What rounding took
+//! from d is part of the argument: where d is large, the loss is e itself, and has all its digits.
+
+use fearless_simd::f64x8;
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::TILE;
+use super::double_double::{self, Pair};
+use super::exp::exp_dd;
+use super::exp::{at_least, exp_max_dd, pivot, power_of_two, powers_of_two};
+use super::halves;
+use super::log::{log1p_ratio_dd, log1p_short};
+use super::log_sum_exp::TileSums;
+use super::prefetch::Ahead;
+use super::real::Real;
+
+/// From d on, e is 0 as an `f64`.
+const FAR: f64 = 750.0;
+
+/// Finds `log1p_rest` of the first `rows` rows from their maxima and, for `shares`, what softmax is made of. Asks for what
+/// comes `ahead`.
+#[simd]
+pub(crate) fn two_classes<S: Simd, R: Real>(
+    simd: S,
+    packed: &[R],
+    rows: usize,
+    ahead: Ahead,
+    sums: &mut TileSums<R>,
+    shares: bool,
+) {
+    let (first, second) = packed.split_at(packed.len() / 2);
+    for lane in (0..rows).step_by(R::LANES) {
+        ahead.ask(0, lane);
+        ahead.ask(1, lane);
+        let load = |from: &[R]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
+        let (m, a, b) = (load(&sums.max), load(first), load(second));
+        // A nan that the maximum has missed is the other one.
+        let e = exp_of_distance::<S, R>(m, a.simd_eq(m).select(b, a));
+        for half in 0..R::F64_VECTORS {
+            let at = lane + 8 * half..lane + 8 * half + 8;
+            e[half][0].store_slice(&mut sums.sum_exp_rest[at.clone()]);
+            if R::IS_F64 {
+                e[half][1].store_slice(&mut sums.sum_exp_rest_low[at]);
+            }
+        }
+    }
+    // In a loop of its own: the shorter an iteration, the more of them a processor works on at once.
+    for lane in (0..rows).step_by(R::LANES) {
+        let load = |from: &[f64; TILE], half: usize| {
+            f64x8::from_slice(simd, &from[lane + 8 * half..lane + 8 * half + 8])
+        };
+        if !R::IS_F64 {
+            let log = log1p_short([load(&sums.sum_exp_rest, 0), load(&sums.sum_exp_rest, 1)]);
+            log[0].store_slice(&mut sums.log1p_rest[lane..lane + 8]);
+            log[1].store_slice(&mut sums.log1p_rest[lane + 8..lane + 16]);
+        } else {
+            let e = [load(&sums.sum_exp_rest, 0), load(&sums.sum_exp_rest_low, 0)];
+            let [log, low] = log1p_ratio_dd(e, [f64x8::splat(simd, 1.0), f64x8::splat(simd, 0.0)]);
+            log.store_slice(&mut sums.log1p_rest[lane..lane + 8]);
+            low.store_slice(&mut sums.log1p_low[lane..lane + 8]);
+        }
+    }
+    if shares {
+        share_out(simd, rows, sums);
+    }
+}
+
+/// What softmax is made of, where `sum_exp_rest` is in units of the maximum's own term, in the units of `exp_max`.
+#[inline(always)]
+fn share_out<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>) {
+    for lane in (0..rows).step_by(R::LANES) {
+        let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
+        let exp_max = exp_max_dd::<S, R>(m, &pivot::<S, R>(m));
+        for half in 0..R::F64_VECTORS {
+            let at = lane + 8 * half..lane + 8 * half + 8;
+            let ([exp_max, exp_max_low], e) =
+                (exp_max[half], f64x8::from_slice(simd, &sums.sum_exp_rest[at.clone()]));
+            exp_max.store_slice(&mut sums.exp_max[at.clone()]);
+            if !R::IS_F64 {
+                (exp_max * e).store_slice(&mut sums.sum_exp_rest[at]);
+                continue;
+            }
+            let e_low = f64x8::from_slice(simd, &sums.sum_exp_rest_low[at.clone()]);
+            let [sum_exp_rest, lost] = double_double::two_product(exp_max, e);
+            sum_exp_rest.store_slice(&mut sums.sum_exp_rest[at.clone()]);
+            exp_max_low.store_slice(&mut sums.exp_max_low[at.clone()]);
+            (lost + exp_max.mul_add(e_low, exp_max_low * e)).store_slice(&mut sums.sum_exp_rest_low[at]);
+        }
+    }
+}
+
+/// exp(other - m) of the maximum m and the other class: of `f32` to 2^-25, of `f64` in two parts. It is nan where a class is nan,
+/// where m is +inf and where both are -inf.
+#[inline(always)]
+fn exp_of_distance<S: Simd, R: Real>(m: R::V<S>, other: R::V<S>) -> [Pair<S>; 2] {
+    let simd = m.token();
+    if R::IS_F64 {
+        let (m, other) = (R::widen::<S>(m)[0], R::widen::<S>(other)[0]);
+        let c = |value| f64x8::splat(simd, value);
+        let [d, lost] = double_double::two_sum_lanes(m, -other);
+        // Beyond, nothing of d matters but whether the maximum is finite.
+        let lost = d.simd_lt(c(FAR)).select(lost, m * 0.0);
+        let y = at_least::<S, f64>(-d, c(-FAR));
+        let n = y.mul_add(c(f64::LOG2_E), c(f64::MAGIC)) - f64::MAGIC;
+        let [e, low] = exp_dd(y, n);
+        let [e, low] = double_double::fast_two_sum(e, low - lost * e);
+        let [first, rest] = powers_of_two(n);
+        return [[e * first * rest, low * first * rest]; 2];
+    }
+    let c = |value| R::V::<S>::splat(simd, value);
+    let d = m - other;
+    // Knuth's exact difference.
+    let part = d - m;
+    let lost = (m - (d - part)) - (other + part);
+    let unit = pivot::<S, R>(c(R::ZERO));
+    let lost = d.simd_lt(-unit.cut).select(lost, m * R::ZERO);
+    let y = at_least::<S, R>(-d, unit.cut);
+    let k = y.mul_add(c(R::LOG2_E), unit.magic);
+    let t = R::reduce(y, k - unit.magic) - lost;
+    let power = R::widen::<S>(<R::V<S> as SimdFloat<S>>::from_bits(k.to_bits() << R::MANTISSA));
+    let (tail, t) = (R::widen::<S>(t * t * R::exp_tail(t)), R::widen::<S>(t));
+    let zero = f64x8::splat(simd, 0.0);
+    halves(
+        #[inline(always)]
+        |half| {
+            let power = power[half] * power_of_two(-R::SCALE);
+            [power.mul_add(tail[half] + t[half], power), zero]
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use fearless_simd::{Level, dispatch};
+
+    use super::*;
+    use crate::kernel::isa;
+
+    /// The sums of a tile with these classes.
+    fn tile<R: Real>(level: Level, first: &[f64; TILE], second: &[f64; TILE], shares: bool) -> TileSums<R> {
+        let packed: Vec<R> = first.iter().chain(second).map(|x| R::from_f64(*x)).collect();
+        let mut sums = TileSums::new();
+        for i in 0..TILE {
+            // As the kernels find it, a nan may or may not show.
+            let (a, b) = (packed[i], packed[TILE + i]);
+            sums.max[i] = if a > b { a } else { b };
+        }
+        let ahead = Ahead::new(packed.as_ptr(), 0);
+        dispatch!(level, simd => two_classes(simd, &packed, TILE, ahead, &mut sums, shares));
+        sums
+    }
+
+    /// exp(-(a - b)) with what the difference rounds away.
+    fn exact(a: f64, b: f64) -> f64 {
+        let [d, lost] = double_double::two_sum(a, -b);
+        (-d).exp() * (1.0 - lost)
+    }
+
+    fn within<R: Real>(bound: f64) {
+        for (name, level) in isa::available() {
+            for base in [0.0, 3.7, -11.3, 1e-20, 1e6, -32768.5] {
+                for step in 0..500 {
+                    let (mut a, mut b) = ([0.0; TILE], [0.0; TILE]);
+                    for i in 0..TILE {
+                        let d = f64::from(step * 64 + i as i32) * 85.0 / 32000.0;
+                        (a[i], b[i]) = (R::from_f64(base).to_f64(), R::from_f64(base - d).to_f64());
+                    }
+                    let got = tile::<R>(level, &a, &b, true);
+                    for i in 0..TILE {
+                        let e = exact(a[i], b[i]);
+                        let want = e.ln_1p();
+                        let share = got.sum_exp_rest[i] / got.exp_max[i];
+                        let ulp = if R::IS_F64 { f64::EPSILON } else { f64::from(f32::EPSILON) };
+                        let error = (got.log1p_rest[i] - want).abs() / want / ulp;
+                        assert!(error < bound, "{name} {} {}: {error}", a[i], b[i]);
+                        // `exp_max`, `sum_exp_rest`, their quotient and `e` are rounded.
+                        let error = (share - e).abs() / e / ulp;
+                        assert!(error < bound + 2.0, "{name} {} {}: {error}", a[i], b[i]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn logarithms_and_shares_are_within_their_bounds_on_every_level() {
+        within::<f32>(0.5);
+        // The C library's own error included.
+        within::<f64>(1.5);
+    }
+
+    fn ends<R: Real>() {
+        const INF: f64 = f64::INFINITY;
+        let (mut a, mut b) = ([0.0; TILE], [0.0; TILE]);
+        let pairs = [
+            (INF, 1.0),
+            (INF, INF),
+            (INF, -INF),
+            (-INF, -INF),
+            (f64::NAN, 1.0),
+            (f64::NAN, INF),
+            (f64::NAN, -INF),
+            (1.0, -INF),
+            (1e30, -1e30),
+            (2.5, 2.5),
+            (0.0, -0.0),
+        ];
+        for (i, (x, y)) in pairs.into_iter().enumerate() {
+            (a[i], b[i], a[32 + i], b[32 + i]) = (x, y, y, x);
+        }
+        for (name, level) in isa::available() {
+            let (got, alone) = (tile::<R>(level, &a, &b, true), tile::<R>(level, &a, &b, false));
+            for start in [0, 32] {
+                let log = &got.log1p_rest[start..];
+                assert!(log[..7].iter().all(|log| log.is_nan()), "{name} {log:?}");
+                assert_eq!(log[7..9], [0.0, 0.0]);
+                let ties = log[9..11].iter().map(|log| R::from_f64(*log).to_f64());
+                assert!(ties.eq([R::LN_2.to_f64(); 2]), "{name} {log:?}");
+                assert_eq!(got.sum_exp_rest[start + 9], got.exp_max[start + 9]);
+            }
+            let bits = |sums: &TileSums<R>| sums.log1p_rest.map(f64::to_bits);
+            assert_eq!(bits(&got)[7..11], bits(&alone)[7..11]);
+        }
+    }
+
+    #[test]
+    fn infinities_nans_and_ties_have_their_values_on_every_level() {
+        ends::<f32>();
+        ends::<f64>();
+    }
+}

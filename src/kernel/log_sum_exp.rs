@@ -1,0 +1,130 @@
+//! From the maximum and the sum of terms to what losses are made of, lanes across the rows.
+//!
+//! ```text
+//! own = exp(max) / 2^p,   others = sum over all classes but one maximum of exp(x) / 2^p
+//! log sum exp(x) = max + log((own + others) / own)
+//! ```
+
+use fearless_simd::f64x8;
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::TILE;
+use super::double_double;
+use super::exp::{exp_any, exp_max_dd, pivot, power_of_two};
+use super::log::{log1p_ratio, log1p_ratio_dd};
+use super::real::Real;
+
+/// What a tile's rows have come to. Of two classes `exp_max`, `sum_exp_rest` and what is to be added to them are there only where they
+/// were asked for, and `ties` never is.
+#[derive(Clone)]
+pub(crate) struct TileSums<R> {
+    /// The largest element.
+    pub max: [R; TILE],
+    /// How many other elements equal the largest.
+    pub ties: [f64; TILE],
+    /// exp(max) / 2^p, from sqrt(1/2) to sqrt(2).
+    pub exp_max: [f64; TILE],
+    /// What is to be added to it; 0 unless the rows are `f64`, where nothing wider comes after.
+    pub exp_max_low: [f64; TILE],
+    /// Before [`log_sum_exp`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
+    /// units of `exp_max`.
+    pub sum_exp_rest: [f64; TILE],
+    /// What is to be added to it, as for `exp_max`.
+    pub sum_exp_rest_low: [f64; TILE],
+    /// What softmax is multiplied by: 1, or a gradient's factor.
+    pub scale: [f64; TILE],
+    /// log1p(rest) with rest = others / own. For a row with a nan, with +inf or of nothing but -inf both are nan.
+    pub log1p_rest: [f64; TILE],
+    /// What is to be added to it, as for `exp_max`.
+    pub log1p_low: [f64; TILE],
+}
+
+impl<R: Real> TileSums<R> {
+    pub(crate) fn new() -> Self {
+        let zero = [0.0; TILE];
+        TileSums {
+            max: [R::ZERO; TILE],
+            ties: zero,
+            exp_max: zero,
+            exp_max_low: zero,
+            sum_exp_rest: zero,
+            sum_exp_rest_low: zero,
+            scale: [1.0; TILE],
+            log1p_rest: zero,
+            log1p_low: zero,
+        }
+    }
+}
+
+/// Turns the sums of the first `rows` rows into `exp_max`, `sum_exp_rest` and `log1p_rest`.
+#[simd]
+pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize) {
+    let unit = f64x8::splat(simd, power_of_two(-R::SCALE));
+    for lane in (0..rows).step_by(R::LANES) {
+        let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
+        let exp_max = exp_max_dd::<S, R>(m, &pivot::<S, R>(m));
+        for half in 0..R::F64_VECTORS {
+            let at = lane + 8 * half..lane + 8 * half + 8;
+            // Where the maximum is infinite, this is nan, and so is a multiple of it.
+            let [exp_max, exp_max_low] = exp_max[half];
+            let smaller = f64x8::from_slice(simd, &sums.sum_exp_rest[at.clone()]);
+            let ties = f64x8::from_slice(simd, &sums.ties[at.clone()]);
+            exp_max.store_slice(&mut sums.exp_max[at.clone()]);
+            if !R::IS_F64 {
+                smaller.mul_add(unit, ties * exp_max).store_slice(&mut sums.sum_exp_rest[at]);
+                continue;
+            }
+            let [equal, equal_low] = double_double::two_product(ties, exp_max);
+            let [sum_exp_rest, lost] = double_double::two_sum_lanes(smaller * unit, equal);
+            let lost = f64x8::from_slice(simd, &sums.sum_exp_rest_low[at.clone()]).mul_add(unit, lost);
+            sum_exp_rest.store_slice(&mut sums.sum_exp_rest[at.clone()]);
+            exp_max_low.store_slice(&mut sums.exp_max_low[at.clone()]);
+            (lost + ties.mul_add(exp_max_low, equal_low)).store_slice(&mut sums.sum_exp_rest_low[at]);
+        }
+    }
+    // In a loop of its own: the shorter an iteration, the more of them a processor works on at once.
+    for lane in (0..rows).step_by(8) {
+        let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
+        let (exp_max, sum_exp_rest) = (load(&sums.exp_max), load(&sums.sum_exp_rest));
+        if !R::IS_F64 {
+            log1p_ratio(sum_exp_rest, exp_max, false).store_slice(&mut sums.log1p_rest[lane..lane + 8]);
+            continue;
+        }
+        let [log, low] =
+            log1p_ratio_dd([sum_exp_rest, load(&sums.sum_exp_rest_low)], [exp_max, load(&sums.exp_max_low)]);
+        log.store_slice(&mut sums.log1p_rest[lane..lane + 8]);
+        low.store_slice(&mut sums.log1p_low[lane..lane + 8]);
+    }
+}
+
+/// p of the target for each of the first `rows` rows, whose logit is `gap` below the largest (`lost` is what rounding took
+/// from that); and 1 - p, without cancellation: where the target is a largest class, it is the others' share.
+#[simd]
+pub(crate) fn target_share<S: Simd, R: Real>(
+    simd: S,
+    sums: &TileSums<R>,
+    gap: &[f64; TILE],
+    lost: &[f64; TILE],
+    rows: usize,
+) -> ([f64; TILE], [f64; TILE]) {
+    let c = |value| f64x8::splat(simd, value);
+    let (mut share, mut miss) = ([0.0; TILE], [0.0; TILE]);
+    for lane in (0..rows).step_by(8) {
+        let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
+        let (gap, exp_max, sum_exp_rest) = (load(gap), load(&sums.exp_max), load(&sums.sum_exp_rest));
+        let [total, lost_of_total] = double_double::two_sum_lanes(exp_max, sum_exp_rest);
+        let (mut p, mut rest) = (exp_any(-gap) * (exp_max / total), sum_exp_rest / total);
+        if R::IS_F64 {
+            p -= p * load(lost);
+            let (exp_max_low, sum_exp_rest_low) = (load(&sums.exp_max_low), load(&sums.sum_exp_rest_low));
+            let total = [total, lost_of_total + (exp_max_low + sum_exp_rest_low)];
+            let [quotient, low] = double_double::dd_div_lanes([sum_exp_rest, sum_exp_rest_low], total);
+            rest = quotient + low;
+        }
+        let is_max = gap.simd_le(c(0.0));
+        p.store_slice(&mut share[lane..lane + 8]);
+        is_max.select(rest, c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
+    }
+    (share, miss)
+}

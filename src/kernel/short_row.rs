@@ -1,0 +1,310 @@
+//! A tile of short rows, packed class by class: lanes across the rows.
+//!
+//! `packed[c * TILE + i]` is class c of row i. The same kernel serves the rows of an (N, C) matrix with few
+//! classes and the pixels of an (N, C, H, W) image: they differ only in how they are packed.
+
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::TILE;
+use super::element::{Element, RealOf, Vector};
+use super::exp::{Pivot, pivot, term};
+use super::prefetch::Ahead;
+use super::real::Real;
+use super::sum::LaneSum;
+
+/// One class of a whole tile, packed and taken into the maxima of its rows.
+#[inline(always)]
+pub(crate) fn pack_class<S: Simd, E: Element>(
+    simd: S,
+    from: &[E],
+    to: &mut [RealOf<E>],
+    max: &mut Maxima<S, RealOf<E>>,
+) {
+    let lanes = RealOf::<E>::LANES;
+    for (k, (from, to)) in
+        from[..TILE].chunks_exact(lanes).zip(to[..TILE].chunks_exact_mut(lanes)).enumerate()
+    {
+        let x = E::load(simd, from);
+        x.store_slice(to);
+        max.0[k] = max.0[k].max(x);
+    }
+}
+
+/// Turns the rows of a square into its columns: as many vectors as a vector has lanes, of 16. Each perfect shuffle of the
+/// whole square moves one bit of an element's position from the column to the row.
+#[inline(always)]
+pub(crate) fn transpose_square<S: Simd, R: Real>(square: &mut [R::V<S>; 16]) {
+    for _ in 0..R::LANES.ilog2() {
+        let before = *square;
+        for i in 0..R::LANES / 2 {
+            let (a, b) = (before[i], before[i + R::LANES / 2]);
+            (square[2 * i], square[2 * i + 1]) = (a.zip_low(b), a.zip_high(b));
+        }
+    }
+}
+
+/// Room for the last rows of a block, and for what is read behind them.
+pub(crate) const fn last_rows<E: Element>(classes: usize) -> usize {
+    RealOf::<E>::LANES * classes + 4
+}
+
+/// Rows of two classes or more that follow each other in memory, turned into columns `first..` of a packed tile, and their
+/// maxima. Whole vectors are written, up to the tile's end; `last` is memory for [`last_rows`].
+#[inline(always)]
+pub(crate) fn pack_rows<S: Simd, E: Element>(
+    simd: S,
+    rows: &[E],
+    classes: usize,
+    packed: &mut [RealOf<E>],
+    first: usize,
+    last: &mut [E],
+    max: &mut [RealOf<E>; TILE],
+) {
+    let lanes = RealOf::<E>::LANES;
+    // The four of three classes reaches into the next row, but not behind the last.
+    let beyond = usize::from(classes == 3);
+    let step = lanes * classes;
+    let (mut at, mut start) = (first, 0);
+    while start < rows.len() && at + lanes <= TILE {
+        let left = &rows[start..];
+        let rows = if left.len() >= step + beyond {
+            left
+        } else {
+            let left = &left[..left.len().min(step)];
+            last[..left.len()].copy_from_slice(left);
+            &*last
+        };
+        let m = if classes == 2 {
+            pairs::<S, E>(simd, rows, packed, at)
+        } else {
+            fours::<S, E>(simd, rows, classes, packed, at)
+        };
+        m.store_slice(&mut max[at..at + lanes]);
+        start += step;
+        at += lanes;
+    }
+    // A run that begins within a vector of the tile.
+    for row in rows[start.min(rows.len())..].chunks_exact(classes) {
+        max[at] = RealOf::<E>::NEG_INFINITY;
+        for (to, from) in packed.chunks_exact_mut(TILE).zip(row) {
+            let x = from.to_real();
+            to[at] = x;
+            if x > max[at] {
+                max[at] = x;
+            }
+        }
+        at += 1;
+    }
+}
+
+/// As many rows of two classes as a vector has lanes.
+#[inline(always)]
+fn pairs<S: Simd, E: Element>(simd: S, rows: &[E], packed: &mut [RealOf<E>], at: usize) -> Vector<E, S> {
+    let lanes = RealOf::<E>::LANES;
+    let (a, b) = (E::load(simd, &rows[..lanes]), E::load(simd, &rows[lanes..2 * lanes]));
+    let (a, b) = (a.unzip_low(b), a.unzip_high(b));
+    a.store_slice(&mut packed[at..at + lanes]);
+    b.store_slice(&mut packed[TILE + at..TILE + at + lanes]);
+    a.max(b)
+}
+
+/// As many rows as a vector has lanes, four classes at a time. A vector begins as four classes of some rows; each unzipping
+/// of all four vectors moves one bit of an element's position from the row to the class.
+#[inline(always)]
+fn fours<S: Simd, E: Element>(
+    simd: S,
+    rows: &[E],
+    classes: usize,
+    packed: &mut [RealOf<E>],
+    at: usize,
+) -> Vector<E, S> {
+    let lanes = RealOf::<E>::LANES;
+    let mut max = Vector::<E, S>::splat(simd, RealOf::<E>::NEG_INFINITY);
+    for start in (0..classes).step_by(4) {
+        // The last four classes may have been there before: packing them again does not matter.
+        let start = start.min(classes.saturating_sub(4));
+        let [a, b, c, d] = E::load_fours(simd, &rows[start..], classes);
+        let (a, b, c, d) = (a.unzip_low(b), c.unzip_low(d), a.unzip_high(b), c.unzip_high(d));
+        let columns = [a.unzip_low(b), c.unzip_low(d), a.unzip_high(b), c.unzip_high(d)];
+        for (column, to) in columns.iter().zip(packed[start * TILE..].chunks_exact_mut(TILE)) {
+            column.store_slice(&mut to[at..at + lanes]);
+            max = max.max(*column);
+        }
+    }
+    max
+}
+
+/// The way back: columns `first..` of a packed tile to rows that follow each other in memory.
+#[inline(always)]
+pub(crate) fn unpack_rows<S: Simd, E: Element>(
+    simd: S,
+    packed: &[RealOf<E>],
+    first: usize,
+    classes: usize,
+    rows: &mut [E],
+) {
+    let lanes = RealOf::<E>::LANES;
+    let mut groups = rows.chunks_exact_mut(lanes * classes);
+    let mut at = first;
+    for rows in &mut groups {
+        for start in (0..classes).step_by(4) {
+            // What is behind the last class is not stored.
+            let column = |c: usize| &packed[(start + c).min(classes - 1) * TILE + at..][..lanes];
+            let (a, b) =
+                (Vector::<E, S>::from_slice(simd, column(0)), Vector::<E, S>::from_slice(simd, column(1)));
+            let (c, d) =
+                (Vector::<E, S>::from_slice(simd, column(2)), Vector::<E, S>::from_slice(simd, column(3)));
+            let (a, b, c, d) = (a.zip_low(c), a.zip_high(c), b.zip_low(d), b.zip_high(d));
+            let (a, b, c, d) = (a.zip_low(c), a.zip_high(c), b.zip_low(d), b.zip_high(d));
+            let mut fours = [E::PADDING; 64];
+            E::store(a, &mut fours[..lanes]);
+            E::store(b, &mut fours[lanes..2 * lanes]);
+            E::store(c, &mut fours[2 * lanes..3 * lanes]);
+            E::store(d, &mut fours[3 * lanes..4 * lanes]);
+            for (row, four) in rows.chunks_exact_mut(classes).zip(fours.chunks_exact(4)) {
+                let row = &mut row[start..];
+                match row.first_chunk_mut::<4>() {
+                    Some(to) => to.copy_from_slice(four),
+                    None => row.iter_mut().zip(four).for_each(|(to, x)| *to = *x),
+                }
+            }
+        }
+        at += lanes;
+    }
+    for row in groups.into_remainder().chunks_exact_mut(classes) {
+        for (to, class) in row.iter_mut().zip(packed.chunks_exact(TILE)) {
+            *to = E::from_real(class[at]);
+        }
+        at += 1;
+    }
+}
+
+/// The maxima of a tile's rows while its classes are packed.
+pub(crate) struct Maxima<S: Simd, R: Real>([R::V<S>; 8]);
+
+impl<S: Simd, R: Real> Maxima<S, R> {
+    #[inline(always)]
+    pub(crate) fn new(simd: S) -> Self {
+        Maxima([R::V::<S>::splat(simd, R::NEG_INFINITY); 8])
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, max: &mut [R; TILE]) {
+        for (m, to) in self.0.iter().zip(max.chunks_exact_mut(R::LANES)) {
+            m.store_slice(to);
+        }
+    }
+}
+
+/// The maximum of each of the first `rows` rows of a packed tile; a nan may or may not show.
+#[simd]
+pub(crate) fn row_maxima<S: Simd, R: Real>(simd: S, packed: &[R], rows: usize, max: &mut [R; TILE]) {
+    for lane in (0..rows).step_by(R::LANES) {
+        let mut m = R::V::<S>::splat(simd, R::NEG_INFINITY);
+        for class in packed.chunks_exact(TILE) {
+            m = m.max(R::V::<S>::from_slice(simd, &class[lane..lane + R::LANES]));
+        }
+        m.store_slice(&mut max[lane..lane + R::LANES]);
+    }
+}
+
+/// For each of the first `rows` rows its element of the given class, one of those packed.
+#[simd]
+pub(crate) fn pick<S: Simd, R: Real>(
+    simd: S,
+    packed: &[R],
+    rows: usize,
+    class: &[usize; TILE],
+) -> [f64; TILE] {
+    let mut picked = [0.0; TILE];
+    // As numbers of the vector's own kind, which has all of them exactly.
+    let mut wanted = [R::ZERO; TILE];
+    for (wanted, class) in wanted.iter_mut().zip(class) {
+        *wanted = R::from_class(*class);
+    }
+    for lane in (0..rows).step_by(R::LANES) {
+        let wanted = R::V::<S>::from_slice(simd, &wanted[lane..lane + R::LANES]);
+        let mut found = R::V::<S>::splat(simd, R::ZERO);
+        let mut c = found;
+        for x in packed.chunks_exact(TILE) {
+            let x = R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]);
+            found = wanted.simd_eq(c).select(x, found);
+            c += R::ONE;
+        }
+        let found = R::widen::<S>(found);
+        for half in 0..R::F64_VECTORS {
+            found[half].store_slice(&mut picked[lane + 8 * half..lane + 8 * half + 8]);
+        }
+    }
+    picked
+}
+
+/// For each of the first `rows` rows the sum of the terms of classes below its maximum, in two parts where rows are `f64`,
+/// and how many others equal it. Asks for what comes `ahead`.
+#[simd]
+pub(crate) fn row_sums<S: Simd, R: Real>(
+    simd: S,
+    packed: &[R],
+    rows: usize,
+    ahead: Ahead,
+    max: &[R; TILE],
+    (sum, sum_low): (&mut [f64; TILE], &mut [f64; TILE]),
+    ties: &mut [f64; TILE],
+) {
+    for lane in (0..rows).step_by(R::LANES) {
+        let m = R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]);
+        // Classes that equal the maximum are not added but counted, all but one.
+        let mut terms = Terms { m, p: pivot::<S, R>(m), tied: R::V::<S>::splat(simd, R::ZERO) - R::ONE };
+        let mut sum_exp_rest = LaneSum::<S, R>::new(simd);
+        let groups = packed.chunks_exact(4 * TILE);
+        let rest = groups.remainder();
+        for (i, group) in groups.enumerate() {
+            for class in 4 * i..4 * i + 4 {
+                ahead.ask(class, lane);
+            }
+            let (a, b) = (terms.of(&group[lane..]), terms.of(&group[TILE + lane..]));
+            let (c, d) = (terms.of(&group[2 * TILE + lane..]), terms.of(&group[3 * TILE + lane..]));
+            sum_exp_rest.add([a, b, c, d], 4);
+        }
+        // One to three more: a loop over them would send the vectors through memory.
+        if rest.len() >= TILE {
+            for class in packed.len() / (4 * TILE) * 4..packed.len() / TILE {
+                ahead.ask(class, lane);
+            }
+            let zero = R::V::<S>::splat(simd, R::ZERO);
+            let a = terms.of(&rest[lane..]);
+            let b = if rest.len() >= 2 * TILE { terms.of(&rest[TILE + lane..]) } else { zero };
+            let c = if rest.len() >= 3 * TILE { terms.of(&rest[2 * TILE + lane..]) } else { zero };
+            sum_exp_rest.add([a, b, c, zero], rest.len() / TILE);
+        }
+        let (sum_exp_rest, low) = sum_exp_rest.get();
+        let tied = R::widen::<S>(terms.tied);
+        for half in 0..R::F64_VECTORS {
+            sum_exp_rest[half].store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
+            if R::IS_F64 {
+                low.store_slice(&mut sum_low[lane..lane + 8]);
+            }
+            tied[half].store_slice(&mut ties[lane + 8 * half..lane + 8 * half + 8]);
+        }
+    }
+}
+
+/// What the terms of a vector of rows are relative to, and how many classes equal the maximum.
+struct Terms<S: Simd, R: Real> {
+    m: R::V<S>,
+    p: Pivot<R::V<S>>,
+    tied: R::V<S>,
+}
+
+impl<S: Simd, R: Real> Terms<S, R> {
+    /// The terms of a class; 0 where it is a maximum.
+    #[inline(always)]
+    fn of(&mut self, class: &[R]) -> R::V<S> {
+        let simd = self.m.token();
+        let x = R::V::<S>::from_slice(simd, &class[..R::LANES]);
+        let is_max = x.simd_eq(self.m);
+        self.tied = is_max.select(self.tied + R::ONE, self.tied);
+        is_max.select(R::V::<S>::splat(simd, R::ZERO), term::<S, R>(x, &self.p))
+    }
+}

@@ -1,0 +1,235 @@
+//! Two models' logits for the same rows: how far their distributions are from each other.
+
+use std::sync::Mutex;
+
+use fearless_simd::dispatch;
+use ndarray::{ArrayRef, Dimension};
+
+use super::columns::Score;
+use crate::array::rows::{Input, input_rows};
+use crate::array::rows::{View, check_shape};
+use crate::array::single::{SingleRows, padded};
+use crate::error::{Error, filled};
+use crate::kernel::divergence::{Divergences, divergences, exp_of, soft};
+use crate::kernel::element::Element;
+use crate::kernel::isa;
+use crate::kernel::rowset::bits;
+use crate::sum::exact::ExactSum;
+use crate::sum::parts::{Part, finished};
+use crate::targets::{Call, LabelledRows, Labels, Target, labels, with_any_target};
+
+/// Sums over the rows that count, P being the first model and Q the second: exact, and their figures.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ComparisonSums {
+    /// Rows, counted or not.
+    pub rows: u64,
+    /// Rows that count.
+    pub count: u64,
+    /// Rows for which both have the same prediction; a row with a nan has none.
+    pub same_top: u64,
+    /// KL(P || Q) in nats.
+    pub forward: ExactSum,
+    /// Its squares.
+    pub forward_squared: ExactSum,
+    /// KL(Q || P) in nats.
+    pub reverse: ExactSum,
+    /// Jensen-Shannon divergences in nats.
+    pub jensen_shannon: ExactSum,
+    /// Sums over the targets; none where there were no targets.
+    pub targets: Option<TargetSums>,
+}
+
+/// What two models make of the targets, over the rows that count.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct TargetSums {
+    /// How many rows there are.
+    pub count: u64,
+    /// -log p of P, in nats.
+    pub nll: ExactSum,
+    /// Its squares.
+    pub nll_squared: ExactSum,
+    /// -log q of Q, in nats.
+    pub other_nll: ExactSum,
+    /// Its squares.
+    pub other_nll_squared: ExactSum,
+    /// The products of the two.
+    pub nll_product: ExactSum,
+    /// q - p.
+    pub difference: ExactSum,
+    /// Its squares.
+    pub difference_squared: ExactSum,
+    /// Its fourth powers.
+    pub difference_fourth: ExactSum,
+}
+
+impl TargetSums {
+    pub(super) fn add(&mut self, nll: f64, other_nll: f64, difference: f64) {
+        self.count += 1;
+        self.nll.add(nll);
+        self.nll_squared.add_square(nll);
+        self.other_nll.add(other_nll);
+        self.other_nll_squared.add_square(other_nll);
+        self.nll_product.add_product(nll, other_nll);
+        self.difference.add(difference);
+        // Of the rounded square, as the fourth power is.
+        let square = difference * difference;
+        self.difference_squared.add(square);
+        self.difference_fourth.add_square(square);
+    }
+
+    fn join(&mut self, other: &TargetSums) {
+        self.count += other.count;
+        self.nll.merge(&other.nll);
+        self.nll_squared.merge(&other.nll_squared);
+        self.other_nll.merge(&other.other_nll);
+        self.other_nll_squared.merge(&other.other_nll_squared);
+        self.nll_product.merge(&other.nll_product);
+        self.difference.merge(&other.difference);
+        self.difference_squared.merge(&other.difference_squared);
+        self.difference_fourth.merge(&other.difference_fourth);
+    }
+}
+
+impl ComparisonSums {
+    fn new(has_target: bool) -> Self {
+        ComparisonSums { targets: has_target.then(TargetSums::default), ..ComparisonSums::default() }
+    }
+
+    /// Adds sums that were made with targets too, or without them too.
+    pub(super) fn join(&mut self, other: &ComparisonSums) {
+        self.rows += other.rows;
+        self.count += other.count;
+        self.same_top += other.same_top;
+        self.forward.merge(&other.forward);
+        self.forward_squared.merge(&other.forward_squared);
+        self.reverse.merge(&other.reverse);
+        self.jensen_shannon.merge(&other.jensen_shannon);
+        if let (Some(own), Some(other)) = (&mut self.targets, &other.targets) {
+            own.join(other);
+        }
+    }
+}
+
+/// What is kept of each row that counts, in their order.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct ComparisonRows {
+    /// KL(P || Q) in nats.
+    pub forward: Vec<f64>,
+    /// q - p of the target; empty where there are no targets.
+    pub difference: Vec<f64>,
+}
+
+/// Compares the softmaxes P and Q of two arrays of logits of the same shape, row by row: the sums, and what percentiles need of
+/// each row. Without a target every row counts that the mask leaves in. Of the options, the class axis and the index to ignore
+/// are used. Each row is computed in `f64`.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, Target, compare_sums};
+///
+/// let p = array![[2.0_f64, 1.0, 0.0], [0.5, 0.0, 3.0]];
+/// let q = array![[2.1_f32, 1.0, 0.0], [0.5, 0.2, 2.9]];
+/// let target = array![0_i64, 2];
+/// let (sums, rows) = compare_sums(&p, &q, Some(&Target::from(&target)), &Score::new(), &Call::new())?;
+/// assert_eq!(format!("{:.6} {:.6}", sums.kl_mean(), sums.reverse_kl_mean()), "0.001704 0.001790");
+/// assert_eq!((sums.same_top_share(), rows.forward.len()), (1.0, 2));
+/// let targets = sums.targets.unwrap();
+/// assert_eq!(format!("{:.4}", targets.log_perplexity_ratio()), "-0.0048");
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused.
+pub fn compare_sums<P: Element, Q: Element, D: Dimension>(
+    logits: &ArrayRef<P, D>,
+    other: &ArrayRef<Q, D>,
+    target: Option<&Target<'_>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<(ComparisonSums, ComparisonRows), Error> {
+    sums_of(&logits.view().into_dyn(), &other.view().into_dyn(), target, options, call)
+}
+
+fn sums_of<P: Element, Q: Element>(
+    logits: &View<'_, P>,
+    other: &View<'_, Q>,
+    target: Option<&Target<'_>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<(ComparisonSums, ComparisonRows), Error> {
+    let p = input_rows(logits, Some(options.axis))?;
+    check_shape("other", other.shape(), logits.shape())?;
+    let q = input_rows(other, Some(options.axis))?;
+    let Input { rows: p, shape, axis } = p;
+    let has_target = target.is_some();
+    with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
+        let labels = labels("compare_sums", target, shape, axis, ignore_index, call)?;
+        labels.check(call.context)?;
+        run(&p, &q.rows, &labels, call, has_target)
+    })
+}
+
+/// A row of each model, in `f64`.
+struct Pair {
+    p: Vec<f64>,
+    q: Vec<f64>,
+}
+
+fn run(
+    p: &dyn SingleRows,
+    q: &dyn SingleRows,
+    labels: &Labels<'_>,
+    call: &Call<'_>,
+    has_target: bool,
+) -> Result<(ComparisonSums, ComparisonRows), Error> {
+    let level = isa::selected()?;
+    let (rows, classes) = (p.count(), p.classes());
+    // Found out before the threads make theirs, which without rows they do not.
+    filled(if rows == 0 { 0 } else { 2 * padded(classes) }, 0.0)?;
+    let all = Mutex::new(ComparisonSums::new(has_target));
+    let chunks = LabelledRows { labels, classes, row_group: 1 }.for_each_tile(
+        call.context,
+        || {
+            let row = vec![0.0; padded(classes)];
+            let part = Part::new(ComparisonSums::new(has_target), &all, ComparisonSums::join);
+            (part, Pair { p: row.clone(), q: row }, ComparisonRows::default())
+        },
+        |(part, pair, each), rows, tile| {
+            let sums = &mut part.own;
+            sums.rows += rows.len() as u64;
+            for i in bits(tile.active) {
+                p.read(level, rows.start + i, &mut pair.p);
+                q.read(level, rows.start + i, &mut pair.q);
+                let class = has_target.then_some(tile.class[i]);
+                dispatch!(level, simd => {
+                    let (x, y) = (soft(simd, &pair.p), soft(simd, &pair.q));
+                    let Divergences { forward, reverse, jensen_shannon } =
+                        divergences(simd, &pair.p, &x, &pair.q, &y);
+                    sums.count += 1;
+                    sums.same_top += u64::from(x.largest.is_some() && x.largest == y.largest);
+                    sums.forward.add(forward);
+                    sums.forward_squared.add_square(forward);
+                    sums.reverse.add(reverse);
+                    sums.jensen_shannon.add(jensen_shannon);
+                    if let (Some(class), Some(targets)) = (class, &mut sums.targets) {
+                        let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
+                        let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
+                        targets.add(x_nll, y_nll, difference);
+                        each.difference.push(difference);
+                    }
+                    each.forward.push(forward);
+                });
+            }
+        },
+        |(_, _, each)| std::mem::take(each),
+    )?;
+    let mut each = ComparisonRows::default();
+    for chunk in chunks {
+        each.forward.extend(chunk.forward);
+        each.difference.extend(chunk.difference);
+    }
+    Ok((finished(all), each))
+}

@@ -1,0 +1,116 @@
+//! The likelihood of softmax(b x) and its derivatives with respect to the inverse temperature b.
+//!
+//! With g = max - x, the loss of a row is `b g_t + log sum exp(-b g)`: its derivative is `g_t` less the mean of g under the
+//! softmax of b x, and its second derivative is the variance of g. It is convex in b.
+
+use std::sync::Mutex;
+
+use fearless_simd::dispatch;
+use ndarray::{ArrayRef, Dimension};
+
+use super::columns::Score;
+use crate::array::rows::View;
+use crate::array::rows::{Input, input_rows};
+use crate::array::single::{SingleRows, padded};
+use crate::error::{Error, filled};
+use crate::kernel::divergence::{moments, soft};
+use crate::kernel::element::Element;
+use crate::kernel::isa;
+use crate::kernel::rowset::bits;
+use crate::sum::exact::ExactSum;
+use crate::sum::parts::{Part, finished};
+use crate::targets::labels;
+use crate::targets::{Call, LabelledRows, Target};
+
+/// Sums over the rows that count, for one inverse temperature b: exact, and their figures.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct TemperatureSums {
+    /// Rows that count.
+    pub count: u64,
+    /// The negative log-likelihood, in nats.
+    pub nll: ExactSum,
+    /// Its derivative with respect to b.
+    pub slope: ExactSum,
+    /// Its second derivative.
+    pub curvature: ExactSum,
+}
+
+/// The negative log-likelihood of softmax(b x) for logits x, `log sum exp(b x) - b x_t`, and its derivatives with respect to the
+/// inverse temperature b, which is positive. Of the options, the class axis and the index to ignore are used.
+///
+/// Its mean is least at the temperature 1 / b which calibrates the logits. It is convex: Newton's steps find it, from nearby.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, temperature_sums};
+///
+/// let (logits, target) = (array![[2.0_f64, 0.0], [1.0, 0.0], [0.0, 1.0], [1.5, 0.0]], array![0_i64, 1, 1, 0]);
+/// let mut b = 1.0;
+/// for _ in 0..6 {
+///     let sums = temperature_sums(&logits, &target, b, &Score::new(), &Call::new())?;
+///     b -= sums.mean_slope() / sums.mean_curvature();
+/// }
+/// assert_eq!(format!("{:.4}", 1.0 / b), "0.9575");
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// See [`Error`]; class probabilities are refused.
+pub fn temperature_sums<'t, E: Element, D: Dimension>(
+    logits: &ArrayRef<E, D>,
+    target: impl Into<Target<'t>>,
+    b: f64,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<TemperatureSums, Error> {
+    sums_of(&logits.view().into_dyn(), &target.into(), b, options, call)
+}
+
+fn sums_of<E: Element>(
+    logits: &View<'_, E>,
+    target: &Target<'_>,
+    b: f64,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<TemperatureSums, Error> {
+    let Input { rows: source, shape, axis } = input_rows(logits, Some(options.axis))?;
+    let labels = labels("temperature_sums", target, shape, axis, options.ignore_index, call)?;
+    labels.check(call.context)?;
+    let level = isa::selected()?;
+    let (count, classes) = (source.count(), source.classes());
+    filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
+    let all = Mutex::new(TemperatureSums::default());
+    let rows = LabelledRows { labels: &labels, classes, row_group: 1 };
+    rows.for_each_tile(
+        call.context,
+        || {
+            let part = Part::new(TemperatureSums::default(), &all, TemperatureSums::merge);
+            (part, vec![0.0; padded(classes)])
+        },
+        |(part, row), rows, tile| {
+            for i in bits(tile.active) {
+                source.read(level, rows.start + i, row);
+                part.own.add(row, tile.class[i], b, level);
+            }
+        },
+        |_| (),
+    )?;
+    Ok(finished(all))
+}
+
+impl TemperatureSums {
+    fn add(&mut self, row: &[f64], class: usize, b: f64, level: fearless_simd::Level) {
+        self.count += 1;
+        let (soft, moments) = dispatch!(level, simd => (soft(simd, row), moments(simd, row, b)));
+        let gap = soft.max - row[class];
+        if soft.rest.is_nan() || gap == f64::INFINITY {
+            // No softmax, or a target without probability: at no temperature does this row have a likelihood.
+            self.nll.add(if soft.rest.is_nan() { f64::NAN } else { f64::INFINITY });
+            return;
+        }
+        self.nll.add(b * gap + moments.log_sum);
+        self.slope.add(gap - moments.mean);
+        self.curvature.add(moments.variance);
+    }
+}

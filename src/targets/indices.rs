@@ -1,0 +1,215 @@
+//! Class indices, each checked where it is used.
+
+use std::ops::Range;
+
+use fearless_simd::{Simd, dispatch};
+use fearless_simd_macros::simd;
+
+use super::active::{ActiveRows, all_tiles, all_tiles_here, first_active, mask_bits};
+use crate::array::any::{Integer, IntegerRows, with_dtype};
+use crate::array::rows::{Rows, read, unravel};
+use crate::error::{Error, TargetsFound};
+use crate::kernel::real::Real;
+use crate::kernel::rowset::bits;
+use crate::kernel::{TILE, isa};
+use crate::options::ClassWeights;
+use crate::parallel::{Context, try_for_each_chunk_of};
+use crate::sum::reduce::{ChunkSum, TileLosses};
+
+/// More numbers than these are not checked for the text of an error.
+pub(super) const MOST_CHECKED: usize = 1 << 26;
+
+/// Class indices, one for each row. Each is checked where it is used.
+pub(crate) struct Labels<'a> {
+    pub(super) values: IntegerRows<'a>,
+    pub(super) mask: Option<Rows<'a, u8>>,
+    pub(super) shape: &'a [usize],
+    pub(super) classes: usize,
+    pub(super) ignore_index: i64,
+}
+
+/// The classes of a tile's rows, and a bit for each active row.
+pub(crate) struct TileLabels {
+    pub class: [usize; TILE],
+    pub active: u64,
+}
+
+impl Default for TileLabels {
+    fn default() -> Self {
+        TileLabels { class: [0; TILE], active: 0 }
+    }
+}
+
+/// A row's target is neither a class nor ignored.
+pub(crate) struct OutOfRange;
+
+impl Labels<'_> {
+    /// Some of the first rows, of which one counts if there is any nearby; none where one is out of range.
+    pub(crate) fn first_active(&self, wanted: usize) -> ActiveRows {
+        first_active(self.rows(), wanted, |rows| self.any_tile(rows).ok().map(|tile| tile.active))
+    }
+
+    /// Whether every row is left out. A row whose target is out of range is not.
+    pub(crate) fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error> {
+        let none = |tile| self.any_tile(tile).is_ok_and(|tile| tile.active == 0);
+        all_tiles_here(self.rows(), context, none)
+    }
+
+    /// Whether something holds for the classes of all active rows.
+    pub(crate) fn all_classes(
+        &self,
+        holds: impl Fn(usize) -> bool + Sync,
+        context: Context<'_>,
+    ) -> Result<bool, Error> {
+        let all =
+            |tile| self.any_tile(tile).is_ok_and(|tile| bits(tile.active).all(|i| holds(tile.class[i])));
+        all_tiles(self.rows(), context, all)
+    }
+
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The class indices of the rows of `range`. What int64 cannot hold becomes a number that is neither a class
+    /// nor ignored.
+    #[inline(always)]
+    fn read(&self, range: Range<usize>, to: &mut [i64; TILE]) {
+        let beyond = if self.ignore_index == -1 { -2 } else { -1 };
+        with_dtype!(integers &self.values, rows => {
+            read(rows, range, to, #[inline(always)] |x| x.to_i64().unwrap_or(beyond));
+        });
+    }
+
+    /// The labels of the rows of `range`, at most a tile.
+    #[simd]
+    pub(crate) fn tile<S: Simd>(
+        &self,
+        simd: S,
+        range: Range<usize>,
+        to: &mut TileLabels,
+    ) -> Result<(), OutOfRange> {
+        self.read_tile(range, to)
+    }
+
+    pub(super) fn any_tile(&self, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
+        let mut tile = TileLabels::default();
+        self.read_tile(range, &mut tile).map(|()| tile)
+    }
+
+    #[inline(always)]
+    fn read_tile(&self, range: Range<usize>, to: &mut TileLabels) -> Result<(), OutOfRange> {
+        let mut values = [0_i64; TILE];
+        let len = range.len();
+        self.read(range.clone(), &mut values);
+        // Negative numbers are huge as unsigned ones.
+        let classes = self.classes as u64;
+        if !(0..self.classes as i64).contains(&self.ignore_index) {
+            // The usual tile: every row has a class.
+            let outside: u64 = values.iter().map(|value| u64::from(*value as u64 >= classes)).sum();
+            if outside == 0 {
+                let active = mask_bits(self.mask.as_ref(), range);
+                for (class, value) in to.class.iter_mut().zip(values) {
+                    *class = value as usize;
+                }
+                to.active = active;
+                return Ok(());
+            }
+        }
+        let (mut active, mut outside) = (0_u64, 0_u64);
+        for (i, &value) in values[..len].iter().enumerate() {
+            let inside = (value as u64) < classes;
+            let counts = value != self.ignore_index;
+            to.class[i] = if inside { value as usize } else { 0 };
+            active |= u64::from(counts) << i;
+            outside |= u64::from(counts && !inside) << i;
+        }
+        let mask = mask_bits(self.mask.as_ref(), range);
+        if outside & mask != 0 {
+            return Err(OutOfRange);
+        }
+        to.active = active & mask;
+        Ok(())
+    }
+
+    /// Looks at all targets before anything is written.
+    pub(crate) fn check(&self, context: Context<'_>) -> Result<(), Error> {
+        self.divisor::<f32>(ClassWeights::none(), context).map(|_| ())
+    }
+
+    /// The sum of the weights of the rows of R that count.
+    pub(crate) fn divisor<R: Real>(
+        &self,
+        weight: ClassWeights<'_>,
+        context: Context<'_>,
+    ) -> Result<f64, Error> {
+        let weighted = weight.as_slice().is_some();
+        let level = isa::selected()?;
+        let state = || (TileLosses::new(), TileLabels::default());
+        let sums = try_for_each_chunk_of(context, self.rows(), 1, state, |(tile, labels), rows| {
+            let mut sum = ChunkSum::default();
+            for first in rows.clone().step_by(TILE) {
+                let range = first..(first + TILE).min(rows.end);
+                dispatch!(level, simd => self.tile(simd, range, labels))?;
+                tile.begin::<R>(labels.active, weighted);
+                if weighted {
+                    bits(labels.active).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));
+                }
+                dispatch!(level, simd => sum.add::<_, R>(simd, tile));
+            }
+            Ok::<_, OutOfRange>(sum)
+        })?
+        .map_err(|rows| self.first_out_of_range(rows))?;
+        let mut all = ChunkSum::default();
+        for sum in sums {
+            all.merge(sum);
+        }
+        Ok(all.total().weight)
+    }
+
+    /// The error that names the first of these rows whose target is out of range.
+    pub(crate) fn first_out_of_range(&self, among: Range<usize>) -> Error {
+        let rows: usize = self.shape.iter().product();
+        // None where another thread has changed the targets since they were found out of range.
+        let row = among.clone().find(|row| self.any_tile(*row..row + 1).is_err());
+        let named = row.unwrap_or(among.start);
+        Error::TargetOutOfRange {
+            index: unravel(named, self.shape),
+            value: self.value(named),
+            classes: self.classes,
+            ignore_index: self.ignore_index,
+            found: row.filter(|_| rows <= MOST_CHECKED).map(|_| Box::new(self.found(rows))),
+        }
+    }
+
+    /// What the class indices are.
+    fn found(&self, rows: usize) -> TargetsFound {
+        let (mut inside, mut outside, mut ignored) = (None, None, false);
+        for tile in (0..rows).step_by(TILE).map(|first| first..(first + TILE).min(rows)) {
+            let mask = mask_bits(self.mask.as_ref(), tile.clone());
+            let mut values = [0_i128; TILE];
+            with_dtype!(integers &self.values, rows => read(rows, tile, &mut values, Integer::to_i128));
+            for value in bits(mask).map(|i| values[i]) {
+                if value == i128::from(self.ignore_index) {
+                    ignored = true;
+                    continue;
+                }
+                let side =
+                    if (0..self.classes as i128).contains(&value) { &mut inside } else { &mut outside };
+                let (low, high) = side.unwrap_or((value, value));
+                *side = Some((value.min(low), value.max(high)));
+            }
+        }
+        fn bits_of<I: Integer>(_: &Rows<'_, I>) -> (u32, bool) {
+            I::BITS
+        }
+        let (bits, signed) = with_dtype!(integers &self.values, rows => bits_of(rows));
+        TargetsFound { inside, outside: outside.unwrap_or((0, 0)), ignored, bits, signed }
+    }
+
+    fn value(&self, row: usize) -> i128 {
+        let mut value = [0];
+        with_dtype!(integers &self.values, rows => read(rows, row..row + 1, &mut value, Integer::to_i128));
+        value[0]
+    }
+}

@@ -1,0 +1,148 @@
+//! A segment of the classes of long rows: summed, weighted, written.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::walk::{LongRows, for_each_block, for_each_group, gather, pitch, put, scatter};
+use crate::array::rows::RowsMut;
+use crate::kernel::element::{Element, RealOf};
+use crate::kernel::long_row::{RowSum, block_max, update};
+use crate::kernel::real::Real;
+use crate::kernel::rowset::bits;
+use crate::kernel::stats::{OnlineStats, before_block};
+use crate::kernel::stream::fence;
+use crate::kernel::top::Top;
+use crate::kernel::{BLOCK, TILE};
+use crate::sum::compensated::Compensated;
+
+/// What a segment of a tile's rows has come to.
+pub(super) struct Segment<R> {
+    pub(super) sums: Vec<RowSum<R>>,
+    pub(super) looks: Vec<OnlineStats<R>>,
+    pub(super) tops: Vec<Top>,
+}
+
+/// Sums a segment's classes; see [`Tiles::sum_long`].
+#[simd]
+#[inline(never)]
+pub(super) fn sum_segment<S: Simd, E: Element, const STATS: bool>(
+    simd: S,
+    long: LongRows<'_, '_, E>,
+    gathered: &mut [E],
+    classes: Range<usize>,
+    sums: &mut [RowSum<RealOf<E>>],
+    looks: &mut [OnlineStats<RealOf<E>>],
+    tops: &mut [Top],
+) {
+    let contiguous = long.rows.layout.contiguous();
+    let mut nothing = OnlineStats::new(RealOf::<E>::ZERO, 0);
+    let mut next_max = None;
+    for_each_block(
+        simd,
+        long,
+        gathered,
+        classes,
+        #[inline(always)]
+        |i, start, block, next| {
+            // One row after the other where they are contiguous: each block's maximum came with the block before.
+            let max = next_max.unwrap_or_else(
+                #[inline(always)]
+                || block_max(simd, block),
+            );
+            let look = if STATS { &mut looks[i] } else { &mut nothing };
+            if STATS {
+                before_block::<S, E>(simd, look, start, block, max, sums[i].max);
+                if let Some(top) = tops.get_mut(i) {
+                    top.offer_block(simd, start, block, max);
+                }
+            }
+            let next = update::<S, E, STATS>(simd, &mut sums[i], block, max, next, look);
+            if contiguous {
+                next_max = Some(next);
+            }
+        },
+    );
+}
+
+/// Sums q (max - x), and q, over a segment's classes; see [`Tiles::weighted_long`].
+#[simd]
+#[inline(never)]
+pub(super) fn weighted_segment<S: Simd, E: Element>(
+    simd: S,
+    long: LongRows<'_, '_, E>,
+    gathered: &mut [E],
+    classes: Range<usize>,
+    max: &[RealOf<E>; TILE],
+    gap: &impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64),
+) -> Vec<(Compensated, Compensated)> {
+    let mut sums = vec![(Compensated::default(), Compensated::default()); long.offsets.len()];
+    let mut q = [0.0; BLOCK];
+    for_each_block(
+        simd,
+        long,
+        gathered,
+        classes,
+        #[inline(always)]
+        |i, start, block, _| {
+            let classes = start..start + block.len();
+            let (gap, total) = gap(i, classes, block, max[i].to_f64(), &mut q[..block.len()]);
+            sums[i].0.add(gap);
+            sums[i].1.add(total);
+        },
+    );
+    sums
+}
+
+/// Writes a segment's classes; see [`Tiles::write_blocks`].
+#[simd]
+#[inline(never)]
+pub(super) fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut [f64], &mut [E])>(
+    simd: S,
+    long: LongRows<'_, '_, E>,
+    gathered: &mut [E],
+    classes: Range<usize>,
+    (out, to): (&RowsMut<'_, E>, &[isize; TILE]),
+    f: F,
+) {
+    let LongRows { rows, offsets, active } = long;
+    let mut result = [E::PADDING; BLOCK];
+    let mut q = [0.0; BLOCK];
+    // `out` may be the input itself, so no slice of the input is alive when a block is written.
+    if rows.layout.contiguous() {
+        for i in bits(active) {
+            // Blocks end where cache lines of the output do.
+            let first = out.to_next_line(to[i] + classes.start as isize);
+            let (mut start, mut end) = (classes.start, classes.start + BLOCK - first);
+            while start < classes.end {
+                let block = rows.classes_of(offsets[i], start..end.min(classes.end));
+                let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
+                f(i, start, block, q, result);
+                put(out, to[i], start, result);
+                (start, end) = (end, end + BLOCK);
+            }
+        }
+        if out.streamed {
+            fence();
+        }
+        return;
+    }
+    let pitch = pitch(rows.layout.classes);
+    for_each_group::<E>(
+        classes,
+        offsets.len(),
+        active,
+        #[inline(always)]
+        |group: Range<usize>, active, block: Range<usize>| {
+            gather(simd, rows, &offsets[group.clone()], block.clone(), gathered);
+            for k in bits(active) {
+                let gathered = &mut gathered[k * pitch..k * pitch + block.len()];
+                let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
+                f(group.start + k, block.start, gathered, q, result);
+                gathered.copy_from_slice(result);
+            }
+            scatter(simd, gathered, block, out, &to[group], active);
+        },
+    );
+}

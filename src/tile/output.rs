@@ -1,0 +1,157 @@
+//! What is written of a tile: a function of every element, or the gradient of a loss.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::long::write_segment;
+use super::short::unpack;
+use super::sums::Tiles;
+use super::walk::{LongRows, for_each_segment_of};
+use super::weighted::{Weighting, scratch};
+use crate::array::rows::{RowsMut, locate};
+use crate::kernel::TILE;
+use crate::kernel::element::{Element, RealOf};
+use crate::kernel::log_sum_exp::TileSums;
+use crate::kernel::output::{
+    RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
+};
+use crate::kernel::real::Real;
+use crate::kernel::rowset::all;
+
+/// The gradient of a tile's rows: scale softmax(x) - factor q, but `value` at a class.
+pub(crate) struct TileGradient<'t, W> {
+    /// For each row what its softmax is multiplied by.
+    pub scale: &'t [f64; TILE],
+    /// The target's entry, better known than the difference would be.
+    pub entry: Option<(&'t [usize; TILE], &'t [f64; TILE])>,
+    /// The factor of each row, and q.
+    pub q: Option<(&'t [f64; TILE], W)>,
+}
+
+impl<E: Element> Tiles<'_, E> {
+    /// Writes a function of every element of the tile to `out`, which may be the input itself.
+    #[simd]
+    pub(crate) fn write<S: Simd, F: RowFunction>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        out: &RowsMut<'_, E>,
+    ) {
+        if self.is_short() {
+            apply_to_tile::<S, E, F>(simd, &mut self.packed, &self.sums, self.len);
+            unpack(simd, &self.packed, range, out);
+            return;
+        }
+        self.write_blocks(
+            simd,
+            range,
+            all(self.len),
+            out,
+            #[inline(always)]
+            |sums, i, _, block, _, result| apply_to_row::<S, E, F>(simd, block, sums, i, result),
+        );
+    }
+
+    /// Writes the gradient of every active row to `out`, which may be the input itself; 0 to the other rows, which are not
+    /// read but for those packed with counted neighbours.
+    #[simd]
+    pub(crate) fn write_gradient<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        active: u64,
+        gradient: TileGradient<'_, impl Weighting>,
+        out: &RowsMut<'_, E>,
+    ) {
+        let TileGradient { scale, entry, q } = gradient;
+        self.sums.scale = *scale;
+        if self.is_short() {
+            match q {
+                None => apply_to_tile::<S, E, Softmax>(simd, &mut self.packed, &self.sums, self.len),
+                Some((factor, weighting)) => {
+                    let q = weighting.tile(simd, scratch(&mut self.q, self.packed.len()));
+                    gradient_of_tile::<S, E>(simd, &mut self.packed, q, factor, &self.sums, self.len);
+                }
+            }
+            for i in 0..self.len {
+                if active >> i & 1 == 0 {
+                    for class in self.packed.chunks_exact_mut(TILE) {
+                        class[i] = RealOf::<E>::ZERO;
+                    }
+                } else if let Some((class, value)) = entry {
+                    self.packed[class[i] * TILE + i] = E::near(value[i]);
+                }
+            }
+            unpack(simd, &self.packed, range, out);
+            return;
+        }
+        match q {
+            None => self.write_blocks(
+                simd,
+                range.clone(),
+                active,
+                out,
+                #[inline(always)]
+                |sums, i, _, block, _, result| apply_to_row::<S, E, Softmax>(simd, block, sums, i, result),
+            ),
+            Some((factor, weighting)) => self.write_blocks(
+                simd,
+                range.clone(),
+                active,
+                out,
+                #[inline(always)]
+                |sums, i, start, block, q, result| {
+                    weighting.row(simd, i, start..start + block.len(), q);
+                    gradient_of_row(simd, block, q, factor[i], sums, i, result);
+                },
+            ),
+        }
+        let mut to = [0; TILE];
+        locate(&out.layout, range, &mut to);
+        for i in 0..self.len {
+            // SAFETY: the rows of a tile belong to one thread.
+            unsafe {
+                if active >> i & 1 == 0 {
+                    out.fill(to[i], E::from_f64(0.0));
+                } else if let Some((class, value)) = entry {
+                    out.set(to[i], class[i], E::from_f64(value[i]));
+                }
+            }
+        }
+    }
+
+    /// Writes a gradient of 0 to the rows of `range`.
+    #[inline(always)]
+    pub(crate) fn write_zeros(range: Range<usize>, out: &RowsMut<'_, E>) {
+        let mut to = [0; TILE];
+        locate(&out.layout, range.clone(), &mut to);
+        for offset in &to[..range.len()] {
+            // SAFETY: the rows of a tile belong to one thread.
+            unsafe { out.fill(*offset, E::from_f64(0.0)) };
+        }
+    }
+
+    /// Hands every block of the active rows to `f`, with memory for as many q, and writes what comes back to `out`.
+    #[inline(always)]
+    fn write_blocks<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        active: u64,
+        out: &RowsMut<'_, E>,
+        f: impl Fn(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [f64], &mut [E]) + Sync,
+    ) {
+        let mut to = [0; TILE];
+        locate(&out.layout, range, &mut to);
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
+        let (classes, gathered, sums) = (self.rows.layout.classes, &mut self.gathered, &self.sums);
+        for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
+            let f = |i: usize, start: usize, block: &[E], q: &mut [f64], result: &mut [E]| {
+                f(sums, i, start, block, q, result);
+            };
+            write_segment::<S, E, _>(simd, long, gathered, range, (out, &to), f);
+        });
+    }
+}

@@ -1,0 +1,134 @@
+//! A tile of short rows, packed class by class: lanes run across the rows.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+
+use crate::array::rows::{Rows, RowsMut};
+use crate::kernel::TILE;
+use crate::kernel::element::{Element, RealOf, Vector};
+use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
+use crate::kernel::real::Real;
+use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, unpack_rows};
+use crate::kernel::stream::{fence, stream, to_next_line};
+
+/// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
+/// processor follows by itself. Where classes are a power of two apart, what is asked for earlier is evicted before its use.
+const AHEAD: usize = 3;
+
+/// Packs the rows of `range` and finds their maxima. Tells where the rows are that come some tiles later.
+#[inline(always)]
+pub(super) fn pack<S: Simd, E: Element>(
+    simd: S,
+    rows: &Rows<'_, E>,
+    range: Range<usize>,
+    packed: &mut [RealOf<E>],
+    last: &mut [E],
+    maxima: &mut [RealOf<E>; TILE],
+) -> Ahead {
+    let len = range.len();
+    let lanes = RealOf::<E>::LANES;
+    let mut first = 0;
+    let mut known = false;
+    let mut ahead = Ahead::new(packed.as_ptr(), 0);
+    rows.layout.line.runs(
+        range,
+        #[inline(always)]
+        |run| {
+            if run.stride == 1 && run.len == TILE {
+                let next = rows.rows_of(run, 0).as_ptr().wrapping_add(AHEAD * TILE);
+                ahead = Ahead::new(next, rows.layout.class_stride);
+                let mut max = Maxima::new(simd);
+                for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
+                    let from = rows.rows_of(run, c);
+                    pack_class(simd, from, to, &mut max);
+                }
+                max.store(maxima);
+                known = true;
+            } else if run.stride == 1 {
+                for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
+                    let from = rows.rows_of(run, c);
+                    let to = &mut to[first..first + run.len];
+                    let mut vectors = to.chunks_exact_mut(lanes);
+                    for (to, from) in (&mut vectors).zip(from.chunks_exact(lanes)) {
+                        E::load(simd, from).store_slice(to);
+                    }
+                    let done = run.len / lanes * lanes;
+                    for (to, from) in vectors.into_remainder().iter_mut().zip(&from[done..]) {
+                        *to = from.to_real();
+                    }
+                }
+            } else if rows.layout.contiguous() && run.stride == rows.layout.classes as isize {
+                let elements = rows.side_by_side(run);
+                ahead = Ahead::new(elements.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES), TILE as isize);
+                pack_rows(simd, elements, rows.layout.classes, packed, first, last, maxima);
+                known = run.len == len;
+            } else {
+                for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
+                    for i in 0..run.len {
+                        to[first + i] = rows.get(run.offset + i as isize * run.stride, c).to_real();
+                    }
+                }
+            }
+            first += run.len;
+        },
+    );
+    if !known {
+        row_maxima(simd, packed, len, maxima);
+    }
+    ahead
+}
+
+/// Writes packed rows to the rows of `range`.
+#[inline(always)]
+pub(super) fn unpack<S: Simd, E: Element>(
+    simd: S,
+    packed: &[RealOf<E>],
+    range: Range<usize>,
+    out: &RowsMut<'_, E>,
+) {
+    let lanes = RealOf::<E>::LANES;
+    let mut first = 0;
+    out.layout.line.runs(
+        range,
+        #[inline(always)]
+        |run| {
+            let classes = out.layout.classes;
+            if out.layout.contiguous() && classes > 0 && run.stride == classes as isize {
+                // SAFETY: the rows of a tile belong to one thread.
+                unpack_rows(simd, packed, first, classes, unsafe { out.side_by_side(run) });
+                first += run.len;
+                return;
+            }
+            for (c, from) in packed.chunks_exact(TILE).enumerate() {
+                let from = &from[first..first + run.len];
+                let whole = if run.stride == 1 { run.len / lanes * lanes } else { 0 };
+                if whole > 0 {
+                    // SAFETY: the rows of a tile belong to one thread.
+                    let to = unsafe { out.rows_of(run, c) };
+                    // Whole cache lines only: a part of one would be written to memory by itself.
+                    if out.streamed && run.len == TILE && to_next_line(to.as_ptr()) == 0 {
+                        let mut lines = [E::PADDING; TILE];
+                        for (to, from) in lines.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
+                            E::store(Vector::<E, S>::from_slice(simd, from), to);
+                        }
+                        stream(&lines, to);
+                        continue;
+                    }
+                    prefetch(to.as_ptr().wrapping_add(AHEAD * TILE), TILE * size_of::<E>());
+                    for (to, from) in to.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
+                        E::store(Vector::<E, S>::from_slice(simd, from), to);
+                    }
+                }
+                for i in whole..run.len {
+                    // SAFETY: as above.
+                    unsafe { out.set(run.offset + i as isize * run.stride, c, E::from_real(from[i])) }
+                }
+            }
+            first += run.len;
+        },
+    );
+    if out.streamed {
+        fence();
+    }
+}

@@ -1,0 +1,339 @@
+//! The sums of a tile's rows, and what follows from them.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::long::{Segment, sum_segment};
+use super::short::pack;
+use super::walk::{LongRows, for_each_segment_of, group, pitch};
+use crate::array::rows::{Rows, locate};
+use crate::kernel::binary::two_classes;
+use crate::kernel::double_double::{dd_add, two_sum};
+use crate::kernel::element::{Element, RealOf};
+use crate::kernel::exp::power_of_two;
+use crate::kernel::log_sum_exp::{TileSums, log_sum_exp, target_share};
+use crate::kernel::long_row::{RowSum, merge};
+use crate::kernel::real::Real;
+use crate::kernel::rowset::bits;
+use crate::kernel::short_row::{last_rows, pick, row_sums};
+use crate::kernel::stats::{OnlineStats, RowStats, TileStats, tile_stats};
+use crate::kernel::top::Top;
+use crate::kernel::{SEGMENT, SHORT_ROW, TILE};
+use crate::parallel::Context;
+
+/// Up to so many classes, all of them are looked through for a tile's targets; else each row's target is read by itself.
+const FEW: usize = 16;
+
+/// The rows of an array, a tile at a time. Holds what one thread reuses from tile to tile.
+pub(crate) struct Tiles<'r, E: Element> {
+    pub(super) rows: Rows<'r, E>,
+    /// Rows of the tile.
+    pub(super) len: usize,
+    /// Where each of them starts.
+    pub(super) offsets: [isize; TILE],
+    /// Short rows: class c of row i at `c * TILE + i`.
+    pub(super) packed: Vec<RealOf<E>>,
+    /// Long rows that are not slices: a block of each row of a group. Short rows that are: the last ones of a run.
+    pub(super) gathered: Vec<E>,
+    /// Short rows: their q, packed too, where there are any.
+    pub(super) q: Vec<f64>,
+    pub(super) sums: TileSums<RealOf<E>>,
+    /// How far the logit of each row's target is below the largest, and what rounding took from that.
+    pub(super) gap: [f64; TILE],
+    pub(super) gap_lost: [f64; TILE],
+    /// What shares out the segments of a row, if not the rows are shared out.
+    pub(super) segments: Option<Context<'r>>,
+}
+
+impl<'r, E: Element> Tiles<'r, E> {
+    /// `segments` comes from [`split_threads`].
+    pub(crate) fn new(rows: Rows<'r, E>, segments: Option<Context<'r>>) -> Self {
+        let classes = rows.layout.classes;
+        let packed = if classes <= SHORT_ROW { classes * TILE } else { 0 };
+        let gathered = match (classes <= SHORT_ROW, rows.layout.contiguous()) {
+            (true, true) => last_rows::<E>(classes),
+            (false, false) => group::<E>() * pitch(classes),
+            _ => 0,
+        };
+        Tiles {
+            rows,
+            len: 0,
+            offsets: [0; TILE],
+            packed: vec![RealOf::<E>::ZERO; packed],
+            gathered: vec![E::PADDING; gathered],
+            q: Vec::new(),
+            sums: TileSums::new(),
+            gap: [0.0; TILE],
+            gap_lost: [0.0; TILE],
+            segments,
+        }
+    }
+
+    pub(crate) fn is_short(&self) -> bool {
+        self.rows.layout.classes <= SHORT_ROW
+    }
+
+    /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of (of more
+    /// than two classes in any case). Rows that are not `active` are not read, but for those packed with counted neighbours.
+    #[simd]
+    pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, active: u64, shares: bool) {
+        self.go_to(range.clone());
+        if active == 0 {
+            return;
+        }
+        if self.is_short() {
+            self.sum_short(simd, range, shares);
+        } else {
+            self.sum_long::<S, false>(simd, active, &mut [], &mut []);
+        }
+    }
+
+    /// The same, with what the active rows tell besides, compared with the target `class` of each. The largest logits go
+    /// to `tops` where there is one for each row. Of rows with a nan, the largest are not known yet.
+    #[simd]
+    pub(crate) fn sum_with_stats<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        class: &[usize; TILE],
+        active: u64,
+        scan: &mut TileStats,
+        tops: &mut [Top],
+    ) {
+        self.go_to(range.clone());
+        if self.is_short() {
+            self.sum_short(simd, range, true);
+            tile_stats(simd, &self.packed, self.len, &self.sums.max, class, scan);
+            if !tops.is_empty() {
+                for i in bits(active) {
+                    (0..self.classes()).for_each(|class| tops[i].offer(class, self.logit(i, class)));
+                }
+            }
+        } else {
+            let mut looks = [OnlineStats::new(RealOf::<E>::ZERO, 0); TILE];
+            for i in bits(active) {
+                looks[i] = OnlineStats::new(self.rows.get(self.offsets[i], class[i]).to_real(), class[i]);
+            }
+            self.sum_long::<S, true>(simd, active, &mut looks, tops);
+            for i in bits(active) {
+                (scan.rows[i], scan.largest[i]) = (looks[i].scan, looks[i].first);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn go_to(&mut self, range: Range<usize>) {
+        self.len = range.len();
+        if !self.is_short() {
+            locate(&self.rows.layout, range, &mut self.offsets);
+        }
+    }
+
+    #[inline(always)]
+    fn sum_short<S: Simd>(&mut self, simd: S, range: Range<usize>, shares: bool) {
+        let sums = &mut self.sums;
+        let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
+        if self.rows.layout.classes == 2 {
+            two_classes(simd, &self.packed, self.len, ahead, sums, shares);
+            return;
+        }
+        let to = (&mut sums.sum_exp_rest, &mut sums.sum_exp_rest_low);
+        row_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
+        log_sum_exp(simd, sums, self.len);
+    }
+
+    /// `looks` and `tops` hold one for each row, or none at all.
+    #[inline(always)]
+    fn sum_long<S: Simd, const STATS: bool>(
+        &mut self,
+        simd: S,
+        active: u64,
+        looks: &mut [OnlineStats<RealOf<E>>],
+        tops: &mut [Top],
+    ) {
+        let mut group = [RowSum::EMPTY; TILE];
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
+        let (classes, gathered) = (self.rows.layout.classes, &mut self.gathered);
+        if classes <= SEGMENT {
+            sum_segment::<S, E, STATS>(simd, long, gathered, 0..classes, &mut group, looks, tops);
+        } else {
+            let (new_looks, new_tops) = (&*looks, &*tops);
+            let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
+                let mut part = Segment {
+                    sums: vec![RowSum::EMPTY; long.offsets.len()],
+                    looks: new_looks.to_vec(),
+                    tops: new_tops.to_vec(),
+                };
+                let Segment { sums, looks, tops } = &mut part;
+                sum_segment::<S, E, STATS>(simd, long, gathered, range, sums, looks, tops);
+                part
+            });
+            let mut nothing = OnlineStats::new(RealOf::<E>::ZERO, 0);
+            for part in parts {
+                for i in bits(active) {
+                    let look = looks.get_mut(i).unwrap_or(&mut nothing);
+                    let other = part.looks.get(i).copied().unwrap_or(*look);
+                    merge::<S, RealOf<E>, STATS>(simd, &mut group[i], look, part.sums[i], other);
+                    if let (Some(top), Some(other)) = (tops.get_mut(i), part.tops.get(i)) {
+                        top.merge(other);
+                    }
+                }
+            }
+        }
+        for i in bits(active) {
+            self.sums.max[i] = group[i].max;
+            [self.sums.sum_exp_rest[i], self.sums.sum_exp_rest_low[i]] = group[i].total();
+            self.sums.ties[i] = group[i].ties;
+        }
+        log_sum_exp(simd, &mut self.sums, self.len);
+    }
+
+    /// The largest logit of row i.
+    #[inline(always)]
+    pub(crate) fn max(&self, i: usize) -> f64 {
+        self.sums.max[i].to_f64()
+    }
+
+    /// log(1 + rest), so that log sum exp = max + this; nan where a logit is nan or +inf, or all are -inf.
+    #[inline(always)]
+    pub(crate) fn log1p_rest(&self, i: usize) -> f64 {
+        self.sums.log1p_rest[i]
+    }
+
+    /// The same in two parts.
+    #[inline(always)]
+    pub(crate) fn log1p_rest_dd(&self, i: usize) -> [f64; 2] {
+        [self.sums.log1p_rest[i], self.sums.log1p_low[i]]
+    }
+
+    /// log softmax of row i at a class, rounded as in a result of its own.
+    pub(crate) fn log_softmax(&self, i: usize, class: usize) -> f64 {
+        let (x, max) = (self.logit(i, class), self.max(i));
+        if !<RealOf<E> as Real>::IS_F64 {
+            return (x - max) - self.log1p_rest(i);
+        }
+        let [rest, low] = self.log1p_rest_dd(i);
+        let [high, lost] = two_sum(max, rest);
+        (x - high) - (lost + low)
+    }
+
+    /// log sum exp of row i, with its limits: +inf if a logit is, -inf if all are, nan if one is nan.
+    pub(crate) fn log_sum_exp(&self, i: usize) -> f64 {
+        let max = self.max(i);
+        if max.is_finite() {
+            let [sum, low] = dd_add::<RealOf<E>>([max, 0.0], self.log1p_rest_dd(i));
+            return sum + low;
+        }
+        // The vector maximum may have missed a nan beside an infinity.
+        let has_nan = (0..self.rows.layout.classes).any(|c| self.logit(i, c).is_nan());
+        if has_nan { f64::NAN } else { max }
+    }
+
+    /// One logit of row i.
+    #[inline(always)]
+    pub(crate) fn logit(&self, i: usize, class: usize) -> f64 {
+        if self.is_short() {
+            self.packed[class * TILE + i].to_f64()
+        } else {
+            self.rows.get(self.offsets[i], class).to_f64()
+        }
+    }
+
+    /// -log softmax at the given class of each active row.
+    #[inline(always)]
+    pub(crate) fn nll<S: Simd>(
+        &mut self,
+        simd: S,
+        class: &[usize; TILE],
+        active: u64,
+        nll: &mut [f64; TILE],
+    ) {
+        let logits = self.target_logits(simd, class, active);
+        self.nll_of(&logits, nll);
+    }
+
+    /// The logit of a class of each active row.
+    #[inline(always)]
+    pub(crate) fn target_logits<S: Simd>(&self, simd: S, class: &[usize; TILE], active: u64) -> [f64; TILE] {
+        if self.classes() <= FEW {
+            return pick(simd, &self.packed, self.len, class);
+        }
+        let mut logits = [0.0; TILE];
+        for i in bits(active) {
+            logits[i] = self.logit(i, class[i]);
+        }
+        logits
+    }
+
+    /// The negative log-likelihoods of classes with these logits, which [`Self::target_share`] is then about.
+    #[inline(always)]
+    pub(crate) fn nll_of(&mut self, logits: &[f64; TILE], nll: &mut [f64; TILE]) {
+        for i in 0..TILE {
+            let (max, x) = (self.max(i), logits[i]);
+            let gap = max - x;
+            self.gap[i] = gap;
+            if !<RealOf<E> as Real>::IS_F64 {
+                // The difference of two f32 is theirs to 53 bits.
+                nll[i] = gap + self.log1p_rest(i);
+            } else {
+                let lost = two_sum(max, -x)[1];
+                self.gap_lost[i] = if lost.is_nan() { 0.0 } else { lost };
+                let [sum, lost] = two_sum(gap, self.log1p_rest(i));
+                let low = lost + (self.gap_lost[i] + self.sums.log1p_low[i]);
+                nll[i] = sum + if low.is_nan() { 0.0 } else { low };
+            }
+        }
+    }
+
+    /// The first class with the largest logit; with a nan in the row, the first nan.
+    pub(crate) fn argmax(&self, i: usize) -> usize {
+        let classes = self.rows.layout.classes;
+        let max = self.max(i);
+        let found = if self.log1p_rest(i).is_nan() {
+            (0..classes).find(|c| self.logit(i, *c).is_nan())
+        } else {
+            None
+        };
+        found.or_else(|| (0..classes).find(|c| self.logit(i, *c) == max)).unwrap_or(0)
+    }
+
+    /// p of the class of each row that [`Self::nll`] was asked for, and 1 - p.
+    #[inline(always)]
+    pub(crate) fn target_share<S: Simd>(&self, simd: S) -> ([f64; TILE], [f64; TILE]) {
+        target_share(simd, &self.sums, &self.gap, &self.gap_lost, self.len)
+    }
+
+    pub(crate) fn classes(&self) -> usize {
+        self.rows.layout.classes
+    }
+
+    /// The entropy of row i in nats; nan where it has no softmax.
+    #[inline(always)]
+    pub(crate) fn entropy(&self, i: usize, scan: &RowStats) -> f64 {
+        let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
+        self.log1p_rest(i) + scan.gap * unit / (self.sums.exp_max[i] + self.sums.sum_exp_rest[i])
+    }
+
+    /// The largest probability of row i.
+    #[inline(always)]
+    pub(crate) fn confidence(&self, i: usize) -> f64 {
+        self.sums.exp_max[i] / (self.sums.exp_max[i] + self.sums.sum_exp_rest[i])
+    }
+
+    /// The sum over the classes of (p - 1 if it is the target)^2, from the target's -log p and 1 - p.
+    #[inline(always)]
+    pub(crate) fn squared_error(&self, i: usize, scan: &RowStats, nll: f64, miss: f64) -> f64 {
+        let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
+        let total = self.sums.exp_max[i] + self.sums.sum_exp_rest[i];
+        let largest = self.confidence(i) * self.confidence(i);
+        let below = scan.squares * unit / (total * total);
+        if nll <= self.log1p_rest(i) {
+            // The target is a largest class: nothing cancels.
+            return miss * miss + (below + (scan.largest - 1.0) * largest);
+        }
+        // The sum of all p^2, and 1 - 2 p for the target.
+        below + scan.largest * largest + (2.0 * miss - 1.0)
+    }
+}

@@ -1,0 +1,133 @@
+//! Sums over the classes weighted with q: class weights, class probabilities, label smoothing.
+
+use std::ops::Range;
+
+use fearless_simd::prelude::*;
+use fearless_simd_macros::simd;
+
+use super::long::weighted_segment;
+use super::sums::Tiles;
+use super::walk::{LongRows, for_each_segment_of};
+use crate::kernel::TILE;
+use crate::kernel::element::Element;
+use crate::kernel::max_minus_x::{TileWeights, row_max_minus_x, tile_max_minus_x};
+use crate::kernel::rowset::bits;
+use crate::options::ClassWeights;
+use crate::sum::compensated::Compensated;
+
+/// For each row of a tile the sum over the classes of q (max - x), and that of q.
+pub(crate) struct WeightedSums {
+    pub gaps: [f64; TILE],
+    pub totals: [f64; TILE],
+}
+
+/// What the classes of a tile's rows are weighted with: q.
+pub(crate) trait Weighting: Sync {
+    /// q of a block of the classes of row i of the tile.
+    fn row<S: Simd>(&self, simd: S, i: usize, classes: Range<usize>, q: &mut [f64]);
+
+    /// q of a packed tile's rows; `memory` has room for one of each.
+    fn tile<'m, S: Simd>(&self, simd: S, memory: &'m mut [f64]) -> TileWeights<'m>;
+
+    /// The sums over a block of the classes of row i of q (max - x), and of q, where q need not be computed for that.
+    #[inline(always)]
+    fn gap<S: Simd, E: Element>(
+        &self,
+        _: S,
+        _: usize,
+        _: Range<usize>,
+        _: &[E],
+        _: f64,
+    ) -> Option<(f64, f64)> {
+        None
+    }
+}
+
+/// The first `len` numbers of memory that grows with its first use.
+pub(super) fn scratch(memory: &mut Vec<f64>, len: usize) -> &mut [f64] {
+    if memory.len() < len {
+        memory.resize(len, 0.0);
+    }
+    &mut memory[..len]
+}
+
+impl<E: Element> Tiles<'_, E> {
+    /// For each active row the sum over the classes of q (max - x), the same q for all rows.
+    #[simd]
+    pub(crate) fn gaps<S: Simd>(&mut self, simd: S, active: u64, weight: ClassWeights<'_>) -> [f64; TILE] {
+        let mut gaps = [0.0; TILE];
+        if self.is_short() {
+            let (q, max) = (TileWeights::Class(weight.block(0..self.rows.layout.classes)), &self.sums.max);
+            let mut totals = [0.0; TILE];
+            tile_max_minus_x::<_, _, false>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
+        } else {
+            let sums = self.weighted_long(
+                simd,
+                active,
+                #[inline(always)]
+                |_, classes, x, max, _| {
+                    row_max_minus_x::<_, _, _, false>(simd, x, weight.block(classes), max)
+                },
+            );
+            bits(active).for_each(|i| gaps[i] = sums[i].0.get());
+        }
+        gaps
+    }
+
+    /// For each active row the sum over the classes of q (max - x), and that of q.
+    #[simd]
+    pub(crate) fn weighted_sums<S: Simd>(
+        &mut self,
+        simd: S,
+        active: u64,
+        weighting: impl Weighting,
+    ) -> WeightedSums {
+        let mut gaps = [0.0; TILE];
+        let mut totals = [0.0; TILE];
+        if self.is_short() {
+            let (q, max) = (weighting.tile(simd, scratch(&mut self.q, self.packed.len())), &self.sums.max);
+            tile_max_minus_x::<_, _, true>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
+        } else {
+            let sums = self.weighted_long(
+                simd,
+                active,
+                #[inline(always)]
+                |i, classes, x, max, q| {
+                    if let Some(gap) = weighting.gap(simd, i, classes.clone(), x, max) {
+                        return gap;
+                    }
+                    weighting.row(simd, i, classes, q);
+                    row_max_minus_x::<_, _, _, true>(simd, x, q, max)
+                },
+            );
+            for i in bits(active) {
+                (gaps[i], totals[i]) = (sums[i].0.get(), sums[i].1.get());
+            }
+        }
+        WeightedSums { gaps, totals }
+    }
+
+    /// The sums of long rows, from those that `gap` gives for a block.
+    #[inline(always)]
+    fn weighted_long<S: Simd>(
+        &mut self,
+        simd: S,
+        active: u64,
+        gap: impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync,
+    ) -> [(Compensated, Compensated); TILE] {
+        let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
+        let (classes, gathered, max) = (self.rows.layout.classes, &mut self.gathered, &self.sums.max);
+        let none = (Compensated::default(), Compensated::default());
+        let mut sums = [none; TILE];
+        let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
+            weighted_segment(simd, long, gathered, range, max, &gap)
+        });
+        for part in parts {
+            for i in bits(active) {
+                sums[i].0.merge(part[i].0);
+                sums[i].1.merge(part[i].1);
+            }
+        }
+        sums
+    }
+}
