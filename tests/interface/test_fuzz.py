@@ -20,7 +20,7 @@ import fuzz
 from children import environment
 from levels import AVAILABLE
 
-CALLS = int(os.environ.get("CROSSENT_FUZZ_CALLS", "16000"))
+CALLS = int(os.environ.get("CROSSENT_FUZZ_CALLS", "12000"))
 FUZZ = Path(fuzz.__file__)
 
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
@@ -128,7 +128,7 @@ def test_a_case_is_drawn_from_its_number_alone() -> None:
 
 
 def _told(
-    monkeypatch: pytest.MonkeyPatch, name: str, fault: Callable[..., Any], count: int = 1500
+    monkeypatch: pytest.MonkeyPatch, name: str, fault: Callable[..., Any], count: int = 800
 ) -> set[str]:
     """What is said of the calls of a function with a fault."""
     real = getattr(crossent, name)
