@@ -68,8 +68,8 @@ check-python: $(VENV)/built $(VENV)/extra-check.txt $(VENV)/extra-test.txt
 	$(PY) -m mypy
 	$(PY) -m mypy $(MYPY_TESTS) --exclude typed_calls tests
 	$(PY) -m mypy.stubtest crossent --mypy-config-file pyproject.toml
-	$(PY) -m pyright
-	$(PY) -m pyright --verifytypes crossent --ignoreexternal  # NumPy's and Matplotlib's own types have gaps
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pyright
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pyright --verifytypes crossent --ignoreexternal  # NumPy's and Matplotlib's own types have gaps
 
 check-layers: $(VENV)/made
 	$(PY) tools/check_layers.py

@@ -25,6 +25,7 @@ autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings give types in words
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
+numpydoc_validation_exclude = {r"\.RowBlocks$"}  # a protocol is not called
 numpydoc_validation_checks = {"GL03", "GL05", "GL06", "GL07", "GL08", "PR01", "PR02", "PR03", "RT01"}
 
 myst_enable_extensions = ["deflist", "dollarmath"]

@@ -4,9 +4,9 @@
     python tools/bits.py compare FILE    # after it, on the same machine
 
 What is recorded is a hash of the results of each function at each instruction set: over the rows of
-tests/test_same_bits.py, with every dtype, every kernel and both orders of axes, and over the good calls among
-the cases of tests/fuzz.py. The inputs come from NumPy, whose own exponentials differ from processor to processor: a
-record belongs to the machine that made it, and is not kept in the repository.
+tests/numerics/test_same_bits.py, with every dtype, every kernel and both orders of axes, and over the good calls among
+the cases of tests/support/fuzz.py. The inputs come from NumPy, whose own exponentials differ from processor to
+processor: a record belongs to the machine that made it, and to those tests; it is not kept in the repository.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def results() -> Iterator[tuple[str, bytes]]:
     """Every function's name, and bytes that hold its results."""
     import numpy as np
 
-    import test_same_bits as same
-    from arrays import DTYPES
+    import test_same_bits as same  # type: ignore[import-not-found]
+    from arrays import DTYPES  # type: ignore[import-not-found]
 
     for dtype in DTYPES:
         for shape in (*same.LEVEL_SHAPES, *same.SHARED):
@@ -55,7 +55,7 @@ def _fuzzed() -> Iterator[tuple[str, bytes]]:
     import numpy as np
 
     import crossent
-    import fuzz
+    import fuzz  # type: ignore[import-not-found]
 
     for number in range(CASES):
         call = fuzz.case(number)

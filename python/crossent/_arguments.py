@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 import warnings
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._interop import ArrayInput, as_array
+from crossent.blocks import Block, RowBlocks, cut_rows
 
 # What becomes of losses. Only literals: a misspelt one is an error for type checkers, and a ValueError when it runs.
 # (Unions, because stubtest does not know a single `Literal` of several again.)
@@ -80,39 +82,180 @@ def as_integers(values: ArrayInput, name: str) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+Logits: TypeAlias = ArrayInput | RowBlocks
+"""What functions that score take as logits."""
+
+
+def has_row_blocks(logits: object) -> TypeGuard[RowBlocks]:
+    """Return whether logits come in blocks of rows. A class says so, and never an object that makes up attributes."""
+    return callable(getattr(type(logits), "row_blocks", None))
+
+
+def stand_in(
+    blocks: RowBlocks, beside: Iterable[NDArray[Any] | None], name: str, length: int | None = None
+) -> NDArray[Any]:
+    """Return an array of the shape and the dtype of the logits, all of whose elements are one: to check arguments with.
+
+    Where the first length is not known, it is that of the arrays beside the logits, else `length`.
+    """
+    if None in blocks.row_shape[1:]:
+        raise ValueError(
+            f"{name}.row_shape has an unknown length that is not the first: got {blocks.row_shape}"
+        )
+    lengths = [array.shape[0] for array in beside if array is not None and array.ndim]
+    length = lengths[0] if lengths else length
+    shape = [length if known is None else known for known in (*blocks.row_shape, blocks.classes)]
+    known = [length for length in shape if length is not None]
+    if len(known) < len(shape):
+        raise ValueError(
+            f"{name} does not say how many rows it has: pass target or where, of the shape of its rows"
+        )
+    return np.broadcast_to(np.zeros((), block_dtype(blocks)), known)
+
+
+def block_dtype(blocks: RowBlocks) -> np.dtype[Any]:
+    """Return the dtype of the blocks in native byte order."""
+    return np.dtype(blocks.dtype).newbyteorder("=")
+
+
+def with_last_axis(blocks: RowBlocks, axis: int, name: str) -> RowBlocks:
+    """Return blocks of rows as they are, or raise for a class axis, which they have none of."""
+    if operator.index(axis) not in (-1, len(blocks.row_shape)):
+        raise ValueError(
+            f"axis does not apply to blocks of rows, which have their classes along the last axis: got {axis} for "
+            f"{name}, expected -1"
+        )
+    return blocks
+
+
+class FirstBlocks:
+    """Blocks of rows of which only the first along the last axis of the rows are given, `length` of `whole`."""
+
+    def __init__(self, blocks: RowBlocks, length: int, whole: int, name: str) -> None:
+        self._blocks, self._length, self._whole, self._name = blocks, length, whole, name
+        self.row_shape = (*blocks.row_shape[:-1], length)
+        self.classes, self.dtype = blocks.classes, blocks.dtype
+
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield the rows that are left."""
+        given = kept = 0
+        for block in self._blocks.row_blocks(memory):
+            *before, last = checked_block(block, self._blocks, self._name).index
+            given += block.rows
+            if last.stop > self._whole:
+                raise ValueError(
+                    f"{self._name} has more rows than target or where: got a block of rows up to {last.stop}, expected "
+                    f"{self._whole} along the axis before the classes"
+                )
+            left = range(last.start, min(last.stop, self._length))
+            if not left:
+                continue
+            whole = Block((*before, slice(left.start, left.stop)), block.values[..., : len(left), :])
+            kept += whole.rows
+            yield from _without_first(whole, start)
+            start = max(start - whole.rows, 0)
+        if given * self._length != kept * self._whole:
+            raise ValueError(
+                f"the blocks of {self._name} lack rows: got {given} rows, expected {self._whole} along the axis before "
+                "the classes, as target or where have"
+            )
+
+
+def checked_block(block: Block, blocks: RowBlocks, name: str) -> Block:
+    """Return a block, or raise where it is not made as `Block` says, or not of what its source says."""
+    index: Any = block.index  # of any class: the source is not ours
+    values: Any = block.values
+    if not (
+        isinstance(index, tuple)
+        and len(index) == len(blocks.row_shape)
+        and all(isinstance(cut, slice) and cut.step in (None, 1) for cut in index)
+        and all(isinstance(end, int | np.integer) for cut in index for end in (cut.start, cut.stop))
+        and all(0 <= cut.start <= cut.stop for cut in index)
+    ):
+        raise ValueError(
+            f"a block of {name} has an index that is none: got {index!r}, expected a tuple of {len(blocks.row_shape)} "
+            "slices with a start and a stop, one for each axis of the rows"
+        )
+    if not isinstance(values, np.ndarray):
+        raise TypeError(
+            f"a block of {name} has values that are no numpy.ndarray: got {type(values).__name__}"
+        )
+    expected = (*(cut.stop - cut.start for cut in index), blocks.classes)
+    if values.shape != expected:
+        raise ValueError(
+            f"a block of {name} has the wrong shape: got {values.shape}, expected {expected}, the lengths of its index "
+            "and the classes"
+        )
+    if values.dtype.newbyteorder("=") != block_dtype(blocks):
+        raise TypeError(
+            f"a block of {name} has the wrong dtype: got {values.dtype}, expected {block_dtype(blocks)}, as "
+            f"{name}.dtype says"
+        )
+    return block
+
+
+def _without_first(block: Block, start: int) -> Iterator[Block]:
+    """Yield a block without its first rows, in as many blocks as that takes."""
+    lengths = [cut.stop - cut.start for cut in block.index]
+    for index in cut_rows(lengths, block.rows, start=start):
+        place = tuple(
+            slice(own.start + cut.start, own.start + cut.stop)
+            for own, cut in zip(block.index, index, strict=True)
+        )
+        yield Block(place, block.values[index])
+
+
 def shifted(
-    logits: ArrayInput, target: ArrayInput | None, where: ArrayInput | None, axis: int, shift: int
-) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
+    logits: Logits,
+    target: ArrayInput | None,
+    where: ArrayInput | None,
+    axis: int,
+    shift: int,
+    name: str = "logits",
+    lengths_of: Iterable[Logits | None] = (),
+) -> tuple[NDArray[Any] | FirstBlocks, NDArray[Any] | None, NDArray[Any] | None]:
     """Return views in which position i of the logits goes with position i + `shift` of the target and the mask.
 
-    The positions lie along the axis before the classes.
+    The positions lie along the axis before the classes. Blocks that do not say how many rows they have get the
+    length of the target, of the mask or of an array among `lengths_of`.
     """
-    x = as_array(logits, "logits")
+    beside = [
+        None if each is None else as_array(each, key) for each, key in ((target, "target"), (where, "where"))
+    ]
+    if has_row_blocks(logits):
+        logits = with_last_axis(logits, axis, name)
+        others = [
+            None if each is None or has_row_blocks(each) else as_array(each, "target") for each in lengths_of
+        ]
+        # The first length matters where the positions lie along the first axis.
+        x = stand_in(logits, (*beside, *others), name, 0 if len(logits.row_shape) > 1 else None)
+    else:
+        x = as_array(logits, name)
     at = operator.index(axis) + (x.ndim if operator.index(axis) < 0 else 0)
     if not 0 <= at < x.ndim:
         raise IndexError(
-            f"axis is out of range: got {axis}, expected {-x.ndim} to {x.ndim - 1} for logits of {x.ndim} dimensions"
+            f"axis is out of range: got {axis}, expected {-x.ndim} to {x.ndim - 1} for {name} of {x.ndim} dimensions"
         )
     if at == 0:
         raise ValueError(
-            f"shift needs an axis of positions before the class axis: got logits of shape {x.shape} with classes along "
+            f"shift needs an axis of positions before the class axis: got {name} of shape {x.shape} with classes along "
             f"axis {at}, expected for example (batch, positions, classes)"
         )
     rows = x.shape[:at] + x.shape[at + 1 :]
     before, after = (slice(None),) * (at - 1), max(x.shape[at - 1] - shift, 0)
 
-    def tail(values: ArrayInput | None, name: str) -> NDArray[Any] | None:
-        if values is None:
-            return None
-        array = as_array(values, name)
-        if array.shape != rows:
+    def tail(array: NDArray[Any] | None, name: str) -> NDArray[Any] | None:
+        if array is not None and array.shape != rows:
             raise ValueError(
                 f"{name} has the wrong shape: got {array.shape}, expected {rows}, that of the logits without the class "
                 f"axis; {_shape_fix(name, array.shape, x.shape, at)}"
             )
-        return array[(*before, slice(shift, None))]
+        return None if array is None else array[(*before, slice(shift, None))]
 
-    return x[(*before, slice(0, after))], tail(target, "target"), tail(where, "where")
+    later = tail(beside[0], "target"), tail(beside[1], "where")
+    if has_row_blocks(logits):
+        return FirstBlocks(logits, after, x.shape[at - 1], name), *later
+    return x[(*before, slice(0, after))], *later
 
 
 def _shape_fix(name: str, got: tuple[int, ...], logits: tuple[int, ...], axis: int) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-
 
 def aligned(lines: list[tuple[str, str]]) -> str:
     """Lay out names and values in two columns."""
@@ -13,6 +11,8 @@ def aligned(lines: list[tuple[str, str]]) -> str:
 
 def html_table(title: str, lines: list[tuple[str, str]]) -> str:
     """Lay out names and values as a table for notebooks."""
+    import html  # with a large table of entities, which `import crossent` need not load
+
     rows = "".join(
         f'<tr><th style="text-align: left">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>'
         for name, value in lines

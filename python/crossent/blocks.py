@@ -1,6 +1,7 @@
 """Logits in blocks of rows: a protocol for rows that need not be in memory together.
 
-Files are read in this way on the command line.
+`score`, `Scorer.update`, `compare`, `Comparer.update` and `fit_temperature` take a `RowBlocks` wherever they take an
+array of logits. Files are read in this way on the command line.
 """
 
 from __future__ import annotations
@@ -105,10 +106,9 @@ class RowBlocks(Protocol):
     >>> hidden, weight = rng.normal(size=(3, 100, 8)), rng.normal(size=(50, 8))
     >>> target = rng.integers(50, size=(3, 100))
     >>> scorer = crossent.Scorer()
-    >>> for block in Product(hidden, weight).row_blocks(memory=100_000):
-    ...     scorer.update(block.values, target[block.index])
-    >>> scorer.result().count
-    300
+    >>> scorer.update(Product(hidden, weight), target)
+    >>> scorer.result().count, round(scorer.result().mean, 4)
+    (300, 6.9621)
     """
 
     @property
@@ -127,7 +127,7 @@ class RowBlocks(Protocol):
         """The dtype of the blocks, but for the byte order."""
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
-        """Give all rows once, in blocks; each call begins anew.
+        """Yield all rows once, in blocks; each call begins anew.
 
         Parameters
         ----------
@@ -172,12 +172,12 @@ class ArrayBlocks:
 
     def __init__(self, array: NDArray[Any], axis: int = -1) -> None:
         self._rows = np.moveaxis(array, axis, -1)
-        *lengths, self.classes = self._rows.shape
-        self.row_shape: tuple[int, ...] = tuple(lengths)
+        self.row_shape: tuple[int, ...] = self._rows.shape[:-1]
+        self.classes: int = self._rows.shape[-1]
         self.dtype: np.dtype[Any] = array.dtype
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
-        """Give the rows in C order; by default in one block, since a view takes no memory.
+        """Yield the rows in C order; by default in one block, since a view takes no memory.
 
         Parameters
         ----------
@@ -196,7 +196,7 @@ class ArrayBlocks:
             yield self.at(index)
 
     def at(self, index: Index) -> Block:
-        """Give the rows that stand at an index.
+        """Return the rows that stand at an index.
 
         Parameters
         ----------
@@ -265,7 +265,7 @@ def cut_rows(row_shape: Sequence[int], most: int, *, start: int = 0) -> Iterator
     >>> list(cut_rows((2, 5), 3, start=7))
     [(slice(1, 2, None), slice(2, 5, None))]
     """
-    return cut_along(range(len(row_shape)), row_shape, most, start=start)
+    yield from cut_along(range(len(row_shape)), row_shape, most, start=start)
 
 
 def cut_along(
@@ -302,5 +302,7 @@ def cut_along(
         index[axis] = slice(0, length)
 
     rows = math.prod(row_shape)
+    if start < 0:
+        raise ValueError(f"start must not be negative: got {start}")
     if start < rows:
         yield from cut(0, rows, start)

@@ -12,12 +12,11 @@ use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
 use crate::kernel::divergence::{Divergences, divergences, exp_of, soft};
 use crate::kernel::element::Element;
+use crate::kernel::isa;
 use crate::kernel::rowset::bits;
-use crate::kernel::{TILE, isa};
-use crate::parallel::try_for_each_chunk_of;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
-use crate::targets::{Call, Labels, OutOfRange, Target, TileLabels, labels, with_any_target};
+use crate::targets::{Call, LabelledRows, Labels, Target, labels, with_any_target};
 
 /// Sums over the rows that count, P being the first model and Q the second: exact, and their figures.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -191,50 +190,42 @@ fn run(
     // Found out before the threads make theirs, which without rows they do not.
     filled(if rows == 0 { 0 } else { 2 * padded(classes) }, 0.0)?;
     let all = Mutex::new(ComparisonSums::new(has_target));
-    let chunks = try_for_each_chunk_of(
+    let chunks = LabelledRows { labels, classes, row_group: 1 }.for_each_tile(
         call.context,
-        rows,
-        classes,
         || {
             let row = vec![0.0; padded(classes)];
             let part = Part::new(ComparisonSums::new(has_target), &all, ComparisonSums::join);
-            (part, Pair { p: row.clone(), q: row }, TileLabels::default())
+            (part, Pair { p: row.clone(), q: row }, ComparisonRows::default())
         },
-        |(part, pair, tile), rows| {
+        |(part, pair, each), rows, tile| {
             let sums = &mut part.own;
-            let mut each = ComparisonRows::default();
-            for first in rows.clone().step_by(TILE) {
-                let range = first..(first + TILE).min(rows.end);
-                dispatch!(level, simd => labels.tile(simd, range.clone(), tile))?;
-                sums.rows += range.len() as u64;
-                for i in bits(tile.active) {
-                    p.read(level, first + i, &mut pair.p);
-                    q.read(level, first + i, &mut pair.q);
-                    let class = has_target.then_some(tile.class[i]);
-                    dispatch!(level, simd => {
-                        let (x, y) = (soft(simd, &pair.p), soft(simd, &pair.q));
-                        let Divergences { forward, reverse, jensen_shannon } =
-                            divergences(simd, &pair.p, &x, &pair.q, &y);
-                        sums.count += 1;
-                        sums.same_top += u64::from(x.largest.is_some() && x.largest == y.largest);
-                        sums.forward.add(forward);
-                        sums.forward_squared.add_square(forward);
-                        sums.reverse.add(reverse);
-                        sums.jensen_shannon.add(jensen_shannon);
-                        if let (Some(class), Some(targets)) = (class, &mut sums.targets) {
-                            let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
-                            let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
-                            targets.add(x_nll, y_nll, difference);
-                            each.difference.push(difference);
-                        }
-                        each.forward.push(forward);
-                    });
-                }
+            sums.rows += rows.len() as u64;
+            for i in bits(tile.active) {
+                p.read(level, rows.start + i, &mut pair.p);
+                q.read(level, rows.start + i, &mut pair.q);
+                let class = has_target.then_some(tile.class[i]);
+                dispatch!(level, simd => {
+                    let (x, y) = (soft(simd, &pair.p), soft(simd, &pair.q));
+                    let Divergences { forward, reverse, jensen_shannon } =
+                        divergences(simd, &pair.p, &x, &pair.q, &y);
+                    sums.count += 1;
+                    sums.same_top += u64::from(x.largest.is_some() && x.largest == y.largest);
+                    sums.forward.add(forward);
+                    sums.forward_squared.add_square(forward);
+                    sums.reverse.add(reverse);
+                    sums.jensen_shannon.add(jensen_shannon);
+                    if let (Some(class), Some(targets)) = (class, &mut sums.targets) {
+                        let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
+                        let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
+                        targets.add(x_nll, y_nll, difference);
+                        each.difference.push(difference);
+                    }
+                    each.forward.push(forward);
+                });
             }
-            Ok::<_, OutOfRange>(each)
         },
-    )?
-    .map_err(|rows| labels.first_out_of_range(rows))?;
+        |(_, _, each)| std::mem::take(each),
+    )?;
     let mut each = ComparisonRows::default();
     for chunk in chunks {
         each.forward.extend(chunk.forward);

@@ -20,10 +20,10 @@ use crate::kernel::rowset::bits;
 use crate::kernel::stats::TileStats;
 use crate::kernel::top::Top;
 use crate::kernel::{TILE, isa};
-use crate::parallel::{Context, try_for_each_chunks};
+use crate::parallel::Context;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
-use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
+use crate::targets::{Call, LabelledRows, Labels, Target, Targets, TileLabels};
 use crate::tile::{Tiles, row_group, split_threads};
 
 /// The columns as rows that are shared out to threads.
@@ -139,22 +139,19 @@ impl<'a, E: Element> Work<'a, E> {
     ) -> Result<(), Error> {
         let level = isa::selected()?;
         let (context, segments) = split_threads(context, &self.rows);
-        let chunks = try_for_each_chunks(
+        let classes = self.rows.layout.classes;
+        let walk = LabelledRows { labels: &self.labels, classes, row_group: row_group(&self.rows) };
+        walk.for_each_tile(
             context,
-            self.rows.layout.line.len(),
-            self.rows.layout.classes,
-            row_group(&self.rows),
             || (part(), Seen::new(self.rows.clone(), segments, self.named, self.log_probs)),
-            |(part, seen), rows| {
-                for first in rows.clone().step_by(TILE) {
-                    let range = first..(first + TILE).min(rows.end);
-                    dispatch!(level, simd => seen.look(simd, &self.labels, range.clone()))?;
-                    each(part, seen, range);
-                }
-                Ok::<_, OutOfRange>(())
+            |(part, seen), rows, labels| {
+                std::mem::swap(&mut seen.labels, labels);
+                dispatch!(level, simd => seen.look(simd, rows.clone()));
+                each(part, seen, rows);
             },
-        )?;
-        chunks.map(|_| ()).map_err(|rows| self.labels.first_out_of_range(rows))
+            |_| (),
+        )
+        .map(|_| ())
     }
 }
 
@@ -195,12 +192,11 @@ impl<'a, E: Element> Seen<'a, E> {
 
     /// Sums the rows, and finds what else they tell.
     #[inline(always)]
-    fn look<S: Simd>(&mut self, simd: S, labels: &Labels<'_>, range: Range<usize>) -> Result<(), OutOfRange> {
-        labels.tile(simd, range.clone(), &mut self.labels)?;
+    fn look<S: Simd>(&mut self, simd: S, range: Range<usize>) {
         self.counted = self.labels.active;
         self.nan = 0;
         if self.counted == 0 {
-            return Ok(());
+            return;
         }
         self.top.iter_mut().for_each(|top| top.restart(self.top_k));
         self.tiles.sum_with_stats(
@@ -220,7 +216,6 @@ impl<'a, E: Element> Seen<'a, E> {
                 self.look_at_no_softmax(i);
             }
         }
-        Ok(())
     }
 
     /// Looks once more at a row without a softmax: with a nan, with +inf or of nothing but -inf.

@@ -15,13 +15,12 @@ use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
 use crate::kernel::divergence::{moments, soft};
 use crate::kernel::element::Element;
+use crate::kernel::isa;
 use crate::kernel::rowset::bits;
-use crate::kernel::{TILE, isa};
-use crate::parallel::try_for_each_chunk_of;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
 use crate::targets::labels;
-use crate::targets::{Call, OutOfRange, Target, TileLabels};
+use crate::targets::{Call, LabelledRows, Target};
 
 /// Sums over the rows that count, for one inverse temperature b: exact, and their figures.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -79,30 +78,24 @@ fn sums_of<E: Element>(
     let labels = labels("temperature_sums", target, shape, axis, options.ignore_index, call)?;
     labels.check(call.context)?;
     let level = isa::selected()?;
-    let (rows, classes) = (source.count(), source.classes());
-    filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
+    let (count, classes) = (source.count(), source.classes());
+    filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(TemperatureSums::default());
-    try_for_each_chunk_of(
+    let rows = LabelledRows { labels: &labels, classes, row_group: 1 };
+    rows.for_each_tile(
         call.context,
-        rows,
-        classes,
         || {
             let part = Part::new(TemperatureSums::default(), &all, TemperatureSums::merge);
-            (part, vec![0.0; padded(classes)], TileLabels::default())
+            (part, vec![0.0; padded(classes)])
         },
-        |(part, row, tile), rows| {
-            for first in rows.clone().step_by(TILE) {
-                let range = first..(first + TILE).min(rows.end);
-                dispatch!(level, simd => labels.tile(simd, range, tile))?;
-                for i in bits(tile.active) {
-                    source.read(level, first + i, row);
-                    part.own.add(row, tile.class[i], b, level);
-                }
+        |(part, row), rows, tile| {
+            for i in bits(tile.active) {
+                source.read(level, rows.start + i, row);
+                part.own.add(row, tile.class[i], b, level);
             }
-            Ok::<_, OutOfRange>(())
         },
-    )?
-    .map_err(|rows| labels.first_out_of_range(rows))?;
+        |_| (),
+    )?;
     Ok(finished(all))
 }
 

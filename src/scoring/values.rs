@@ -18,9 +18,8 @@ use crate::kernel::element::Element;
 use crate::kernel::log::log;
 use crate::kernel::{TILE, isa};
 use crate::loss::misuse::{FIRST, LikelyMisuse, in_log_probabilities, in_logits};
-use crate::parallel::try_for_each_chunk_of;
 use crate::sum::parts::{Part, finished};
-use crate::targets::{Call, OutOfRange, Target, TileLabels};
+use crate::targets::{Call, LabelledRows, Target};
 use crate::targets::{labels, with_any_target};
 
 /// What rows look like instead of logits, or with `log_probs` instead of log-probabilities, by a look at the first of those
@@ -186,37 +185,31 @@ fn logarithms_of<E: Element>(
         let (count, classes) = (rows.count(), rows.classes());
         filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
         let all = Mutex::new(Improper::default());
-        try_for_each_chunk_of(
+        let labelled = LabelledRows { labels: &labels, classes, row_group: 1 };
+        labelled.for_each_tile(
             call.context,
-            count,
-            classes,
             || {
                 let part = Part::new(Improper::default(), &all, Improper::merge);
-                (part, vec![0.0; padded(classes)], TileLabels::default())
+                (part, vec![0.0; padded(classes)])
             },
-            |(part, row, tile), range| {
-                for first in range.clone().step_by(TILE) {
-                    let range = first..(first + TILE).min(range.end);
-                    dispatch!(level, simd => labels.tile(simd, range.clone(), tile))?;
-                    let mut offsets = [0; TILE];
-                    locate(&out.layout, range.clone(), &mut offsets);
-                    for i in 0..range.len() {
-                        if tile.active >> i & 1 == 0 {
-                            row.fill(0.0);
-                        } else {
-                            rows.read(level, first + i, row);
-                            row[classes..].fill(0.0);
-                            part.own.check((first + i) as u64, row, level);
-                            dispatch!(level, simd => logarithms(simd, row));
-                        }
-                        // SAFETY: the rows of a chunk belong to one thread.
-                        unsafe { (0..classes).for_each(|class| out.set(offsets[i], class, row[class])) };
+            |(part, row), range, tile| {
+                let mut offsets = [0; TILE];
+                locate(&out.layout, range.clone(), &mut offsets);
+                for (i, at) in range.enumerate() {
+                    if tile.active >> i & 1 == 0 {
+                        row.fill(0.0);
+                    } else {
+                        rows.read(level, at, row);
+                        row[classes..].fill(0.0);
+                        part.own.check(at as u64, row, level);
+                        dispatch!(level, simd => logarithms(simd, row));
                     }
+                    // SAFETY: the rows of a chunk belong to one thread.
+                    unsafe { (0..classes).for_each(|class| out.set(offsets[i], class, row[class])) };
                 }
-                Ok::<_, OutOfRange>(())
             },
-        )?
-        .map_err(|rows| labels.first_out_of_range(rows))?;
+            |_| (),
+        )?;
         Ok(finished(all))
     })
 }

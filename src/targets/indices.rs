@@ -66,7 +66,8 @@ impl Labels<'_> {
         all_tiles(self.rows(), context, all)
     }
 
-    fn rows(&self) -> usize {
+    /// How many rows there are.
+    pub(super) fn rows(&self) -> usize {
         self.shape.iter().product()
     }
 

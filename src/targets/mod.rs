@@ -3,6 +3,7 @@
 mod active;
 mod indices;
 mod probabilities;
+mod walk;
 
 use ndarray::{ArrayBase, ArrayRef, ArrayView, Axis, Data, Dimension, arr0};
 
@@ -11,6 +12,7 @@ use self::active::first_active;
 use self::indices::MOST_CHECKED;
 pub(crate) use self::indices::{Labels, OutOfRange, TileLabels};
 pub(crate) use self::probabilities::Probabilities;
+pub(crate) use self::walk::LabelledRows;
 use crate::array::any::{Any, Integer, Numbers, with_dtype};
 use crate::array::rows::{Rows, View, is_row_shape, row_shape};
 use crate::error::{Error, Held, HeldNumbers};

@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from children import environment
 from crossent import __version__, _core
 from crossent import _cli as cli
 from crossent._cli import reading
 from crossent._io import open_npy
 from crossent._io.layout import cut_array
 from crossent.blocks import BLOCK_BYTES
+from steps import before_block, raises
 
 Array = npt.NDArray[Any]
 
@@ -368,8 +370,8 @@ def test_wrong_length(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (np.zeros(5, dtype=np.int64), np.zeros((5, 3), dtype=np.float32), "look swapped"),
         (np.zeros((5, 3), dtype=np.complex64), np.zeros(5, dtype=np.int64), "holds complex64"),
-        (np.zeros((5, 3)), np.zeros(5), "holds float64; expected integer class numbers"),
-        (np.zeros((5, 3)), np.zeros(5, dtype=bool), "holds bool; expected integer class numbers"),
+        (np.zeros((5, 3)), np.zeros(5), "holds float64; expected integer class indices"),
+        (np.zeros((5, 3)), np.zeros(5, dtype=bool), "holds bool; expected integer class indices"),
         (np.array([[None]]), np.zeros(1, dtype=np.int64), "holds dtype object"),
         (np.float32(1), np.int64(0), "a single number"),
         (np.zeros((5, 0)), np.zeros(5, dtype=np.int64), "has no classes"),
@@ -765,7 +767,7 @@ def test_every_command_takes_no_progress(
 def test_targets_are_missing(files: Files, capsys: pytest.CaptureFixture[str]) -> None:
     files.save(*made((10, 3)))
     assert cli.main(["score", files.logits]) == 2
-    assert f"{files.logits} holds no targets; give a file of class numbers after it" in error(capsys)
+    assert f"{files.logits} holds no targets; give a file of class indices after it" in error(capsys)
 
 
 @pytest.mark.parametrize("axis", ["2", "-3"])
@@ -804,13 +806,10 @@ def test_module_scores(files: Files) -> None:
 def test_unexpected_error(
     files: Files, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("the kernel failed")
-
     files.save(*made((10, 3)))
-    monkeypatch.setattr(_core, "score_sums", fail)
+    before_block(1, raises(RuntimeError("it failed")), monkeypatch.setattr)
     assert files.score() == 1
-    assert "unexpected RuntimeError: the kernel failed" in error(capsys)
+    assert "unexpected RuntimeError: it failed" in error(capsys)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
@@ -822,15 +821,7 @@ def test_interrupted(
 ) -> None:
     logits, target = made((90_000, 100))
     files.save(logits, target)
-    score_sums, calls = _core.score_sums, []
-
-    def interrupted(block: Array, *rest: Any) -> Any:
-        calls.append(len(block))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return score_sums(block, *rest)
-
-    monkeypatch.setattr(_core, "score_sums", interrupted)
+    before_block(2, raises(KeyboardInterrupt()), monkeypatch.setattr)
     assert files.score(*arguments) == 130
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -839,41 +830,37 @@ def test_interrupted(
     assert last == (
         "crossent: it starts from the beginning next time; with --resume STATE.json it would go on"
     )
-    assert first == f"crossent: interrupted: {calls[0]} of 90000 rows scored; the result so far:"
+    found = re.fullmatch(r"crossent: interrupted: (\d+) of 90000 rows scored; the result so far:", first)
+    assert found is not None
+    rows = int(found[1])
+    assert 0 < rows < 90_000
     if arguments:
         content = json.loads(result)
         assert content["complete"] is False
-        assert_close(content, reference(logits[: calls[0]], target[: calls[0]]))
+        assert_close(content, reference(logits[:rows], target[:rows]))
     else:
-        assert f"{calls[0]:,}" in result
+        assert f"{rows:,}" in result
 
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals and terminals")
 
 # A shell starts background jobs with SIGINT ignored, and Python then leaves it so.
 SLOW = """
-import signal, sys, time
+import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from crossent import _core
+import steps
 from crossent import _cli as cli
-compute, calls = _core.{name}, []
-def slow(*arguments):
-    calls.append(1)
-    if len(calls) == {block}:
-        print("waiting", flush=True)
-        time.sleep(60)
-    return compute(*arguments)
-_core.{name} = slow
+steps.before_block({block}, steps.wait)
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def interrupt(
-    arguments: list[str], number: signal.Signals, name: str = "score_sums", block: int = 8
-) -> tuple[int, str]:
+def interrupt(arguments: list[str], number: signal.Signals, block: int = 8) -> tuple[int, str]:
     """Send a signal to the command while it is at a block; returns its exit code and what it said."""
-    command = [sys.executable, "-c", SLOW.format(name=name, block=block), *arguments]
-    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", SLOW.format(block=block), *arguments]
+    with subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(number)

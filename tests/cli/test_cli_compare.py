@@ -13,6 +13,7 @@ import pytest
 import crossent
 from crossent import __version__, _core
 from crossent import _cli as cli
+from steps import blocks_of
 from test_cli import Array, error, interrupt, made, posix
 from test_cli_resume import SMALL, stop_after
 from test_files import write_csv, write_llama
@@ -177,7 +178,7 @@ def test_compare_resumed(
     whole = capsys.readouterr().out
     command = ["compare", *data.names, "--json", "--resume", str(tmp_path / "state.json"), *SMALL]
     with monkeypatch.context() as patch:
-        stop_after(patch, 4, "compare_sums")
+        stop_after(patch, 4)
         assert cli.main(command) == 130
     assert "rows compared; the result so far:\n" in capsys.readouterr().err
     assert cli.main(command) == 0
@@ -248,7 +249,8 @@ def test_calibrate_refuses(data: Data, capsys: Capture) -> None:
 @posix
 def test_calibrate_interrupted(data: Data) -> None:
     x, _, t = data.names
-    code, said = interrupt(["calibrate", x, t, *SMALL], signal.SIGINT, "temperature_sums")
+    once = blocks_of("score", x, t, *SMALL)
+    code, said = interrupt(["calibrate", x, t, *SMALL], signal.SIGINT, block=once + 8)
     assert code == 130
     first, *table = said.splitlines()
     assert first == (

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import pytest
 
 import crossent
 from crossent import _cli as cli
-from crossent import _core
 from crossent._cli.per_row import PerRow
 from crossent._cli.state import State
+from steps import before_block, blocks_of, raises
 from test_cli import Array, Files, error, files, made, posix
 from test_cli_per_row import KINDS, assert_right, columns_of, read
 from test_cli_resume import SMALL
@@ -40,28 +39,6 @@ def out(tmp_path: Path) -> Path:
     folder = tmp_path / "out"
     folder.mkdir()
     return folder
-
-
-def at_block(
-    monkeypatch: pytest.MonkeyPatch, number: int, action: Callable[[], object], name: str = "score_sums"
-) -> None:
-    """Have something done before the sums of a block are computed."""
-    compute, calls = getattr(_core, name), [0]
-
-    def watched(*arguments: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == number:
-            action()
-        return compute(*arguments)
-
-    monkeypatch.setattr(_core, name, watched)
-
-
-def raises(error: BaseException) -> Callable[..., None]:
-    def action(*_: object) -> None:
-        raise error
-
-    return action
 
 
 def names(folder: Path) -> list[str]:
@@ -87,7 +64,7 @@ def test_a_folder_in_place_of_the_rows(
 ) -> None:  # fmt: skip
     """Without a state the rows go to a file beside it, whole and in the shape of the targets."""
     rows = out / f"rows.{kind}"
-    at_block(monkeypatch, 3, rows.mkdir)
+    before_block(3, rows.mkdir, monkeypatch.setattr)
     assert files.score("--json", "--per-row", str(rows), *columns_of(kind), *SMALL) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out) == whole
@@ -115,7 +92,7 @@ def test_a_folder_in_place_of_the_rows_of_a_run_that_goes_on(
         *SMALL,
     ]
     with monkeypatch.context() as patch:
-        at_block(patch, 3, rows.mkdir)
+        before_block(3, rows.mkdir, patch.setattr)
         assert files.score(*arguments) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out) == whole
@@ -126,7 +103,7 @@ def test_a_folder_in_place_of_the_rows_of_a_run_that_goes_on(
     )
     assert names(out) == sorted([rows.name, f"{rows.name}.unfinished", "state.json"])
     rows.rmdir()
-    monkeypatch.setattr(_core, "score_sums", raises(AssertionError("rows are read again")))
+    before_block(1, raises(AssertionError("rows are read again")), monkeypatch.setattr)
     assert files.score(*arguments) == 0
     assert json.loads(capsys.readouterr().out) == whole
     assert names(out) == sorted([rows.name, "state.json"])
@@ -145,7 +122,7 @@ def test_a_folder_in_place_of_the_state(
     assert cli.main([command, *inputs, "--json"]) == 0
     result = capsys.readouterr().out
     state = out / "state.json"
-    at_block(monkeypatch, 3, state.mkdir, f"{command}_sums")
+    before_block(3, state.mkdir, monkeypatch.setattr)
     arguments = [command, *inputs, "--json", "--resume", str(state), *SMALL]
     assert cli.main(arguments) == 1
     captured = capsys.readouterr()
@@ -170,7 +147,7 @@ def test_a_folder_that_is_removed(
     arguments = ["--json", "--per-row", str(out / "rows.csv"), *SMALL]
     if resume:
         arguments += ["--resume", str(out / "state.json"), "--save-every", "0"]
-    at_block(monkeypatch, 5, lambda: shutil.rmtree(out))
+    before_block(5, lambda: shutil.rmtree(out), monkeypatch.setattr)
     assert files.score(*arguments) == 1
     captured = capsys.readouterr()
     assert json.loads(captured.out) == whole
@@ -193,7 +170,7 @@ def test_the_folder_of_the_rows_is_removed_and_made_again(
         shutil.rmtree(out)
         out.mkdir()
 
-    at_block(monkeypatch, 5, again)
+    before_block(5, again, monkeypatch.setattr)
     assert files.score("--per-row", str(out / "rows.csv"), *SMALL) == 0
     assert_right(out / "rows.csv", *data)
     assert names(out) == ["rows.csv"]
@@ -267,7 +244,7 @@ def test_an_error_in_the_middle_leaves_the_result_so_far(
     arguments = [command, *inputs, "--json", *SMALL]
     for resume in ([], ["--resume", str(state)]):
         with monkeypatch.context() as patch:
-            at_block(patch, 5, raises(raised), f"{command}_sums")
+            before_block(5, raises(raised), patch.setattr)
             assert cli.main([*arguments, *resume]) == 1
         captured = capsys.readouterr()
         assert captured.out == ""
@@ -308,7 +285,7 @@ def test_an_error_in_the_middle_leaves_the_rows_so_far(
         *(["--resume", str(state)] if resume else []),
     ]
     with monkeypatch.context() as patch:
-        at_block(patch, 5, raises(OSError(5, "Input/output error")))
+        before_block(5, raises(OSError(5, "Input/output error")), patch.setattr)
         assert files.score(*arguments) == 1
     said = capsys.readouterr().err.splitlines()
     assert said[-2] == f"crossent: the rows so far are in {part}"
@@ -389,7 +366,7 @@ def test_ctrl_c_with_a_full_disk(
 
     monkeypatch.setattr(State, "write", full)
     monkeypatch.setattr(PerRow, "_write", full)
-    at_block(monkeypatch, 5, raises(KeyboardInterrupt()))
+    before_block(5, raises(KeyboardInterrupt()), monkeypatch.setattr)
     rows, state = out / "rows.csv", out / "state.json"
     arguments = ["--per-row", str(rows), *(["--resume", str(state)] if resume else []), *SMALL]
     assert files.score(*arguments) == 130
@@ -427,19 +404,10 @@ def test_calibrate_tells_what_it_knows(
     target = (logits / 2 + rng.gumbel(size=logits.shape)).argmax(axis=1)
     files.save(logits, target)
     expected = crossent.fit_temperature(logits, target)
-    if read == "fit":
-        at_block(monkeypatch, 2, raises(raised), "temperature_sums")
-    else:
-        calls = [0]
-        compute = _core.score_sums
-
-        def second(*arguments: Any) -> Any:
-            calls[0] += 1
-            if calls[0] == 2:  # the first is that of the logits as they are
-                raise raised
-            return compute(*arguments)
-
-        monkeypatch.setattr(_core, "score_sums", second)
+    # Each read is one block.
+    number = 2 if read == "fit" else blocks_of("calibrate", files.logits, files.targets)
+    capsys.readouterr()
+    before_block(number, raises(raised), monkeypatch.setattr)
     assert cli.main(["calibrate", files.logits, files.targets]) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -571,7 +539,7 @@ def test_a_result_that_cannot_be_told(
 def test_names_that_fail_before_the_run(
     files: Files, data: object, out: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_core, "score_sums", raises(AssertionError("rows are read")))
+    before_block(1, raises(AssertionError("rows are read")), monkeypatch.setattr)
     (out / "dangling.csv").symlink_to(out / "nowhere" / "rows.csv")
     (out / "full.csv").symlink_to("/dev/full")
     (out / "folder.csv").mkdir()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from children import environment
 from crossent import _cli as cli
 from crossent._cli import locking
 from crossent._cli.output import DataError
@@ -30,16 +31,9 @@ SMALL = ("--memory", "50K")
 # Waits in the middle of its rows until it is told to go on.
 PAUSED = """
 import sys
-from crossent import _core
+import steps
 from crossent import _cli as cli
-compute, calls = _core.{name}, []
-def paused(*arguments):
-    calls.append(1)
-    if len(calls) == 5:
-        print("waiting", flush=True)
-        sys.stdin.readline()
-    return compute(*arguments)
-_core.{name} = paused
+steps.before_block(5, steps.wait_to_go_on)
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -54,9 +48,15 @@ def data(files: Files) -> tuple[Array, Array]:
 @contextlib.contextmanager
 def paused(arguments: list[str], folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Start the command, and give it while it waits in the middle of its rows."""
-    command = [sys.executable, "-c", PAUSED.format(name=f"{arguments[0]}_sums"), *arguments]
+    command = [sys.executable, "-c", PAUSED, *arguments]
     with subprocess.Popen(
-        command, cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=folder,
+        text=True,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert process.stdout is not None
         try:
@@ -79,30 +79,23 @@ SECOND: dict[str, list[str]] = {
 }
 
 
-@pytest.mark.parametrize("key", SECOND)
 def test_a_second_process_is_told_of_the_first(
-    files: Files, data: tuple[Array, Array], tmp_path: Path, key: str
+    files: Files, data: tuple[Array, Array], tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "here").symlink_to(tmp_path, target_is_directory=True)
     common = ["score", "logits.npy", "targets.npy", *SMALL]
     first = [*common, "--resume", "state.json", "--per-row", "rows.csv", "--save-every", "0"]
-    second = [*common, *(part.format(folder=tmp_path) for part in SECOND[key])]
-    with paused(first, tmp_path) as process:
+    with paused(first, tmp_path) as process, contextlib.chdir(tmp_path):
         (tmp_path / "link.json").symlink_to("state.json")
         before = {path.name for path in tmp_path.iterdir()}
-        done = subprocess.run(
-            [sys.executable, "-m", "crossent", *second],
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 1
-        assert done.stdout == ""
-        assert done.stderr.startswith("crossent: error: --")
-        assert f"(process {process.pid} on {socket.gethostname()}, since " in done.stderr
-        assert "is writing it; wait for that, or name another file\n" in done.stderr
-        assert {path.name for path in tmp_path.iterdir()} == before
+        for key, options in SECOND.items():
+            assert cli.main([*common, *(part.format(folder=tmp_path) for part in options)]) == 1, key
+            captured = capsys.readouterr()
+            assert captured.out == "", key
+            assert captured.err.startswith("crossent: error: --"), key
+            assert f"(process {process.pid} on {socket.gethostname()}, since " in captured.err, key
+            assert "is writing it; wait for that, or name another file\n" in captured.err, key
+            assert {path.name for path in tmp_path.iterdir()} == before, key
         _, err = process.communicate("go on\n", timeout=60)
     assert (process.returncode, err) == (0, "")
     rows = np.loadtxt(tmp_path / "rows.csv", delimiter=",", skiprows=1, usecols=0)
@@ -112,15 +105,15 @@ def test_a_second_process_is_told_of_the_first(
 
 
 def test_a_second_comparison_is_told_of_the_first(
-    files: Files, data: tuple[Array, Array], tmp_path: Path
+    files: Files, data: tuple[Array, Array], tmp_path: Path, capsys: Capture
 ) -> None:
     np.save(tmp_path / "other.npy", data[0].astype(np.float16))
     arguments = ["compare", "logits.npy", "other.npy", "targets.npy", "--resume", "state.json", *SMALL]
-    with paused(arguments, tmp_path) as process:
-        command = [sys.executable, "-m", "crossent", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert f"--resume state.json: another run (process {process.pid} on " in done.stderr
+    with paused(arguments, tmp_path) as process, contextlib.chdir(tmp_path):
+        assert cli.main(arguments) == 1
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert f"--resume state.json: another run (process {process.pid} on " in captured.err
         _, err = process.communicate("go on\n", timeout=60)
     assert (process.returncode, err) == (0, "")
 
@@ -144,13 +137,13 @@ def test_a_state_is_not_merged_into_one_that_is_written(
 
 def test_two_that_start_at_once(files: Files, data: tuple[Array, Array], tmp_path: Path) -> None:
     """Whichever comes first, a process that ends with code 0 leaves the right rows and state."""
-    arguments = ["score", "logits.npy", "targets.npy", "--json", "--memory", "6K", "--save-every", "0"]
+    arguments = ["score", "logits.npy", "targets.npy", "--json", "--memory", "12K", "--save-every", "0"]
     assert subprocess.run(
         [sys.executable, "-m", "crossent", *arguments, "--per-row", "whole.csv"], cwd=tmp_path, check=False,
         capture_output=True,
     ).returncode == 0  # fmt: skip
     whole = (tmp_path / "whole.csv").read_bytes()
-    for trial in range(6):
+    for trial in range(4):
         outputs = ["--per-row", f"rows{trial}.csv"]
         if trial % 2:
             outputs += ["--resume", f"state{trial}.json"]

@@ -62,7 +62,7 @@ def sparse(path: Path, dtype: str, shape: tuple[int, ...]) -> str:
 
 
 def test_score(tmp_path: Path) -> None:
-    rows, classes = 10_000, 50_257  # two gigabytes
+    rows, classes = 3_000, 50_257  # 600 megabytes
     logits = sparse(tmp_path / "x.npy", "<f4", (rows, classes))
     targets = sparse(tmp_path / "t.npy", "<i8", (rows,))
     state, out = str(tmp_path / "state.json"), tmp_path / "nll.npy"
@@ -77,7 +77,7 @@ def test_score(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["npy", "csv", "parquet"])
 def test_many_short_rows(tmp_path: Path, suffix: str) -> None:
     """The scores of the rows are twenty times as large as the logits."""
-    rows = 500_000
+    rows = 300_000
     logits = sparse(tmp_path / "x.npy", "<f2", (rows, 2))
     targets = sparse(tmp_path / "t.npy", "|i1", (rows,))
     columns: list[str] = []
@@ -91,7 +91,7 @@ def test_many_short_rows(tmp_path: Path, suffix: str) -> None:
 
 
 def test_compare(tmp_path: Path) -> None:
-    rows, classes = 2_000, 50_257  # 600 megabytes
+    rows, classes = 1_500, 50_257  # 450 megabytes
     names = [
         sparse(tmp_path / f"{name}.npy", dtype, (rows, classes))
         for name, dtype in (("x", "<f4"), ("y", "<f2"))
@@ -104,7 +104,7 @@ def test_compare(tmp_path: Path) -> None:
 
 def test_calibrate(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    rows, classes = 700_000, 200  # 280 megabytes, of zeros but for a few
+    rows, classes = 560_000, 200  # 220 megabytes, of zeros but for a few
     sparse(tmp_path / "x.npy", "<f2", (rows, classes))
     logits = np.load(tmp_path / "x.npy", mmap_mode="r+")
     logits[:3000] = rng.normal(size=(3000, classes))

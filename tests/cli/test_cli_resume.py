@@ -16,6 +16,7 @@ import pytest
 from crossent import __version__, _core
 from crossent import _cli as cli
 from crossent._cli.state import State
+from steps import before_block, raises
 from test_cli import Array, Files, error, files, interrupt, made, posix
 
 __all__ = ["files"]
@@ -30,17 +31,9 @@ def data(files: Files) -> tuple[Array, Array]:
     return logits, target
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int, name: str = "score_sums") -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, blocks: int) -> None:
     """Have Ctrl-C pressed once in a later block."""
-    compute, calls = getattr(_core, name), [0]
-
-    def interrupted(*arguments: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == blocks + 1:
-            raise KeyboardInterrupt
-        return compute(*arguments)
-
-    monkeypatch.setattr(_core, name, interrupted)
+    before_block(blocks + 1, raises(KeyboardInterrupt()), monkeypatch.setattr)
 
 
 SMALL = ("--memory", "50K")  # some twenty blocks
@@ -79,10 +72,7 @@ def test_a_state_of_a_complete_run_gives_its_result(files: Files, data: object, 
     first = capsys.readouterr()
     assert first.err == ""
 
-    def fail(*_: object) -> None:
-        raise AssertionError("it is computed again")
-
-    monkeypatch.setattr(_core, "score_sums", fail)
+    before_block(1, raises(AssertionError("it is read again")), monkeypatch.setattr)
     assert files.score("--resume", state, "--json") == 0
     again = capsys.readouterr()
     assert again.out == first.out
@@ -427,7 +417,7 @@ def test_signals(
     assert cli.main([command, *names, "--json"]) == 0
     whole = capsys.readouterr().out
     arguments = [command, *names, "--json", "--resume", state, "--save-every", "0", *SMALL]
-    found, said = interrupt(arguments, number, f"{command}_sums")
+    found, said = interrupt(arguments, number)
     assert found == code
     rows = json.loads(Path(state).read_text())["rows"]
     assert 0 < rows < 3000

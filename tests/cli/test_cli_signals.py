@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import crossent
+from children import environment
+from steps import blocks_of
 from test_cli import Array, Files, files, made, posix
 
 __all__ = ["files"]
@@ -22,42 +24,26 @@ pytestmark = posix
 
 SMALL = ("--memory", "50K")
 
-# Waits within a function, the n-th time that it is called. A shell starts background jobs with SIGINT ignored, and
+# Waits before a function, the n-th time that it is called. A shell starts background jobs with SIGINT ignored, and
 # Python then leaves it so.
 WAITING = """
-import signal, sys, time
+import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from crossent import _core
+import steps
 from crossent import _cli as cli
-from crossent._cli import output, running
+from crossent._cli import output, reading, running
 from crossent._cli.per_row import PerRow
 from crossent._cli.state import State
 running._SHARE = 1e9  # `--save-every 0` writes the state after each block, whatever that takes
-owner, name = {owner}, "{name}"
-function, calls = getattr(owner, name), []
-def waiting(*arguments, **options):
-    calls.append(1)
-    if len(calls) == {call}:
-        print("waiting", flush=True)
-        time.sleep({seconds})
-    return function(*arguments, **options)
-setattr(owner, name, waiting)
+steps.before_call({owner}, "{name}", {call}, lambda: steps.wait({seconds}))
 {before}
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 # Sends the process a signal in its eighth block.
-INTERRUPTED = """
-compute, blocks = _core.score_sums, []
-def interrupted(*arguments):
-    blocks.append(1)
-    if len(blocks) == 8:
-        signal.raise_signal(signal.Signals({number}))
-    return compute(*arguments)
-_core.score_sums = interrupted
-"""
+INTERRUPTED = "steps.before_block(8, lambda: signal.raise_signal(signal.Signals({number})))"
 
-BLOCK = ("_core", "score_sums", 8)
+BLOCK = ("reading", "Rows", 8)
 WRITE = ("State", "write")
 ROWS = ("PerRow", "_write")
 
@@ -77,6 +63,7 @@ class Waiting:
         code = WAITING.format(owner=owner, name=name, call=call, seconds=seconds, before=before)
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
+            env=environment(),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -273,7 +260,8 @@ def test_an_ignored_signal_stays_ignored(files: Files, data: object, out: Path) 
 
 
 def test_a_second_signal_during_calibrate(files: Files, data: object) -> None:
-    waiting = Waiting(["calibrate", files.logits, files.targets, *SMALL], "_core", "temperature_sums", call=3)
+    names = [files.logits, files.targets, *SMALL]
+    waiting = Waiting(["calibrate", *names], "reading", "Rows", call=blocks_of("score", *names) + 3)
     waiting.send(signal.SIGTERM)
     code, _, err = waiting.end()
     assert code == 143

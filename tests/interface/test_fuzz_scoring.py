@@ -18,7 +18,7 @@ import fuzz_scoring
 from arrays import DTYPES
 from fuzz_scoring import NAMES, case, parameters
 
-CALLS = int(os.environ.get("CROSSENT_FUZZ_SCORING_CALLS", "8000"))
+CALLS = int(os.environ.get("CROSSENT_FUZZ_SCORING_CALLS", "4000"))
 
 
 def test_no_call_does_what_it_must_not() -> None:

@@ -5,12 +5,14 @@ A line with `type: ignore` must be an error for both: an ignore that nothing nee
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
 
 import crossent
+from crossent.blocks import ArrayBlocks, Block, RowBlocks
 
 Loss: TypeAlias = np.floating[Any]
 Losses: TypeAlias = NDArray[np.floating[Any]]
@@ -73,6 +75,26 @@ def rows_keep_their_dtype() -> None:
     assert_type(crossent.log_sigmoid(x), NDArray[np.float32])
     assert_type(crossent.logsumexp(x), np.float32)
     assert_type(crossent.logsumexp(x, 1, keepdims=True), NDArray[np.float32])
+
+
+class Rows:
+    """Logits in blocks of rows, without a base class."""
+
+    row_shape, classes, dtype = (4,), 3, np.dtype(np.float32)
+
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
+        del memory
+        yield Block((slice(start, 4),), x[start:])
+
+
+def blocks_of_rows_stand_for_arrays(rows: RowBlocks) -> None:
+    assert_type(crossent.score(Rows(), target), crossent.Scores)
+    assert_type(crossent.compare(rows, ArrayBlocks(x), target), crossent.Comparison)
+    assert_type(crossent.fit_temperature(rows, target), crossent.Temperature)
+    assert_type(crossent.fit_temperature([(Rows(), target)]), crossent.Temperature)
+    crossent.Scorer().update(Rows(), target)
+    crossent.Comparer().update(x, rows)
+    crossent.cross_entropy(Rows(), target)  # type: ignore[call-overload]
 
 
 def sums_know_themselves(text: str) -> None:

@@ -23,7 +23,6 @@ import pytest
 import safetensors.numpy
 
 from crossent import _cli as cli
-from crossent import _core
 from crossent._cli.options import memory as parse_bytes
 from crossent._io import (
     Source,
@@ -37,6 +36,7 @@ from crossent._io import (
 from crossent._io.format import Content, Format, LogitsOptions, refuse
 from crossent._io.opening import natural
 from crossent.blocks import Block
+from steps import before_block
 from test_cli import DTYPES, assert_close, error, figures, made, reference
 
 Array = npt.NDArray[Any]
@@ -708,7 +708,7 @@ def test_wrong_parquet(tmp_path: Path, capsys: Capture) -> None:
         ({"y": [0, 1], "p": [half, [1.0]]}, "row 1 has a list of 1 in the column 'p', expected 2"),
         ({"y": [0, 1], "p": [half, [0.5, None]]}, "row 1 has a list with a missing value in the column 'p'"),
         ({"y": [0, 2], "p": [half, half]}, "target[1] is 2"),
-        ({"y": half, "p": [half, half]}, "the column 'y' holds double; expected class numbers"),
+        ({"y": half, "p": [half, half]}, "the column 'y' holds double; expected class indices"),
         ({"y": [0, 1], "p": [["a", "b"]] * 2}, "no columns of numbers for the classes; it has 'p' (list<"),
         ({"y": [0, 1], "n": ["a", "b"]}, "no columns of numbers"),
         ({"y": pa.array([], pa.int64()), "p": pa.array([], pa.list_(pa.float32()))}, "has no classes"),
@@ -780,7 +780,7 @@ def test_damaged_anywhere(tmp_path: Path, capsys: Capture, writer: Writer) -> No
     path = Path(arguments[0].removesuffix(":logits"))
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     described = [arguments[0], *(word for word in arguments[2:6] if "target" not in word)]
-    for turn in range(60):
+    for turn in range(40):
         content = whole[: rng.integers(len(whole))].copy() if turn % 4 == 0 else whole.copy()
         edge = min(len(content), 300 if turn % 2 else len(content))
         for place in rng.integers(edge, size=rng.integers(1, 9)) if edge else ():
@@ -819,13 +819,7 @@ def test_a_file_that_shrinks_while_it_is_read(
 ) -> None:
     logits, target = made((50_000, 10))
     arguments = write_npy(tmp_path, logits, target)
-    score_sums = _core.score_sums
-
-    def shrinking(*call: Any) -> Any:
-        os.truncate(arguments[0], 128 + 40 * 45_000 + 13)
-        return score_sums(*call)
-
-    monkeypatch.setattr(_core, "score_sums", shrinking)
+    before_block(1, lambda: os.truncate(arguments[0], 128 + 40 * 45_000 + 13), monkeypatch.setattr)
     assert score(*arguments, "--memory", "256K") == 1
     message = error(capsys)
     assert (
@@ -939,7 +933,7 @@ def test_wrong_shapes_and_dtypes(tmp_path: Path, capsys: Capture, writer: Writer
     assert score(f"{second}:{other}", f"{second}:{other}") == 1
     assert "holds int64; expected logits" in error(capsys)
     assert score(f"{first}:{one}", f"{first}:{one}") == 1
-    assert "holds float32; expected integer class numbers" in error(capsys)
+    assert "holds float32; expected integer class indices" in error(capsys)
 
 
 def test_raw_files_and_options(tmp_path: Path, capsys: Capture) -> None:
@@ -1048,23 +1042,22 @@ def test_sizes() -> None:
 
 LARGE = """
 import sys
-from crossent import _core
 from crossent import _cli as cli
+from crossent._cli import reading
 
 def anonymous():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
 
-score_sums, most = _core.score_sums, 0
+rows, most = reading.Rows, 0
 def watched(*arguments):
     global most
-    result = score_sums(*arguments)
     most = max(most, anonymous())
-    return result
+    return rows(*arguments)
 
 cli.main(["score", *sys.argv[1:3]])  # a small one: the threads have started
 before = anonymous()
-_core.score_sums = watched
+reading.Rows = watched
 code = cli.main(["score", *sys.argv[3:]])
 print(most - before)
 sys.exit(code)
@@ -1076,8 +1069,8 @@ on_linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="re
 @on_linux
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_a_file_larger_than_the_memory_that_is_allowed(tmp_path: Path, order: str) -> None:
-    """Three gigabytes of zeros, which take no room on the disk, within 64 MB of memory of the process's own."""
-    shape = (30_000, 50_257) if order == "C" else (10_000_000, 150)
+    """400 megabytes of zeros, which take no room on the disk, within 64 MB of memory of the process's own."""
+    shape = (4_000, 50_257) if order == "C" else (1_400_000, 150)
     path, targets = tmp_path / "x.npy", tmp_path / "t.npy"
     with path.open("wb") as file:
         told = {"descr": "<f2", "fortran_order": order == "F", "shape": shape}
@@ -1096,25 +1089,23 @@ def test_a_file_larger_than_the_memory_that_is_allowed(tmp_path: Path, order: st
 @on_linux
 @pytest.mark.parametrize("kind", ["narrow", "compressed", "llama", "lists"])
 def test_little_memory_is_enough(tmp_path: Path, kind: str) -> None:
-    """Two to three hundred megabytes within 16: rows of two numbers, and rows that have to be unpacked."""
+    """Eighty megabytes and more within 16: rows of two numbers, and rows that have to be unpacked."""
     arguments: list[str] = []
     if kind == "narrow":
         arguments = write_npy(tmp_path, np.zeros((20_000_000, 2), np.float16), np.zeros(20_000_000, np.int8))
     elif kind == "compressed":
-        arguments = write_compressed(
-            tmp_path, np.zeros((2_500, 50_000), np.float16), np.zeros(2_500, np.int64)
-        )
+        arguments = write_compressed(tmp_path, np.zeros((800, 50_000), np.float16), np.zeros(800, np.int64))
     elif kind == "llama":
-        rows, vocabulary = 2_500, 50_000
+        rows, vocabulary = 800, 50_000
         header = struct.pack("<8s3i", b"_logits_", 3, vocabulary, rows) + bytes(12 * rows)
         (tmp_path / "base.kld").write_bytes(header)
         os.truncate(tmp_path / "base.kld", len(header) + rows * (8 + 2 * vocabulary))
         arguments = [str(tmp_path / "base.kld")]
     else:
         pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-        values = pa.array(np.full(50_000_000, 0.01, np.float32))
+        values = pa.array(np.full(30_000_000, 0.01, np.float32))
         lists = pa.FixedSizeListArray.from_arrays(values, 100)
-        pq.write_table(pa.table({"label": np.zeros(500_000, np.int8), "p": lists}), tmp_path / "x.parquet")
+        pq.write_table(pa.table({"label": np.zeros(300_000, np.int8), "p": lists}), tmp_path / "x.parquet")
         arguments = [str(tmp_path / "x.parquet")]
     (tmp_path / "small").mkdir()
     writer = write_lists if kind == "lists" else write_npy

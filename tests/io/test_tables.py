@@ -18,6 +18,7 @@ import pytest
 from crossent import _cli as cli
 from crossent._io import open_logits
 from crossent._io.cells import flaw, is_number, kind_of, whole
+from crossing import crossed
 from test_cli import error
 
 Array = npt.NDArray[Any]
@@ -80,42 +81,44 @@ def separator_of(kind: str) -> str:
     return "\t" if kind == "tsv" else ","
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("names", [P3, ANIMALS, ("0", "1", "2"), ("cat_p", "dog_p", "owl_p")])
+STRAYS: list[tuple[str, list[Any]]] = [
+    ("", [10, 11, 12, 13]),
+    ("Unnamed: 0", [0, 1, 2, 3]),
+    ("id", [7, 3, 9, 1]),
+    ("index", [0.5, 1.5, 2.5, 3.5]),
+    ("image_id", [7, 3, 9, 1]),
+    ("sampleIdx", [7, 3, 9, 1]),
+    ("__index_level_0__", [7, 3, 9, 1]),
+    ("weight", [0.5, 1.0, 0.25, 0.75]),
+    ("sample_weight", [1, 1, 2, 1]),
+    ("age", [33, 41, 28, 57]),
+    ("y_pred", [0, 1, 0, 2]),
+    ("confidence", [0.5, 0.5, 0.25, 0.75]),
+    ("anything", [3, 1, 2, 4]),
+    ("zeros", [0, 0, 0, 0]),
+]
+
+
 @pytest.mark.parametrize(
-    ("stray", "cells"),
-    [
-        ("", [10, 11, 12, 13]),
-        ("Unnamed: 0", [0, 1, 2, 3]),
-        ("id", [7, 3, 9, 1]),
-        ("index", [0.5, 1.5, 2.5, 3.5]),
-        ("image_id", [7, 3, 9, 1]),
-        ("sampleIdx", [7, 3, 9, 1]),
-        ("__index_level_0__", [7, 3, 9, 1]),
-        ("weight", [0.5, 1.0, 0.25, 0.75]),
-        ("sample_weight", [1, 1, 2, 1]),
-        ("age", [33, 41, 28, 57]),
-        ("y_pred", [0, 1, 0, 2]),
-        ("confidence", [0.5, 0.5, 0.25, 0.75]),
-        ("anything", [3, 1, 2, 4]),
-        ("zeros", [0, 0, 0, 0]),
-    ],
+    ("stray", "names", "kind", "before"),
+    crossed(
+        STRAYS, [P3, ANIMALS, ("0", "1", "2"), ("cat_p", "dog_p", "owl_p")], KINDS, [True, False], more=30
+    ),
 )
-@pytest.mark.parametrize("before", [True, False])
 def test_a_column_that_may_be_no_class_is_an_error_with_the_right_advice(
     tmp_path: Path,
     capsys: Capture,
-    kind: str,
+    stray: tuple[str, list[Any]],
     names: Sequence[str],
-    stray: str,
-    cells: Sequence[Any],
+    kind: str,
     before: bool,
 ) -> None:
-    columns = {stray: cells, **classes(names)} if before else {**classes(names), stray: cells}
+    column, cells = stray
+    columns = {column: cells, **classes(names)} if before else {**classes(names), column: cells}
     path = write(tmp_path / f"x.{kind}", {**columns, "label": T.tolist()}, separator_of(kind))
     assert run("score", path) == 2
     message = error(capsys)
-    assert repr(stray) in message
+    assert repr(column) in message
     assert "--values" not in message
     assert run("score", path, "--columns", advised(message)) == 0
     captured = capsys.readouterr()
@@ -232,26 +235,25 @@ def test_two_sets_of_columns_are_not_taken_together(tmp_path: Path, capsys: Capt
         assert mean(capsys) == pytest.approx(MEAN, rel=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+FOUR: list[Sequence[str]] = [
+    ("small_car", "small_truck", "big_car", "big_truck"),
+    ("left hand", "right hand", "left foot", "right foot"),
+    ("New York", "New Jersey", "New Mexico", "Ohio"),
+    ("A", "B", "O", "AB"),
+    ("grade1", "grade2", "healthy", "unknown"),
+    ("p_cat", "p_dog", "p_owl", "other"),
+    ("p_error", "p_warning", "p_ok", "p_count"),
+    ("confidence", "error", "weight", "age"),
+    ("-1", "0", "1", "2"),
+    ("0", "1", "2", "other"),
+]
+
+
 @pytest.mark.parametrize(
-    "names",
-    [
-        ("small_car", "small_truck", "big_car", "big_truck"),
-        ("left hand", "right hand", "left foot", "right foot"),
-        ("New York", "New Jersey", "New Mexico", "Ohio"),
-        ("A", "B", "O", "AB"),
-        ("grade1", "grade2", "healthy", "unknown"),
-        ("p_cat", "p_dog", "p_owl", "other"),
-        ("p_error", "p_warning", "p_ok", "p_count"),
-        ("confidence", "error", "weight", "age"),
-        ("-1", "0", "1", "2"),
-        ("0", "1", "2", "other"),
-    ],
+    ("names", "kind", "place", "values"), crossed(FOUR, KINDS, [0, 2, 4], ["probs", "log-probs"], more=20)
 )
-@pytest.mark.parametrize("place", [0, 2, 4])
-@pytest.mark.parametrize("values", ["probs", "log-probs"])
 def test_all_columns_are_classes_where_only_all_of_them_add_up_to_1(
-    tmp_path: Path, capsys: Capture, kind: str, names: Sequence[str], place: int, values: str
+    tmp_path: Path, capsys: Capture, names: Sequence[str], kind: str, place: int, values: str
 ) -> None:
     x = np.concatenate([X, [[2.0], [-1.0], [3.0], [0.5]]], axis=1)
     p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
@@ -953,7 +955,7 @@ def test_labels_of_every_type_of_parquet(tmp_path: Path, capsys: Capture) -> Non
         (pa.array([0.0, 1.0, 1e300, 0.0]), "row 2 is 1e+300; check --label"),
         (pa.array([decimal.Decimal("0.5")] * 4), "row 0 is 0.5, which is no whole number"),
         (pa.array([decimal.Decimal(10**20)] * 4), "row 0 is 100000000000000000000, which is outside int64"),
-        (pa.array([date(2024, 1, 1)] * 4), "holds date32[day]; expected class numbers"),
+        (pa.array([date(2024, 1, 1)] * 4), "holds date32[day]; expected class indices"),
     ]
     for labels, what in wrong:
         path = write(tmp_path / "x.parquet", {**classes(("a", "b"), p), "label": labels})

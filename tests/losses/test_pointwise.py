@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import mpmath
@@ -19,8 +15,7 @@ import torch.nn.functional as F
 import crossent
 import reference
 from arrays import BFLOAT16, DTYPES, INTEGERS, SAME_VALUES, Array, DType, loss_dtype, name
-from children import environment
-from crossent import _core
+from levels import FUSED, Call, results, results_at_levels
 from ulp import ulp_distance, ulp_error
 
 INF, NAN = np.inf, np.nan
@@ -182,20 +177,27 @@ def _rounded_at_most(
     assert ulp_error(actual, exact, scale).max() <= limit
 
 
-@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
-def test_logits_keep_their_digits(dtype: DType) -> None:
+def _digits_of_logits(dtype: DType) -> Iterator[tuple[Call, list[mpmath.mpf]]]:
+    """Calls over a grid of logits, and their exact results."""
     x = np.concatenate([np.linspace(-90, 90, 721), [-700, 700, 1e-30, -1e-30, 0, 36.7, -36.7]]).astype(dtype)
     for t, q in itertools.product((0.0, 1.0, 0.25), (1.0, 3.5)):
-        got = crossent.binary_cross_entropy_with_logits(
-            x, np.full_like(x, t), pos_weight=np.asarray(q, dtype), reduction="none"
-        )
+        options = {"pos_weight": np.asarray(q, dtype), "reduction": "none"}
         with mpmath.workdps(400):
             exact = [
                 q * t * mpmath.log1p(mpmath.exp(-mpmath.mpf(float(v))))
                 + (1 - t) * mpmath.log1p(mpmath.exp(mpmath.mpf(float(v))))
                 for v in x
             ]
-        _rounded_at_most(got, exact, float32=3.0)
+        yield ("binary_cross_entropy_with_logits", (x, np.full_like(x, t)), options), exact
+
+
+@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
+def test_logits_keep_their_digits_at_every_instruction_set(dtype: DType) -> None:
+    calls, exact = zip(*_digits_of_logits(dtype), strict=True)
+    for level, found in results_at_levels(calls).items():
+        for got, numbers in zip(found, exact, strict=True):
+            assert got.dtype == dtype, level
+            _rounded_at_most(got, numbers, float32=3.0)
 
 
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
@@ -525,46 +527,34 @@ def test_errors_name_what_is_wrong_and_write_nothing() -> None:
 # ---- threads and instruction sets -----------------------------------------------------------------------
 
 
-def _calls() -> Iterator[Array]:
+def _calls(shape: tuple[int, int]) -> Iterator[Call]:
     rng = np.random.default_rng(9)
     for dtype in DTYPES:
         for key, make_input, make_target, options in CASES:
-            shape = (401, 503)
             x, t = make_input(rng, shape, dtype), np.asarray(make_target(rng, shape, dtype), dtype)
-            yield np.asarray(getattr(crossent, key)(x, t, **options))
+            yield key, (x, t), options
             if key in WITH_GRADIENT:
-                yield from getattr(crossent, key + "_and_grad")(x, t.T.copy().T, reduction="none", **options)
+                yield f"{key}_and_grad", (x, t.T.copy().T), {"reduction": "none", **options}
 
 
-def _digest() -> str:
-    digest = hashlib.sha256()
-    for result in _calls():
-        digest.update(np.ascontiguousarray(result).tobytes())
-    return digest.hexdigest()
+def _bits(results: list[Any]) -> list[bytes]:
+    parts = [result if isinstance(result, tuple) else (result,) for result in results]
+    return [np.ascontiguousarray(part).tobytes() for result in parts for part in result]
 
 
 def test_threads_do_not_change_bits() -> None:
-    before = crossent.get_num_threads()
+    before, calls = crossent.get_num_threads(), list(_calls((401, 503)))
     try:
-        digests = set()
+        found = []
         for threads in (1, 2, 3):
             crossent.set_num_threads(threads)
-            digests.add(_digest())
+            found.append(_bits(results(calls)))
     finally:
         crossent.set_num_threads(before)
-    assert len(digests) == 1
+    assert found[0] == found[1] == found[2]
 
 
-def _at_level(level: str) -> str:
-    env = environment(Path(__file__).parent, CROSSENT_ISA=level)
-    code = "import test_pointwise as t; t.test_logits_keep_their_digits(t.FLOAT32); print(t._digest())"
-    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    return run.stdout.strip()
-
-
-def test_every_instruction_set_is_right_and_those_with_fused_multiply_add_have_the_same_bits() -> None:
-    available = _core.build_info()["available_isas"]
-    digests = {level: _at_level(level) for level in available}
-    assert all(len(digest) == 64 for digest in digests.values())
-    assert len({digests[level] for level in available if level in {"avx512", "avx2", "neon"}}) <= 1
+def test_instruction_sets_with_fused_multiply_add_have_the_same_bits() -> None:
+    found = results_at_levels(_calls((101, 103)))
+    for level in FUSED:
+        assert _bits(found[level]) == _bits(found[FUSED[0]]), level

@@ -19,6 +19,7 @@ import crossent
 import exact
 import reference
 from arrays import BFLOAT16, DTYPES, HALVES, Array, DType, loss_dtype, name
+from crossing import crossed
 from ulp import ulp_distance, ulp_error
 
 MAX_ULP = {"float32": 4.0, "float64": 4.0}
@@ -338,9 +339,10 @@ def _index_target(width: int, t: int, weight: Array | None, smoothing: float) ->
     return [share * w[i] + (1 - mpmath.mpf(smoothing)) * w[i] * (i == t) for i in range(width)]
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 1e-7, 0.1, 1.0])
-@pytest.mark.parametrize("gap", [0.0, 3.0, 8.0, 40.0, 700.0])
-@pytest.mark.parametrize("width", [2, 4, 64, 70, 1500])
+@pytest.mark.parametrize(
+    ("width", "gap", "smoothing"),
+    crossed([2, 4, 64, 70, 1500], [0.0, 3.0, 8.0, 40.0, 700.0], [0.0, 1e-7, 0.1, 1.0], more=10),
+)
 @full_precision
 def test_uneven_weights_cost_a_gradient_no_digits(
     dtype: DType, width: int, gap: float, smoothing: float
@@ -502,10 +504,10 @@ def _far_rows(width: int) -> Array:
     return rows
 
 
-@pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("smoothing", [0.0, 0.125, 1.0])
-@pytest.mark.parametrize("width", [2, 3, 64, 100, 101, 1500])
+@pytest.mark.parametrize(
+    ("width", "smoothing", "weighted", "soft"),
+    crossed([2, 3, 64, 100, 101, 1500], [0.0, 0.125, 1.0], [False, True], [False, True], more=10),
+)
 def test_a_loss_is_finite_where_the_distances_that_it_is_the_mean_of_are_not(
     width: int, smoothing: float, weighted: bool, soft: bool
 ) -> None:

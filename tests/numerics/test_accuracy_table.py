@@ -1,6 +1,8 @@
 """The tables of errors in docs/numerics.md: their program runs, and crossent keeps the limits at every level."""
 
 import importlib.util
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -8,8 +10,8 @@ import numpy as np
 import pytest
 
 from arrays import Array
-from crossent import _core
 from hard_rows import FAMILIES, FUNCTIONS, LIMITS, Sample, results_at, samples
+from levels import AVAILABLE
 from ulp import Exact
 
 pytest.importorskip("torch")
@@ -18,7 +20,6 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "numerics.md"
 DTYPES = ("float32", "float64")
 IN_FLOAT32 = {"binary_cross_entropy", "binary_cross_entropy_with_logits"}
-LEVELS: list[str] = _core.build_info()["available_isas"]
 STEP = 5  # of the families with many rows, one in five is tested here
 NAMES = [family.name for family in FAMILIES]
 
@@ -64,11 +65,18 @@ def _page(dtype: str, title: str, library: str) -> dict[str, float]:
     return dict(zip(NAMES, map(float, line.strip("| ").split(" | ")), strict=True))
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.fixture(scope="module")
+def ours() -> Iterator[dict[str, Future[dict[str, Array]]]]:
+    """The results at each level, all of which are at work at the same time."""
+    with ThreadPoolExecutor() as pool:
+        yield {level: pool.submit(results_at, level, STEP) for level in AVAILABLE}
+
+
+@pytest.mark.parametrize("level", AVAILABLE)
 def test_no_result_is_further_off_than_its_limit_and_its_figure(
-    level: str, exactly: list[tuple[Sample, Exact]]
+    level: str, ours: dict[str, Future[dict[str, Array]]], exactly: list[tuple[Sample, Exact]]
 ) -> None:
-    results: dict[str, Array] = results_at(level, STEP)
+    results = ours[level].result()
     assert len(results) == len(exactly) == len(FUNCTIONS) * len(FAMILIES) * len(DTYPES)
     for sample, exact in exactly:
         error = exact.errors(results[sample.key]).max()

@@ -2,123 +2,129 @@
 
 from __future__ import annotations
 
-import hashlib
+import pickle
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+import crossent
 import reference
-from arrays import DTYPES, HALVES, logits, name, probabilities
+from arrays import DTYPES, HALVES, Array, DType, logits, name, probabilities
 from children import environment
 from crossent import _core
+from levels import AVAILABLE, FUSED, Call, results_at_levels
 from ulp import ulp_distance
 
 KNOWN = {"avx512", "avx2", "sse2", "neon", "fallback"}
-FUSED = {"avx512", "avx2", "neon"}
-AVAILABLE: list[str] = _core.build_info()["available_isas"]
-
-# Run with a level forced by the variable; prints a hash of every result's bits after having judged the values.
-JUDGE = "import sys, test_isa; test_isa.judge(sys.argv[1])"
-
 WIDTHS = (2, 3, 7, 10, 21, 64, 65, 100, 101, 1030, 5000)
 
 
-def judge(level: str) -> None:
-    """Check every function at the level in use, and print the digest of the results."""
-    import crossent
+class Judged(NamedTuple):
+    """A call, and what raises where its result is wrong."""
 
-    assert _core.build_info()["isa"] == level
-    digest = hashlib.sha256()
+    call: Call
+    judge: Callable[[Any], None]
 
-    def check(actual: np.ndarray, expected: np.ndarray, limit: float) -> None:
-        expected = expected.astype(actual.dtype)
-        assert ulp_distance(actual, expected).max() <= limit, (actual, expected)
-        digest.update(np.ascontiguousarray(actual).tobytes())
 
-    for dtype in DTYPES:
-        rng = np.random.default_rng(0)
-        limit = 1 if dtype in HALVES else 6
-        for width in WIDTHS:
-            x = logits(rng, (37, width), dtype)
-            x[5, 1] = -np.inf
-            x[6, 0] = np.nan
-            x[7, 1] = np.inf
-            t = rng.integers(0, width, 37)
-            p = probabilities(rng, (37, width), 1, dtype)
-            for view in (x, np.asfortranarray(x)):
-                check(crossent.log_softmax(view), reference.log_softmax(x), limit)
-                check(crossent.softmax(view), reference.softmax(x), limit)
-                check(crossent.log_sigmoid(view), reference.log_sigmoid(x), limit)
-                sums = crossent.logsumexp(view, 1).astype(float)
-                tolerance = {"float64": 1e-14, "float32": 1e-6}.get(dtype.name, 2e-2)
-                np.testing.assert_allclose(sums, reference.logsumexp(x, 1), rtol=tolerance, atol=tolerance)
-                digest.update(sums.tobytes())
-                for target in (t, p):
-                    loss = crossent.cross_entropy(view, target, reduction="none")
-                    expected = reference.cross_entropy(x, target, reduction="none")
-                    if target is t:
-                        check(loss, expected, 6)
-                    else:
-                        rtol = 1e-13 if dtype == np.float64 else 1e-6
-                        np.testing.assert_allclose(loss, expected, rtol=rtol)
-                        digest.update(loss.tobytes())
-            rtol = 1e-13 if dtype == np.float64 else 1e-6
-            columns = reference.score(x, t, top_k=2)
-            for view in (x, np.asfortranarray(x)):
-                scores = crossent.score(view, t, top_k=2)
-                for column in ("entropy", "top_log_probs"):
-                    np.testing.assert_allclose(
-                        getattr(scores, column), columns[column], rtol=rtol, atol=1e-30
-                    )
-                for column in ("prediction", "rank", "top_ids"):
-                    np.testing.assert_array_equal(getattr(scores, column), columns[column])
-                for column in ("nll", "logsumexp", "entropy", "top_log_probs"):
-                    digest.update(getattr(scores, column).tobytes())
-            finite = np.nan_to_num(x.astype(float), nan=0, posinf=1, neginf=-1).astype(dtype)
-            mean = crossent.cross_entropy(finite, t)
-            np.testing.assert_allclose(mean, reference.cross_entropy(finite, t), rtol=1e-6)
-            digest.update(mean.tobytes())
-            other = finite[::-1]
-            comparison = crossent.compare(finite, other, t)
-            expected = reference.divergences(finite, other)[0]
-            np.testing.assert_allclose(comparison.kl_mean, expected.mean(), rtol=1e-12, atol=1e-15)
-            scorer = crossent.Scorer()
-            scorer.update(finite, t)
-            digest.update(repr((comparison.to_dict(), scorer.result().to_dict())).encode())
-            digest.update(repr(crossent._core.temperature_sums(finite, t, -100, None, -1, 0.7)).encode())
-    print(digest.hexdigest())
+def _within(expected: Array, ulp: float) -> Callable[[Array], None]:
+    def judge(actual: Array) -> None:
+        assert ulp_distance(actual, expected.astype(actual.dtype)).max() <= ulp
+
+    return judge
+
+
+def _near(expected: Any, rtol: float, atol: float = 0.0) -> Callable[[Any], None]:
+    def judge(actual: Any) -> None:
+        np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol=rtol, atol=atol)
+
+    return judge
+
+
+def _scores(columns: dict[str, Array], rtol: float) -> Callable[[crossent.Scores], None]:
+    def judge(scores: crossent.Scores) -> None:
+        for column in ("entropy", "top_log_probs"):
+            np.testing.assert_allclose(getattr(scores, column), columns[column], rtol=rtol, atol=1e-30)
+        for column in ("prediction", "rank", "top_ids"):
+            np.testing.assert_array_equal(getattr(scores, column), columns[column])
+
+    return judge
+
+
+def _judged(dtype: DType, width: int) -> Iterator[Judged]:
+    """Every function on rows with extremes among them."""
+    rng = np.random.default_rng(0)
+    x = logits(rng, (37, width), dtype)
+    x[5, 1] = -np.inf
+    x[6, 0] = np.nan
+    x[7, 1] = np.inf
+    t = rng.integers(0, width, 37)
+    p = probabilities(rng, (37, width), 1, dtype)
+    ulp = 1 if dtype in HALVES else 6
+    rtol = 1e-13 if dtype == np.float64 else 1e-6
+    loose = {"float64": 1e-14, "float32": 1e-6}.get(dtype.name, 2e-2)
+    rows = {
+        key: _within(getattr(reference, key)(x), ulp) for key in ("log_softmax", "softmax", "log_sigmoid")
+    }
+    sums = _near(reference.logsumexp(x, 1), loose, loose)
+    by_index = _within(reference.cross_entropy(x, t, reduction="none"), 6)
+    by_share = _near(reference.cross_entropy(x, p, reduction="none"), rtol)
+    scores = _scores(reference.score(x, t, top_k=2), rtol)
+    for view in (x, np.asfortranarray(x)):
+        for key, judge in rows.items():
+            yield Judged((key, (view,), {}), judge)
+        yield Judged(("logsumexp", (view, 1), {}), sums)
+        yield Judged(("cross_entropy", (view, t), {"reduction": "none"}), by_index)
+        yield Judged(("cross_entropy", (view, p), {"reduction": "none"}), by_share)
+        yield Judged(("score", (view, t), {"top_k": 2}), scores)
+    finite = np.nan_to_num(x.astype(float), nan=0, posinf=1, neginf=-1).astype(dtype)
+    other = finite[::-1]
+    mean = reference.cross_entropy(finite, t)
+    divergence = reference.divergences(finite, other)[0].mean()
+    yield Judged(("cross_entropy", (finite, t), {}), _near(mean, 1e-6))
+    yield Judged(
+        ("compare", (finite, other, t), {}),
+        lambda comparison: _near(divergence, 1e-12, 1e-15)(comparison.kl_mean),
+    )
+    # The best class or the second: else no temperature is the best.
+    t = finite.astype(float).argsort(axis=1)[np.arange(37), np.where(rng.random(37) < 0.7, -1, -2)]
+    at_one = reference.cross_entropy(finite, t)
+    yield Judged(("fit_temperature", (finite, t), {}), lambda fitted: _near(at_one, 1e-6)(fitted.nll_before))
+
+
+@pytest.fixture(scope="module")
+def every_judged() -> list[Judged]:
+    return [judged for dtype in DTYPES for width in WIDTHS for judged in _judged(dtype, width)]
+
+
+@pytest.fixture(scope="module")
+def results(every_judged: list[Judged]) -> dict[str, list[Any]]:
+    return results_at_levels([judged.call for judged in every_judged])
+
+
+@pytest.mark.parametrize("level", AVAILABLE)
+def test_each_level_is_right(level: str, every_judged: list[Judged], results: dict[str, list[Any]]) -> None:
+    for judged, result in zip(every_judged, results[level], strict=True):
+        judged.judge(result)
+
+
+def test_levels_with_fused_multiply_add_have_the_same_bits(
+    every_judged: list[Judged], results: dict[str, list[Any]]
+) -> None:
+    for level in FUSED:
+        for judged, mine, best in zip(every_judged, results[level], results[FUSED[0]], strict=True):
+            assert pickle.dumps(mine) == pickle.dumps(best), (level, judged.call[0])
 
 
 def _run(level: str | None, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = environment(Path(__file__).parent)
+    env = environment()
     env.pop("CROSSENT_ISA", None)
     if level is not None:
         env["CROSSENT_ISA"] = level
     return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=120)
-
-
-@pytest.fixture(scope="module")
-def digests() -> dict[str, str]:
-    return {}
-
-
-@pytest.mark.parametrize("level", AVAILABLE)
-def test_each_level_is_right(level: str, digests: dict[str, str]) -> None:
-    run = _run(level, "-c", JUDGE, level)
-    assert run.returncode == 0, run.stderr
-    digests[level] = run.stdout.strip()
-    assert len(digests[level]) == 64
-
-
-def test_levels_with_fused_multiply_add_have_the_same_bits(digests: dict[str, str]) -> None:
-    for level in AVAILABLE:
-        if level not in digests:  # this test was chosen alone
-            digests[level] = _run(level, "-c", JUDGE, level).stdout.strip()
-    assert all(digests.values())
-    assert len({digests[level] for level in AVAILABLE if level in FUSED}) <= 1
 
 
 def test_the_levels_available_are_known_and_the_best_is_in_use() -> None:

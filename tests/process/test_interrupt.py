@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")
 
 # Minutes of work over a few megabytes: every row is the same memory. A shell starts background jobs with SIGINT
-# ignored, and Python then leaves it so.
-LONG = """
+# ignored, and Python then leaves it so. Call after call is read from stdin.
+CHILD = """
 import signal, sys
 import numpy as np
 import crossent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 rows, classes = 2_000_000, 262_144
-x = np.broadcast_to(np.zeros(classes, np.{dtype}), (rows, classes))
+x = np.broadcast_to(np.zeros(classes, np.float32), (rows, classes))
 t = np.broadcast_to(np.int64(0), (rows,))
-none = np.zeros((2**40, 0), np.{dtype})
+none = np.zeros((2**40, 0), np.float32)
 ignored, masked = np.broadcast_to(np.int64(-100), (2**40,)), np.broadcast_to(False, (2**40,))
-crossent.cross_entropy(x[:8], t[:8])
-print("ready", flush=True)
-try:
-    {call}
-except KeyboardInterrupt:
-    crossent.cross_entropy(x[:8], t[:8])  # later calls work
-    print("interrupted", flush=True)
-    sys.exit(0)
-print("finished", flush=True)
-sys.exit(1)
+for line in sys.stdin:
+    call = compile(line, "call", "eval")
+    try:
+        print("started", flush=True)
+        eval(call)
+        print("finished", flush=True)
+    except KeyboardInterrupt:
+        crossent.cross_entropy(x[:8], t[:8])  # later calls work
+        print("interrupted", flush=True)
 """
 
 CALLS = {
@@ -60,23 +61,60 @@ CALLS = {
 }  # fmt: skip
 
 
+class Children:
+    """For each number of threads a process that makes the calls; another takes over where one was lost."""
+
+    def __init__(self) -> None:
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def of(self, threads: str) -> subprocess.Popen[bytes]:
+        if threads not in self.running:
+            self.running[threads] = subprocess.Popen(
+                [sys.executable, "-c", CHILD],
+                env={**os.environ, "CROSSENT_NUM_THREADS": threads},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+        return self.running[threads]
+
+    def end(self, threads: str) -> None:
+        child = self.running.pop(threads)
+        child.kill()
+        child.communicate()
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Children]:
+    children = Children()
+    yield children
+    for threads in list(children.running):
+        children.end(threads)
+
+
+def _line(child: subprocess.Popen[bytes]) -> str:
+    """What the process says next; nothing where it says nothing for half a minute, or has ended."""
+    assert child.stdout is not None
+    ready, _, _ = select.select([child.stdout], [], [], 30)
+    return child.stdout.readline().decode().strip() if ready else ""
+
+
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("key", CALLS)
-def test_an_interrupt_ends_a_long_call(key: str, threads: str) -> None:
-    code = LONG.format(dtype="float32", call=CALLS[key])
-    env = {**os.environ, "CROSSENT_NUM_THREADS": threads}
-    with subprocess.Popen(
-        [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline().strip() == "ready"
-            time.sleep(0.7)
-            sent = time.monotonic()
-            child.send_signal(signal.SIGINT)
-            out, err = child.communicate(timeout=30)
-            waited = time.monotonic() - sent
-        finally:
-            child.kill()
-    assert out.strip() == "interrupted", err
+def test_an_interrupt_ends_a_long_call(key: str, threads: str, children: Children) -> None:
+    child = children.of(threads)
+    assert child.stdin is not None
+    said = ""
+    try:
+        child.stdin.write(f"{CALLS[key]}\n".encode())
+        assert _line(child) == "started"
+        time.sleep(0.2)
+        sent = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        said = _line(child)
+        waited = time.monotonic() - sent
+    finally:
+        if said != "interrupted":
+            children.end(threads)
+    assert said == "interrupted"
     assert waited < 2.5  # about a second, on a busy machine too

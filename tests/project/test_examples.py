@@ -5,9 +5,12 @@ Those that use gradients are held to optima that others find: scikit-learn's, Sc
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,10 +29,20 @@ MAX_FILE_BYTES = 300_000
 
 
 def run(script: str, *arguments: str | Path) -> str:
+    """Run a script as if from the command line, in this process, which has loaded torch and scikit-learn once."""
+    path = str(EXAMPLES / script)
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(sys, "argv", [path, *map(str, arguments)])
+        runpy.run_path(path, run_name="__main__")
+    return printed.getvalue()
+
+
+def run_alone(script: str, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a script in a process of its own."""
     command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
     done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done
 
 
 def load(script: str) -> ModuleType:
@@ -107,7 +120,8 @@ def test_train_charlm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     text = tmp_path / "text.md"
     text.write_text("The quick brown fox jumps over the lazy dog — again.\n" * 200, encoding="utf-8")
     for folder in ("one", "other"):
-        printed = run("train_charlm.py", "--steps", "100", "--out", tmp_path / folder, "--text", text)
+        arguments = ("--steps", "30", "--out", tmp_path / folder, "--text", text)
+        printed = run_alone("train_charlm.py", *arguments).stdout
     content = score(capsys, tmp_path / "one", "docs")
     assert content["count"] > 500
     assert content["perplexity"] < 3  # one sentence over and over; 97 classes
@@ -116,16 +130,14 @@ def test_train_charlm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_train_charlm_reads_the_documentation(tmp_path: Path) -> None:
-    printed = run("train_charlm.py", "--steps", "2", "--out", tmp_path)
+    printed = run_alone("train_charlm.py", "--steps", "2", "--out", tmp_path).stdout
     characters = int(printed.split(maxsplit=1)[0])
     assert characters > 10_000
 
 
 def test_train_charlm_needs_text(tmp_path: Path) -> None:
     (tmp_path / "short.md").write_text("short")
-    command = [sys.executable, str(EXAMPLES / "train_charlm.py"), "--text", str(tmp_path / "short.md")]
-    done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=120)
-    assert done.returncode == 2
+    done = run_alone("train_charlm.py", "--text", tmp_path / "short.md", code=2)
     assert "too few to learn from" in done.stderr
 
 

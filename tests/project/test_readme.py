@@ -9,14 +9,13 @@ import importlib.util
 import io
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import crossent
+from crossent import _cli as cli
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
@@ -70,18 +69,28 @@ def differences(name: str, page: str, cwd: Path) -> list[str]:
                 command, _, expected = part.partition("\n")
                 program, *arguments = shlex.split(command)
                 assert program == "crossent", f"{name}:{block.line}: only crossent is run here"
-                done = subprocess.run(
-                    [sys.executable, "-m", "crossent", *arguments],
-                    capture_output=True, text=True, cwd=cwd, check=False, stdin=subprocess.DEVNULL,
-                )  # fmt: skip
-                assert done.returncode == 0, f"{name}:{block.line}: {done.stderr}"
-                pairs.append((expected, done.stdout))
+                code, out, err = crossent_at(cwd, arguments)
+                assert code == 0, f"{name}:{block.line}: {err}"
+                pairs.append((expected, out))
         else:
             continue
         for expected, actual in pairs:
             if tidy(expected) != tidy(actual):
                 wrong.append(f"{name}:{block.line}: the page says\n{expected}but it printed\n{actual}")
     return wrong
+
+
+def crossent_at(cwd: Path, arguments: list[str]) -> tuple[object, str, str]:
+    """The exit code of the command with these arguments, and what it printed."""
+    printed = (io.BytesIO(), io.BytesIO())
+    out, err = (io.TextIOWrapper(raw, encoding="utf-8", write_through=True) for raw in printed)
+    code: object
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd):
+        try:
+            code = cli.main(arguments)
+        except SystemExit as ended:
+            code = ended.code
+    return code, printed[0].getvalue().decode(), printed[1].getvalue().decode()
 
 
 def tidy(text: str) -> list[str]:

@@ -49,7 +49,7 @@ BATCH = 500
 WORKER = __file__
 DONE = b"\xff" * 8  # in place of the number of the case that is being judged
 SLOW_SECONDS = 5.0
-HUGE_SECONDS = 0.1
+HUGE_SECONDS = 0.05  # of a call that may take for ever: enough to begin
 MEMORY = 6 << 30  # more than every case that is not huge needs together
 
 

@@ -132,7 +132,7 @@ def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
 
 
 def _so_far(passes: _Passes) -> tuple[str, str | None]:
-    """Tell what is known before the last read is done, and give it as a table."""
+    """Return what is known before the last read is done, in words and as a table."""
     if passes.before is None:
         return "no result", None
     before = passes.before
@@ -188,7 +188,9 @@ class _Passes:
             part = Scorer(ignore_index=self._options.ignore_index, top_k=(), bins=self._options.bins)
             values = rows.values
             if temperature != 1.0:
-                wide = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
+                wide = values.astype(
+                    np.float64 if values.dtype.newbyteorder("=") == np.float64 else np.float32
+                )
                 values = np.divide(wide, temperature, out=wide)
             part._add(values, rows.target)
             self.first = self.first or first_nonfinite(part, rows)

@@ -128,7 +128,7 @@ class Comparing(Job[Comparer]):
         return self.source, self._other
 
     def figure(self) -> str:
-        """Give nothing: the percentiles of a result take a sort."""
+        """Return nothing: the percentiles of a result need a sort."""
         return ""
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
@@ -176,7 +176,7 @@ class Comparing(Job[Comparer]):
             self.state.other_clamped = _more(self.state.other_clamped, q.clamped, counted)
 
     def notes(self) -> Iterator[str]:
-        """Tell how the files were read, and what to be careful about."""
+        """Report how the files were read, and what to be careful about."""
         yield from super().notes()
         state, count = self.state, self.total.result().count
         clamped = [
@@ -195,12 +195,12 @@ class Comparing(Job[Comparer]):
             )
 
     def nothing_counted(self) -> str:
-        """Tell that no row was counted, and what to check."""
+        """Return the error for no counted row, with what to check."""
         options = self._options
         return f"no row was counted; check {options.reference} and the ignore index {options.ignore_index}"
 
     def result(self) -> str:
-        """Give the table or the JSON object of what is compared."""
+        """Return the table or the JSON object of what is compared."""
         comparison = self.total.result()
         if not self._options.json:
             return table(comparison._lines())

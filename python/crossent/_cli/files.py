@@ -133,7 +133,7 @@ def check_writable(output: str, option: str, names: Sequence[str]) -> None:
 
 
 def is_unchanged(told: dict[str, Any]) -> bool:
-    """Say whether a file is as it was described."""
+    """Return whether a file is as it was described."""
     try:
         return Path(told["path"]).is_file() and file_told(told["path"]) == told
     except OSError:
@@ -147,7 +147,7 @@ def file_told(path: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def whole(output: str) -> Iterator[Path]:
-    """Give a file to write to, which takes the place of `output` once it is complete and on the disk.
+    """Yield a file to write to, which takes the place of `output` once it is complete and on the disk.
 
     Where this fails, what stood there before stays, and nothing else. An `OSError` names `output`.
     """
@@ -182,17 +182,17 @@ def try_writing(output: str, text: str) -> None:
 
 
 def naming(error: OSError, path: str) -> OSError:
-    """Give the error with the file that the user knows, which those of open files lack."""
+    """Return the error with the file that the user knows, which those of open files lack."""
     return OSError(error.errno, error.strerror or str(error), path)
 
 
 def is_full(error: BaseException) -> bool:
-    """Say whether there was no room for more of a file."""
+    """Return whether there was no room for more of a file."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def remedy(error: BaseException) -> str:
-    """Say what to do before a file is written again."""
+    """Return what to do before a file is written again."""
     number = error.errno if isinstance(error, OSError) else None
     if is_full(error):
         return "raise the limit on sizes of files" if number == errno.EFBIG else "make room on the disk"

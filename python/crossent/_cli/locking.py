@@ -105,7 +105,7 @@ class Lock:
         return True
 
     def _is_current(self) -> bool:
-        """Say whether the file is still the one of this name: a holder removes it when it is done."""
+        """Return whether the file is still the one of this name: a holder removes it when it is done."""
         try:
             now = self.path.lstat()
         except FileNotFoundError:
@@ -175,7 +175,7 @@ class Lock:
 
 
 def _told(holder: dict[str, Any]) -> str:
-    """Tell of the one who has a lock, or had it."""
+    """Describe the process that has a lock, or had it."""
     if not holder:
         return "another run"
     return (
@@ -185,12 +185,12 @@ def _told(holder: dict[str, Any]) -> str:
 
 
 def _host() -> str:
-    """Give the name of this machine."""
+    """Return the name of this machine."""
     return os.environ.get("COMPUTERNAME", "") if sys.platform == "win32" else os.uname().nodename
 
 
 def _boot() -> str:
-    """Give what tells this boot of this machine from all others, in its containers too; empty where nothing does."""
+    """Return what tells this boot of this machine from all others, in its containers too; empty where nothing does."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -198,7 +198,7 @@ def _boot() -> str:
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:
-    """Say whether a process of this host has ended for certain, where locks do not tell."""
+    """Return whether a process of this host has ended for certain, where locks do not tell."""
     if holder.get("boot") != _boot():
         return True
     try:

@@ -184,7 +184,7 @@ def _check_classes(state: State, path: str, other: State, other_path: str) -> No
 
 
 def _number_of_classes(state: State) -> int | None:
-    """Give the number of classes; None where the state does not tell."""
+    """Return the number of classes; None where the state does not tell."""
     shape, axis = state.source.get("shape"), state.source.get("axis")
     if shape is not None and axis is not None:
         return int(shape[axis])
@@ -244,7 +244,7 @@ def _described(path: str, inputs: list[dict[str, Any]], options: dict[str, Any])
 
 
 def _key_of(told: dict[str, Any]) -> str | None:
-    """Give the array that an input names in its files, as FILE:KEY does."""
+    """Return the array that an input names in its files, as FILE:KEY does."""
     name = told["name"]
     if any(file["path"] == name for file in told["files"]) or ":" not in name:
         return None

@@ -60,7 +60,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def made_by() -> dict[str, Any]:
-    """Tell what the figures were computed with."""
+    """Return what the figures were computed with."""
     return {
         "version": __version__,
         "isa": _core.build_info()["isa"],
@@ -70,7 +70,7 @@ def made_by() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def warnings_told() -> Iterator[None]:
-    """Tell warnings on stderr, each once; those of likely mistakes whatever filters there are."""
+    """Print warnings on stderr, each once; those of likely mistakes whatever filters there are."""
     told = set()
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -86,7 +86,7 @@ def warnings_told() -> Iterator[None]:
 
 
 def say(text: str, below: str | None = None) -> None:
-    """Tell something on stderr, in one line, if anybody can hear it; `below` it, a table."""
+    """Print a line on stderr, if that is open; `below` it, a table."""
     lines = printable(f"crossent: {text}")
     with contextlib.suppress(OSError):
         write(sys.stderr, lines if below is None else f"{lines}\n{below}")
@@ -121,7 +121,7 @@ def print_result(result: str, kept: str | None = None) -> int:
 
 
 def reason(error: BaseException) -> str:
-    """Say in a few words why something failed."""
+    """Return in a few words why something failed."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if isinstance(error, MemoryError):
@@ -141,5 +141,5 @@ def flush(stream: TextIO | None) -> None:
 
 
 def on_terminal(stream: TextIO | None) -> bool:
-    """Say whether a stream is a terminal."""
+    """Return whether a stream is a terminal."""
     return stream is not None and stream.isatty()

@@ -27,7 +27,7 @@ class Parser(argparse.ArgumentParser):
         self.commands = {}
 
     def share_commands(self, commands: dict[str, Parser]) -> None:
-        """Tell this parser and those of the commands which there are."""
+        """Make the commands known to this parser and to those of the commands."""
         for parser in (self, *commands.values()):
             parser.commands = commands
 

@@ -68,7 +68,7 @@ class PerRow:
         self._suffix = Path(path).suffix.lower()
         if self._suffix == ".parquet":
             _pyarrow(path)
-        real = "<f8" if dtype == np.float64 else "<f4"
+        real = "<f8" if dtype.newbyteorder("=") == np.float64 else "<f4"
         self._dtype = np.dtype([("row", "<i8"), *((name, _DTYPES.get(name, real)) for name in columns)])
         self.unfinished = unfinished_of(path)
         try:
@@ -149,7 +149,7 @@ class PerRow:
                 self.unfinished.unlink(missing_ok=True)
 
     def is_there(self) -> bool:
-        """Say whether the unfinished file still has its name, so that a later run finds it."""
+        """Return whether the unfinished file still has its name, so that a later run finds it."""
         try:
             now = self.unfinished.lstat()
             own = os.fstat(self._file.fileno())
@@ -293,7 +293,7 @@ class _Header:
 
 
 def unfinished_of(path: str) -> Path:
-    """Give the name under which rows are kept until the file is complete."""
+    """Return the name under which rows are kept until the file is complete."""
     return Path(f"{target_of(path)}.unfinished")
 
 

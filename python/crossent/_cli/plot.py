@@ -170,7 +170,7 @@ def _save(ax: Axes, output: str) -> None:
 
 
 def _stored(options: argparse.Namespace) -> Report:
-    """Give the report of the state of a run."""
+    """Return the report of the state of a run."""
     if options.targets is not None:
         raise OptionError(f"{options.logits} is the state of a run, and takes no TARGETS; leave them out")
     if options.kind == "position":
@@ -214,7 +214,7 @@ def _scored(options: argparse.Namespace) -> Report:
 
 
 def _length(source: Source, options: argparse.Namespace) -> int:
-    """Give the number of rows of a text."""
+    """Return the number of rows of a text."""
     *texts, length = source.row_shape
     if options.length is not None:
         return int(options.length)
@@ -233,7 +233,7 @@ class _Pairs(Comparing):
         options.reference = options.logits
         super().__init__(options)
         if self._targets is None:
-            raise OptionError(f"{self.source.name} holds no targets; give a file of class numbers after it")
+            raise OptionError(f"{self.source.name} holds no targets; give a file of class indices after it")
         check_output(options.output, "-o", self.state.inputs)
         self._rows = 0
         self._parts: tuple[list[Scores], list[Scores]] = ([], [])

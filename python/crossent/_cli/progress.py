@@ -39,7 +39,7 @@ class Bar:
         )
 
     def update(self, rows: int, figure: Callable[[], str]) -> None:
-        """Tell that so many more rows are done, and what the figure is."""
+        """Show that so many more rows are done, and the figure."""
         if self._bar is not None:
             self._bar.set_postfix_str(figure(), refresh=False)
             self._bar.update(rows)

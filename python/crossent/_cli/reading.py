@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import re
 from collections.abc import Generator
 from typing import Any
@@ -26,7 +25,7 @@ from crossent._io import (
     paths_of,
     read_ahead,
 )
-from crossent._scoring.side_by_side import Chunk
+from crossent._scoring.side_by_side import Chunk, numbers_of
 from crossent.blocks import BLOCK_BYTES, Block
 
 # What arrays of integers beside logits are called that are no targets.
@@ -55,12 +54,12 @@ def open_source(options: argparse.Namespace, name: str, like: Source | None = No
 
 
 def source_notes(*sources: Source) -> list[str]:
-    """Tell how files were understood: which columns of tables are classes, where the user did not say it."""
+    """Return how files were understood: which columns of tables are classes, where the user did not say it."""
     return list(dict.fromkeys(note for source in sources for note in source.notes))
 
 
 def say_notes(*sources: Source) -> None:
-    """Tell it on stderr."""
+    """Print how files were understood on stderr."""
     for note in source_notes(*sources):
         say(f"note: {note}")
 
@@ -68,7 +67,7 @@ def say_notes(*sources: Source) -> None:
 def read_rows(
     source: Source, targets: Targets | None, memory: int, start: int = 0
 ) -> Generator[Rows, None, None]:
-    """Give the rows of a source in blocks, all but the first `start`, with their targets.
+    """Yield the rows of a source in blocks, all but the first `start`, with their targets.
 
     A thread reads the next block meanwhile. Probabilities are given as their logarithms.
     """
@@ -97,25 +96,20 @@ class Rows:
         return self.any_target
 
     def chunk(self) -> Chunk:
-        """Give the rows in one dimension."""
+        """Return the rows in one dimension."""
         flat = [None if array is None else array.reshape(-1) for array in (self.any_target, self.clamped)]
         return Chunk(self.values.reshape(self.count, self.values.shape[-1]), self.places(), *flat)
 
     def beside(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Give an array of the shape of the block's rows in their order."""
+        """Return an array of the shape of the block's rows in their order."""
         return array.transpose(self._order)
 
     def places(self) -> NDArray[np.int64]:
-        """Give the numbers of the rows as they stand in the array of targets, in C order."""
-        places = np.zeros(tuple(part.stop - part.start for part in self.index), np.int64)
-        for axis, part in enumerate(self.index):
-            lengths = [length for length in self._shape[axis + 1 :] if length is not None]
-            numbers = np.arange(part.start, part.stop) * math.prod(lengths)
-            places += numbers.reshape(-1, *(1,) * (len(self.index) - axis - 1))
-        return places.transpose(self._order).reshape(-1)
+        """Return the numbers of the rows as they stand in the array of targets, in C order."""
+        return self.beside(numbers_of(self.index, self._shape)).reshape(-1)
 
     def place(self, number: int) -> list[int]:
-        """Give the place of a row in the array of targets, by its number in the block."""
+        """Return the place of a row in the array of targets, by its number in the block."""
         inside = np.unravel_index(number, self.values.shape[:-1])
         place = [0] * len(inside)
         for axis, at in zip(self._order, inside, strict=True):
@@ -171,7 +165,7 @@ class Targets:
         if not keys:
             column = ", or name the column of labels with --label" if source.columns else ""
             raise OptionError(
-                f"{source.name} holds no targets; give a file of class numbers after it{column}"
+                f"{source.name} holds no targets; give a file of class indices after it{column}"
             )
         if len(keys) > 1:
             logits = source.name if options.command != "compare" else f"{source.name} {options.other}"
@@ -190,7 +184,7 @@ class Targets:
         return name
 
     def of(self, block: Block) -> NDArray[Any]:
-        """Give the targets of a block."""
+        """Return the targets of a block."""
         if self._array is None:
             assert block.target is not None
             check_block(block.target, block.index[0].start, self.name, self._seen)
@@ -266,7 +260,7 @@ class Seen:
         return outside if outside.any() else None
 
     def hint(self, value: int, dtype: np.dtype[Any]) -> str:
-        """Say what to do about a target that names no class."""
+        """Return the fix for a target that names no class."""
         return _core.out_of_range_hint(
             value,
             self.classes,

@@ -55,15 +55,15 @@ class Job(abc.ABC, Generic[Total]):
 
     @abc.abstractmethod
     def figure(self) -> str:
-        """Give the figure so far that the bar shows."""
+        """Return the figure so far that the bar shows."""
 
     @abc.abstractmethod
     def result(self) -> str:
-        """Give the result so far, as it is printed."""
+        """Return the result so far, as it is printed."""
 
     @abc.abstractmethod
     def nothing_counted(self) -> str:
-        """Tell that no row was counted, why, and what to check."""
+        """Return the error for no counted row, with the reason and what to check."""
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -71,11 +71,11 @@ class Job(abc.ABC, Generic[Total]):
         return (self.source,)
 
     def notes(self) -> Iterator[str]:
-        """Tell how the files were read."""
+        """Report how the files were read."""
         yield from source_notes(*self.sources)
 
     def sums(self) -> dict[str, Any]:
-        """Give the sums so far, as JSON has them."""
+        """Return the sums so far, as JSON has them."""
         sums: dict[str, Any] = json.loads(self.total.to_json())
         return sums
 
@@ -101,7 +101,7 @@ def drive(job: Job[Any], options: argparse.Namespace) -> int:
 
 
 class _Run:
-    """One run of a job: the files it writes, and what it tells at its end."""
+    """One run of a job: the files that it writes, and what it prints at its end."""
 
     def __init__(self, job: Job[Any], options: argparse.Namespace, stop: Stop) -> None:
         self.job, self.options, self.stop = job, options, stop
@@ -115,7 +115,7 @@ class _Run:
             job.state.per_row |= {"run": os.urandom(16).hex(), "written": None, "partial": None}
 
     def go(self) -> int:
-        """Read the rows, and write and tell what comes of them."""
+        """Read the rows, and write and print the result."""
         stop = self.stop
         try:
             self._begin()
@@ -309,7 +309,7 @@ class _Run:
         return tuple(int(length or 0) for length in self.job.source.row_shape)
 
     def _save_rows(self, per_row: PerRow, error: Exception) -> str:
-        """Keep the single rows where they could not be written to their file; returns what to tell."""
+        """Keep the single rows where they could not be written to their file; returns what to print."""
         text = f"{per_row.path} could not be written: {reason(error)}"
         if self._keeps_state() and per_row.is_there():
             return f"{text}; its rows are kept in {per_row.unfinished}: {remedy(error)}, and {self._way_on()}"
@@ -331,7 +331,7 @@ class _Run:
                 Path(part["path"]).unlink()
 
     def _tell(self) -> int:
-        """Print the result; where it cannot be printed, tell where it is."""
+        """Print the result, or where it is kept if it cannot be printed."""
         job = self.job
         for note in job.notes():
             say(f"note: {note}")
@@ -347,11 +347,11 @@ class _Run:
         return 0
 
     def _keeps_state(self) -> bool:
-        """Say whether the state of this run, or of its beginning, is on the disk."""
+        """Return whether the state of this run, or of its beginning, is on the disk."""
         return self._path is not None and self._saved is not None and Path(self._path).exists()
 
     def _way_on(self) -> str:
-        """Tell what the same command does next time."""
+        """Return what the same command does next time."""
         if not self._keeps_state():
             return f"run it from the beginning: {self._command}"
         return f"go on from row {self._saved} with the same command: {self._command}"
@@ -359,7 +359,7 @@ class _Run:
     # ---- an end before --------------------------------------------------------------------------------------
 
     def _interrupted(self) -> None:
-        """Tell the result so far, and how to go on."""
+        """Print the result so far, and how to go on."""
         if not self._reading:
             known = "" if self._saved is None else f" that {self._path} lacks"
             say(f"interrupted before the first row{known} was {self.job.state.command}d")
@@ -372,7 +372,7 @@ class _Run:
         self._keep_rows()
 
     def _broken(self) -> None:
-        """Tell the result so far, before the error that ended the run is told."""
+        """Print the result so far, before the error that ended the run."""
         if not self._reading or not self.job.rows:
             return
         self._tell_so_far("stopped by an error")
@@ -396,7 +396,7 @@ class _Run:
             say(f"note: {note}")
 
     def _keep(self, path: str, told: str) -> None:
-        """Write the state, and tell what it is good for."""
+        """Write the state, and print what it is for."""
         try:
             self._save(path)
         except Exception as error:  # noqa: BLE001  whatever it is, it is told
@@ -407,7 +407,7 @@ class _Run:
             say(told)
 
     def _keep_rows(self) -> None:
-        """Write the single rows so far to a file of their own, and tell its name."""
+        """Write the single rows so far to a file of their own, and print its name."""
         per_row, told = self.job.per_row, self.job.state.per_row
         if per_row is None or told is None or not self.job.rows:
             return
@@ -427,7 +427,7 @@ class _Run:
                 self._save(self._path)
 
     def ended(self) -> None:
-        """Tell, after a second signal, what there is."""
+        """Print, after a second signal, what is kept."""
         text = f"ended at once by {self.stop.name}"
         if self._told:
             say(f"{text}; the result was printed")

@@ -40,7 +40,7 @@ from crossent._scoring.rows import Scores
 from crossent._scoring.scorer import Scorer
 
 UNITS = {"bytes": "byte", "characters": "character", "words": "word"}
-"""What bits can be told per, by the option that counts them."""
+"""What bits can be reported per, by the option that counts them."""
 
 
 def add(commands: Subparsers) -> None:
@@ -127,7 +127,7 @@ class Scoring(Job[Scorer]):
         return Scorer(ignore_index=options.ignore_index, top_k=options.top_k, bins=options.bins)
 
     def figure(self) -> str:
-        """Give the perplexity so far."""
+        """Return the perplexity so far."""
         return f"perplexity {self.total.result().perplexity:.4g}"
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
@@ -168,7 +168,7 @@ class Scoring(Job[Scorer]):
                 state.clamped = (state.clamped or 0) + clamped
 
     def result(self) -> str:
-        """Give the table or the JSON object of what is scored."""
+        """Return the table or the JSON object of what is scored."""
         report = self.total.result()
         if self._options.json:
             return self._json(report)
@@ -187,7 +187,7 @@ class Scoring(Job[Scorer]):
         return to_json(content)
 
     def notes(self) -> Iterator[str]:
-        """Tell how the file was read, and what to be careful about."""
+        """Report how the file was read, and what to be careful about."""
         yield from super().notes()
         report, state = self.total.result(), self.state
         if state.first_nonfinite_row is not None:
@@ -206,7 +206,7 @@ class Scoring(Job[Scorer]):
             yield "the JSON object holds null for figures that are nan or infinite; its notes tell which"
 
     def nothing_counted(self) -> str:
-        """Tell that no row was counted, and why."""
+        """Return the error for no counted row, with the reason."""
         if self.rows == 0:
             return f"no row was counted: {self._options.logits} has no rows; check how it was written"
         return (
@@ -231,7 +231,7 @@ def report_lines(report: Report, unit: str | None, source_format: str | None) ->
 
 
 def report_content(report: Report, unit: str | None) -> dict[str, Any]:
-    """Give the figures of a report for a JSON object."""
+    """Return the figures of a report for a JSON object."""
     content = figures_of(report)
     if unit is not None and report.units is not None:
         content["unit"] = UNITS[unit]
@@ -241,7 +241,7 @@ def report_content(report: Report, unit: str | None) -> dict[str, Any]:
 
 
 def figures_of(report: Report) -> dict[str, Any]:
-    """Give the fields of a report but for the long ones, which only pictures need."""
+    """Return the fields of a report but for the long ones, which only pictures need."""
     long = ("loss_histogram", "position_groups")
     return {name: value for name, value in report.to_dict().items() if name not in long}
 

@@ -88,7 +88,7 @@ class State:
         return cls(**content)
 
     def total(self, path: str) -> Scorer | Comparer:
-        """Give the sums, which were read from a file; one whose parts disagree is damaged."""
+        """Return the sums, which were read from a file; one whose parts disagree is damaged."""
         try:
             total = _TOTALS[self.command].from_json(json.dumps(self.sums))
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
@@ -294,7 +294,7 @@ def _short(value: Any) -> str:
 
 
 def clamped_counts(state: State) -> dict[str, int]:
-    """Give the counts of clamped targets by their names in JSON, of the files that tell them."""
+    """Return the counts of clamped targets by their names in JSON, of the files that tell them."""
     counts = {"clamped": state.clamped, "other_clamped": state.other_clamped}
     return {name: count for name, count in counts.items() if count is not None}
 

@@ -19,7 +19,7 @@ class Ended(KeyboardInterrupt):
 
 
 class Stop:
-    """Turns the signals that end a process into KeyboardInterrupt, but for the stretches that are `held`.
+    """Turns the signals that end a process into KeyboardInterrupt, but for the time that they are `held`.
 
     A second signal raises `Ended` wherever it comes, and a third ends the process.
     """

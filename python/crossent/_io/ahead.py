@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def read_ahead(items: Generator[T, None, None]) -> Generator[T, None, None]:
-    """Give the same items, each fetched by a thread while the caller still has the one before.
+    """Yield the same items, each fetched by a thread while the caller still has the one before.
 
     No more than that one is fetched ahead: two items are alive at a time. What the iterator raises is raised here, in
     its turn. When the caller stops early, the thread ends after the item that it is at.

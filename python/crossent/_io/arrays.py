@@ -26,7 +26,7 @@ class ArraySource(Source):
         self.axis = 1 if self._alone else axis % stored.ndim
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
-        """Give the rows in blocks, in the order in which they lie in the file."""
+        """Yield the rows in blocks, in the order in which they lie in the file."""
         memory = MEMORY if memory is None else memory
         if self._alone:
             if start == 0:
@@ -58,7 +58,7 @@ class Shards(Source):
         self._sources = sources
 
     def likely_cause(self, values: NDArray[Any], wrong: NDArray[np.bool_]) -> str:
-        """Say what the first source says: all have the same columns."""
+        """Return what the first source returns: all have the same columns."""
         return self._sources[0].likely_cause(values, wrong)
 
     @staticmethod
@@ -79,7 +79,7 @@ class Shards(Source):
         )
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
-        """Give the blocks of one source after the other."""
+        """Yield the blocks of one source after the other."""
         before = first = 0  # rows, and positions along the first axis
         for source in self._sources:
             rows = source.rows

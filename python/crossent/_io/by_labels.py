@@ -162,7 +162,7 @@ class NamedByLabels:
         return list(named)
 
     def _may_be_class(self, name: str, prefix: str, named: Sequence[str]) -> bool:
-        """Whether neither its name nor integers beside decimal fractions speak against a column."""
+        """Return whether neither its name nor integers beside decimal fractions speak against a column."""
         kinds = {self._kinds[each] for each in named}
         if self._kinds[name] in (Kind.INTEGER, Kind.DECIMAL) and self._kinds[name] not in kinds:
             return False
@@ -170,7 +170,7 @@ class NamedByLabels:
 
 
 def is_text(labels: Iterable[str], columns: Sequence[Column]) -> bool:
-    """Whether labels are names of columns: those that are no numbers, and numbers beside them that are names too.
+    """Return whether labels are names of columns: those that are no numbers, and numbers beside them that are names.
 
     True and false are numbers, 1 and 0, where no columns are named so.
     """
@@ -188,7 +188,7 @@ def is_text(labels: Iterable[str], columns: Sequence[Column]) -> bool:
 
 
 def _is_decimal(text: str) -> bool:
-    """Whether a label is a number, though it may be one that no class has."""
+    """Return whether a label is a number, though it may be one that no class has."""
     try:
         float(text)
     except ValueError:

@@ -70,13 +70,13 @@ class Kind(Enum):
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell is a number, nan or an infinity."""
+    """Return whether a cell is a number, nan or an infinity."""
     text = text.strip()
     return _NUMBER.fullmatch(text) is not None or _SPECIAL.fullmatch(text) is not None
 
 
 def is_missing(text: str) -> bool:
-    """Whether a cell says that there is no value; `nan` is one of them, where a number is not asked for."""
+    """Return whether a cell says that there is no value; `nan` is one of them, where a number is not asked for."""
     return text.strip().lower() in _MISSING
 
 
@@ -97,7 +97,7 @@ def whole(text: str) -> int | None:
 
 
 def flaw(text: str) -> str:
-    """Say what is wrong with a cell that is no number, and what to do, as the end of a sentence."""
+    """Explain what is wrong with a cell that is no number, and the fix, as the end of a sentence."""
     text = text.strip()
     if is_missing(text):
         return "which stands for a missing value; fill it, or drop such rows"
@@ -112,7 +112,7 @@ def flaw(text: str) -> str:
 
 
 def kind_of(cells: Iterable[str]) -> tuple[Kind, str | None]:
-    """Tell what the cells of a column are; where some are numbers and some are not, give the first that is not.
+    """Return what the cells of a column are; where some are numbers and some are not, also the first that is not.
 
     Cells that are almost numbers, such as 1,5, are none; a column of them is not plainly text either.
     """

@@ -101,7 +101,7 @@ def label_column(
 
 
 def _is_class(column: Column, names: Sequence[str], sums: Sums, *, elsewhere: bool) -> bool:
-    """Whether a column that is named as labels are is a class: what it holds are no labels."""
+    """Return whether a column that is named as labels are is a class: what it holds are no labels."""
     if column.name.lower() not in LABELS or not (elsewhere or column.name in letters_of(names)):
         return False
     return column.kind in (Kind.REAL, Kind.DECIMAL, Kind.MIXED) and sums.has_fractions(column.name)
@@ -327,7 +327,7 @@ class _Judge:
                 self._against(name, "is none of those that add up to 1")
 
     def _rejected(self) -> list[str]:
-        """Give the plain columns of decimal fractions that are not taken: they may be the classes instead."""
+        """Return the plain columns of decimal fractions that are not taken: they may be the classes instead."""
         return [name for name in self.likely if name in self._reasons]
 
     def _good(self) -> list[Column]:
@@ -346,7 +346,7 @@ class _Judge:
                 raise ValueError(f"{self._table}: {column.flaw}{other}")
 
     def _advice(self) -> str:
-        """Say what speaks against columns, and which `--columns` to give."""
+        """Explain what speaks against columns, and which `--columns` to pass."""
         wrong = list(self._reasons)
         what = "; ".join(f"{name!r} {self._reasons[name]}" for name in wrong[:3])
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -361,7 +361,7 @@ class _Judge:
         return f"{self._table} has {who}: {what}{more}; {fix}"
 
     def _fix(self, wrong: Sequence[str]) -> str:
-        """Say which `--columns` to give; all that may be right, where there is no telling."""
+        """Return which `--columns` to pass; all that may be right, where nothing decides."""
         good = [column.name for column in self._good() if column.flaw is None]
         numeric = [column.name for column in self._numeric]
         every = columns_option(numeric, self._names)

@@ -50,7 +50,7 @@ class CsvSource(TableSource):
         self.shape = (None, 0)
 
     def _column(self, name: str, cells: tuple[str, ...]) -> Column:
-        """Tell what a column holds, by the first rows; where there are none, it may hold numbers."""
+        """Return what a column holds, by the first rows; where there are none, it may hold numbers."""
         if not cells:
             return Column(name, Kind.REAL)
         kind, wrong = kind_of(cells)
@@ -78,12 +78,12 @@ class CsvSource(TableSource):
             )
 
     def first_labels(self, label: str) -> list[str]:
-        """Give the labels of the first rows."""
+        """Return the labels of the first rows."""
         place = self._places_of[label]
         return [row[place] for row in self._sample]
 
     def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Give the numbers of some columns in the first rows."""
+        """Return the numbers of some columns in the first rows."""
         places = [self._places_of[name] for name in names]
         cells = [[row[i] if is_number(row[i]) else "nan" for i in places] for row in self._sample]
         return np.array(cells, np.float64).reshape(len(cells), len(places))
@@ -110,7 +110,7 @@ class CsvSource(TableSource):
         return len(places)
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
-        """Give the rows in blocks; the first `start` are read too, and left out."""
+        """Yield the rows in blocks; the first `start` are read too, and left out."""
         count = rows_per_block(memory, _CELL_BYTES * (len(self._header) + 1))
         with self._open() as text:
             reader, _ = self._start(text)
@@ -272,7 +272,7 @@ class Csv(TableFormat):
 
 
 def _count_up(header: list[str]) -> bool:
-    """Whether names are those that pandas gives: 0, 1, 2; or, of other programs, 1, 2, 3."""
+    """Return whether names are those that pandas gives: 0, 1, 2; or, of other programs, 1, 2, 3."""
     texts = set(header)
     return len(header) > 1 and any(texts == {str(i + first) for i in range(len(header))} for first in (0, 1))
 

@@ -36,7 +36,7 @@ def describe(
     columns: str | None = None,
     strip_prefix: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Tell what the arrays of a file (or of the files that a pattern matches) are, from their first block.
+    """Describe the arrays of a file (or of the files that a pattern matches) from their first block.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def describe(
 
 
 def _unreadable(found: Content, error: ValueError, path: str) -> dict[str, Any]:
-    """Tell what is known of an array that cannot be read, and why."""
+    """Describe what is known of an array that cannot be read, and why."""
     shape = None if found.shape is None else list(found.shape)
     return {
         "name": found.name,
@@ -146,12 +146,12 @@ def _plain(stored: Stored) -> dict[str, Any]:
         least, most = int(values.min()), int(values.max())
         told |= {"minimum": least, "maximum": most}
         if stored.ndim:
-            told["guess"] = "class numbers" if least >= -100 else "integers"
+            told["guess"] = "class indices" if least >= -100 else "integers"
     return told
 
 
 def _looked_at(rows: NDArray[Any]) -> dict[str, Any]:
-    """Look at rows of floating numbers, one after the other along the last axis."""
+    """Describe rows of floating numbers, with the classes along the last axis."""
     first = [float(value) for value in rows[0, :_FIRST]] if rows.size else []
     finite = np.isfinite(rows).all(axis=1) if rows.size else np.ones(len(rows), bool)
     return {

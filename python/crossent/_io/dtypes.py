@@ -11,12 +11,12 @@ from crossent._io.source import dtype_text, missing_package
 
 
 def is_floating(dtype: np.dtype[Any]) -> bool:
-    """Whether logits can have this dtype."""
+    """Return whether logits can have this dtype."""
     return float_name(dtype) is not None
 
 
 def is_untyped(dtype: np.dtype[Any]) -> bool:
-    """Whether elements have two bytes and no type, as bfloat16 has in files of NumPy."""
+    """Return whether elements have two bytes and no type, as bfloat16 has in files of NumPy."""
     return dtype.kind == "V" and dtype.itemsize == 2 and dtype.names is None and dtype.name != "bfloat16"
 
 
@@ -31,7 +31,7 @@ def bfloat16(what: str) -> np.dtype[Any]:
 
 
 def as_bfloat16(name: str, stored: np.dtype[Any], dtype: str) -> np.dtype[Any]:
-    """Give the dtype bfloat16, if elements of the dtype `stored` can be read so."""
+    """Return the dtype bfloat16, if elements of the dtype `stored` can be read so."""
     if dtype != "bfloat16":
         raise ValueError(
             f"cannot read {name}, which holds {dtype_text(stored)}, as {dtype}; expected bfloat16; other dtypes a file "

@@ -1,7 +1,7 @@
-"""What a format is: how its files are known, and how they are opened.
+"""What a format is: how its files are recognised, and how they are opened.
 
 A format is a file of this package that defines one subclass of `Format`, and a line in `formats.py`. Nothing else
-names it: a name is opened, described and searched for targets by way of the methods here.
+names it: files are opened, described and searched for targets through the methods here.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class Format(abc.ABC):
     """What results call it: the `format` of its sources and arrays."""
 
     kind: ClassVar[ReadKind]
-    """How its files are known."""
+    """How its files are recognised."""
 
     row: ClassVar[str | None] = None
     """What a row of its files stands for, where that is always the same: "token"."""
 
     def begins(self, path: str, start: bytes) -> bool:
-        """Whether a file whose name tells no format is of this one, by its first bytes."""
+        """Return whether a file whose name decides no format is of this one, by its first bytes."""
         del path
         return start.startswith(self.kind.starts)
 
@@ -78,7 +78,7 @@ class Format(abc.ABC):
         """Find the class indices in a file; files that hold them beside their rows have none to give."""
         del key, dtype
         raise OptionError(
-            f"{path} holds its own targets beside its rows; give it alone to score those, or class numbers as "
+            f"{path} holds its own targets beside its rows; give it alone to score those, or class indices as "
             ".npy, .npz, .safetensors or raw numbers"
         )
 
@@ -90,13 +90,13 @@ class Format(abc.ABC):
         """
 
     def integers(self, path: str, key: str | None) -> dict[str, tuple[int, ...]]:
-        """Give the shapes of the arrays of integers beside the logits, by their names, without that of `key`."""
+        """Return the shapes of the arrays of integers beside the logits, by their names, without that of `key`."""
         del path, key
         return {}
 
 
 class ArrayFormat(Format):
-    """A format of files that hold arrays; logits and targets are found alike."""
+    """A format of files that hold arrays; logits and targets are found in the same way."""
 
     @abc.abstractmethod
     def find(
@@ -116,7 +116,7 @@ class ArrayFormat(Format):
         stored = self.find(path, key, dtype, floats=False)
         if stored.dtype.kind not in "iu":
             raise ValueError(
-                f"{stored.name} holds {dtype_text(stored.dtype)}; expected integer class numbers; if all of them are "
+                f"{stored.name} holds {dtype_text(stored.dtype)}; expected integer class indices; if all of them are "
                 "whole numbers, save them as int64"
             )
         return stored
@@ -200,7 +200,7 @@ def refuse_table_options(path: str, options: LogitsOptions) -> None:
 
 
 def untyped_name(dtype: str | None) -> str | None:
-    """Give the dtype for elements without a type, as `as_bfloat16` names it."""
+    """Return the dtype for elements without a type, as `as_bfloat16` names it."""
     return "bfloat16" if dtype == "bf16" else dtype
 
 
@@ -213,7 +213,7 @@ def typed(stored: Stored, dtype: str | None) -> Stored:
 
 
 def typed_if_untyped(stored: Stored, options: LogitsOptions) -> Stored:
-    """Do so where the elements have no type."""
+    """Read the elements of an array as bfloat16, where they have no type and the options say so."""
     is_bfloat16 = is_untyped(stored.dtype) and untyped_name(options.dtype) == "bfloat16"
     return typed(stored, "bfloat16") if is_bfloat16 else stored
 

@@ -1,4 +1,4 @@
-"""The formats that are read, in the order in which a file is held against them."""
+"""The formats that are read, in the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FORMATS: list[Format] = []
 
 
 def register(format: Format) -> None:
-    """Add a format. Of two that take the same name or first bytes, the one that came first is asked first."""
+    """Add a format. Of two that recognise the same name or first bytes, the one that was added first is taken."""
     _FORMATS.append(format)
     READ.append(format.kind)
 
@@ -31,7 +31,7 @@ for _format in (Npy(), Npz(), Safetensors(), Csv(), Parquet(), Llama()):
 
 
 def format_of(path: str) -> Format:
-    """Tell the format of a file by its name, else by its first bytes; kinds that are not read are told in an error."""
+    """Return the format of a file by its name, else by its first bytes; a kind that is not read raises by name."""
     check_regular(path)
     suffix = Path(path).suffix.lower()
     for format in _FORMATS:
@@ -48,5 +48,5 @@ def format_of(path: str) -> Format:
 
 
 def row_of(name: str | None) -> str | None:
-    """Tell what a row of files of a format stands for, where that is always the same."""
+    """Return what a row of files of a format stands for, where that is always the same."""
     return next((format.row for format in _FORMATS if format.name == name), None)

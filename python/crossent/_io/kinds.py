@@ -1,4 +1,4 @@
-"""Kinds of files, known by their names and first bytes: those that are read, and those that are told and refused."""
+"""Kinds of files, recognised by name and first bytes: those that are read, and those that are refused by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 START_BYTES = 512
-"""How much of a file's beginning tells its kind."""
+"""How much of a file's beginning decides its kind."""
 
 _WEIGHTS = (
     "holds the weights of a model, and no logits; run the model, and save what it gives with numpy.save"
@@ -20,7 +20,7 @@ _TABLE = "open it in Python, and save the table as Parquet or CSV"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How files of a kind are known, and what to do where another kind is expected."""
+    """How files of a kind are recognised, and what to do where another kind is expected."""
 
     what: str
     """Its name, with an article."""
@@ -38,7 +38,7 @@ class Kind:
     """Where `starts` stand."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadKind(Kind):
     """A kind of file that is read: a format."""
 
@@ -161,7 +161,7 @@ _SURE_BYTES, _BY_CHANCE = 4, b"\xff\xff\xff\xff"
 
 
 def foreign(path: str, start: bytes) -> Kind | None:
-    """Tell the kind of a file that is not read here, by its first bytes or by its name."""
+    """Return the kind of a file that is not read here, by its first bytes or by its name."""
     suffix = Path(path).suffix.lower()
     named = next((kind for kind in FOREIGN if suffix in kind.suffixes), None)
     found = _by_start(start)
@@ -173,13 +173,13 @@ def foreign(path: str, start: bytes) -> Kind | None:
 
 
 def foreign_text(path: str, kind: Kind) -> str:
-    """Say what a file is, and what to do instead."""
+    """Return what a file is, and how to convert it."""
     joint = ", " if kind.fix.startswith("which") else " and " if kind.fix.startswith("holds") else "; "
     return f"{kind.what}{joint}{kind.fix.format(repr(path))}"
 
 
 def not_of_kind(path: str, expected: ReadKind, start: bytes) -> str:
-    """Say that a file is not of the kind that its name tells, what it may be instead, and what to do."""
+    """Return the text for a file that is not of the kind that its name says: what it may be instead, and the fix."""
     told = f"{path} is not {expected.what}"
     if not start:
         return f"{told} (it is empty); {expected.write}"
@@ -193,7 +193,7 @@ def not_of_kind(path: str, expected: ReadKind, start: bytes) -> str:
 
 
 def tells_kind(start: bytes) -> bool:
-    """Whether what a file begins with tells its kind, of those that are read and those that are not."""
+    """Return whether what a file begins with decides its kind, of those that are read and those that are not."""
     return _read_by_start(start) is not None or _by_start(start) is not None
 
 
@@ -226,7 +226,7 @@ _IN_ARCHIVES = {
 
 
 def foreign_archive(path: str, members: Sequence[str]) -> str | None:
-    """Say what a zip archive is that another program wrote, and what to do instead, by the names in it."""
+    """Return what a zip archive is that another program wrote, by the names in it, and how to convert it."""
     for endings, text in _IN_ARCHIVES.items():
         if any(member.endswith(endings) for member in members):
             return f"{path} {text.format(repr(path))}"
@@ -234,7 +234,7 @@ def foreign_archive(path: str, members: Sequence[str]) -> str | None:
 
 
 def is_text(start: bytes) -> bool:
-    """Whether all of it can be printed, as text of numbers or JSON can."""
+    """Return whether all of it can be printed, as text of numbers or JSON can."""
     return bool(start) and all(32 <= byte < 127 or byte in b"\t\n\r" for byte in start)
 
 
@@ -242,7 +242,7 @@ def is_text(start: bytes) -> bool:
 
 
 def folder_kind(path: str) -> str:
-    """Say what a folder is, and what to give instead."""
+    """Return what a folder is, and what to pass instead."""
     try:
         with os.scandir(path) as entries:
             names = [entry.name for entry in itertools.islice(entries, 1000)]
@@ -270,7 +270,7 @@ def folder_kind(path: str) -> str:
 
 
 def _is_array(path: Path) -> bool:
-    """Whether Zarr's description says that it is one of an array."""
+    """Return whether Zarr's metadata describe an array."""
     try:
         if not path.is_file():
             return False

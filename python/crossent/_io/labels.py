@@ -49,13 +49,13 @@ def short_names(names: Sequence[str], prefix: str | None = None) -> list[str]:
 
 
 def counts_up(numbers: Iterable[int]) -> bool:
-    """Whether numbers are those of classes: all from 0 or 1 on, in any order."""
+    """Return whether numbers are those of classes: all from 0 or 1 on, in any order."""
     known = sorted(numbers)
     return bool(known) and known[0] in (0, 1) and known == list(range(known[0], known[0] + len(known)))
 
 
 def numbers_of_classes(full: Sequence[str], short: Sequence[str]) -> dict[int, int]:
-    """Give the classes that names number.
+    """Return the classes that names number.
 
     Digits after letters that are no usual beginning are a part of the name, unless they count up: n00055701 is not
     class 55701.
@@ -169,7 +169,7 @@ class Labels(dict[str, int]):
             return self._unnamed(repr(label))
         if "_" in label:
             return f"{label!r}, which is no number because of the _; write the digits alone"
-        return f"{label}, which is no whole number; expected class numbers or names of columns; check --label"
+        return f"{label}, which is no whole number; expected class indices or names of columns; check --label"
 
     def _hidden(self, label: str) -> str:
         return (
@@ -179,7 +179,7 @@ class Labels(dict[str, int]):
 
     def _unnamed(self, label: str) -> str:
         if not self._full:
-            return f"{label}, but the classes have no names: they are a column of lists; write class numbers"
+            return f"{label}, but the classes have no names: they are a column of lists; write class indices"
         known = [name for name in self._names if whole(name) is None]
         near = _nearest(label.strip("'"), known)
         meant = f"; did you mean {' or '.join(map(repr, near))}?" if near else ";"
@@ -189,7 +189,7 @@ class Labels(dict[str, int]):
         )
 
     def of_texts(self, texts: Sequence[str], start: int) -> NDArray[np.int64]:
-        """Give the classes of labels in text; `start` rows come before them."""
+        """Return the classes of labels in text; `start` rows come before them."""
         try:
             return np.fromiter(map(self.__getitem__, texts), np.int64, len(texts))
         except LabelError as error:
@@ -204,7 +204,7 @@ class Labels(dict[str, int]):
         return True
 
     def of_numbers(self, numbers: NDArray[Any], start: int) -> NDArray[np.int64]:
-        """Give the classes of integers; `start` rows come before them."""
+        """Return the classes of integers; `start` rows come before them."""
         if numbers.size == 0:
             return numbers.astype(np.int64)
         if not self._numbers and self._numbers_are_places and int(numbers.max()) <= _LIMITS.max:

@@ -26,7 +26,7 @@ def cut_array(
 
     Yields one index for each block, a slice for every axis: `array[index]` is a view of about `block_bytes` bytes,
     and all of them together hold each row once. The cuts run along the axes with the largest strides, so that a block
-    is near to one stretch of the file; where the rows lie side by side (`axis` is not the fastest), a block
+    is near to one range of the file; where the rows lie side by side (`axis` is not the fastest), a block
     takes at least one page of them, though it be larger, up to `most_bytes`. Without an axis, each element is a row.
 
     The blocks follow each other in one order of the rows, whatever `block_bytes` is: `start` leaves out as many rows

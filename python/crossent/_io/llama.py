@@ -80,7 +80,7 @@ class LlamaSource(Source):
         )
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
-        """Give the rows in blocks, as float32 log-probabilities."""
+        """Yield the rows in blocks, as float32 log-probabilities."""
         width = self._stored.shape[1]
         count = rows_per_block(memory, 2 * width + 4 * self.classes)
         buffers = [np.empty((0, self.classes), np.float32)] * 2

@@ -35,7 +35,7 @@ BAD_CHECKSUM = "Bad CRC-32: the data do not have the checksum that was written w
 
 
 class Checksum(NamedTuple):
-    """The CRC-32 of a stretch of a file."""
+    """The CRC-32 of a range of a file."""
 
     offset: int
     length: int
@@ -80,7 +80,7 @@ class Mapped(Stored):
     def blocks(
         self, axis: int | None, block_bytes: int, start: int = 0, *, memory: int = 0
     ) -> Iterator[tuple[Index, NDArray[Any]]]:
-        """Give blocks of whole rows; each is good until the next block but one is asked for.
+        """Yield blocks of whole rows; each is good until the next block but one is asked for.
 
         Where rows lie side by side, a block has at least one page of them, if two such blocks fit in three quarters of
         the memory.
@@ -173,9 +173,9 @@ class Mapped(Stored):
 
 
 class Part:
-    """Where a part of an array lies in its file: stretches of one length, at offsets from the array's beginning.
+    """Where a part of an array lies in its file: ranges of one length, at offsets from the array's beginning.
 
-    There is a group of `count` stretches, `step` bytes apart, at each of the offsets.
+    There is a group of `count` ranges, `step` bytes apart, at each of the offsets.
     """
 
     def __init__(self, stored: Stored, index: Index) -> None:
@@ -202,7 +202,7 @@ class Part:
         self._outer = apart
 
     def offsets(self) -> Iterator[int]:
-        """Give the offset of each group, in the order of the file."""
+        """Yield the offset of each group, in the order of the file."""
         offsets = np.array([self._first], np.int64)
         for length, step in self._outer:
             offsets = (offsets[:, np.newaxis] + np.arange(length) * step).reshape(-1)

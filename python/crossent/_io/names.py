@@ -42,7 +42,7 @@ _SEPARATED = re.compile(r"[_.:\- ]+")
 
 
 def odd_name(name: str) -> str | None:
-    """Say why a column is hardly a class by its name, if it is not."""
+    """Explain why a column is hardly a class by its name, if it is not."""
     lower = name.strip().lower()
     if _UNNAMED.fullmatch(lower):
         return "has no name, as an index" if not lower or "unnamed" in lower else "is named as an index"
@@ -55,12 +55,12 @@ def odd_name(name: str) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """Give the words of a name in lower case, with _ between them."""
+    """Return the words of a name in lower case, with _ between them."""
     return _SEPARATED.sub("_", _CAPITAL.sub("_", name.strip()).lower()).strip("_")
 
 
 def is_token_list(name: str) -> bool:
-    """Whether a column of lists is named as one of tokens, which has one number for each token and none for a class."""
+    """Return whether a column of lists is named as one of tokens: a number for each token, and none for a class."""
     words = _plain(name).split("_")
     if any(USUAL.fullmatch(word) for word in words):  # next_token_logits
         return False
@@ -86,14 +86,14 @@ class Family:
         return frozenset(self.members)
 
     def odd(self, name: str) -> str | None:
-        """Say why a member is hardly a class by the part of its name that is its own; a number tells nothing."""
+        """Explain why a member is hardly a class by the part of its name that is its own; a number says nothing."""
         return None if self.enumerated else odd_name(self._tail(name))
 
     def _tail(self, name: str) -> str:
         return name[len(self.prefix) : len(name) - len(self.suffix)]
 
     def admits(self, name: str) -> bool:
-        """Whether a name would belong to the family."""
+        """Return whether a name would belong to the family."""
         if not self.members or not (self.prefix or self.suffix or self.enumerated):
             return False
         if not (name.startswith(self.prefix) and name.endswith(self.suffix)):
@@ -102,7 +102,7 @@ class Family:
         return not self.enumerated or all(end.isdecimal() and end.isascii() for end in ends)
 
     def is_enumerated(self, name: str) -> bool:
-        """Whether a column has its name by its place: p_0, p_1 or A, B."""
+        """Return whether a column has its name by its place: p_0, p_1 or A, B."""
         return self.enumerated and name in self
 
 
@@ -149,7 +149,7 @@ def _enumerated(names: Sequence[str]) -> Iterable[tuple[bool, bool, Family]]:
 
 
 def letters_of(names: Sequence[str]) -> frozenset[str]:
-    """Give the names that are letters counted up, from A on."""
+    """Return the names that are letters counted up, from A on."""
     letters = {name for name in names if len(name) == 1}
     runs = [itertools.takewhile(letters.__contains__, each) for each in (ascii_uppercase, ascii_lowercase)]
     return max(map(frozenset, runs), key=len)
@@ -191,7 +191,7 @@ class Patterns:
         return name in self.exact or any(fnmatch.fnmatchcase(name, part) for part in self._wild)
 
     def idle(self, names: Sequence[str]) -> str | None:
-        """Give the first part that takes none of the columns."""
+        """Return the first part that takes none of the columns."""
         known = frozenset(names)
         return next(
             (part for part in self.parts if part not in known and not fnmatch.filter(names, part)), None
@@ -199,13 +199,13 @@ class Patterns:
 
 
 def shared_prefix(names: Sequence[str]) -> str:
-    """Give what `short_names` takes off."""
+    """Return what `short_names` takes off."""
     short = short_names(names)
     return names[0][: len(names[0]) - len(short[0])]
 
 
 def one_class(table: str, name: str, names: Sequence[str]) -> str:
-    """Say that a table has a single class."""
+    """Return the text for a table with a single class."""
     rest = (
         "" if len(names) == 1 else f", and the others are {listed([each for each in names if each != name])}"
     )
@@ -221,17 +221,17 @@ def who(names: Sequence[str]) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """Give a number with what is counted."""
+    """Return a number with what is counted."""
     return f"a {what}" if number == 1 else f"{number} {what}s"
 
 
 def pattern_of(name: str) -> str:
-    """Give a pattern for a name; commas and the signs of patterns are matched by ?."""
+    """Return a pattern for a name; commas and the signs of patterns are matched by ?."""
     return re.sub(r"[,*?\[\]]", "?", name)
 
 
 def columns_option(chosen: Sequence[str], names: Sequence[str]) -> str:
-    """Give the option that takes some columns and no others, fit for a shell; a long list of names is shortened."""
+    """Return the option that takes some columns and no others, fit for a shell; a long list of names is shortened."""
     value = _columns(chosen, names)
     if len(value) > _LONG:
         value = f"{pattern_of(chosen[0])},{pattern_of(chosen[1])},...,{pattern_of(chosen[-1])}"
@@ -240,7 +240,7 @@ def columns_option(chosen: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _columns(chosen: Sequence[str], names: Sequence[str]) -> str:
-    """Give a pattern that takes some columns and no others, or their names."""
+    """Return a pattern that takes some columns and no others, or their names."""
     if len(chosen) > 2:
         short = short_names(chosen)
         prefix = chosen[0][: len(chosen[0]) - len(short[0])]
@@ -252,7 +252,7 @@ def _columns(chosen: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _shared_suffix(names: Sequence[str]) -> str:
-    """Give what all names end with, from a sign on that begins a word."""
+    """Return what all names end with, from a sign on that begins a word."""
     parts = [[name[at:] for at, sign in enumerate(name) if sign in SEPARATORS] for name in names]
     return next((end for end in parts[0] if all(name.endswith(end) for name in names)), "")
 
@@ -267,7 +267,7 @@ def note_on(table: str, chosen: Sequence[str], left: Sequence[str], label: str |
 
 
 def _gap(chosen: Sequence[str]) -> str:
-    """Tell a number that is missing among those that columns are named by."""
+    """Name a number that is missing among those that columns are named by."""
     known = sorted(numbers_of_classes(chosen, short_names(chosen)))
     if len(known) != len(chosen):
         return ""

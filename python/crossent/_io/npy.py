@@ -61,7 +61,7 @@ class Readable(Protocol):
     """A file, or a member of an archive."""
 
     def read(self, count: int, /) -> bytes:
-        """Give the next bytes, fewer only at the end."""
+        """Return the next bytes, fewer only at the end."""
 
 
 class Header(NamedTuple):

@@ -57,7 +57,7 @@ class Compressed(Stored):
         self._stream: _Stream | None = None
 
     def __getitem__(self, index: Index, /) -> NDArray[Any]:
-        """Give a part: of the whole array in memory, or of a long array the next part of it."""
+        """Return a part: of the whole array in memory, or of a long array the next part of it."""
         part = Part(self, index)
         if self._whole is None and self.nbytes > _WHOLE_BYTES and part.count == 1:
             begin = next(part.offsets())
@@ -222,7 +222,7 @@ class Archive:
 
 
 def _is_array(file: BinaryIO, info: zipfile.ZipInfo) -> bool:
-    """Whether a member is an array: by its name, or by how it begins, as `numpy.load` does."""
+    """Return whether a member is an array: by its name, or by how it begins, as `numpy.load` does."""
     if info.filename.endswith(".npy"):
         return True
     try:

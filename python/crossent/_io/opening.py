@@ -86,7 +86,7 @@ def open_logits(
 
 
 def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
-    """Open a file of class numbers, or several by a pattern, as `open_logits` does.
+    """Open a file of class indices, or several by a pattern, as `open_logits` does.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
     Returns
     -------
     TargetArray
-        The class numbers: in memory where they are few, else read from the file as they are asked for.
+        The class indices: in memory where they are few, else read from the file as they are asked for.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
     OptionError
         If a file needs other options; a ValueError.
     ValueError
-        If a file is damaged, or holds no class numbers.
+        If a file is damaged, or holds no class indices.
     """
     found = [format_of(path).open_targets(path, key, dtype) for path, key in paths_of(name)]
     if len(found) == 1:
@@ -124,7 +124,7 @@ def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
 
 
 def _few_in_memory(found: list[Stored]) -> list[TargetArray]:
-    """Read class numbers, as far as they are few together."""
+    """Read class indices, as far as they are few together."""
     left, arrays = _FEW_BYTES, list[TargetArray]()
     for stored in found:
         few = stored.nbytes <= left
@@ -157,7 +157,7 @@ def _split(name: str) -> list[tuple[str, str | None]]:
 
 
 def natural(path: str) -> list[tuple[int, str]]:
-    """Give a key that sorts numbers in names by their value: logits-2 before logits-10."""
+    """Return a key that sorts numbers in names by their value: logits-2 before logits-10."""
     parts = re.split(r"(\d+)", path)
     return [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
 

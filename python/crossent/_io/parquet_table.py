@@ -41,7 +41,7 @@ class ParquetSource(TableSource):
         self.shape = (rows, 0)
 
     def _column(self, file: Any, name: str, shown: str) -> Column:
-        """Tell what a column holds: by its type, and where that is text, by the first rows."""
+        """Return what a column holds: by its type, and where that is text, by the first rows."""
         kind = _kind(self._types[name])
         if _is_string(self._types[name]):
             cells = [cell for cell in self._first_texts(file, name) if not is_missing(cell)]
@@ -51,14 +51,14 @@ class ParquetSource(TableSource):
         return Column(name, kind, None, shown)
 
     def first_labels(self, label: str) -> list[str]:
-        """Give the labels of the first rows, where they are text."""
+        """Return the labels of the first rows, where they are text."""
         if not _is_string(self._types[label]):
             return []
         with _parquet(self.name) as file:
             return self._first_texts(file, label)
 
     def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Give the numbers of some columns in the first rows."""
+        """Return the numbers of some columns in the first rows."""
         count = min(SAMPLE_ROWS, max(SAMPLE_CELLS // len(names), 1), self.shape[0] or 0)
         numbers = np.full((count, len(names)), np.nan)
         with _parquet(self.name) as file:
@@ -112,7 +112,7 @@ class ParquetSource(TableSource):
         return classes
 
     def _first_length(self, name: str) -> int:
-        """Give the length of the first list, which is that of all."""
+        """Return the length of the first list, which is that of all."""
         if self.shape[0] == 0:
             raise ValueError(
                 f"{self.name} has no rows, so its column of lists {name!r} has no classes; check how it was written"
@@ -123,7 +123,7 @@ class ParquetSource(TableSource):
         return lengths[0] or 0
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
-        """Give the rows in blocks; groups of rows that lie before `start` are not read."""
+        """Yield the rows in blocks; groups of rows that lie before `start` are not read."""
         memory = MEMORY if memory is None else memory
         count = rows_per_block(memory // 2, 2 * self.classes * self.dtype.itemsize)
         wanted = list(self.columns) if self.label is None else [*self.columns, self.label]
@@ -194,7 +194,7 @@ class ParquetSource(TableSource):
         return values.astype(self.dtype, copy=False).reshape(len(lengths), self.classes)
 
     def _targets(self, column: Any, name: str, start: int) -> NDArray[np.int64]:
-        """Give the classes of labels: integers, whole numbers of another type, or text."""
+        """Return the classes of labels: integers, whole numbers of another type, or text."""
         self._check_values(column, name, start, "drop such rows, or write the ignore index there")
         types, kind = _types(), self._types[name]
         try:
@@ -207,7 +207,7 @@ class ParquetSource(TableSource):
         except LabelError as error:
             raise ValueError(f"{self.name}: {error}") from None
         raise ValueError(
-            f"{self.name}: the column {name!r} holds {column.type}; expected class numbers or names of columns"
+            f"{self.name}: the column {name!r} holds {column.type}; expected class indices or names of columns"
         )
 
     def _whole(self, column: Any, name: str, start: int) -> NDArray[np.int64]:
@@ -219,7 +219,7 @@ class ParquetSource(TableSource):
             value = float(numbers[at])
             fix = "drop the row, or write the ignore index there" if np.isnan(value) else "check --label"
             raise ValueError(
-                f"{self.name}: the column {name!r} holds {column.type}; expected class numbers or names of columns, "
+                f"{self.name}: the column {name!r} holds {column.type}; expected class indices or names of columns, "
                 f"and the label of row {start + at} is {value!r}; {fix}"
             )
         return numbers.astype(np.int64)
@@ -281,7 +281,7 @@ def _types() -> Any:
 
 
 def _plain_type(kind: Any) -> Any:
-    """Give the type of the values that a column holds, whatever they are wrapped in."""
+    """Return the type of the values that a column holds, whatever they are wrapped in."""
     import pyarrow as pa
 
     if isinstance(kind, pa.BaseExtensionType):
@@ -308,7 +308,7 @@ def _is_string(kind: Any) -> bool:
 
 
 def _dtype(kind: Any) -> np.dtype[Any]:
-    """Give the dtype in which numbers of a type are kept."""
+    """Return the dtype in which numbers of a type are kept."""
     return np.dtype(np.float64 if _types().is_decimal(kind) else kind.to_pandas_dtype())
 
 
@@ -325,7 +325,7 @@ def _numeric(column: Any) -> Any:
 
 
 def _texts(column: Any) -> list[str]:
-    """Give the values of a column as text; nothing for a missing one."""
+    """Return the values of a column as text; nothing for a missing one."""
     return ["" if value is None else str(value) for value in column.to_pylist()]
 
 

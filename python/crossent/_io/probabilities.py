@@ -48,12 +48,12 @@ def guess(rows: NDArray[Any]) -> str:
 
 
 def scored_as(source: Source) -> Values:
-    """Tell what the numbers of `log_blocks` are to the functions that score them."""
+    """Return what the numbers of `log_blocks` are for the functions that score them."""
     return "logits" if source.values == "logits" else "log_probs"
 
 
 def log_blocks(source: Source, memory: int, start: int = 0) -> Generator[Block, None, None]:
-    """Give the blocks of a source with probabilities turned into their logarithms; other values as they are.
+    """Yield the blocks of a source with probabilities turned into their logarithms; other values as they are.
 
     Warns where the first rows look like something else than what they are read as.
     """
@@ -103,7 +103,7 @@ def _first_rows(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _has_positive(rows: NDArray[Any]) -> bool:
-    """Whether one of the first log-probabilities is larger than rounding makes it."""
+    """Return whether one of the first log-probabilities is larger than rounding makes it."""
     return bool((rows[:_MOST_ROWS] > _NEAR).any())
 
 
@@ -138,7 +138,7 @@ def axes_in_memory(values: NDArray[Any]) -> list[int]:
 
 
 def _cause(source: Source, block: Block, value: float) -> str:
-    """Say why a number may be no probability, and what to do."""
+    """Explain why a number may be no probability, and the fix."""
     if math.isnan(value):
         return "its row cannot be scored: leave it out of the file, or find out why the model gave none"
     improper = ~((block.values >= 0) & (block.values <= 1 + _ROUNDING))

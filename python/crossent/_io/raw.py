@@ -43,7 +43,7 @@ class Raw(ArrayFormat):
     )
 
     def begins(self, path: str, start: bytes) -> bool:
-        """Whether nothing says that a file is of another kind."""
+        """Return whether nothing says that a file is of another kind."""
         return suffix_dtype(path) is not None or foreign(path, start) is None
 
     def find(
@@ -79,7 +79,7 @@ def _check_no_text(path: str, *, floats: bool, told: bool) -> None:
 
 
 def suffix_dtype(path: str) -> str | None:
-    """Give the dtype that a name such as `logits.f32` tells, or None."""
+    """Return the dtype that a name such as `logits.f32` tells, or None."""
     suffix = Path(path).suffix.removeprefix(".").lower()
     return suffix if suffix in RAW_DTYPES or suffix in RAW_TARGET_DTYPES else None
 
@@ -96,11 +96,11 @@ def find_raw_logits(path: str, dtype: str | None, classes: int | None) -> Mapped
 
 
 def find_raw_targets(path: str, dtype: str | None) -> Mapped:
-    """Find the class numbers of a raw file."""
+    """Find the class indices of a raw file."""
     dtype = dtype or suffix_dtype(path)
     if dtype not in RAW_TARGET_DTYPES:
         raise OptionError(
-            f"{path} is of no kind that its name or its first bytes tell; if it holds raw class numbers, pass "
+            f"{path} is of no kind that its name or its first bytes tell; if it holds raw class indices, pass "
             "--target-dtype (such as i64)"
         )
     return _find(path, np.dtype(RAW_TARGET_DTYPES[dtype]), ())

@@ -46,7 +46,7 @@ class UnreadableError(ValueError):
     def __init__(
         self, name: str, what: str, *, dtype: str | None = None, shape: tuple[int, ...] | None = None
     ) -> None:
-        """Tell what is wrong with the array, and what is known of it all the same."""
+        """Take what is wrong with the array, and what is known of it all the same."""
         super().__init__(f"{name} {what}")
         self.name, self.what, self.dtype, self.shape = name, what, dtype, shape
 
@@ -113,7 +113,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
-        """Give the rows in blocks, as `RowBlocks` says."""
+        """Yield the rows in blocks, as `RowBlocks` says."""
 
     @property
     def classes(self) -> int:
@@ -134,7 +134,7 @@ class Source(abc.ABC):
         return math.prod(lengths) if len(lengths) == len(self.row_shape) else None
 
     def provenance(self) -> dict[str, Any]:
-        """Tell where the numbers come from, for a result that names its source."""
+        """Return where the numbers come from, for a result that names its source."""
         told: dict[str, Any] = {
             "format": self.format,
             "shape": list(self.shape),
@@ -147,7 +147,7 @@ class Source(abc.ABC):
         return told if len(self.paths) == 1 else told | {"files": list(self.paths)}
 
     def likely_cause(self, values: NDArray[Any], wrong: NDArray[np.bool_]) -> str:
-        """Say why some `values` of a block may be no probabilities, and what to do; `wrong` are those that are none."""
+        """Explain why `values` of a block may be no probabilities, and the fix; `wrong` are those that are none."""
         del values, wrong
         return "if these are logits or log-probabilities, pass --values logits or --values log-probs"
 
@@ -165,17 +165,17 @@ class Stored(abc.ABC):
     def blocks(
         self, axis: int | None, block_bytes: int, start: int = 0, *, memory: int = 0
     ) -> Iterator[tuple[Index, NDArray[Any]]]:
-        """Give blocks of whole rows and where they stand, as `cut_array` cuts them.
+        """Yield blocks of whole rows and where they stand, as `cut_array` cuts them.
 
         Where a block cannot be cut as small as that, it may take a part of `memory`.
         """
 
     @abc.abstractmethod
     def __getitem__(self, index: Index, /) -> NDArray[Any]:
-        """Give a part in memory: a slice without a step for each of the first axes."""
+        """Return a part in memory: a slice without a step for each of the first axes."""
 
     def load(self) -> NDArray[Any]:
-        """Give the whole array in memory."""
+        """Return the whole array in memory."""
         return self[()]
 
     @abc.abstractmethod
@@ -222,7 +222,7 @@ class Recent:
         self._kept: deque[tuple[weakref.ref[Stored], int]] = deque()
 
     def add(self, stored: Stored, size: int) -> None:
-        """Tell that an array keeps something of a size from now on."""
+        """Take note that an array keeps something of a size from now on."""
         self._kept.append((weakref.ref(stored), size))
         self._total += size
         while self._total > self._most and len(self._kept) > 1:
@@ -245,7 +245,7 @@ def dtype_text(dtype: np.dtype[Any]) -> str:
 
 
 def contiguous_strides(shape: tuple[int, ...], itemsize: int, slowest_first: list[int]) -> list[int]:
-    """Give the strides of an array without gaps whose axes lie in this order."""
+    """Return the strides of an array without gaps whose axes lie in this order."""
     strides, step = [0] * len(shape), itemsize
     for axis in reversed(slowest_first):
         strides[axis], step = step, step * max(shape[axis], 1)
@@ -300,14 +300,14 @@ def open_regular(
 
 
 def start_of(path: str) -> bytes:
-    """Give as much of a file's beginning as tells its kind."""
+    """Return as much of a file's beginning as tells its kind."""
     file, _ = open_regular(path)
     with file:
         return file.read(START_BYTES)
 
 
 def identity(file: BinaryIO) -> FileIdentity:
-    """Tell which file is open."""
+    """Return what identifies the open file."""
     status = os.fstat(file.fileno())
     return status.st_dev, status.st_ino
 

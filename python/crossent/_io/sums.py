@@ -22,7 +22,7 @@ class Sums:
         self._known: dict[str, NDArray[np.float64]] = {}
 
     def has_fractions(self, name: str) -> bool:
-        """Whether a column has a number that is no whole one, in the first rows."""
+        """Return whether a column has a number that is no whole one, in the first rows."""
         cells = self._read([name])
         cells = cells[np.isfinite(cells)]
         return bool((cells != np.rint(cells)).any())
@@ -51,7 +51,7 @@ class Sums:
             self._known.update(zip(names, cells.T, strict=True))
 
     def _distance(self, names: Sequence[str]) -> float:
-        """Give how far from 1 the rows are on average; infinity where they are no probabilities."""
+        """Return how far from 1 the rows are on average; infinity where they are no probabilities."""
         if len(names) < 2:
             return float("inf")
         cells = np.stack([self._known[name] for name in names], axis=1)

@@ -50,15 +50,15 @@ class TableSource(Source, abc.ABC):
 
     @abc.abstractmethod
     def first_labels(self, label: str) -> list[str]:
-        """Give the labels of the first rows as text; none where they are numbers."""
+        """Return the labels of the first rows as text; none where they are numbers."""
 
     @abc.abstractmethod
     def all_labels(self, label: str) -> Iterator[list[str]]:
-        """Give all labels as text, some rows at a time."""
+        """Yield all labels as text, some rows at a time."""
 
     @abc.abstractmethod
     def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
-        """Give the numbers of some columns in the first rows, and nan for all else that stands there."""
+        """Return the numbers of some columns in the first rows, and nan for all else that stands there."""
 
     def take(self, choice: Choice, *, labels: bool, ignored: int | None) -> None:
         """Read these columns."""
@@ -107,7 +107,7 @@ class TableSource(Source, abc.ABC):
         return f"{who} such numbers; if {what}, pass {columns_option(rest, self._others)}"
 
     def _are_strays(self, values: NDArray[Any], outside: NDArray[np.bool_]) -> bool:
-        """Whether columns with numbers that are no probabilities stand beside columns of probabilities."""
+        """Return whether columns with numbers that are no probabilities stand beside columns of probabilities."""
         inside = np.count_nonzero(~outside)
         if inside < 2:
             return False
@@ -186,7 +186,7 @@ def _numeric(header: Sequence[Column], label: str | None) -> tuple[str, ...]:
 
 
 def _have_text_labels(tables: Sequence[TableSource], header: Sequence[Column], label: str) -> bool:
-    """Whether the first labels are names of columns, which lists of numbers do not have."""
+    """Return whether the first labels are names of columns, which lists of numbers do not have."""
     if not any(
         column.kind.is_numeric or column.kind is Kind.MIXED for column in header if column.name != label
     ):

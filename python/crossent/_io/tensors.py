@@ -178,7 +178,7 @@ class Safetensors(HolderFormat[Tensors]):
     tells_dtypes = True
 
     def begins(self, path: str, start: bytes) -> bool:
-        """Whether a file begins with a header of JSON after a likely length of it."""
+        """Return whether a file begins with a header of JSON after a likely length of it."""
         del path
         return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < _LIKELY_HEADER_BYTES
 

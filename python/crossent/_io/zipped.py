@@ -82,7 +82,7 @@ class Member:
         self._decompressor: _Decompressor | None = None
 
     def read(self, count: int, /) -> bytes:
-        """Give the next bytes, `count` at most, and none at the end alone."""
+        """Return the next bytes, `count` at most, and none at the end alone."""
         count = min(count, self._info.file_size - self._made)
         if count <= 0:
             return b""
@@ -98,7 +98,7 @@ class Member:
         return content
 
     def stored_bytes(self, count: int) -> bytes:
-        """Give the next bytes as they are stored, `count` at most; that there are none is an error."""
+        """Return the next bytes as they are stored, `count` at most; that there are none is an error."""
         content = self._file.read(min(count, self._left))
         if not content:
             raise DamagedError("it ends too early")

@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._arguments import Values, as_count, checked_values, shifted
+from crossent._arguments import Logits, Values, as_count, checked_values, shifted
 from crossent._exact import ExactSum, covariance, exp, quotient, standard_error, whole
-from crossent._interop import ArrayInput, as_array
+from crossent._interop import ArrayInput
 from crossent._scoring.accumulate import Accumulator
 from crossent._scoring.comparison import Comparison
-from crossent._scoring.values import log_parts, look, tell
+from crossent._scoring.parts import Part, pairs
+from crossent._scoring.values import tell
 
 # The percentiles of llama.cpp's table.
 _KL_PERCENTILES = (1, 5, 10, 50, 90, 95, 99, 99.9)
@@ -131,8 +132,8 @@ class Comparer(Accumulator[_Tally]):
 
     def update(
         self,
-        logits: ArrayInput,
-        other_logits: ArrayInput,
+        logits: Logits,
+        other_logits: Logits,
         target: ArrayInput | None = None,
         *,
         where: ArrayInput | None = None,
@@ -164,16 +165,14 @@ class Comparer(Accumulator[_Tally]):
         tally = self._compared(logits, other_logits, target, where, axis, shift, kind, mistakes)
         self._include(tally, mistakes)
 
-    def _add(
-        self, logits: ArrayInput, other_logits: ArrayInput, target: ArrayInput | None, values: Values
-    ) -> None:
+    def _add(self, logits: Logits, other_logits: Logits, target: ArrayInput | None, values: Values) -> None:
         """Compare a batch and add it, without warnings."""
         self._include(self._compared(logits, other_logits, target, None, -1, 0, values, []))
 
     def _compared(
         self,
-        logits: ArrayInput,
-        other_logits: ArrayInput,
+        logits: Logits,
+        other_logits: Logits,
         target: ArrayInput | None,
         where: ArrayInput | None,
         axis: int,
@@ -184,40 +183,20 @@ class Comparer(Accumulator[_Tally]):
         """Add up the comparison of a batch, and note likely mistakes."""
         shift = as_count(shift, "shift")
         if shift:
-            other_logits, _, _ = shifted(other_logits, None, None, axis, shift)
-            logits, target, where = shifted(logits, target, where, axis, shift)
+            beside = (target, where, logits)
+            other = shifted(other_logits, None, None, axis, shift, "other_logits", beside)[0]
+            logits, target, where = shifted(logits, target, where, axis, shift, lengths_of=(other_logits,))
+            other_logits = other
+        tally = _Tally()
         index = self._ignore_index
-        logits, other_logits = as_array(logits, "logits"), as_array(other_logits, "other_logits")
-        if values != "probs":
-            tally = self._tally_of(logits, other_logits, target, where, axis)
-            for rows, name in ((logits, "logits"), (other_logits, "other_logits")):
-                look(rows, target, index, where, axis, values, mistakes, name)
-        else:
-            if logits.shape != other_logits.shape:
-                raise ValueError(
-                    f"other_logits has the wrong shape: got {other_logits.shape}, expected {logits.shape}"
-                )
-            tally = _Tally()
-            pairs = zip(
-                log_parts(logits, target, index, where, axis, mistakes),
-                log_parts(other_logits, target, index, where, axis, mistakes, "other_logits"),
-                strict=True,
-            )
-            for p, q in pairs:
-                tally += self._tally_of(p.rows, q.rows, p.target, p.where, -1)
+        for p, q in pairs(logits, other_logits, target, where, axis, index, values, mistakes):
+            tally += self._tally_of(p, q)
         return tally
 
-    def _tally_of(
-        self,
-        logits: ArrayInput,
-        other_logits: ArrayInput,
-        target: ArrayInput | None,
-        where: ArrayInput | None,
-        axis: int,
-    ) -> _Tally:
+    def _tally_of(self, p: Part, q: Part) -> _Tally:
         """Add up the comparison of some rows."""
         counts, sums, targets, each, differences = _core.compare_sums(
-            logits, other_logits, target, self._ignore_index, where, axis
+            p.rows, q.rows, p.target, self._ignore_index, p.where, p.axis
         )
         return _Tally(
             *counts,
@@ -377,8 +356,8 @@ def _difference_error(p: float, q: float, var_a: int, var_b: int, cov: int, belo
 
 
 def compare(
-    logits: ArrayInput,
-    other_logits: ArrayInput,
+    logits: Logits,
+    other_logits: Logits,
     target: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
@@ -396,11 +375,12 @@ def compare(
 
     Parameters
     ----------
-    logits : array-like of shape (..., C)
+    logits : array-like of shape (..., C), or RowBlocks
         Logits of the reference P, float16, bfloat16, float32 or float64. With `axis`, the classes may lie along
-        any axis.
-    other_logits : array-like
-        Logits of the other model Q, of the same shape and of any of these dtypes.
+        any axis. Rows that are not in memory together come in blocks: `crossent.blocks` says how.
+    other_logits : array-like or RowBlocks
+        Logits of the other model Q, of the same shape and of any of these dtypes. Two that come in blocks have their
+        rows in the same order.
     target : array-like of int, optional
         Class indices, of the shape of `logits` without its class axis. Without them, what concerns the targets is
         None in the result.

@@ -1,6 +1,5 @@
 """The report of a scorer: figures of any number of rows."""
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -9,7 +8,7 @@ from crossent._display import aligned, html_table
 from crossent._scoring.distribution import LossHistogram, PositionGroup
 
 # The interval holds the middle 95 % of a normal distribution.
-Z = statistics.NormalDist().inv_cdf(0.975)
+Z = 1.9599639845400536
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._arguments import Values, as_count, as_integers, chosen_values, shifted
+from crossent._arguments import Logits, Values, as_count, as_integers, chosen_values, has_row_blocks, shifted
 from crossent._display import short
 from crossent._exact import ExactSum, exp
 from crossent._interop import ArrayInput, as_array
-from crossent._scoring.values import log_parts, look, tell
+from crossent._scoring.parts import parts
+from crossent._scoring.values import tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +294,7 @@ def _counts(flags: NDArray[np.bool_], offsets: NDArray[Any]) -> NDArray[np.int64
 
 
 def score(
-    logits: ArrayInput,
+    logits: Logits,
     target: ArrayInput,
     *,
     ignore_index: int = -100,
@@ -317,9 +318,10 @@ def score(
 
     Parameters
     ----------
-    logits : array-like of shape (..., C)
+    logits : array-like of shape (..., C), or RowBlocks
         Unnormalised scores, float16, bfloat16, float32 or float64. With `axis`, the classes may lie along any
-        axis. A logit of -inf is a class of probability 0.
+        axis. A logit of -inf is a class of probability 0. Rows that are not in memory together come in blocks:
+        `crossent.blocks` says how.
     target : array-like of int
         Class indices from 0 to C - 1, of any integer dtype and of the shape of `logits` without its class axis.
     ignore_index : int, default -100
@@ -370,6 +372,7 @@ def score(
     --------
     Scorer : Score any number of batches, and report on them as one.
     cross_entropy : The loss alone; `nll` is its result with ``reduction="none"``.
+    crossent.blocks.RowBlocks : Logits that are had a block of rows at a time.
 
     Notes
     -----
@@ -422,7 +425,7 @@ def score(
 
 
 def score_rows(
-    logits: ArrayInput,
+    logits: Logits,
     target: ArrayInput,
     ignore_index: int,
     where: ArrayInput | None,
@@ -432,27 +435,28 @@ def score_rows(
     mistakes: list[str],
 ) -> Scores:
     """Score rows, and note likely mistakes."""
-    logits = as_array(logits, "logits")
-    if values != "probs":
-        scores = Scores(*_core.score(logits, target, ignore_index, where, axis, top_k, values == "log_probs"))
-        look(logits, target, ignore_index, where, axis, values, mistakes)
-        return scores
-    real = np.float64 if logits.dtype == np.float64 else np.float32
+    logits = logits if has_row_blocks(logits) else as_array(logits, "logits")
+    real = np.float64 if np.dtype(logits.dtype).newbyteorder("=") == np.float64 else np.float32
     columns: list[NDArray[Any] | None] = []
-    for part in log_parts(logits, target, ignore_index, where, axis, mistakes):
-        assert part.target is not None
-        found = _core.score(part.rows, part.target, ignore_index, part.where, -1, top_k, True)
-        if not columns:
-            rows = np.moveaxis(logits, axis, -1).shape[:-1]
-            columns = [
-                column
-                if column is None
-                else np.zeros(
-                    (*rows, *column.shape[len(rows) :]), real if column.dtype.kind == "f" else column.dtype
-                )
-                for column in found
-            ]
+    for part in parts(logits, target, where, axis, ignore_index, values, mistakes):
+        found = _core.score(
+            part.rows, part.target, ignore_index, part.where, part.axis, top_k, part.log_probs
+        )
+        if part.places is None:
+            columns = list(found)
+            continue
+        columns = columns or [_of_all_rows(column, part.row_shape, real) for column in found]
         for to, column in zip(columns, found, strict=True):
             if to is not None:
-                to[part.index] = column
+                to[part.places] = column
     return Scores(*columns)  # type: ignore[arg-type]
+
+
+def _of_all_rows(
+    column: NDArray[Any] | None, row_shape: tuple[int, ...], real: type[np.floating[Any]]
+) -> NDArray[Any] | None:
+    """Return an array for all rows like that of a part of them; logarithms of probabilities are float64 there."""
+    if column is None:
+        return None
+    dtype = real if column.dtype.kind == "f" else column.dtype
+    return np.zeros((*row_shape, *column.shape[len(row_shape) :]), dtype)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._arguments import Values, as_count, chosen_values, shifted
+from crossent._arguments import Logits, Values, as_count, chosen_values, shifted
 from crossent._exact import ExactSum, exp, standard_error, whole
 from crossent._interop import ArrayInput, as_array
 from crossent._scoring.accumulate import Accumulator
@@ -26,9 +26,9 @@ from crossent._scoring.distribution import (
     position_groups,
     row_groups,
 )
+from crossent._scoring.parts import Part, parts
 from crossent._scoring.report import CalibrationBin, Report, Z
 from crossent._scoring.rows import Scores
-from crossent._scoring.values import log_parts, look
 
 _LN2 = math.log(2.0)
 
@@ -215,7 +215,7 @@ class Scorer(Accumulator[_Tally]):
 
     def update(
         self,
-        logits: ArrayInput,
+        logits: Logits,
         target: ArrayInput,
         *,
         where: ArrayInput | None = None,
@@ -274,13 +274,13 @@ class Scorer(Accumulator[_Tally]):
         )
         self._include(tally, mistakes)
 
-    def _add(self, logits: ArrayInput, target: ArrayInput, **options: Any) -> None:
+    def _add(self, logits: Logits, target: ArrayInput, **options: Any) -> None:
         """Score a batch and add it, without warnings."""
         self._include(self._scored(logits, target, **options, mistakes=[]))
 
     def _scored(
         self,
-        logits: ArrayInput,
+        logits: Logits,
         target: ArrayInput,
         *,
         where: ArrayInput | None = None,
@@ -309,50 +309,36 @@ class Scorer(Accumulator[_Tally]):
                 )
         unshifted = target
         if shift:
-            each = given if given is not None and given.ndim else None
-            _, each, _ = shifted(logits, each, None, axis, shift)
+            if given is not None and given.ndim:
+                _, given, _ = shifted(logits, given, None, axis, shift)
             logits, later, where = shifted(logits, target, where, axis, shift)
             target = later if later is not None else target
-            given = each if each is not None else given
         groups = self._groups(unshifted, positions, axis, shift)
-        logits = as_array(logits, "logits")
-        if values != "probs":
-            log_probs = values == "log_probs"
-            tally = self._tally_of(logits, target, where, axis, groups, scores, log_probs=log_probs)
-            look(logits, target, self._ignore_index, where, axis, values, mistakes)
-        else:
-            tally = _Tally.empty(len(self._top_k), self._bins)
-            for part in log_parts(logits, target, self._ignore_index, where, axis, mistakes):
-                assert part.target is not None
-                here = slice(tally.rows, tally.rows + math.prod(part.rows.shape[:-1]))
-                tally += self._tally_of(
-                    part.rows,
-                    part.target,
-                    part.where,
-                    -1,
-                    None if groups is None else groups[here],
-                    scores,
-                    log_probs=True,
-                )
+        tally: _Tally | None = None
+        nonfinite = []
+        for part in parts(logits, target, where, axis, self._ignore_index, values, mistakes):
+            own = self._tally_of(part, None if groups is None else part.of_rows(groups), scores)
+            if own.first_nonfinite is not None:
+                nonfinite.append(part.number(own.first_nonfinite))
+            tally = own if tally is None else tally + own
+        assert tally is not None  # there is a part at least, if of no rows
         total = None if given is None else self._total(given, target, where)
-        return replace(tally, units=total, classes=logits.shape[axis])
+        return replace(tally, units=total, first_nonfinite=min(nonfinite, default=None))
 
-    def _tally_of(
-        self,
-        logits: ArrayInput,
-        target: ArrayInput,
-        where: ArrayInput | None,
-        axis: int,
-        groups: NDArray[np.uint16] | None,
-        scores: list[Scores] | None,
-        *,
-        log_probs: bool,
-    ) -> _Tally:
+    def _tally_of(self, part: Part, groups: NDArray[np.uint16] | None, scores: list[Scores] | None) -> _Tally:
         """Add up the scores of some rows, and put them into `scores` where there is such a list."""
-        index, asked = self._ignore_index, scores is not None
         (rows, count, correct), top, (nonfinite, first), sums, bins, counts, grouped, columns = (
             _core.score_sums(
-                logits, target, index, where, axis, self._top_k, self._bins, log_probs, groups, asked
+                part.rows,
+                part.target,
+                self._ignore_index,
+                part.where,
+                part.axis,
+                self._top_k,
+                self._bins,
+                part.log_probs,
+                groups,
+                scores is not None,
             )
         )
         if scores is not None and columns is not None:
@@ -369,6 +355,7 @@ class Scorer(Accumulator[_Tally]):
             None,
             counts.astype(np.int64),
             tuple(GroupSums(n, *map(ExactSum.from_core, both)) for n, *both in grouped),
+            part.rows.shape[part.axis],
         )
 
     def _groups(
@@ -383,8 +370,8 @@ class Scorer(Accumulator[_Tally]):
         groups = row_groups(None if positions is None else as_array(positions, "positions"), rows)
         if shift:
             # The positions are those of the logits, which are the first ones where the targets are the last.
-            of_logits = np.expand_dims(groups.reshape(rows), axis)
-            groups = np.ascontiguousarray(shifted(of_logits, None, None, axis, shift)[0].reshape(-1))
+            first: Any = shifted(np.expand_dims(groups.reshape(rows), axis), None, None, axis, shift)[0]
+            groups = np.ascontiguousarray(first.reshape(-1))
         return groups
 
     def _total(self, units: NDArray[np.float64], target: ArrayInput, where: ArrayInput | None) -> ExactSum:

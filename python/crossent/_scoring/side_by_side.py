@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crossent.blocks import Index
+
+
+def numbers_of(index: Index, row_shape: Sequence[int | None]) -> NDArray[np.int64]:
+    """Return the numbers of the rows at an index among all, in C order, as an array of the shape of these rows."""
+    numbers = np.zeros(tuple(cut.stop - cut.start for cut in index), np.int64)
+    for axis, cut in enumerate(index):
+        # The first length alone may be unknown.
+        inner = math.prod(length for length in row_shape[axis + 1 :] if length is not None)
+        here = np.arange(cut.start, cut.stop) * inner
+        numbers += here.reshape(-1, *(1,) * (len(index) - axis - 1))
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,7 @@ class Chunk:
     """Where a file stores a smaller loss of the target than it was."""
 
     def cut(self, part: slice) -> Chunk:
-        """Give some of the rows."""
+        """Return some of the rows."""
         return Chunk(
             self.values[part],
             self.places[part],
@@ -43,7 +57,7 @@ class Chunks:
         self._at = self._end = 0
 
     def left(self) -> int:
-        """Give how many rows are at hand; 0 at the end."""
+        """Return how many rows are at hand; 0 at the end."""
         while self._at == self._end:
             self._chunk = next(self._chunks, None)
             if self._chunk is None:
@@ -52,7 +66,7 @@ class Chunks:
         return self._end - self._at
 
     def take(self, count: int) -> Chunk:
-        """Give the next rows, no more than there are at hand."""
+        """Return the next rows, no more than there are at hand."""
         assert self._chunk is not None
         part = slice(self._at, self._at + count)
         self._at += count

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 from crossent import _core
-from crossent._arguments import Values, as_ignore_index, checked_values
+from crossent._arguments import Logits, Values, as_ignore_index, checked_values
 from crossent._exact import ExactSum
 from crossent._interop import ArrayInput
-from crossent._scoring.values import log_parts, look, tell
+from crossent._scoring.parts import parts
+from crossent._scoring.values import tell
 
-Batch = tuple[ArrayInput, ArrayInput]
+Batch = tuple[Logits, ArrayInput]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ _LEAST, _MOST = 1e-9, 1e9
 
 @overload
 def fit_temperature(
-    logits: ArrayInput,
+    logits: Logits,
     target: ArrayInput,
     *,
     ignore_index: int = -100,
@@ -82,7 +83,7 @@ def fit_temperature(
     values: Values = "logits",
 ) -> Temperature: ...
 def fit_temperature(
-    logits: ArrayInput | Iterable[Batch],
+    logits: Logits | Iterable[Batch],
     target: ArrayInput | None = None,
     *,
     ignore_index: int = -100,
@@ -100,8 +101,9 @@ def fit_temperature(
 
     Parameters
     ----------
-    logits : array-like of shape (..., C), or iterable of batches
-        Held-out logits, float16, bfloat16, float32 or float64. Or, without `target`, batches of
+    logits : array-like of shape (..., C), RowBlocks, or iterable of batches
+        Held-out logits, float16, bfloat16, float32 or float64; rows that are not in memory together come in
+        blocks, as `crossent.blocks` says, and are read anew for each step. Or, without `target`, batches of
         them: pairs of logits and targets, from an iterable that can be gone through again and again, such as a
         list, or an object whose ``__iter__`` reads a file.
     target : array-like of int
@@ -173,7 +175,7 @@ def fit_temperature(
 
 
 def fit(
-    logits: ArrayInput | Iterable[Batch],
+    logits: Logits | Iterable[Batch],
     target: ArrayInput | None,
     ignore_index: int,
     where: ArrayInput | None,
@@ -232,21 +234,16 @@ class _Rows:
                 raise TypeError(
                     f"batch {number} is not a pair: got {type(batch).__name__}, expected (logits, target)"
                 ) from None
-            for counted, parts in self._parts(logits, target, b):
+            # The first rows are checked at the first read; probabilities, one and all, at each.
+            noted = self.mistakes if self.values == "probs" or (number == 0 and b == 1.0) else None
+            for part in parts(logits, target, self.where, self.axis, self.ignore_index, self.values, noted):
+                counted, own = _core.temperature_sums(
+                    part.rows, part.target, self.ignore_index, part.where, part.axis, b
+                )
                 count += counted
-                sums = [sum + ExactSum.from_core(part) for sum, part in zip(sums, parts, strict=True)]
-            if number == 0 and b == 1.0:  # the first read
-                look(logits, target, self.ignore_index, self.where, self.axis, self.values, self.mistakes)
+                sums = [sum + ExactSum.from_core(each) for sum, each in zip(sums, own, strict=True)]
         nll, slope, curvature = (sum.over(count) for sum in sums)
         return _Likelihood(nll, slope, curvature, count)
-
-    def _parts(self, logits: ArrayInput, target: ArrayInput, b: float) -> Iterator[tuple[int, list[Any]]]:
-        if self.values != "probs":
-            yield _core.temperature_sums(logits, target, self.ignore_index, self.where, self.axis, b)
-            return
-        for part in log_parts(logits, target, self.ignore_index, self.where, self.axis, self.mistakes):
-            assert part.target is not None
-            yield _core.temperature_sums(part.rows, part.target, self.ignore_index, part.where, -1, b)
 
 
 def _check(at: _Likelihood) -> None:
