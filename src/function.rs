@@ -3,9 +3,10 @@
 //! Inputs and outputs may have any layout and dimension. Each function makes its result; its twin in `_into` writes it to an
 //! array of the caller's, and the one in `_in_place` over the input.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use fearless_simd::dispatch;
+use fearless_simd::{Simd, dispatch};
 use ndarray::{Array, ArrayRef, Axis, Dimension, RemoveAxis};
 
 use crate::array::new::{filled, zeros_like};
@@ -15,8 +16,9 @@ use crate::kernel::element::Element;
 use crate::kernel::output::{LogSoftmax, RowFunction, Softmax, log_sigmoid as log_sigmoid_kernel};
 use crate::kernel::rowset::all;
 use crate::kernel::{BLOCK, SHORT_ROW, TILE, isa};
-use crate::parallel::{Context, for_each_chunk_of, for_each_chunks};
-use crate::tile::{Tiles, row_group, split_threads};
+use crate::parallel::{Context, for_each_chunk_of};
+use crate::targets::{TileLabels, TileWork, Walk};
+use crate::tile::{Tile, Tiles, row_group, split_threads};
 
 /// x - log sum exp(x) along `axis`, in the input's type, rounded once.
 ///
@@ -233,12 +235,78 @@ pub(crate) fn logsumexp_of<E: Element, O: Element>(
     check_shape("out", out.shape(), &row_shape(input.shape(), axis))?;
     let rows = Rows::new(&input, Some(axis));
     let out = RowsMut::new(&mut out, None);
-    let level = isa::selected()?;
-    for_each_tile(&rows, context, |tiles, range| {
-        dispatch!(level, simd => tiles.sum(simd, range.clone(), all(range.len()), false));
+    walk(&rows, context, |segments| Sums { rows: &rows, segments, out: &out })
+}
+
+/// Hands the tiles of rows to the work that is made with what shares out the segments of a row, if not the rows are shared out.
+fn walk<'c, E: Element, W: TileWork<Chunk = ()>>(
+    rows: &Rows<'_, E>,
+    context: Context<'c>,
+    work: impl FnOnce(Option<Context<'c>>) -> W,
+) -> Result<(), Error> {
+    let Layout { classes, .. } = rows.layout;
+    // Long rows singly, so that the second look at a row finds it in the cache.
+    let singly = rows.layout.contiguous() && classes > SHORT_ROW;
+    let tile = if singly { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
+    let (context, segments) = split_threads(context, rows);
+    let walk = Walk { rows: rows.layout.line.len(), classes, labels: None, row_group: row_group(rows), tile };
+    walk.run(context, &work(segments)).map(|_| ())
+}
+
+/// log sum exp of each row.
+struct Sums<'w, 'a, E, O> {
+    rows: &'w Rows<'a, E>,
+    segments: Option<Context<'w>>,
+    out: &'w RowsMut<'w, O>,
+}
+
+impl<'w, E: Element, O: Element> TileWork for Sums<'w, '_, E, O> {
+    type State = Tiles<'w, E>;
+    type Chunk = ();
+
+    fn state(&self) -> Self::State {
+        Tiles::new(self.rows.clone(), self.segments)
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(&self, simd: S, tiles: &mut Self::State, rows: Range<usize>, _: &TileLabels) {
+        self.write(&tiles.sum(simd, rows.clone(), all(rows.len()), false), rows);
+    }
+
+    fn end(&self, _: &mut Self::State) {}
+}
+
+impl<E: Element, O: Element> Sums<'_, '_, E, O> {
+    /// Not inlined: there once, and not for each instruction set.
+    #[inline(never)]
+    fn write(&self, tile: &Tile<'_, '_, E>, rows: Range<usize>) {
         // SAFETY: the rows of a tile belong to one thread.
-        unsafe { out.write(range, |i| O::from_f64(tiles.log_sum_exp(i))) };
-    })
+        unsafe { self.out.write(rows, |i| O::from_f64(tile.log_sum_exp(i))) };
+    }
+}
+
+/// A function of each element, given its row.
+struct Mapped<'w, 'a, E, F> {
+    rows: &'w Rows<'a, E>,
+    segments: Option<Context<'w>>,
+    out: &'w RowsMut<'w, E>,
+    function: PhantomData<F>,
+}
+
+impl<'w, E: Element, F: RowFunction> TileWork for Mapped<'w, '_, E, F> {
+    type State = Tiles<'w, E>;
+    type Chunk = ();
+
+    fn state(&self) -> Self::State {
+        Tiles::new(self.rows.clone(), self.segments)
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(&self, simd: S, tiles: &mut Self::State, rows: Range<usize>, _: &TileLabels) {
+        tiles.sum(simd, rows.clone(), all(rows.len()), F::SHARES).write::<_, F>(simd, rows, self.out);
+    }
+
+    fn end(&self, _: &mut Self::State) {}
 }
 
 pub(crate) fn log_sigmoid_of<E: Element>(
@@ -298,37 +366,5 @@ fn map_rows<E: Element, F: RowFunction>(
         // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.
         unsafe { Rows::of_output(&out) }
     };
-    let level = isa::selected()?;
-    for_each_tile(&rows, context, |tiles, range| {
-        dispatch!(level, simd => {
-            tiles.sum(simd, range.clone(), all(range.len()), F::SHARES);
-            tiles.write::<_, F>(simd, range, &out);
-        });
-    })
-}
-
-/// Hands the rows to `work`, at most a tile at a time; long rows singly, so that the second look at a row
-/// finds it in the cache.
-fn for_each_tile<E: Element>(
-    rows: &Rows<'_, E>,
-    context: Context<'_>,
-    work: impl Fn(&mut Tiles<'_, E>, Range<usize>) + Sync,
-) -> Result<(), Error> {
-    let Layout { classes, .. } = rows.layout;
-    let singly = rows.layout.contiguous() && classes > SHORT_ROW;
-    let step = if singly { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
-    let (context, segments) = split_threads(context, rows);
-    for_each_chunks(
-        context,
-        rows.layout.line.len(),
-        rows.layout.classes,
-        row_group(rows),
-        || Tiles::new(rows.clone(), segments),
-        |tiles, rows| {
-            for start in rows.clone().step_by(step) {
-                work(tiles, start..(start + step).min(rows.end));
-            }
-        },
-    )?;
-    Ok(())
+    walk(&rows, context, |segments| Mapped { rows: &rows, segments, out: &out, function: PhantomData::<F> })
 }

@@ -38,8 +38,10 @@ use crate::parallel::Context;
 use crate::sum::compensated::Compensated;
 use crate::sum::reduce::TileLosses;
 use crate::sum::reduce::Total;
-use crate::targets::{Call, OutOfRange, Probabilities, Target, Targets, TileLabels};
-use crate::tile::{TileGradient, Tiles, WeightedSums, Weighting, row_group, split_threads};
+use crate::targets::{Call, Labels, Probabilities, Target, Targets, TileLabels};
+use crate::tile::{
+    Tile, TileGradient, Tiles, WeightedSums, Weighting, row_group, split_threads, write_zeros,
+};
 
 /// Cross-entropy of logits, `-sum_c q_c log softmax(x)_c`, and its options; the defaults are torch's.
 ///
@@ -162,35 +164,37 @@ impl<E: Element> Work<'_, E> {
         simd: S,
         tiles: &mut Tiles<'_, E>,
         rows: Range<usize>,
-        tile: &TileLabels,
+        labels: &TileLabels,
         losses: &mut TileLosses,
     ) {
         let smoothing = self.smoothing;
-        tiles.sum(simd, rows.clone(), tile.active, self.gradient.is_some());
-        losses.begin::<RealOf<E>>(tile.active, self.weight.as_slice().is_some());
-        tiles.nll(simd, &tile.class, tile.active, &mut losses.loss);
+        let mut sums = tiles.sum(simd, rows.clone(), labels.active, self.gradient.is_some());
+        losses.begin::<RealOf<E>>(labels.active, self.weight.as_slice().is_some());
+        let logits = sums.target_logits(simd, &labels.class, labels.active);
+        sums.nll(&logits, &mut losses.loss);
         let share_in_parts = dd_div::<RealOf<E>>([smoothing, 0.0], [self.rows.layout.classes as f64, 0.0]);
         let share = share_in_parts[0];
-        if tile.active != u64::MAX {
+        if labels.active != u64::MAX {
             for i in 0..TILE {
-                losses.loss[i] = if tile.active >> i & 1 == 1 { losses.loss[i] } else { 0.0 };
+                losses.loss[i] = if labels.active >> i & 1 == 1 { losses.loss[i] } else { 0.0 };
             }
         }
         if smoothing > 0.0 || losses.weighted {
-            bits(tile.active).for_each(|i| losses.weight[i] = self.weight.of(tile.class[i]));
-            let gaps = if smoothing > 0.0 { tiles.gaps(simd, tile.active, self.weight) } else { [0.0; TILE] };
+            bits(labels.active).for_each(|i| losses.weight[i] = self.weight.of(labels.class[i]));
+            let gaps =
+                if smoothing > 0.0 { sums.gaps(simd, labels.active, self.weight) } else { [0.0; TILE] };
             let own = dd_add::<RealOf<E>>([1.0, 0.0], [-smoothing, 0.0]);
             // Branches would keep the loop from being one of vectors.
             for i in 0..rows.len() {
                 let own = dd_mul::<RealOf<E>>(own, [losses.weight[i], 0.0]);
                 let mut loss = weighted_dd::<RealOf<E>>(own, [losses.loss[i], 0.0]);
                 if smoothing > 0.0 {
-                    let rest = tiles.log1p_rest_dd(i);
+                    let rest = sums.log1p_rest_dd(i);
                     let even = weighted_dd::<RealOf<E>>([self.spread, 0.0], rest);
                     let even = dd_add::<RealOf<E>>([gaps[i], 0.0], even);
                     loss = dd_add::<RealOf<E>>(loss, dd_mul::<RealOf<E>>(share_in_parts, even));
                 }
-                let counts = tile.active >> i & 1 == 1;
+                let counts = labels.active >> i & 1 == 1;
                 losses.set::<RealOf<E>>(i, if counts { loss } else { [0.0; 2] });
             }
             if is_any_far::<RealOf<E>>(losses) {
@@ -198,26 +202,26 @@ impl<E: Element> Work<'_, E> {
                     let own = (1.0 - smoothing) * losses.weight[i];
                     for ((q, weight), c) in q.iter_mut().zip(self.weight.block(classes.clone())).zip(classes)
                     {
-                        *q = share * weight + if c == tile.class[i] { own } else { 0.0 };
+                        *q = share * weight + if c == labels.class[i] { own } else { 0.0 };
                     }
                 };
-                let far = far_rows(tiles, tile.active, &losses.loss, q);
+                let far = far_rows(&sums, labels.active, &losses.loss, q);
                 far.for_each_finite(|i, loss| losses.set::<RealOf<E>>(i, [loss, 0.0]));
             }
         }
         let spread = if smoothing > 0.0 { self.spread } else { 0.0 };
         let Some(gradient) = &self.gradient else { return };
-        if tile.active == 0 {
-            Tiles::write_zeros(rows, &gradient.out);
+        if labels.active == 0 {
+            write_zeros(rows, &gradient.out);
             return;
         }
         // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: (1 - e) w_t of q is
         // the target's alone.
         let factor = gradient.factors(rows.clone());
         let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
-        let (p, miss) = tiles.target_share(simd);
-        for i in bits(tile.active) {
-            let weight = self.weight.of(tile.class[i]);
+        let (p, miss) = sums.share(simd, &logits);
+        for i in bits(labels.active) {
+            let weight = self.weight.of(labels.class[i]);
             let own = (1.0 - smoothing) * weight;
             scale[i] = factor[i] * (own + share * spread);
             value[i] = if smoothing == 0.0 {
@@ -231,10 +235,10 @@ impl<E: Element> Work<'_, E> {
         let smoothed = Smoothed { share, weight: self.weight, classes: self.rows.layout.classes };
         let gradient_of = TileGradient {
             scale: &scale,
-            entry: Some((&tile.class, &value)),
+            entry: Some((&labels.class, &value)),
             q: (smoothing > 0.0).then_some((&factor, smoothed)),
         };
-        tiles.write_gradient(simd, rows, tile.active, gradient_of, &gradient.out);
+        sums.write_gradient(simd, rows, labels.active, gradient_of, &gradient.out);
     }
 
     /// Losses against class probabilities.
@@ -248,26 +252,26 @@ impl<E: Element> Work<'_, E> {
         losses: &mut TileLosses,
     ) {
         losses.begin_with_none::<RealOf<E>>(probabilities.active(rows.clone()), false);
-        tiles.sum(simd, rows.clone(), losses.active, self.gradient.is_some());
+        let mut sums = tiles.sum(simd, rows.clone(), losses.active, self.gradient.is_some());
         let (smoothing, classes) = (self.smoothing, self.rows.layout.classes);
         let given = Given { probabilities, rows: rows.clone(), smoothing, weight: self.weight, classes };
-        let WeightedSums { gaps, totals } = tiles.weighted_sums(simd, losses.active, &given);
+        let WeightedSums { gaps, totals } = sums.weighted_sums(simd, losses.active, &given);
         for i in bits(losses.active) {
             // Without classes there is nothing to sum.
             if classes > 0 {
                 let total = [totals[i], 0.0];
-                let total = weighted_dd::<RealOf<E>>(total, tiles.log1p_rest_dd(i));
+                let total = weighted_dd::<RealOf<E>>(total, sums.log1p_rest_dd(i));
                 losses.set::<RealOf<E>>(i, dd_add::<RealOf<E>>([gaps[i], 0.0], total));
             }
         }
         if is_any_far::<RealOf<E>>(losses) {
             let q = |i: usize, classes: Range<usize>, q: &mut [f64]| (&given).row(simd, i, classes, q);
-            let far = far_rows(tiles, losses.active, &losses.loss, q);
+            let far = far_rows(&sums, losses.active, &losses.loss, q);
             far.for_each_finite(|i, loss| losses.set::<RealOf<E>>(i, [loss, 0.0]));
         }
         let Some(gradient) = &self.gradient else { return };
         if losses.active == 0 {
-            Tiles::write_zeros(rows, &gradient.out);
+            write_zeros(rows, &gradient.out);
             return;
         }
         let factor = gradient.factors(rows.clone());
@@ -276,7 +280,7 @@ impl<E: Element> Work<'_, E> {
             scale[i] *= factor[i];
         }
         let gradient_of = TileGradient { scale: &scale, entry: None, q: Some((&factor, &given)) };
-        tiles.write_gradient(simd, rows, losses.active, gradient_of, &gradient.out);
+        sums.write_gradient(simd, rows, losses.active, gradient_of, &gradient.out);
     }
 }
 
@@ -302,26 +306,26 @@ impl FarRows {
 #[cold]
 #[inline(never)]
 fn far_rows<E: Element>(
-    tiles: &Tiles<'_, E>,
+    sums: &Tile<'_, '_, E>,
     active: u64,
     loss: &[f64; TILE],
     q: impl Fn(usize, Range<usize>, &mut [f64]),
 ) -> FarRows {
     // The differences of 2^64 classes do not exceed the range.
     const UNIT: f64 = 1.0 / (1_u128 << 70) as f64;
-    let (classes, mut block) = (tiles.classes(), [0.0; BLOCK]);
+    let (classes, mut block) = (sums.classes(), [0.0; BLOCK]);
     let mut far = FarRows([f64::NAN; TILE]);
     'rows: for i in bits(active) {
-        if loss[i].is_finite() || !tiles.log1p_rest(i).is_finite() {
+        if loss[i].is_finite() || !sums.log1p_rest(i).is_finite() {
             continue;
         }
-        let (max, mut sum, mut total) = (tiles.max(i) * UNIT, Compensated::default(), Compensated::default());
+        let (max, mut sum, mut total) = (sums.max(i) * UNIT, Compensated::default(), Compensated::default());
         for start in (0..classes).step_by(BLOCK) {
             let range = start..(start + BLOCK).min(classes);
             let block = &mut block[..range.len()];
             q(i, range.clone(), block);
             for (q, class) in block.iter().zip(range) {
-                let term = weighted(*q, max - tiles.logit(i, class) * UNIT);
+                let term = weighted(*q, max - sums.logit(i, class) * UNIT);
                 if !term.is_finite() {
                     continue 'rows;
                 }
@@ -329,7 +333,7 @@ fn far_rows<E: Element>(
                 total.add(*q);
             }
         }
-        sum.add(total.get() * tiles.log1p_rest(i) * UNIT);
+        sum.add(total.get() * sums.log1p_rest(i) * UNIT);
         far.0[i] = sum.get() / UNIT;
     }
     far
@@ -421,10 +425,10 @@ impl Weighting for &Given<'_> {
 }
 
 impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
-    type State = (Tiles<'a, E>, TileLabels);
+    type State = Tiles<'a, E>;
 
     fn state(&self) -> Self::State {
-        (Tiles::new(self.rows.clone(), self.segments), TileLabels::default())
+        Tiles::new(self.rows.clone(), self.segments)
     }
 
     fn rows(&self) -> usize {
@@ -443,37 +447,27 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         split_threads(context, &self.rows).0
     }
 
+    fn labels(&self) -> Option<&Labels<'a>> {
+        match &self.targets {
+            Targets::Indices(labels) => Some(labels),
+            Targets::Probabilities(_) => None,
+        }
+    }
+
     #[inline(always)]
     fn tile<S: Simd>(
         &self,
         simd: S,
-        (tiles, tile): &mut Self::State,
+        tiles: &mut Tiles<'a, E>,
         rows: Range<usize>,
+        labels: &TileLabels,
         losses: &mut TileLosses,
-    ) -> Result<(), OutOfRange> {
+    ) {
         match &self.targets {
-            Targets::Indices(labels) => {
-                labels.tile(simd, rows.clone(), tile)?;
-                self.indices(simd, tiles, rows, tile, losses);
-            }
+            Targets::Indices(_) => self.indices(simd, tiles, rows, labels, losses),
             Targets::Probabilities(probabilities) => {
                 self.probabilities(simd, tiles, rows, probabilities, losses);
             }
-        }
-        Ok(())
-    }
-
-    fn check(&self, context: Context<'_>) -> Result<(), Error> {
-        match &self.targets {
-            Targets::Indices(labels) => labels.check(context),
-            Targets::Probabilities(_) => Ok(()),
-        }
-    }
-
-    fn out_of_range(&self, rows: Range<usize>) -> Error {
-        match &self.targets {
-            Targets::Indices(labels) => labels.first_out_of_range(rows),
-            Targets::Probabilities(_) => unreachable!("only class indices can be out of range"),
         }
     }
 

@@ -19,8 +19,8 @@ use crate::kernel::rowset::bits;
 use crate::options::{ClassWeights, weighted_dd};
 use crate::parallel::Context;
 use crate::sum::reduce::TileLosses;
-use crate::targets::{Call, Labels, OutOfRange, Target, Targets, TileLabels};
-use crate::tile::Tiles;
+use crate::targets::{Call, Labels, Target, Targets, TileLabels};
+use crate::tile::write_zeros;
 
 /// Negative log-likelihood of log-probabilities, `-w_t x_t`, and its options; the defaults are torch's.
 ///
@@ -115,6 +115,10 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
 
     fn state(&self) {}
 
+    fn labels(&self) -> Option<&Labels<'a>> {
+        Some(&self.labels)
+    }
+
     fn rows(&self) -> usize {
         self.rows.layout.line.len()
     }
@@ -127,40 +131,30 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     #[inline(always)]
     fn tile<S: Simd>(
         &self,
-        simd: S,
+        _: S,
         (): &mut (),
         rows: Range<usize>,
+        labels: &TileLabels,
         losses: &mut TileLosses,
-    ) -> Result<(), OutOfRange> {
-        let mut tile = TileLabels::default();
-        self.labels.tile(simd, rows.clone(), &mut tile)?;
-        losses.begin_with_none::<RealOf<E>>(tile.active, self.weight.as_slice().is_some());
+    ) {
+        losses.begin_with_none::<RealOf<E>>(labels.active, self.weight.as_slice().is_some());
         let mut offsets = [0; TILE];
         locate(&self.rows.layout, rows.clone(), &mut offsets);
-        for i in bits(tile.active) {
-            let t = tile.class[i];
+        for i in bits(labels.active) {
+            let t = labels.class[i];
             losses.weight[i] = self.weight.of(t);
             let (weight, nll) = (losses.weight[i], -self.rows.get(offsets[i], t).to_f64());
             losses.set::<RealOf<E>>(i, weighted_dd::<RealOf<E>>([weight, 0.0], [nll, 0.0]));
         }
-        let Some(gradient) = &self.gradient else { return Ok(()) };
+        let Some(gradient) = &self.gradient else { return };
         let factor = gradient.factors(rows.clone());
         locate(&gradient.out.layout, rows.clone(), &mut offsets);
-        Tiles::write_zeros(rows, &gradient.out);
-        for i in bits(tile.active) {
-            let value = E::from_f64(-factor[i] * self.weight.of(tile.class[i]));
+        write_zeros(rows, &gradient.out);
+        for i in bits(labels.active) {
+            let value = E::from_f64(-factor[i] * self.weight.of(labels.class[i]));
             // SAFETY: the rows of a chunk belong to one thread.
-            unsafe { gradient.out.set(offsets[i], tile.class[i], value) };
+            unsafe { gradient.out.set(offsets[i], labels.class[i], value) };
         }
-        Ok(())
-    }
-
-    fn check(&self, context: Context<'_>) -> Result<(), Error> {
-        self.labels.check(context)
-    }
-
-    fn out_of_range(&self, rows: Range<usize>) -> Error {
-        self.labels.first_out_of_range(rows)
     }
 
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {

@@ -1,19 +1,20 @@
-//! The walk over the rows of a loss: chunks on threads, tile by tile, to sums or to one loss for each row.
+//! The walk over the rows of a loss, to sums or to one loss for each row.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use fearless_simd::{Simd, dispatch};
+use fearless_simd::Simd;
 
 use super::gradient::Gradient;
 use super::misuse::LikelyMisuse;
 use crate::array::any::{FloatRowsMut, FloatsMut, with_dtype};
 use crate::array::rows::{RowsMut, check_shape};
 use crate::error::Error;
+use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf};
-use crate::kernel::{TILE, isa};
-use crate::parallel::{Context, chunk_rows, try_for_each_chunks};
+use crate::parallel::{Context, chunk_rows};
 use crate::sum::reduce::{ChunkSum, TileLosses, Total};
-use crate::targets::OutOfRange;
+use crate::targets::{Labels, TileLabels, TileWork, Walk};
 
 /// A loss over rows, a tile at a time.
 pub(crate) trait RowLoss<'a, E: Element>: Sync {
@@ -32,18 +33,21 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {
         context
     }
+    /// The class indices of the rows, where the targets are such.
+    fn labels(&self) -> Option<&Labels<'a>>;
     /// The losses of at most a tile of rows. It is inlined into the function that carries the instruction set.
     fn tile<S: Simd>(
         &self,
         simd: S,
         state: &mut Self::State,
         rows: Range<usize>,
+        labels: &TileLabels,
         losses: &mut TileLosses,
-    ) -> Result<(), OutOfRange>;
+    );
     /// Looks at all targets.
-    fn check(&self, context: Context<'_>) -> Result<(), Error>;
-    /// The error behind an [`OutOfRange`] among these rows.
-    fn out_of_range(&self, rows: Range<usize>) -> Error;
+    fn check(&self, context: Context<'_>) -> Result<(), Error> {
+        self.labels().map_or(Ok(()), |labels| labels.check(context))
+    }
     /// What a mean will divide by, from the targets alone.
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
     /// What the input seems to be instead of what the loss takes.
@@ -110,54 +114,82 @@ fn run<'a, E: Element, L: RowLoss<'a, E>>(
     context: Context<'_>,
     out: Option<&LossRows<'_>>,
 ) -> Result<Total, Error> {
-    let level = isa::selected()?;
-    let groups = try_for_each_chunks(
-        loss.row_context(context),
-        loss.rows(),
-        loss.classes(),
-        loss.row_group(),
-        || (loss.state(), TileLosses::new()),
-        |state, rows| dispatch!(level, simd => chunks(simd, loss, state, rows, out)),
-    )?
-    .map_err(|rows| loss.out_of_range(rows))?;
+    let size = chunk_rows(loss.classes());
+    let walk = Walk {
+        rows: loss.rows(),
+        classes: loss.classes(),
+        labels: loss.labels(),
+        row_group: loss.row_group(),
+        // A tile holds whole chunks, or is a part of one.
+        tile: if size < TILE { TILE / size * size } else { TILE },
+    };
     let mut all = ChunkSum::default();
-    for (first, others) in groups {
-        all.merge(first);
-        for other in others {
+    for chunks in walk.run(loss.row_context(context), &Losses { loss, out, size, of: PhantomData })? {
+        all.merge(chunks.first);
+        for other in chunks.others {
             all.merge(other);
         }
     }
     Ok(all.total())
 }
 
-/// The sums of one chunk, and of those that came with it.
-#[inline(always)]
-fn chunks<'a, S: Simd, E: Element, L: RowLoss<'a, E>>(
-    simd: S,
-    loss: &L,
-    (state, losses): &mut (L::State, TileLosses),
-    rows: Range<usize>,
-    out: Option<&LossRows<'_>>,
-) -> Result<(ChunkSum, Vec<ChunkSum>), OutOfRange> {
-    let size = chunk_rows(loss.classes());
-    // A tile holds whole chunks, or is a part of one.
-    let step = if size < TILE { TILE / size * size } else { TILE };
-    let (mut sum, mut others) = (ChunkSum::default(), Vec::new());
-    for first in rows.clone().step_by(step) {
-        let tile = first..(first + step).min(rows.end);
-        loss.tile(simd, state, tile.clone(), losses)?;
-        if let Some(out) = out {
+/// The losses of tiles, written or summed.
+struct Losses<'w, 'a, L, E> {
+    loss: &'w L,
+    out: Option<&'w LossRows<'w>>,
+    /// Rows of a chunk.
+    size: usize,
+    of: PhantomData<&'a E>,
+}
+
+/// The sum of a chunk, and of those that a thread took with it.
+#[derive(Default)]
+struct ChunkSums {
+    first: ChunkSum,
+    others: Vec<ChunkSum>,
+    /// Rows of chunks smaller than a tile.
+    summed: usize,
+}
+
+impl<'a, E: Element, L: RowLoss<'a, E>> TileWork for Losses<'_, 'a, L, E> {
+    type State = (L::State, TileLosses, ChunkSums);
+    type Chunk = ChunkSums;
+
+    fn state(&self) -> Self::State {
+        (self.loss.state(), TileLosses::new(), ChunkSums::default())
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(
+        &self,
+        simd: S,
+        (state, losses, sums): &mut Self::State,
+        rows: Range<usize>,
+        labels: &TileLabels,
+    ) {
+        self.loss.tile(simd, state, rows.clone(), labels, losses);
+        if let Some(out) = self.out {
             // SAFETY: the rows of a chunk belong to one thread.
-            unsafe { out.write(tile, &losses.loss) };
-        } else if rows.len() <= size {
-            sum.add::<_, RealOf<E>>(simd, losses);
+            unsafe { out.write(rows, &losses.loss) };
+        } else if self.size >= TILE {
+            sums.first.add::<_, RealOf<E>>(simd, losses);
         } else {
-            for start in (0..tile.len()).step_by(size) {
-                let mut part = ChunkSum::default();
-                part.add::<_, RealOf<E>>(simd, &losses.part(start..(start + size).min(tile.len())));
-                if first + start == rows.start { sum = part } else { others.push(part) }
+            for start in (0..rows.len()).step_by(self.size) {
+                let part = start..(start + self.size).min(rows.len());
+                let mut sum = ChunkSum::default();
+                sum.add::<_, RealOf<E>>(simd, &losses.part(part.clone()));
+                if sums.summed == 0 {
+                    sums.first = sum
+                } else {
+                    sums.others.push(sum)
+                }
+                sums.summed += part.len();
             }
         }
     }
-    Ok((sum, others))
+
+    #[inline(always)]
+    fn end(&self, (.., sums): &mut Self::State) -> ChunkSums {
+        std::mem::take(sums)
+    }
 }

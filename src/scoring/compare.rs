@@ -1,8 +1,9 @@
 //! Two models' logits for the same rows: how far their distributions are from each other.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
-use fearless_simd::dispatch;
+use fearless_simd::Simd;
 use ndarray::{ArrayRef, Dimension};
 
 use super::columns::Score;
@@ -12,11 +13,10 @@ use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
 use crate::kernel::divergence::{Divergences, divergences, exp_of, soft};
 use crate::kernel::element::Element;
-use crate::kernel::isa;
 use crate::kernel::rowset::bits;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
-use crate::targets::{Call, LabelledRows, Labels, Target, labels, with_any_target};
+use crate::targets::{Call, Labels, Target, TileLabels, TileWork, Walk, labels, with_any_target};
 
 /// Sums over the rows that count, P being the first model and Q the second: exact, and their figures.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -172,12 +172,6 @@ fn sums_of<P: Element, Q: Element>(
     })
 }
 
-/// A row of each model, in `f64`.
-struct Pair {
-    p: Vec<f64>,
-    q: Vec<f64>,
-}
-
 fn run(
     p: &dyn SingleRows,
     q: &dyn SingleRows,
@@ -185,51 +179,72 @@ fn run(
     call: &Call<'_>,
     has_target: bool,
 ) -> Result<(ComparisonSums, ComparisonRows), Error> {
-    let level = isa::selected()?;
     let (rows, classes) = (p.count(), p.classes());
     // Found out before the threads make theirs, which without rows they do not.
     filled(if rows == 0 { 0 } else { 2 * padded(classes) }, 0.0)?;
     let all = Mutex::new(ComparisonSums::new(has_target));
-    let chunks = LabelledRows { labels, classes, row_group: 1 }.for_each_tile(
-        call.context,
-        || {
-            let row = vec![0.0; padded(classes)];
-            let part = Part::new(ComparisonSums::new(has_target), &all, ComparisonSums::join);
-            (part, Pair { p: row.clone(), q: row }, ComparisonRows::default())
-        },
-        |(part, pair, each), rows, tile| {
-            let sums = &mut part.own;
-            sums.rows += rows.len() as u64;
-            for i in bits(tile.active) {
-                p.read(level, rows.start + i, &mut pair.p);
-                q.read(level, rows.start + i, &mut pair.q);
-                let class = has_target.then_some(tile.class[i]);
-                dispatch!(level, simd => {
-                    let (x, y) = (soft(simd, &pair.p), soft(simd, &pair.q));
-                    let Divergences { forward, reverse, jensen_shannon } =
-                        divergences(simd, &pair.p, &x, &pair.q, &y);
-                    sums.count += 1;
-                    sums.same_top += u64::from(x.largest.is_some() && x.largest == y.largest);
-                    sums.forward.add(forward);
-                    sums.forward_squared.add_square(forward);
-                    sums.reverse.add(reverse);
-                    sums.jensen_shannon.add(jensen_shannon);
-                    if let (Some(class), Some(targets)) = (class, &mut sums.targets) {
-                        let (x_nll, y_nll) = (x.nll(pair.p[class]), y.nll(pair.q[class]));
-                        let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
-                        targets.add(x_nll, y_nll, difference);
-                        each.difference.push(difference);
-                    }
-                    each.forward.push(forward);
-                });
-            }
-        },
-        |(_, _, each)| std::mem::take(each),
-    )?;
     let mut each = ComparisonRows::default();
-    for chunk in chunks {
+    for chunk in Walk::labelled(labels, classes).run(call.context, &Pairs { p, q, has_target, all: &all })? {
         each.forward.extend(chunk.forward);
         each.difference.extend(chunk.difference);
     }
     Ok((finished(all), each))
+}
+
+/// The rows of two models side by side.
+struct Pairs<'w> {
+    p: &'w dyn SingleRows,
+    q: &'w dyn SingleRows,
+    has_target: bool,
+    all: &'w Mutex<ComparisonSums>,
+}
+
+/// What a thread compares with.
+struct Pair<'w> {
+    /// A row of each model, in `f64`.
+    p: Vec<f64>,
+    q: Vec<f64>,
+    sums: Part<'w, ComparisonSums>,
+    each: ComparisonRows,
+}
+
+impl<'w> TileWork for Pairs<'w> {
+    type State = Pair<'w>;
+    type Chunk = ComparisonRows;
+
+    fn state(&self) -> Pair<'w> {
+        let row = vec![0.0; padded(self.p.classes())];
+        let sums = Part::new(ComparisonSums::new(self.has_target), self.all, ComparisonSums::join);
+        Pair { p: row.clone(), q: row, sums, each: ComparisonRows::default() }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(&self, simd: S, pair: &mut Pair<'w>, rows: Range<usize>, labels: &TileLabels) {
+        let Pair { p, q, sums: Part { own: sums, .. }, each } = pair;
+        sums.rows += rows.len() as u64;
+        for i in bits(labels.active) {
+            self.p.read(simd.level(), rows.start + i, p);
+            self.q.read(simd.level(), rows.start + i, q);
+            let (x, y) = (soft(simd, p), soft(simd, q));
+            let Divergences { forward, reverse, jensen_shannon } = divergences(simd, p, &x, q, &y);
+            sums.count += 1;
+            sums.same_top += u64::from(x.largest.is_some() && x.largest == y.largest);
+            sums.forward.add(forward);
+            sums.forward_squared.add_square(forward);
+            sums.reverse.add(reverse);
+            sums.jensen_shannon.add(jensen_shannon);
+            if let Some(targets) = &mut sums.targets {
+                let class = labels.class[i];
+                let (x_nll, y_nll) = (x.nll(p[class]), y.nll(q[class]));
+                let difference = exp_of(simd, -y_nll) - exp_of(simd, -x_nll);
+                targets.add(x_nll, y_nll, difference);
+                each.difference.push(difference);
+            }
+            each.forward.push(forward);
+        }
+    }
+
+    fn end(&self, pair: &mut Pair<'w>) -> ComparisonRows {
+        std::mem::take(&mut pair.each)
+    }
 }

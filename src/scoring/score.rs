@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Mutex;
 
-use fearless_simd::{Simd, dispatch};
+use fearless_simd::Simd;
 use ndarray::{ArrayRef, Axis, Dimension, RemoveAxis};
 
 use super::columns::{Columns, Score, Scores};
@@ -15,16 +15,16 @@ use crate::array::rows::locate;
 use crate::array::rows::{Input, class_axis, input_rows};
 use crate::array::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::error::Error;
+use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
 use crate::kernel::stats::TileStats;
 use crate::kernel::top::Top;
-use crate::kernel::{TILE, isa};
 use crate::parallel::Context;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
-use crate::targets::{Call, LabelledRows, Labels, Target, Targets, TileLabels};
-use crate::tile::{Tiles, row_group, split_threads};
+use crate::targets::{Call, Labels, Target, Targets, TileLabels, TileWork, Walk};
+use crate::tile::{Tile, Tiles, row_group, split_threads};
 
 /// The columns as rows that are shared out to threads.
 struct ColumnRows<'a, O> {
@@ -135,35 +135,67 @@ impl<'a, E: Element> Work<'a, E> {
         &self,
         context: Context<'_>,
         part: impl Fn() -> P + Sync,
-        each: impl Fn(&mut P, &mut Seen<'_, E>, Range<usize>) + Sync,
+        each: impl Fn(&mut P, &mut Seen<'_, '_, E>, Range<usize>) + Sync,
     ) -> Result<(), Error> {
-        let level = isa::selected()?;
         let (context, segments) = split_threads(context, &self.rows);
-        let classes = self.rows.layout.classes;
-        let walk = LabelledRows { labels: &self.labels, classes, row_group: row_group(&self.rows) };
-        walk.for_each_tile(
-            context,
-            || (part(), Seen::new(self.rows.clone(), segments, self.named, self.log_probs)),
-            |(part, seen), rows, labels| {
-                std::mem::swap(&mut seen.labels, labels);
-                dispatch!(level, simd => seen.look(simd, rows.clone()));
-                each(part, seen, rows);
-            },
-            |_| (),
-        )
-        .map(|_| ())
+        let walk = Walk::labelled(&self.labels, self.rows.layout.classes).row_group(row_group(&self.rows));
+        walk.run(context, &Look { work: self, segments, part, each }).map(|_| ())
     }
 }
 
-/// A tile that has been summed and looked at.
-struct Seen<'a, E: Element> {
-    tiles: Tiles<'a, E>,
-    scan: TileStats,
-    labels: TileLabels,
-    counted: u64,
+/// A look at every tile.
+struct Look<'w, 'a, E, P, F> {
+    work: &'w Work<'a, E>,
+    /// What shares out the segments of a row, if not the rows are shared out.
+    segments: Option<Context<'w>>,
+    part: P,
+    each: F,
+}
+
+impl<'w, E: Element, T, P, F> TileWork for Look<'w, '_, E, P, F>
+where
+    P: Fn() -> T + Sync,
+    F: Fn(&mut T, &mut Seen<'_, '_, E>, Range<usize>) + Sync,
+{
+    type State = (T, Tiles<'w, E>, Found);
+    type Chunk = ();
+
+    fn state(&self) -> Self::State {
+        let work = self.work;
+        ((self.part)(), Tiles::new(work.rows.clone(), self.segments), Found::new(work.named))
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(
+        &self,
+        simd: S,
+        (part, tiles, found): &mut Self::State,
+        rows: Range<usize>,
+        labels: &TileLabels,
+    ) {
+        let tile = found.look(simd, tiles, rows.clone(), labels, self.work.log_probs);
+        tell(&self.each, part, &mut Seen { tile, labels, found }, rows);
+    }
+
+    fn end(&self, _: &mut Self::State) {}
+}
+
+/// Not inlined: there once, and not for each instruction set.
+#[inline(never)]
+fn tell<E: Element, T>(
+    each: &impl Fn(&mut T, &mut Seen<'_, '_, E>, Range<usize>),
+    part: &mut T,
+    seen: &mut Seen<'_, '_, E>,
+    rows: Range<usize>,
+) {
+    each(part, seen, rows);
+}
+
+/// What is found of a tile's active rows besides their sums.
+struct Found {
+    stats: TileStats,
     /// Rows that hold a nan: no class of theirs is found.
     nan: u64,
-    log_probs: bool,
     nll: [f64; TILE],
     /// The same under the softmax of the row, which differs for log-probabilities that do not add up to 1.
     normalised: [f64; TILE],
@@ -173,15 +205,11 @@ struct Seen<'a, E: Element> {
     top: Vec<Top>,
 }
 
-impl<'a, E: Element> Seen<'a, E> {
-    fn new(rows: Rows<'a, E>, segments: Option<Context<'a>>, top_k: usize, log_probs: bool) -> Self {
-        Seen {
-            tiles: Tiles::new(rows, segments),
-            scan: TileStats::new(),
-            labels: TileLabels::default(),
-            counted: 0,
+impl Found {
+    fn new(top_k: usize) -> Self {
+        Found {
+            stats: TileStats::new(),
             nan: 0,
-            log_probs,
             nll: [0.0; TILE],
             normalised: [0.0; TILE],
             miss: [0.0; TILE],
@@ -192,64 +220,74 @@ impl<'a, E: Element> Seen<'a, E> {
 
     /// Sums the rows, and finds what else they tell.
     #[inline(always)]
-    fn look<S: Simd>(&mut self, simd: S, range: Range<usize>) {
-        self.counted = self.labels.active;
+    fn look<'t, 'a, S: Simd, E: Element>(
+        &mut self,
+        simd: S,
+        tiles: &'t mut Tiles<'a, E>,
+        rows: Range<usize>,
+        labels: &TileLabels,
+        log_probs: bool,
+    ) -> Tile<'t, 'a, E> {
+        let TileLabels { class, active } = labels;
         self.nan = 0;
-        if self.counted == 0 {
-            return;
-        }
         self.top.iter_mut().for_each(|top| top.restart(self.top_k));
-        self.tiles.sum_with_stats(
-            simd,
-            range,
-            &self.labels.class,
-            self.counted,
-            &mut self.scan,
-            &mut self.top,
-        );
-        let own = self.tiles.target_logits(simd, &self.labels.class, self.counted);
-        self.tiles.nll_of(&own, &mut self.normalised);
-        self.nll = if self.log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
-        self.miss = self.tiles.target_share(simd).1;
-        for i in bits(self.counted) {
-            if self.tiles.log1p_rest(i).is_nan() {
-                self.look_at_no_softmax(i);
+        let tile = tiles.sum_with_stats(simd, rows, class, *active, &mut self.stats, &mut self.top);
+        if *active == 0 {
+            return tile;
+        }
+        let own = tile.target_logits(simd, class, *active);
+        tile.nll(&own, &mut self.normalised);
+        self.nll = if log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
+        self.miss = tile.share(simd, &own).1;
+        for i in bits(*active) {
+            if tile.log1p_rest(i).is_nan() {
+                self.look_at_no_softmax(&tile, i, class[i]);
             }
         }
+        tile
     }
 
     /// Looks once more at a row without a softmax: with a nan, with +inf or of nothing but -inf.
     #[cold]
-    fn look_at_no_softmax(&mut self, i: usize) {
-        let (classes, class) = (self.tiles.classes(), self.labels.class[i]);
-        let own = self.tiles.logit(i, class);
+    fn look_at_no_softmax<E: Element>(&mut self, tile: &Tile<'_, '_, E>, i: usize, class: usize) {
+        let classes = tile.classes();
+        let own = tile.logit(i, class);
         let (mut nan, mut greater, mut tied_before) = (false, 0, 0);
         for c in 0..classes {
-            let x = self.tiles.logit(i, c);
+            let x = tile.logit(i, c);
             nan |= x.is_nan();
             greater += u64::from(x > own);
             tied_before += u64::from(x == own && c < class);
         }
         self.nan |= u64::from(nan) << i;
-        self.scan.rows[i].greater = greater as f64;
-        self.scan.rows[i].tied_before = tied_before as f64;
-        self.scan.largest[i] = self.tiles.argmax(i);
+        self.stats.rows[i].greater = greater as f64;
+        self.stats.rows[i].tied_before = tied_before as f64;
+        self.stats.largest[i] = tile.argmax(i);
         if let Some(top) = self.top.get_mut(i) {
             top.restart(self.top_k);
-            (0..classes).for_each(|class| top.offer(class, self.tiles.logit(i, class)));
+            (0..classes).for_each(|class| top.offer(class, tile.logit(i, class)));
         }
     }
+}
 
+/// A tile that has been summed and looked at.
+struct Seen<'t, 'a, E: Element> {
+    tile: Tile<'t, 'a, E>,
+    labels: &'t TileLabels,
+    found: &'t mut Found,
+}
+
+impl<E: Element> Seen<'_, '_, E> {
     fn is_counted(&self, i: usize) -> bool {
-        self.counted >> i & 1 == 1
+        self.labels.active >> i & 1 == 1
     }
 
     fn has_nan(&self, i: usize) -> bool {
-        self.nan >> i & 1 == 1
+        self.found.nan >> i & 1 == 1
     }
 
     fn is_correct(&self, i: usize) -> bool {
-        self.is_counted(i) && !self.has_nan(i) && self.scan.largest[i] == self.labels.class[i]
+        self.is_counted(i) && !self.has_nan(i) && self.found.stats.largest[i] == self.labels.class[i]
     }
 
     /// Whether the target is among the k largest classes.
@@ -258,20 +296,20 @@ impl<'a, E: Element> Seen<'a, E> {
     }
 
     fn entropy(&self, i: usize) -> f64 {
-        self.tiles.entropy(i, &self.scan.rows[i])
+        self.tile.entropy(i, &self.found.stats.rows[i])
     }
 
     /// The target's place among the classes, the first of ties first; the last in a row with a nan.
     fn rank(&self, i: usize) -> f64 {
         if self.has_nan(i) {
-            return self.tiles.classes() as f64;
+            return self.tile.classes() as f64;
         }
-        let row = &self.scan.rows[i];
+        let row = &self.found.stats.rows[i];
         1.0 + row.greater + row.tied_before
     }
 
     fn squared_error(&self, i: usize) -> f64 {
-        self.tiles.squared_error(i, &self.scan.rows[i], self.normalised[i], self.miss[i])
+        self.tile.squared_error(i, &self.found.stats.rows[i], self.found.normalised[i], self.found.miss[i])
     }
 
     /// # Safety
@@ -280,13 +318,13 @@ impl<'a, E: Element> Seen<'a, E> {
         // SAFETY: see above.
         unsafe {
             let or_zero = |i, value: f64| O::from_f64(if self.is_counted(i) { value } else { 0.0 });
-            write(to.nll.as_ref(), &rows, |i| or_zero(i, self.nll[i]));
+            write(to.nll.as_ref(), &rows, |i| or_zero(i, self.found.nll[i]));
             write(to.logsumexp.as_ref(), &rows, |i| {
-                if self.is_counted(i) { O::from_f64(self.tiles.log_sum_exp(i)) } else { O::from_f64(0.0) }
+                if self.is_counted(i) { O::from_f64(self.tile.log_sum_exp(i)) } else { O::from_f64(0.0) }
             });
             write(to.entropy.as_ref(), &rows, |i| or_zero(i, self.entropy(i)));
             write(to.prediction.as_ref(), &rows, |i| {
-                if self.is_counted(i) { self.scan.largest[i] as i64 } else { -1 }
+                if self.is_counted(i) { self.found.stats.largest[i] as i64 } else { -1 }
             });
             write(to.rank.as_ref(), &rows, |i| if self.is_counted(i) { self.rank(i) as i64 } else { 0 });
             write(to.counted.as_ref(), &rows, |i| self.is_counted(i));
@@ -304,11 +342,11 @@ impl<'a, E: Element> Seen<'a, E> {
             locate(&to.layout, rows.clone(), &mut log_prob_at);
         }
         for i in 0..rows.len() {
-            let classes = if self.is_counted(i) { Some(self.top[i].take()) } else { None };
+            let classes = if self.is_counted(i) { Some(self.found.top[i].take()) } else { None };
             let mut classes = classes.into_iter().flatten();
-            for k in 0..self.top_k {
+            for k in 0..self.found.top_k {
                 let class = classes.next();
-                let log_prob = class.map_or(0.0, |class| self.tiles.log_softmax(i, class));
+                let log_prob = class.map_or(0.0, |class| self.tile.log_softmax(i, class));
                 // SAFETY: see above.
                 unsafe {
                     if let Some(to) = classes_to {
@@ -486,11 +524,11 @@ impl ScoreSums {
         }
     }
 
-    fn add<E: Element>(&mut self, seen: &Seen<'_, E>, rows: Range<usize>, groups: &[u16]) {
+    fn add<E: Element>(&mut self, seen: &Seen<'_, '_, E>, rows: Range<usize>, groups: &[u16]) {
         self.rows += rows.len() as u64;
-        self.count += u64::from(seen.counted.count_ones());
-        for i in bits(seen.counted) {
-            let (nll, correct) = (seen.nll[i], u64::from(seen.is_correct(i)));
+        self.count += u64::from(seen.labels.active.count_ones());
+        for i in bits(seen.labels.active) {
+            let (nll, correct) = (seen.found.nll[i], u64::from(seen.is_correct(i)));
             self.correct += correct;
             for (count, k) in self.top.iter_mut().zip(&self.top_k) {
                 *count += u64::from(seen.is_among(*k, i));
@@ -512,7 +550,7 @@ impl ScoreSums {
             self.entropy.add(seen.entropy(i));
             self.reciprocal_rank.add(1.0 / seen.rank(i));
             self.squared_error.add(seen.squared_error(i));
-            let confidence = seen.tiles.confidence(i);
+            let confidence = seen.tile.confidence(i);
             if confidence.is_nan() || self.bins.is_empty() {
                 continue;
             }
@@ -558,7 +596,7 @@ impl ScoreSums {
 }
 
 /// Writes the columns of a tile's rows.
-type Write<'a, E> = &'a (dyn Fn(&mut Seen<'_, E>, Range<usize>) + Sync);
+type Write<'a, E> = &'a (dyn Fn(&mut Seen<'_, '_, E>, Range<usize>) + Sync);
 
 impl<E: Element> Work<'_, E> {
     /// Adds the scores up, and writes them too where that is asked for.
@@ -668,6 +706,6 @@ fn sums_and_columns_of<E: Element, O: Element>(
     let columns = ColumnRows::new(&mut columns, &work.shape, work.named)?;
     // Behind a pointer, so that the code of the walk, which is long, is there once for both functions.
     // SAFETY: the rows of a chunk belong to one thread.
-    let write = |seen: &mut Seen<'_, E>, rows: Range<usize>| unsafe { seen.write(rows, &columns) };
+    let write = |seen: &mut Seen<'_, '_, E>, rows: Range<usize>| unsafe { seen.write(rows, &columns) };
     work.sums(call.context, options, Some(&write))
 }

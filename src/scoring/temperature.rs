@@ -3,9 +3,10 @@
 //! With g = max - x, the loss of a row is `b g_t + log sum exp(-b g)`: its derivative is `g_t` less the mean of g under the
 //! softmax of b x, and its second derivative is the variance of g. It is convex in b.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
-use fearless_simd::dispatch;
+use fearless_simd::Simd;
 use ndarray::{ArrayRef, Dimension};
 
 use super::columns::Score;
@@ -13,14 +14,12 @@ use crate::array::rows::View;
 use crate::array::rows::{Input, input_rows};
 use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
-use crate::kernel::divergence::{moments, soft};
+use crate::kernel::divergence::{Moments, Soft, moments, soft};
 use crate::kernel::element::Element;
-use crate::kernel::isa;
 use crate::kernel::rowset::bits;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
-use crate::targets::labels;
-use crate::targets::{Call, LabelledRows, Target};
+use crate::targets::{Call, Target, TileLabels, TileWork, Walk, labels};
 
 /// Sums over the rows that count, for one inverse temperature b: exact, and their figures.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,32 +76,45 @@ fn sums_of<E: Element>(
     let Input { rows: source, shape, axis } = input_rows(logits, Some(options.axis))?;
     let labels = labels("temperature_sums", target, shape, axis, options.ignore_index, call)?;
     labels.check(call.context)?;
-    let level = isa::selected()?;
     let (count, classes) = (source.count(), source.classes());
     filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(TemperatureSums::default());
-    let rows = LabelledRows { labels: &labels, classes, row_group: 1 };
-    rows.for_each_tile(
-        call.context,
-        || {
-            let part = Part::new(TemperatureSums::default(), &all, TemperatureSums::merge);
-            (part, vec![0.0; padded(classes)])
-        },
-        |(part, row), rows, tile| {
-            for i in bits(tile.active) {
-                source.read(level, rows.start + i, row);
-                part.own.add(row, tile.class[i], b, level);
-            }
-        },
-        |_| (),
-    )?;
+    Walk::labelled(&labels, classes).run(call.context, &AtTemperature { rows: &source, b, all: &all })?;
     Ok(finished(all))
 }
 
+/// The rows at one inverse temperature.
+struct AtTemperature<'w> {
+    rows: &'w dyn SingleRows,
+    b: f64,
+    all: &'w Mutex<TemperatureSums>,
+}
+
+impl<'w> TileWork for AtTemperature<'w> {
+    /// The sums of a thread, and a row in `f64`.
+    type State = (Part<'w, TemperatureSums>, Vec<f64>);
+    type Chunk = ();
+
+    fn state(&self) -> Self::State {
+        let part = Part::new(TemperatureSums::default(), self.all, TemperatureSums::merge);
+        (part, vec![0.0; padded(self.rows.classes())])
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(&self, simd: S, (part, row): &mut Self::State, rows: Range<usize>, labels: &TileLabels) {
+        for i in bits(labels.active) {
+            self.rows.read(simd.level(), rows.start + i, row);
+            part.own.add(row, labels.class[i], &soft(simd, row), &moments(simd, row, self.b), self.b);
+        }
+    }
+
+    fn end(&self, _: &mut Self::State) {}
+}
+
 impl TemperatureSums {
-    fn add(&mut self, row: &[f64], class: usize, b: f64, level: fearless_simd::Level) {
+    /// Adds a row.
+    fn add(&mut self, row: &[f64], class: usize, soft: &Soft, moments: &Moments, b: f64) {
         self.count += 1;
-        let (soft, moments) = dispatch!(level, simd => (soft(simd, row), moments(simd, row, b)));
         let gap = soft.max - row[class];
         if soft.rest.is_nan() || gap == f64::INFINITY {
             // No softmax, or a target without probability: at no temperature does this row have a likelihood.

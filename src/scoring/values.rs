@@ -1,9 +1,10 @@
 //! What the numbers of rows are: logits, log-probabilities or probabilities; and probabilities to log-probabilities.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
+use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
-use fearless_simd::{Level, dispatch, f64x8};
 use fearless_simd_macros::simd;
 use ndarray::{ArrayRef, Dimension};
 
@@ -13,14 +14,13 @@ use crate::array::rows::{Input, input_rows};
 use crate::array::rows::{RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
+use crate::kernel::TILE;
 use crate::kernel::divergence::WIDTH;
 use crate::kernel::element::Element;
 use crate::kernel::log::log;
-use crate::kernel::{TILE, isa};
 use crate::loss::misuse::{FIRST, LikelyMisuse, in_log_probabilities, in_logits};
 use crate::sum::parts::{Part, finished};
-use crate::targets::{Call, LabelledRows, Target};
-use crate::targets::{labels, with_any_target};
+use crate::targets::{Call, Target, TileLabels, TileWork, Walk, labels, with_any_target};
 
 /// What rows look like instead of logits, or with `log_probs` instead of log-probabilities, by a look at the first of those
 /// that count. Without a target every row counts that the mask leaves in. Of the options, the class axis, the index to ignore
@@ -106,8 +106,9 @@ impl Improper {
     }
 
     /// Checks a row, whose length is that of whole vectors.
-    fn check(&mut self, at: u64, row: &[f64], level: Level) {
-        let (sum, all_proper) = dispatch!(level, simd => sum_of_proper(simd, row));
+    #[inline(always)]
+    fn check<S: Simd>(&mut self, simd: S, at: u64, row: &[f64]) {
+        let (sum, all_proper) = sum_of_proper(simd, row);
         let mut found = Improper::default();
         if !all_proper {
             let class = row.iter().position(|p| !is_proper(*p)).unwrap_or(0);
@@ -181,37 +182,52 @@ fn logarithms_of<E: Element>(
     with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
         let labels = labels("score", target, shape, axis, ignore_index, call)?;
         labels.check(call.context)?;
-        let level = isa::selected()?;
         let (count, classes) = (rows.count(), rows.classes());
         filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
         let all = Mutex::new(Improper::default());
-        let labelled = LabelledRows { labels: &labels, classes, row_group: 1 };
-        labelled.for_each_tile(
-            call.context,
-            || {
-                let part = Part::new(Improper::default(), &all, Improper::merge);
-                (part, vec![0.0; padded(classes)])
-            },
-            |(part, row), range, tile| {
-                let mut offsets = [0; TILE];
-                locate(&out.layout, range.clone(), &mut offsets);
-                for (i, at) in range.enumerate() {
-                    if tile.active >> i & 1 == 0 {
-                        row.fill(0.0);
-                    } else {
-                        rows.read(level, at, row);
-                        row[classes..].fill(0.0);
-                        part.own.check(at as u64, row, level);
-                        dispatch!(level, simd => logarithms(simd, row));
-                    }
-                    // SAFETY: the rows of a chunk belong to one thread.
-                    unsafe { (0..classes).for_each(|class| out.set(offsets[i], class, row[class])) };
-                }
-            },
-            |_| (),
-        )?;
+        let work = Logarithms { rows: &rows, out: &out, all: &all };
+        Walk::labelled(&labels, classes).run(call.context, &work)?;
         Ok(finished(all))
     })
+}
+
+/// Rows to their logarithms, and what is wrong with them.
+struct Logarithms<'w> {
+    rows: &'w dyn SingleRows,
+    out: &'w RowsMut<'w, f64>,
+    all: &'w Mutex<Improper>,
+}
+
+impl<'w> TileWork for Logarithms<'w> {
+    /// What a thread finds wrong, and a row in `f64`.
+    type State = (Part<'w, Improper>, Vec<f64>);
+    type Chunk = ();
+
+    fn state(&self) -> Self::State {
+        let part = Part::new(Improper::default(), self.all, Improper::merge);
+        (part, vec![0.0; padded(self.rows.classes())])
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(&self, simd: S, (part, row): &mut Self::State, rows: Range<usize>, labels: &TileLabels) {
+        let classes = self.rows.classes();
+        let mut offsets = [0; TILE];
+        locate(&self.out.layout, rows.clone(), &mut offsets);
+        for (i, at) in rows.enumerate() {
+            if labels.active >> i & 1 == 0 {
+                row.fill(0.0);
+            } else {
+                self.rows.read(simd.level(), at, row);
+                row[classes..].fill(0.0);
+                part.own.check(simd, at as u64, row);
+                logarithms(simd, row);
+            }
+            // SAFETY: the rows of a chunk belong to one thread.
+            unsafe { (0..classes).for_each(|class| self.out.set(offsets[i], class, row[class])) };
+        }
+    }
+
+    fn end(&self, _: &mut Self::State) {}
 }
 
 /// The logarithms of whole vectors, in place.

@@ -4,19 +4,19 @@ use std::sync::{Mutex, PoisonError};
 
 /// Sums of one thread, which go to those of all when the thread is done. They are exact, so the order in which threads finish
 /// does not matter, and memory does not grow with the number of chunks.
-pub(crate) struct Part<'a, T, Merge: Fn(&mut T, &T)> {
+pub(crate) struct Part<'a, T> {
     pub(crate) own: T,
     all: &'a Mutex<T>,
-    merge: Merge,
+    merge: fn(&mut T, &T),
 }
 
-impl<'a, T, Merge: Fn(&mut T, &T)> Part<'a, T, Merge> {
-    pub(crate) fn new(own: T, all: &'a Mutex<T>, merge: Merge) -> Self {
+impl<'a, T> Part<'a, T> {
+    pub(crate) fn new(own: T, all: &'a Mutex<T>, merge: fn(&mut T, &T)) -> Self {
         Part { own, all, merge }
     }
 }
 
-impl<T, Merge: Fn(&mut T, &T)> Drop for Part<'_, T, Merge> {
+impl<T> Drop for Part<'_, T> {
     fn drop(&mut self) {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         (self.merge)(&mut all, &self.own);

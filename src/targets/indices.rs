@@ -43,6 +43,12 @@ impl Default for TileLabels {
 /// A row's target is neither a class nor ignored.
 pub(crate) struct OutOfRange;
 
+/// The same bits, or the largest number where there are fewer.
+#[inline(always)]
+fn as_unsigned(value: i64) -> usize {
+    if usize::BITS == 64 { value as usize } else { usize::try_from(value).unwrap_or(usize::MAX) }
+}
+
 impl Labels<'_> {
     /// Some of the first rows, of which one counts if there is any nearby; none where one is out of range.
     pub(crate) fn first_active(&self, wanted: usize) -> ActiveRows {
@@ -71,13 +77,13 @@ impl Labels<'_> {
         self.shape.iter().product()
     }
 
-    /// The class indices of the rows of `range`. What int64 cannot hold becomes a number that is neither a class
-    /// nor ignored.
+    /// The class indices of the rows of `range`, as `from_i64` makes them. What int64 cannot hold becomes a number that is
+    /// neither a class nor ignored.
     #[inline(always)]
-    fn read(&self, range: Range<usize>, to: &mut [i64; TILE]) {
+    fn read<T>(&self, range: Range<usize>, to: &mut [T; TILE], from_i64: impl Fn(i64) -> T) {
         let beyond = if self.ignore_index == -1 { -2 } else { -1 };
         with_dtype!(integers &self.values, rows => {
-            read(rows, range, to, #[inline(always)] |x| x.to_i64().unwrap_or(beyond));
+            read(rows, range, to, #[inline(always)] |x| from_i64(x.to_i64().unwrap_or(beyond)));
         });
     }
 
@@ -89,33 +95,30 @@ impl Labels<'_> {
         range: Range<usize>,
         to: &mut TileLabels,
     ) -> Result<(), OutOfRange> {
-        self.read_tile(range, to)
+        if !(0..self.classes as i64).contains(&self.ignore_index) {
+            // The usual tile: every row has a class. Beyond its rows are classes of an earlier tile. Negative numbers are huge
+            // as unsigned ones.
+            self.read(range.clone(), &mut to.class, as_unsigned);
+            let outside: usize = to.class.iter().map(|class| usize::from(*class >= self.classes)).sum();
+            if outside == 0 {
+                to.active = mask_bits(self.mask.as_ref(), range);
+                return Ok(());
+            }
+        }
+        self.read_any_tile(range, to)
     }
 
     pub(super) fn any_tile(&self, range: Range<usize>) -> Result<TileLabels, OutOfRange> {
         let mut tile = TileLabels::default();
-        self.read_tile(range, &mut tile).map(|()| tile)
+        self.read_any_tile(range, &mut tile).map(|()| tile)
     }
 
-    #[inline(always)]
-    fn read_tile(&self, range: Range<usize>, to: &mut TileLabels) -> Result<(), OutOfRange> {
-        let mut values = [0_i64; TILE];
-        let len = range.len();
-        self.read(range.clone(), &mut values);
-        // Negative numbers are huge as unsigned ones.
-        let classes = self.classes as u64;
-        if !(0..self.classes as i64).contains(&self.ignore_index) {
-            // The usual tile: every row has a class.
-            let outside: u64 = values.iter().map(|value| u64::from(*value as u64 >= classes)).sum();
-            if outside == 0 {
-                let active = mask_bits(self.mask.as_ref(), range);
-                for (class, value) in to.class.iter_mut().zip(values) {
-                    *class = value as usize;
-                }
-                to.active = active;
-                return Ok(());
-            }
-        }
+    /// The same, rows that are ignored or out of range among them. There once, and not for each instruction set.
+    #[inline(never)]
+    fn read_any_tile(&self, range: Range<usize>, to: &mut TileLabels) -> Result<(), OutOfRange> {
+        let (mut values, len, classes) = ([0_i64; TILE], range.len(), self.classes as u64);
+        self.read(range.clone(), &mut values, |value| value);
+        to.class = [0; TILE];
         let (mut active, mut outside) = (0_u64, 0_u64);
         for (i, &value) in values[..len].iter().enumerate() {
             let inside = (value as u64) < classes;

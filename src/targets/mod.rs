@@ -10,9 +10,11 @@ use ndarray::{ArrayBase, ArrayRef, ArrayView, Axis, Data, Dimension, arr0};
 pub(crate) use self::active::ActiveRows;
 use self::active::first_active;
 use self::indices::MOST_CHECKED;
-pub(crate) use self::indices::{Labels, OutOfRange, TileLabels};
+#[cfg(test)]
+use self::indices::OutOfRange;
+pub(crate) use self::indices::{Labels, TileLabels};
 pub(crate) use self::probabilities::Probabilities;
-pub(crate) use self::walk::LabelledRows;
+pub(crate) use self::walk::{TileWork, Walk};
 use crate::array::any::{Any, Integer, Numbers, with_dtype};
 use crate::array::rows::{Rows, View, is_row_shape, row_shape};
 use crate::error::{Error, Held, HeldNumbers};

@@ -1,53 +1,90 @@
-//! The walk over rows with a class index each: chunks on threads, tile by tile, each tile with its labels.
+//! The walk over rows: chunks on threads, tile by tile, each tile with its labels.
 
 use std::ops::Range;
 
-use fearless_simd::dispatch;
+use fearless_simd::{Simd, dispatch};
 
 use super::indices::{Labels, OutOfRange, TileLabels};
 use crate::error::Error;
 use crate::kernel::{TILE, isa};
 use crate::parallel::{Context, try_for_each_chunks};
 
-/// Rows that are walked.
-pub(crate) struct LabelledRows<'w, 'a> {
-    pub labels: &'w Labels<'a>,
-    /// Elements of a row.
-    pub classes: usize,
-    /// How many rows a thread should take together.
-    pub row_group: usize,
+/// What is done with the tiles of a walk.
+pub(crate) trait TileWork: Sync {
+    /// What a thread reuses from chunk to chunk.
+    type State;
+    /// What a chunk comes to.
+    type Chunk: Send;
+
+    fn state(&self) -> Self::State;
+    /// Takes the next tile of the chunk. It is inlined into the function that carries the instruction set.
+    fn tile<S: Simd>(&self, simd: S, state: &mut Self::State, rows: Range<usize>, labels: &TileLabels);
+    /// Ends the chunk.
+    fn end(&self, state: &mut Self::State) -> Self::Chunk;
 }
 
-impl LabelledRows<'_, '_> {
-    /// Hands the rows to `tile`, at most a tile at a time and with their labels, on all threads. `state` makes what a thread
-    /// reuses from chunk to chunk; what `end` makes of it after each chunk comes back, in the order of the rows.
+/// Rows that are walked.
+pub(crate) struct Walk<'w, 'a> {
+    pub rows: usize,
+    /// Elements of a row that are read or written.
+    pub classes: usize,
+    /// The class index of each row, where rows have one.
+    pub labels: Option<&'w Labels<'a>>,
+    /// How many rows a thread should take together.
+    pub row_group: usize,
+    /// How many rows a tile has, the last of a chunk excepted.
+    pub tile: usize,
+}
+
+impl<'w, 'a> Walk<'w, 'a> {
+    /// Over all rows with a class index, by whole tiles.
+    pub(crate) fn labelled(labels: &'w Labels<'a>, classes: usize) -> Self {
+        Walk { rows: labels.rows(), classes, labels: Some(labels), row_group: 1, tile: TILE }
+    }
+
+    /// Lets a thread take so many rows together.
+    pub(crate) fn row_group(self, row_group: usize) -> Self {
+        Walk { row_group, ..self }
+    }
+
+    /// Hands all rows to `work`, on all threads. What it makes of each chunk comes back in the order of the rows.
     ///
     /// # Errors
     /// [`Error::TargetOutOfRange`] of the first row whose target is no class, [`Error::Interrupted`],
     /// [`Error::NumThreads`], [`Error::UnknownIsa`].
-    pub(crate) fn for_each_tile<W, T: Send>(
-        &self,
-        context: Context<'_>,
-        state: impl Fn() -> W + Sync,
-        tile: impl Fn(&mut W, Range<usize>, &mut TileLabels) + Sync,
-        end: impl Fn(&mut W) -> T + Sync,
-    ) -> Result<Vec<T>, Error> {
+    pub(crate) fn run<W: TileWork>(&self, context: Context<'_>, work: &W) -> Result<Vec<W::Chunk>, Error> {
         let level = isa::selected()?;
-        try_for_each_chunks(
+        let state = || (work.state(), TileLabels::default());
+        let result = try_for_each_chunks(
             context,
-            self.labels.rows(),
+            self.rows,
             self.classes,
             self.row_group,
-            || (state(), TileLabels::default()),
-            |(state, labels), rows| {
-                for first in rows.clone().step_by(TILE) {
-                    let range = first..(first + TILE).min(rows.end);
-                    dispatch!(level, simd => self.labels.tile(simd, range.clone(), labels))?;
-                    tile(state, range, labels);
-                }
-                Ok::<_, OutOfRange>(end(state))
-            },
-        )?
-        .map_err(|rows| self.labels.first_out_of_range(rows))
+            state,
+            |(state, labels), rows| dispatch!(level, simd => self.chunk(simd, work, state, labels, rows)),
+        )?;
+        result.map_err(|rows| match self.labels {
+            Some(labels) => labels.first_out_of_range(rows),
+            None => unreachable!("only class indices can be out of range"),
+        })
+    }
+
+    #[inline(always)]
+    fn chunk<S: Simd, W: TileWork>(
+        &self,
+        simd: S,
+        work: &W,
+        state: &mut W::State,
+        labels: &mut TileLabels,
+        rows: Range<usize>,
+    ) -> Result<W::Chunk, OutOfRange> {
+        for first in rows.clone().step_by(self.tile) {
+            let tile = first..(first + self.tile).min(rows.end);
+            if let Some(of_rows) = self.labels {
+                of_rows.tile(simd, tile.clone(), labels)?;
+            }
+            work.tile(simd, state, tile, labels);
+        }
+        Ok(work.end(state))
     }
 }

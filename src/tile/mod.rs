@@ -17,8 +17,8 @@ mod sums;
 mod walk;
 mod weighted;
 
-pub(crate) use self::output::TileGradient;
-pub(crate) use self::sums::Tiles;
+pub(crate) use self::output::{TileGradient, write_zeros};
+pub(crate) use self::sums::{Tile, Tiles};
 pub(crate) use self::walk::{row_group, split_threads};
 pub(crate) use self::weighted::{WeightedSums, Weighting};
 
@@ -50,8 +50,9 @@ mod tests {
         let count = rows.layout.line.len();
         for first in (0..count).step_by(TILE) {
             let range = first..(first + TILE).min(count);
-            dispatch!(level, simd => tiles.sum(simd, range.clone(), all(range.len()), false));
-            all_rows.extend((0..range.len()).map(|i| (tiles.max(i), tiles.log1p_rest(i))));
+            let count = range.len();
+            let tile = dispatch!(level, simd => tiles.sum(simd, range, all(count), false));
+            all_rows.extend((0..count).map(|i| (tile.max(i), tile.log1p_rest(i))));
         }
         all_rows
     }
@@ -145,12 +146,12 @@ mod tests {
                 x[[5, 2]] = 1.0;
                 let view = x.view();
                 let mut tiles = Tiles::new(Rows::new(&view, Some(1)), None);
-                dispatch!(level, simd => tiles.sum(simd, 0..6, all(6), false));
-                let got: Vec<f64> = (0..6).map(|i| tiles.log_sum_exp(i)).collect();
+                let tile = dispatch!(level, simd => tiles.sum(simd, 0..6, all(6), false));
+                let got: Vec<f64> = (0..6).map(|i| tile.log_sum_exp(i)).collect();
                 assert_eq!((got[0], got[1], got[5]), (-INF, INF, 1.0));
                 assert!(got[2].is_nan() && got[3].is_nan() && got[4].is_nan(), "{got:?}");
-                assert_eq!((tiles.argmax(2), tiles.argmax(5)), (1, 2));
-                assert!((0..5).all(|i| tiles.log1p_rest(i).is_nan()));
+                assert_eq!((tile.argmax(2), tile.argmax(5)), (1, 2));
+                assert!((0..5).all(|i| tile.log1p_rest(i).is_nan()));
             }
         }
     }

@@ -7,7 +7,7 @@ use fearless_simd_macros::simd;
 
 use super::long::write_segment;
 use super::short::unpack;
-use super::sums::Tiles;
+use super::sums::{Tile, Tiles};
 use super::walk::{LongRows, for_each_segment_of};
 use super::weighted::{Weighting, scratch};
 use crate::array::rows::{RowsMut, locate};
@@ -30,24 +30,20 @@ pub(crate) struct TileGradient<'t, W> {
     pub q: Option<(&'t [f64; TILE], W)>,
 }
 
-impl<E: Element> Tiles<'_, E> {
+impl<E: Element> Tile<'_, '_, E> {
     /// Writes a function of every element of the tile to `out`, which may be the input itself.
     #[simd]
-    pub(crate) fn write<S: Simd, F: RowFunction>(
-        &mut self,
-        simd: S,
-        range: Range<usize>,
-        out: &RowsMut<'_, E>,
-    ) {
-        if self.is_short() {
-            apply_to_tile::<S, E, F>(simd, &mut self.packed, &self.sums, self.len);
-            unpack(simd, &self.packed, range, out);
+    pub(crate) fn write<S: Simd, F: RowFunction>(self, simd: S, range: Range<usize>, out: &RowsMut<'_, E>) {
+        let tiles = self.0;
+        if tiles.is_short() {
+            apply_to_tile::<S, E, F>(simd, &mut tiles.packed, &tiles.sums, tiles.len);
+            unpack(simd, &tiles.packed, range, out);
             return;
         }
-        self.write_blocks(
+        tiles.write_blocks(
             simd,
             range,
-            all(self.len),
+            all(tiles.len),
             out,
             #[inline(always)]
             |sums, i, _, block, _, result| apply_to_row::<S, E, F>(simd, block, sums, i, result),
@@ -58,7 +54,7 @@ impl<E: Element> Tiles<'_, E> {
     /// read but for those packed with counted neighbours.
     #[simd]
     pub(crate) fn write_gradient<S: Simd>(
-        &mut self,
+        self,
         simd: S,
         range: Range<usize>,
         active: u64,
@@ -66,29 +62,30 @@ impl<E: Element> Tiles<'_, E> {
         out: &RowsMut<'_, E>,
     ) {
         let TileGradient { scale, entry, q } = gradient;
-        self.sums.scale = *scale;
-        if self.is_short() {
+        let tiles = self.0;
+        tiles.sums.scale = *scale;
+        if tiles.is_short() {
             match q {
-                None => apply_to_tile::<S, E, Softmax>(simd, &mut self.packed, &self.sums, self.len),
+                None => apply_to_tile::<S, E, Softmax>(simd, &mut tiles.packed, &tiles.sums, tiles.len),
                 Some((factor, weighting)) => {
-                    let q = weighting.tile(simd, scratch(&mut self.q, self.packed.len()));
-                    gradient_of_tile::<S, E>(simd, &mut self.packed, q, factor, &self.sums, self.len);
+                    let q = weighting.tile(simd, scratch(&mut tiles.q, tiles.packed.len()));
+                    gradient_of_tile::<S, E>(simd, &mut tiles.packed, q, factor, &tiles.sums, tiles.len);
                 }
             }
-            for i in 0..self.len {
+            for i in 0..tiles.len {
                 if active >> i & 1 == 0 {
-                    for class in self.packed.chunks_exact_mut(TILE) {
+                    for class in tiles.packed.chunks_exact_mut(TILE) {
                         class[i] = RealOf::<E>::ZERO;
                     }
                 } else if let Some((class, value)) = entry {
-                    self.packed[class[i] * TILE + i] = E::near(value[i]);
+                    tiles.packed[class[i] * TILE + i] = E::near(value[i]);
                 }
             }
-            unpack(simd, &self.packed, range, out);
+            unpack(simd, &tiles.packed, range, out);
             return;
         }
         match q {
-            None => self.write_blocks(
+            None => tiles.write_blocks(
                 simd,
                 range.clone(),
                 active,
@@ -96,7 +93,7 @@ impl<E: Element> Tiles<'_, E> {
                 #[inline(always)]
                 |sums, i, _, block, _, result| apply_to_row::<S, E, Softmax>(simd, block, sums, i, result),
             ),
-            Some((factor, weighting)) => self.write_blocks(
+            Some((factor, weighting)) => tiles.write_blocks(
                 simd,
                 range.clone(),
                 active,
@@ -110,7 +107,7 @@ impl<E: Element> Tiles<'_, E> {
         }
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
-        for i in 0..self.len {
+        for i in 0..tiles.len {
             // SAFETY: the rows of a tile belong to one thread.
             unsafe {
                 if active >> i & 1 == 0 {
@@ -121,18 +118,20 @@ impl<E: Element> Tiles<'_, E> {
             }
         }
     }
+}
 
-    /// Writes a gradient of 0 to the rows of `range`.
-    #[inline(always)]
-    pub(crate) fn write_zeros(range: Range<usize>, out: &RowsMut<'_, E>) {
-        let mut to = [0; TILE];
-        locate(&out.layout, range.clone(), &mut to);
-        for offset in &to[..range.len()] {
-            // SAFETY: the rows of a tile belong to one thread.
-            unsafe { out.fill(*offset, E::from_f64(0.0)) };
-        }
+/// Writes a gradient of 0 to the rows of `range`.
+#[inline(always)]
+pub(crate) fn write_zeros<E: Element>(range: Range<usize>, out: &RowsMut<'_, E>) {
+    let mut to = [0; TILE];
+    locate(&out.layout, range.clone(), &mut to);
+    for offset in &to[..range.len()] {
+        // SAFETY: the rows of a tile belong to one thread.
+        unsafe { out.fill(*offset, E::from_f64(0.0)) };
     }
+}
 
+impl<E: Element> Tiles<'_, E> {
     /// Hands every block of the active rows to `f`, with memory for as many q, and writes what comes back to `out`.
     #[inline(always)]
     fn write_blocks<S: Simd>(

@@ -26,7 +26,7 @@ use crate::parallel::Context;
 /// Up to so many classes, all of them are looked through for a tile's targets; else each row's target is read by itself.
 const FEW: usize = 16;
 
-/// The rows of an array, a tile at a time. Holds what one thread reuses from tile to tile.
+/// The rows of an array, from which [`Self::sum`] makes a [`Tile`] at a time. Holds what one thread reuses from tile to tile.
 pub(crate) struct Tiles<'r, E: Element> {
     pub(super) rows: Rows<'r, E>,
     /// Rows of the tile.
@@ -40,12 +40,12 @@ pub(crate) struct Tiles<'r, E: Element> {
     /// Short rows: their q, packed too, where there are any.
     pub(super) q: Vec<f64>,
     pub(super) sums: TileSums<RealOf<E>>,
-    /// How far the logit of each row's target is below the largest, and what rounding took from that.
-    pub(super) gap: [f64; TILE],
-    pub(super) gap_lost: [f64; TILE],
     /// What shares out the segments of a row, if not the rows are shared out.
     pub(super) segments: Option<Context<'r>>,
 }
+
+/// A tile whose active rows have been summed, for as long as no other tile is.
+pub(crate) struct Tile<'t, 'r, E: Element>(pub(super) &'t mut Tiles<'r, E>);
 
 impl<'r, E: Element> Tiles<'r, E> {
     /// `segments` comes from [`split_threads`].
@@ -65,29 +65,34 @@ impl<'r, E: Element> Tiles<'r, E> {
             gathered: vec![E::PADDING; gathered],
             q: Vec::new(),
             sums: TileSums::new(),
-            gap: [0.0; TILE],
-            gap_lost: [0.0; TILE],
             segments,
         }
     }
 
-    pub(crate) fn is_short(&self) -> bool {
+    pub(super) fn is_short(&self) -> bool {
         self.rows.layout.classes <= SHORT_ROW
     }
 
     /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of (of more
     /// than two classes in any case). Rows that are not `active` are not read, but for those packed with counted neighbours.
     #[simd]
-    pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, active: u64, shares: bool) {
+    pub(crate) fn sum<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        active: u64,
+        shares: bool,
+    ) -> Tile<'_, 'r, E> {
         self.go_to(range.clone());
         if active == 0 {
-            return;
+            return Tile(self);
         }
         if self.is_short() {
             self.sum_short(simd, range, shares);
         } else {
             self.sum_long::<S, false>(simd, active, &mut [], &mut []);
         }
+        Tile(self)
     }
 
     /// The same, with what the active rows tell besides, compared with the target `class` of each. The largest logits go
@@ -101,14 +106,18 @@ impl<'r, E: Element> Tiles<'r, E> {
         active: u64,
         scan: &mut TileStats,
         tops: &mut [Top],
-    ) {
+    ) -> Tile<'_, 'r, E> {
         self.go_to(range.clone());
+        if active == 0 {
+            return Tile(self);
+        }
         if self.is_short() {
             self.sum_short(simd, range, true);
             tile_stats(simd, &self.packed, self.len, &self.sums.max, class, scan);
             if !tops.is_empty() {
                 for i in bits(active) {
-                    (0..self.classes()).for_each(|class| tops[i].offer(class, self.logit(i, class)));
+                    let of_row = self.packed.chunks_exact(TILE).map(|class| class[i].to_f64());
+                    of_row.enumerate().for_each(|(class, x)| tops[i].offer(class, x));
                 }
             }
         } else {
@@ -121,6 +130,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                 (scan.rows[i], scan.largest[i]) = (looks[i].scan, looks[i].first);
             }
         }
+        Tile(self)
     }
 
     #[inline(always)]
@@ -189,23 +199,25 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
         log_sum_exp(simd, &mut self.sums, self.len);
     }
+}
 
+impl<E: Element> Tile<'_, '_, E> {
     /// The largest logit of row i.
     #[inline(always)]
     pub(crate) fn max(&self, i: usize) -> f64 {
-        self.sums.max[i].to_f64()
+        self.0.sums.max[i].to_f64()
     }
 
     /// log(1 + rest), so that log sum exp = max + this; nan where a logit is nan or +inf, or all are -inf.
     #[inline(always)]
     pub(crate) fn log1p_rest(&self, i: usize) -> f64 {
-        self.sums.log1p_rest[i]
+        self.0.sums.log1p_rest[i]
     }
 
     /// The same in two parts.
     #[inline(always)]
     pub(crate) fn log1p_rest_dd(&self, i: usize) -> [f64; 2] {
-        [self.sums.log1p_rest[i], self.sums.log1p_low[i]]
+        [self.0.sums.log1p_rest[i], self.0.sums.log1p_low[i]]
     }
 
     /// log softmax of row i at a class, rounded as in a result of its own.
@@ -227,38 +239,25 @@ impl<'r, E: Element> Tiles<'r, E> {
             return sum + low;
         }
         // The vector maximum may have missed a nan beside an infinity.
-        let has_nan = (0..self.rows.layout.classes).any(|c| self.logit(i, c).is_nan());
+        let has_nan = (0..self.0.rows.layout.classes).any(|c| self.logit(i, c).is_nan());
         if has_nan { f64::NAN } else { max }
     }
 
     /// One logit of row i.
     #[inline(always)]
     pub(crate) fn logit(&self, i: usize, class: usize) -> f64 {
-        if self.is_short() {
-            self.packed[class * TILE + i].to_f64()
+        if self.0.is_short() {
+            self.0.packed[class * TILE + i].to_f64()
         } else {
-            self.rows.get(self.offsets[i], class).to_f64()
+            self.0.rows.get(self.0.offsets[i], class).to_f64()
         }
-    }
-
-    /// -log softmax at the given class of each active row.
-    #[inline(always)]
-    pub(crate) fn nll<S: Simd>(
-        &mut self,
-        simd: S,
-        class: &[usize; TILE],
-        active: u64,
-        nll: &mut [f64; TILE],
-    ) {
-        let logits = self.target_logits(simd, class, active);
-        self.nll_of(&logits, nll);
     }
 
     /// The logit of a class of each active row.
     #[inline(always)]
     pub(crate) fn target_logits<S: Simd>(&self, simd: S, class: &[usize; TILE], active: u64) -> [f64; TILE] {
         if self.classes() <= FEW {
-            return pick(simd, &self.packed, self.len, class);
+            return pick(simd, &self.0.packed, self.0.len, class);
         }
         let mut logits = [0.0; TILE];
         for i in bits(active) {
@@ -267,29 +266,36 @@ impl<'r, E: Element> Tiles<'r, E> {
         logits
     }
 
-    /// The negative log-likelihoods of classes with these logits, which [`Self::target_share`] is then about.
+    /// -log softmax of a class of each row, from the classes' logits.
     #[inline(always)]
-    pub(crate) fn nll_of(&mut self, logits: &[f64; TILE], nll: &mut [f64; TILE]) {
+    pub(crate) fn nll(&self, logits: &[f64; TILE], nll: &mut [f64; TILE]) {
         for i in 0..TILE {
-            let (max, x) = (self.max(i), logits[i]);
-            let gap = max - x;
-            self.gap[i] = gap;
+            let [gap, lost_of_gap] = self.gap(i, logits[i]);
             if !<RealOf<E> as Real>::IS_F64 {
                 // The difference of two f32 is theirs to 53 bits.
                 nll[i] = gap + self.log1p_rest(i);
             } else {
-                let lost = two_sum(max, -x)[1];
-                self.gap_lost[i] = if lost.is_nan() { 0.0 } else { lost };
                 let [sum, lost] = two_sum(gap, self.log1p_rest(i));
-                let low = lost + (self.gap_lost[i] + self.sums.log1p_low[i]);
+                let low = lost + (lost_of_gap + self.0.sums.log1p_low[i]);
                 nll[i] = sum + if low.is_nan() { 0.0 } else { low };
             }
         }
     }
 
+    /// How far a logit of row i is below the largest, and what rounding took from that.
+    #[inline(always)]
+    fn gap(&self, i: usize, logit: f64) -> [f64; 2] {
+        let max = self.max(i);
+        if !<RealOf<E> as Real>::IS_F64 {
+            return [max - logit, 0.0];
+        }
+        let [gap, lost] = two_sum(max, -logit);
+        [gap, if lost.is_nan() { 0.0 } else { lost }]
+    }
+
     /// The first class with the largest logit; with a nan in the row, the first nan.
     pub(crate) fn argmax(&self, i: usize) -> usize {
-        let classes = self.rows.layout.classes;
+        let classes = self.0.rows.layout.classes;
         let max = self.max(i);
         let found = if self.log1p_rest(i).is_nan() {
             (0..classes).find(|c| self.logit(i, *c).is_nan())
@@ -299,34 +305,38 @@ impl<'r, E: Element> Tiles<'r, E> {
         found.or_else(|| (0..classes).find(|c| self.logit(i, *c) == max)).unwrap_or(0)
     }
 
-    /// p of the class of each row that [`Self::nll`] was asked for, and 1 - p.
+    /// softmax of a class of each row and 1 - that, from the classes' logits.
     #[inline(always)]
-    pub(crate) fn target_share<S: Simd>(&self, simd: S) -> ([f64; TILE], [f64; TILE]) {
-        target_share(simd, &self.sums, &self.gap, &self.gap_lost, self.len)
+    pub(crate) fn share<S: Simd>(&self, simd: S, logits: &[f64; TILE]) -> ([f64; TILE], [f64; TILE]) {
+        let (mut gaps, mut lost) = ([0.0; TILE], [0.0; TILE]);
+        for i in 0..TILE {
+            [gaps[i], lost[i]] = self.gap(i, logits[i]);
+        }
+        target_share(simd, &self.0.sums, &gaps, &lost, self.0.len)
     }
 
     pub(crate) fn classes(&self) -> usize {
-        self.rows.layout.classes
+        self.0.rows.layout.classes
     }
 
     /// The entropy of row i in nats; nan where it has no softmax.
     #[inline(always)]
     pub(crate) fn entropy(&self, i: usize, scan: &RowStats) -> f64 {
         let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
-        self.log1p_rest(i) + scan.gap * unit / (self.sums.exp_max[i] + self.sums.sum_exp_rest[i])
+        self.log1p_rest(i) + scan.gap * unit / (self.0.sums.exp_max[i] + self.0.sums.sum_exp_rest[i])
     }
 
     /// The largest probability of row i.
     #[inline(always)]
     pub(crate) fn confidence(&self, i: usize) -> f64 {
-        self.sums.exp_max[i] / (self.sums.exp_max[i] + self.sums.sum_exp_rest[i])
+        self.0.sums.exp_max[i] / (self.0.sums.exp_max[i] + self.0.sums.sum_exp_rest[i])
     }
 
     /// The sum over the classes of (p - 1 if it is the target)^2, from the target's -log p and 1 - p.
     #[inline(always)]
     pub(crate) fn squared_error(&self, i: usize, scan: &RowStats, nll: f64, miss: f64) -> f64 {
         let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
-        let total = self.sums.exp_max[i] + self.sums.sum_exp_rest[i];
+        let total = self.0.sums.exp_max[i] + self.0.sums.sum_exp_rest[i];
         let largest = self.confidence(i) * self.confidence(i);
         let below = scan.squares * unit / (total * total);
         if nll <= self.log1p_rest(i) {

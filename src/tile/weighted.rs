@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::long::weighted_segment;
-use super::sums::Tiles;
+use super::sums::{Tile, Tiles};
 use super::walk::{LongRows, for_each_segment_of};
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
@@ -51,17 +51,18 @@ pub(super) fn scratch(memory: &mut Vec<f64>, len: usize) -> &mut [f64] {
     &mut memory[..len]
 }
 
-impl<E: Element> Tiles<'_, E> {
+impl<E: Element> Tile<'_, '_, E> {
     /// For each active row the sum over the classes of q (max - x), the same q for all rows.
     #[simd]
     pub(crate) fn gaps<S: Simd>(&mut self, simd: S, active: u64, weight: ClassWeights<'_>) -> [f64; TILE] {
+        let tiles = &mut *self.0;
         let mut gaps = [0.0; TILE];
-        if self.is_short() {
-            let (q, max) = (TileWeights::Class(weight.block(0..self.rows.layout.classes)), &self.sums.max);
+        if tiles.is_short() {
+            let (q, max) = (TileWeights::Class(weight.block(0..tiles.rows.layout.classes)), &tiles.sums.max);
             let mut totals = [0.0; TILE];
-            tile_max_minus_x::<_, _, false>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
+            tile_max_minus_x::<_, _, false>(simd, &tiles.packed, q, tiles.len, max, &mut gaps, &mut totals);
         } else {
-            let sums = self.weighted_long(
+            let sums = tiles.weighted_long(
                 simd,
                 active,
                 #[inline(always)]
@@ -82,13 +83,14 @@ impl<E: Element> Tiles<'_, E> {
         active: u64,
         weighting: impl Weighting,
     ) -> WeightedSums {
+        let tiles = &mut *self.0;
         let mut gaps = [0.0; TILE];
         let mut totals = [0.0; TILE];
-        if self.is_short() {
-            let (q, max) = (weighting.tile(simd, scratch(&mut self.q, self.packed.len())), &self.sums.max);
-            tile_max_minus_x::<_, _, true>(simd, &self.packed, q, self.len, max, &mut gaps, &mut totals);
+        if tiles.is_short() {
+            let (q, max) = (weighting.tile(simd, scratch(&mut tiles.q, tiles.packed.len())), &tiles.sums.max);
+            tile_max_minus_x::<_, _, true>(simd, &tiles.packed, q, tiles.len, max, &mut gaps, &mut totals);
         } else {
-            let sums = self.weighted_long(
+            let sums = tiles.weighted_long(
                 simd,
                 active,
                 #[inline(always)]
@@ -106,7 +108,9 @@ impl<E: Element> Tiles<'_, E> {
         }
         WeightedSums { gaps, totals }
     }
+}
 
+impl<E: Element> Tiles<'_, E> {
     /// The sums of long rows, from those that `gap` gives for a block.
     #[inline(always)]
     fn weighted_long<S: Simd>(
