@@ -168,6 +168,7 @@ pub use loss::cross_entropy::CrossEntropy;
 pub use loss::misuse::LikelyMisuse;
 pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
+pub use loss::target_loss::{TargetFunction, TargetLoss};
 pub use options::Reduction;
 pub use parallel::{Context, Interrupt, MAX_THREADS, num_threads, set_num_threads};
 pub use scoring::columns::{Columns, Score, Scores};

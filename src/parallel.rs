@@ -307,10 +307,11 @@ pub(crate) fn for_each_segment<T: Send>(
         let result = work(segment);
         *places[segment].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     });
-    places
-        .into_iter()
-        .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner))
-        .collect()
+    let mut results = Vec::with_capacity(segments);
+    for place in places {
+        results.extend(place.into_inner().unwrap_or_else(PoisonError::into_inner));
+    }
+    results
 }
 
 /// The part of [`for_each_segment`] that is compiled once.
@@ -351,7 +352,7 @@ fn for_each_chunk<W, T: Send, E>(
             if context.stopped() {
                 break;
             }
-            match work(&mut reused, chunk) {
+            match once(&work, &mut reused, chunk) {
                 Ok(result) => results.push(result),
                 Err(_) => return Ok(Err(chunk)),
             }
@@ -376,7 +377,7 @@ fn for_each_chunk<W, T: Send, E>(
                 if chunk > failed.load(Ordering::Relaxed) {
                     break;
                 }
-                match work(reused.get_or_insert_with(&state), chunk) {
+                match once(&work, reused.get_or_insert_with(&state), chunk) {
                     Ok(result) => done.push((chunk, result)),
                     Err(_) => drop(failed.fetch_min(chunk, Ordering::Relaxed)),
                 }
@@ -403,7 +404,17 @@ fn for_each_chunk<W, T: Send, E>(
     for (chunk, result) in done {
         results[chunk] = Some(result);
     }
-    Ok(Ok(results.into_iter().flatten().collect()))
+    let mut all = Vec::with_capacity(chunks);
+    for result in results {
+        all.extend(result);
+    }
+    Ok(Ok(all))
+}
+
+/// Runs `work` on a chunk. Not inlined: its kernels are there once, and not for each place that runs it.
+#[inline(never)]
+fn once<W, T, E>(work: &impl Fn(&mut W, usize) -> Result<T, E>, state: &mut W, chunk: usize) -> Result<T, E> {
+    work(state, chunk)
 }
 
 /// Runs `work` for each of `threads` threads, 0 being the caller; for the caller alone where there are no others to be had.

@@ -12,6 +12,8 @@ from crossent._losses.binary import (
 from crossent._losses.classes import (
     cross_entropy,
     cross_entropy_and_grad,
+    focal_loss,
+    focal_loss_and_grad,
     nll_loss,
     nll_loss_and_grad,
 )
@@ -60,6 +62,8 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_and_grad",
     "fit_temperature",
+    "focal_loss",
+    "focal_loss_and_grad",
     "gaussian_nll_loss",
     "get_num_threads",
     "kl_div",

@@ -23,6 +23,7 @@ use super::Prepare;
 use super::class_loss::ClassLoss;
 use super::gradient::Gradient;
 use super::misuse::{self, LikelyMisuse};
+use super::target_loss::TargetFunction;
 use super::walk::RowLoss;
 use crate::array::rows::Input;
 use crate::array::rows::Rows;
@@ -121,11 +122,68 @@ impl Prepare for CrossEntropy<'_> {
         target: &'w Target<'_>,
         call: &'w Call<'_>,
     ) -> Result<impl RowLoss<'w, E>, Error> {
-        let classes = input.rows.layout.classes;
+        LogitsLoss::from(*self).checked(input, target, call)
+    }
+}
+
+/// The options of any loss of logits: one type, so that what is generic over losses is there once for all of them.
+#[derive(Clone, Copy)]
+pub(crate) struct LogitsLoss<'a> {
+    /// What the loss is of the target's probability, if not its logarithm.
+    pub(super) function: Option<TargetFunction>,
+    pub(super) weight: Option<&'a [f64]>,
+    pub(super) ignore_index: i64,
+    pub(super) label_smoothing: f64,
+    pub(super) axis: Option<isize>,
+}
+
+impl<'a> From<CrossEntropy<'a>> for LogitsLoss<'a> {
+    fn from(loss: CrossEntropy<'a>) -> Self {
+        let CrossEntropy { weight, ignore_index, label_smoothing, axis } = loss;
+        LogitsLoss { function: None, weight, ignore_index, label_smoothing, axis }
+    }
+}
+
+impl ClassLoss for LogitsLoss<'_> {}
+
+impl Prepare for LogitsLoss<'_> {
+    fn axis(&self) -> Option<isize> {
+        self.axis
+    }
+
+    fn work<'w, E: Element>(
+        &'w self,
+        input: Input<'w, E>,
+        target: &'w Target<'_>,
+        call: &'w Call<'_>,
+    ) -> Result<impl RowLoss<'w, E>, Error> {
+        self.checked(input, target, call)
+    }
+}
+
+impl<'a> LogitsLoss<'a> {
+    pub(super) fn checked<'w, E: Element>(
+        self,
+        input: Input<'w, E>,
+        target: &'w Target<'_>,
+        call: &'w Call<'_>,
+    ) -> Result<Work<'w, E>, Error>
+    where
+        'a: 'w,
+    {
+        let Input { rows, shape, axis } = input;
+        let weight = ClassWeights::new(self.weight, shape, axis)?;
+        if let Some(function) = self.function {
+            function.check()?;
+            if target.is_floating() {
+                return Err(target.refused_as_floating(function.name(), shape, axis));
+            }
+        }
         Ok(Work {
-            weight: ClassWeights::new(self.weight, input.shape, input.axis)?,
+            weight,
+            function: self.function,
             smoothing: LabelSmoothing::new(self.label_smoothing)?.get(),
-            targets: Targets::new(target, input.shape, input.axis, self.ignore_index, call.mask.as_ref())?,
+            targets: Targets::new(target, shape, axis, self.ignore_index, call.mask.as_ref())?,
             spread: match self.weight {
                 Some(weight) => {
                     let mut sum = Compensated::default();
@@ -134,20 +192,22 @@ impl Prepare for CrossEntropy<'_> {
                     }
                     sum.get()
                 }
-                None => classes as f64,
+                None => rows.layout.classes as f64,
             },
-            segments: split_threads(call.context, &input.rows).1,
-            rows: input.rows,
+            segments: split_threads(call.context, &rows).1,
+            rows,
             gradient: None,
         })
     }
 }
 
-/// A checked call.
-struct Work<'a, E> {
+/// A checked call: rows of logits, and what their losses are.
+pub(super) struct Work<'a, E> {
     rows: Rows<'a, E>,
     targets: Targets<'a>,
     weight: ClassWeights<'a>,
+    /// What the loss is of the target's probability, if not its logarithm.
+    function: Option<TargetFunction>,
     smoothing: f64,
     /// The sum of all weights.
     spread: f64,
@@ -156,19 +216,64 @@ struct Work<'a, E> {
     gradient: Option<Gradient<'a, E>>,
 }
 
-impl<E: Element> Work<'_, E> {
+impl<'a, E: Element> Work<'a, E> {
+    /// Losses that are a function of the target's probability.
+    #[inline(always)]
+    fn function<S: Simd>(
+        &self,
+        simd: S,
+        function: TargetFunction,
+        sums: Tile<'_, 'a, E>,
+        rows: Range<usize>,
+        labels: &TileLabels,
+        losses: &mut TileLosses,
+    ) {
+        let TileLabels { class, active } = labels;
+        losses.begin_with_none::<RealOf<E>>(*active, self.weight.as_slice().is_some());
+        if *active == 0 {
+            if let Some(gradient) = &self.gradient {
+                write_zeros(rows, &gradient.out);
+            }
+            return;
+        }
+        let logits = sums.target_logits(simd, class, *active);
+        let mut nll = [0.0; TILE];
+        sums.nll(&logits, &mut nll);
+        let (p, miss) = sums.share(simd, &logits);
+        for i in bits(*active) {
+            losses.weight[i] = self.weight.of(class[i]);
+            let loss = weighted(losses.weight[i], function.value(nll[i], p[i], miss[i]));
+            losses.set::<RealOf<E>>(i, [loss, 0.0]);
+        }
+        let Some(gradient) = &self.gradient else { return };
+        let factor = gradient.factors(rows.clone());
+        let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
+        for i in bits(*active) {
+            let slope = function.slope(nll[i], p[i], miss[i]);
+            scale[i] = factor[i] * (self.weight.of(class[i]) * slope);
+            value[i] = -scale[i] * miss[i];
+        }
+        let gradient_of =
+            TileGradient::<Smoothed<'_>> { scale: &scale, entry: Some((class, &value)), q: None };
+        sums.write_gradient(simd, rows, *active, gradient_of, &gradient.out);
+    }
+
     /// Losses against class indices.
     #[inline(always)]
     fn indices<S: Simd>(
         &self,
         simd: S,
-        tiles: &mut Tiles<'_, E>,
+        tiles: &mut Tiles<'a, E>,
         rows: Range<usize>,
         labels: &TileLabels,
         losses: &mut TileLosses,
     ) {
         let smoothing = self.smoothing;
-        let mut sums = tiles.sum(simd, rows.clone(), labels.active, self.gradient.is_some());
+        let shares = self.gradient.is_some() || self.function.is_some();
+        let mut sums = tiles.sum(simd, rows.clone(), labels.active, shares);
+        if let Some(function) = self.function {
+            return self.function(simd, function, sums, rows, labels, losses);
+        }
         losses.begin::<RealOf<E>>(labels.active, self.weight.as_slice().is_some());
         let logits = sums.target_logits(simd, &labels.class, labels.active);
         sums.nll(&logits, &mut losses.loss);

@@ -179,9 +179,9 @@ impl<'a, E: Element, L: RowLoss<'a, E>> TileWork for Losses<'_, 'a, L, E> {
                 let mut sum = ChunkSum::default();
                 sum.add::<_, RealOf<E>>(simd, &losses.part(part.clone()));
                 if sums.summed == 0 {
-                    sums.first = sum
+                    sums.first = sum;
                 } else {
-                    sums.others.push(sum)
+                    sums.others.push(sum);
                 }
                 sums.summed += part.len();
             }

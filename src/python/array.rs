@@ -519,11 +519,3 @@ pub(super) fn overlaps_itself(array: &Array<'_>) -> bool {
     }
     false
 }
-
-/// The array, or a copy of it if `out` would overwrite it.
-pub(super) fn apart<'py>(array: Array<'py>, out: Option<&Array<'py>>) -> PyResult<Array<'py>> {
-    match out {
-        Some(out) if may_overlap(&array, out) => Ok(array.call_method0("copy")?.cast_into()?),
-        _ => Ok(array),
-    }
-}

@@ -11,6 +11,8 @@ use numpy::{PyArray1, PyArrayMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+functions! { read_pieces }
+
 /// A thread is started for so many pieces, which take about as long as twenty of its starts.
 const PIECES_OF_A_THREAD: usize = 1 << 11;
 

@@ -12,6 +12,8 @@ use super::array::{self, Array};
 use crate::array::rows::{is_row_shape, row_shape};
 use crate::error::{Error, Held, HeldNumbers, TargetsFound, shape};
 
+functions! { out_of_range_hint shape_hint }
+
 /// An error with the names that its arguments, functions and dtypes have in Python.
 pub(super) fn in_python(mut error: Error) -> Error {
     match &mut error {

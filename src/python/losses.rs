@@ -6,14 +6,18 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::array::{self, Array, Axis, Float, with_dtype};
+use super::result::{Output, Outputs};
 use super::{call, hints, result};
 use crate::array::any::FloatViews;
 use crate::array::rows::View;
 use crate::kernel::element::Element;
 use crate::loss::class_loss::{each_row_and_gradient_of, total_and_gradient_of};
+use crate::loss::cross_entropy::LogitsLoss;
 use crate::options::Reduction;
 use crate::targets::Target;
-use crate::{Call, ClassLoss, Context, CrossEntropy, NllLoss, Total};
+use crate::{Call, ClassLoss, Context, CrossEntropy, NllLoss, TargetFunction, TargetLoss, Total};
+
+functions! { cross_entropy cross_entropy_and_grad focal_loss focal_loss_and_grad nll_loss nll_loss_and_grad }
 
 /// `reduction=`: one number, or (`None`) one for each row.
 pub(super) struct Reduce(Option<Reduction>);
@@ -79,12 +83,13 @@ impl<'py> Arrays<'py> {
         Ok(crate::array::rows::row_shape(self.input.shape(), axis))
     }
 
-    /// The same, with copies of what `out` would overwrite, but for an input that is meant to be overwritten.
-    fn apart(self, out: Option<&Array<'py>>, in_place: bool) -> PyResult<Self> {
+    /// The same, with copies of what the outputs would overwrite, but for an input that is meant to be overwritten.
+    fn apart(self, outputs: &Outputs<'_, 'py>) -> PyResult<Self> {
+        let in_place = outputs.overwrite(&self.input);
         Ok(Arrays {
-            input: if in_place { self.input } else { array::apart(self.input, out)? },
-            target: array::apart(self.target, out)?,
-            mask: self.mask.map(|mask| array::apart(mask, out)).transpose()?,
+            input: if in_place { self.input } else { outputs.apart(self.input)? },
+            target: outputs.apart(self.target)?,
+            mask: self.mask.map(|mask| outputs.apart(mask)).transpose()?,
             dtype: self.dtype,
         })
     }
@@ -130,15 +135,15 @@ impl<'py> LossCall<'_, 'py> {
             }))?;
             return self.reduced(total, reduction, &arrays);
         }
-        let out = result::receiver(py, self.out, "out", &arrays.rows(loss.axis())?, arrays.dtype)?.array;
-        let arrays = arrays.apart(self.out.map(|_| &out), false)?;
+        let losses = Output::new(py, self.out, "out", &arrays.rows(loss.axis())?, arrays.dtype)?;
+        let arrays = arrays.apart(&Outputs::new(Some(&losses), None)?)?;
         let Views { logits, classes, mask } = arrays.views()?;
-        // SAFETY: `out` was checked to be plain, writeable and not to overlap itself or an argument, and has this dtype.
-        let losses = unsafe { array::floats_mut(&out, arrays.dtype) };
+        // SAFETY: all arguments are apart from it.
+        let to = unsafe { losses.floats_mut() };
         with_dtype!(floats &logits, view => call::run(py, arrays.size(), |context| {
-            loss.each_row_into(view, &classes, &Call { mask, context }, losses)
+            loss.each_row_into(view, &classes, &Call { mask, context }, to)
         }))?;
-        result::unwrapped(out, self.out)
+        losses.into_result()
     }
 
     /// The loss and its gradient.
@@ -163,42 +168,33 @@ impl<'py> LossCall<'_, 'py> {
         let rows = arrays.rows(loss.axis())?;
         let float = array::float_dtype(&arrays.input).unwrap_or(Float::F32);
         let upstream = self.upstream(upstream, &rows)?;
-        let result::Receiver { array: gradient, untouched } =
-            result::receiver(py, grad_out, "grad_out", arrays.input.shape(), float)?;
-        let out = match self.reduction {
-            None => Some(result::receiver(py, self.out, "out", &rows, arrays.dtype)?.array),
+        let gradient = Output::new(py, grad_out, "grad_out", arrays.input.shape(), float)?;
+        let losses = match self.reduction {
+            None => Some(Output::new(py, self.out, "out", &rows, arrays.dtype)?),
             Some(_) => None,
         };
-        let in_place = array::is_same(&arrays.input, &gradient);
-        let (grad_theirs, out_theirs) =
-            (grad_out.map(|_| &gradient), out.as_ref().filter(|_| self.out.is_some()));
-        if let (Some(out), Some(gradient)) = (out_theirs, grad_theirs)
-            && array::may_overlap(out, gradient)
-        {
-            return Err(PyValueError::new_err("out and grad_out share memory; use two arrays"));
-        }
-        let upstream = array::apart(array::apart(upstream, grad_theirs)?, out_theirs)?;
-        let arrays = arrays.apart(grad_theirs, in_place)?.apart(out_theirs, in_place)?;
+        let outputs = Outputs::new(losses.as_ref(), Some(&gradient))?;
+        let in_place = outputs.overwrite(&arrays.input);
+        let upstream = outputs.apart(upstream)?;
+        let arrays = arrays.apart(&outputs)?;
         let work = GradientCall {
             reduction: self.reduction,
             in_place,
-            untouched,
             upstream: &upstream,
             gradient: &gradient,
+            losses: losses.as_ref(),
         };
-        let losses = out.as_ref();
         let total = with_dtype!(floats array::floats(&arrays.input, "input")?, view => {
-            // SAFETY: `gradient` and `out` were checked to be plain, writeable and not to overlap themselves or each other;
-            // they have these dtypes, and the arguments are apart from them, but for an input in the gradient's place, which
-            // is not read as itself.
-            unsafe { work.run(loss, view, &arrays, losses) }
+            // SAFETY: the gradient has the input's dtype, and all arguments are apart from it and the losses, but for an input
+            // in the gradient's place, which is not read as itself.
+            unsafe { work.run(loss, view, &arrays) }
         })?;
-        let result = match (total, self.reduction, out) {
+        let result = match (total, self.reduction, losses) {
             (Some(total), Some(reduction), _) => result::scalar(py, total.reduce(reduction), arrays.dtype)?,
-            (_, _, Some(out)) => result::unwrapped(out, self.out)?,
+            (_, _, Some(losses)) => losses.into_result()?,
             _ => unreachable!("a loss is reduced or an array"),
         };
-        Ok((result, grad_out.cloned().unwrap_or_else(|| gradient.into_any())))
+        Ok((result, gradient.into_array()))
     }
 
     /// A sum or a mean as a NumPy scalar.
@@ -241,28 +237,26 @@ struct GradientCall<'a, 'py> {
     reduction: Option<Reduction>,
     /// Whether the gradient overwrites the input.
     in_place: bool,
-    /// Whether the gradient is a new array.
-    untouched: bool,
     upstream: &'a Array<'py>,
-    gradient: &'a Array<'py>,
+    gradient: &'a Output<'py>,
+    losses: Option<&'a Output<'py>>,
 }
 
-impl GradientCall<'_, '_> {
+impl<'py> GradientCall<'_, 'py> {
     /// # Safety
-    /// As for [`array::view_mut`], for the gradient and `losses`; `upstream` holds float64.
-    unsafe fn run<'py, E: Element>(
+    /// As for [`Output::view_mut`], for the gradient and the losses; `upstream` holds float64.
+    unsafe fn run<E: Element>(
         &self,
         loss: &impl ClassLoss,
         input: View<'_, E>,
         arrays: &Arrays<'py>,
-        losses: Option<&Array<'py>>,
     ) -> PyResult<Option<Total>> {
         // SAFETY: see above.
         let (gradient, upstream, losses) = unsafe {
             (
-                array::view_mut::<E>(self.gradient),
+                self.gradient.view_mut::<E>(),
                 array::view::<f64>(self.upstream),
-                losses.map(|losses| array::floats_mut(losses, arrays.dtype)),
+                self.losses.map(|losses| losses.floats_mut()),
             )
         };
         let py = arrays.input.py();
@@ -270,7 +264,7 @@ impl GradientCall<'_, '_> {
         let mask = arrays.mask.as_ref().map(array::mask_view);
         let elements = arrays.size();
         let input = (!self.in_place).then_some(input);
-        let (reduction, untouched) = (self.reduction, self.untouched);
+        let (reduction, untouched) = (self.reduction, self.gradient.untouched);
         call::run(py, elements, move |context| {
             let call = Call { mask, context: Context { untouched, ..context } };
             match (reduction, losses) {
@@ -297,10 +291,10 @@ fn cross_entropy_options<'w>(
     ignore_index: &Bound<'_, PyAny>,
     label_smoothing: &Bound<'_, PyAny>,
     axis: Option<Axis>,
-) -> PyResult<CrossEntropy<'w>> {
+) -> PyResult<LogitsLoss<'w>> {
     let ignore_index = call::ignore_index(ignore_index)?;
     let label_smoothing = call::number(label_smoothing, "label_smoothing")?;
-    Ok(CrossEntropy { weight, ignore_index, label_smoothing, axis: axis.map(|axis| axis.0) })
+    Ok(CrossEntropy { weight, ignore_index, label_smoothing, axis: axis.map(|axis| axis.0) }.into())
 }
 
 /// The options of `nll_loss`.
@@ -311,6 +305,17 @@ fn nll_loss_options<'w>(
 ) -> PyResult<NllLoss<'w>> {
     let ignore_index = call::ignore_index(ignore_index)?;
     Ok(NllLoss { weight, ignore_index, axis: axis.map(|axis| axis.0) })
+}
+
+/// The options of a loss that is a function of the target's probability.
+fn target_loss<'w>(
+    function: TargetFunction,
+    weight: Option<&'w [f64]>,
+    ignore_index: &Bound<'_, PyAny>,
+    axis: Option<Axis>,
+) -> PyResult<LogitsLoss<'w>> {
+    let ignore_index = call::ignore_index(ignore_index)?;
+    Ok(TargetLoss { function, weight, ignore_index, axis: axis.map(|axis| axis.0) }.into())
 }
 
 /// Cross-entropy of logits.
@@ -354,6 +359,53 @@ pub(super) fn cross_entropy_and_grad<'py>(
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let weight = array::class_weights(weight)?;
     let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis)?;
+    let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
+    call.run_with_gradient(&loss, grad_output, grad_out)
+}
+
+/// Focal loss of logits.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, gamma, ignore_index, reduction, axis, r#where, dtype, out, /))]
+#[expect(clippy::too_many_arguments, reason = "the options of a loss")]
+pub(super) fn focal_loss<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
+    gamma: &Bound<'py, PyAny>,
+    ignore_index: &Bound<'py, PyAny>,
+    reduction: Reduce,
+    axis: Option<Axis>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let weight = array::class_weights(weight)?;
+    let focal = TargetFunction::Focal { gamma: call::number(gamma, "gamma")? };
+    let loss = target_loss(focal, weight.as_deref(), ignore_index, axis)?;
+    LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
+}
+
+/// Focal loss of logits, and its gradient.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, gamma, ignore_index, reduction, axis, r#where, dtype, out, grad_output, grad_out, /))]
+#[expect(clippy::too_many_arguments, reason = "the options of a loss")]
+pub(super) fn focal_loss_and_grad<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
+    gamma: &Bound<'py, PyAny>,
+    ignore_index: &Bound<'py, PyAny>,
+    reduction: Reduce,
+    axis: Option<Axis>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    grad_output: Option<&Bound<'py, PyAny>>,
+    grad_out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let weight = array::class_weights(weight)?;
+    let focal = TargetFunction::Focal { gamma: call::number(gamma, "gamma")? };
+    let loss = target_loss(focal, weight.as_deref(), ignore_index, axis)?;
     let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
     call.run_with_gradient(&loss, grad_output, grad_out)
 }

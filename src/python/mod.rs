@@ -8,7 +8,17 @@
 //! | `hints` | what to do about an error |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
 //! | `files` | pieces of files, read into a buffer |
-//! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | one wrapper for each function |
+//! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | one wrapper for each function, which `functions!` names |
+
+/// Has `add` put these functions of the file into the module.
+macro_rules! functions {
+    ($($function:ident)+) => {
+        pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+            $(module.add_function(wrap_pyfunction!($function, module)?)?;)+
+            Ok(())
+        }
+    };
+}
 
 mod array;
 mod call;
@@ -27,33 +37,15 @@ mod values;
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
-mod _core {
-    use pyo3::prelude::*;
-
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
-    }
-
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     #[cfg(unix)]
-    #[pymodule_export]
-    use super::files::read_pieces;
-    #[pymodule_export]
-    use super::hints::{out_of_range_hint, shape_hint};
-    #[pymodule_export]
-    use super::losses::{cross_entropy, cross_entropy_and_grad, nll_loss, nll_loss_and_grad};
-    #[pymodule_export]
-    use super::pointwise::{
-        binary_cross_entropy, binary_cross_entropy_and_grad, binary_cross_entropy_with_logits,
-        binary_cross_entropy_with_logits_and_grad, gaussian_nll_loss, kl_div, kl_div_and_grad,
-        poisson_nll_loss,
-    };
-    #[pymodule_export]
-    use super::rows::{log_sigmoid, log_softmax, logsumexp, softmax};
-    #[pymodule_export]
-    use super::score::{compare_sums, exact_sums, log_loss, score, score_sums, temperature_sums};
-    #[pymodule_export]
-    use super::settings::{build_info, get_num_threads, set_num_threads};
-    #[pymodule_export]
-    use super::values::{check_targets, likely_mistake, log_of_probabilities};
+    files::add(module)?;
+    hints::add(module)?;
+    losses::add(module)?;
+    pointwise::add(module)?;
+    rows::add(module)?;
+    score::add(module)?;
+    settings::add(module)?;
+    values::add(module)
 }

@@ -7,11 +7,14 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use super::array::{self, Array, Float, with_dtype};
+use super::result::{Output, Outputs};
 use super::{call, hints, result};
 use crate::array::any::Numbers;
 use crate::loss::misuse::begins_with_a_positive;
 use crate::loss::pointwise::{ElementLoss, Elementwise, Input, Upstream, loss_shape};
 use crate::{Error, Total};
+
+functions! { binary_cross_entropy binary_cross_entropy_and_grad binary_cross_entropy_with_logits binary_cross_entropy_with_logits_and_grad gaussian_nll_loss kl_div kl_div_and_grad poisson_nll_loss }
 
 /// `reduction=` of a loss of elements.
 #[derive(Clone, Copy, PartialEq)]
@@ -128,26 +131,14 @@ impl<'py> ElementCall<'_, 'py> {
                 if scalar { "" } else { ", or the shape of the losses" }
             )));
         }
-        let losses =
-            if scalar { None } else { Some(result::receiver(py, self.out, "out", &shape, dtype)?.array) };
-        let gradient = asked
-            .map(|gradient| {
-                result::receiver(py, gradient.out, "grad_out", &shape, input_dtype).map(|to| to.array)
-            })
-            .transpose()?;
-        if let (Some(losses), Some(gradient)) = (&losses, &gradient)
-            && array::may_overlap(losses, gradient)
-        {
-            return Err(PyValueError::new_err(
-                "out and grad_out share memory: got arrays that overlap, expected two of their own",
-            ));
-        }
-        // The caller's arrays: what would be overwritten while it is read is copied first.
-        let theirs = losses.as_ref().filter(|_| self.out.is_some());
-        let grad_out = asked.and_then(|gradient| gradient.out);
-        let their_gradient = gradient.as_ref().filter(|_| grad_out.is_some());
-        let overwritten = their_gradient.is_some_and(|gradient| array::is_same(&input, gradient));
-        let apart = |array: Array<'py>| array::apart(array::apart(array, theirs)?, their_gradient);
+        let losses = if scalar { None } else { Some(Output::new(py, self.out, "out", &shape, dtype)?) };
+        let gradient = match asked {
+            Some(gradient) => Some(Output::new(py, gradient.out, "grad_out", &shape, input_dtype)?),
+            None => None,
+        };
+        let outputs = Outputs::new(losses.as_ref(), gradient.as_ref())?;
+        let overwritten = outputs.overwrite(&input);
+        let apart = |array: Array<'py>| outputs.apart(array);
         let input = if overwritten { input } else { apart(input)? };
         let target = apart(target)?;
         let (weight, third) = (weight.map(apart).transpose()?, third.map(apart).transpose()?);
@@ -160,13 +151,9 @@ impl<'py> ElementCall<'_, 'py> {
             }
             Some(each) => Upstream::Each(array::target(each)?),
         };
-        // SAFETY: these arrays were checked to be plain, writeable, of these dtypes and not to overlap themselves, each other
-        // or, but for an input that is overwritten, an argument that is read.
+        // SAFETY: all arguments are apart from them, but for an input that is overwritten, which is not read as itself.
         let (to, losses_view) = unsafe {
-            (
-                gradient.as_ref().map(|gradient| array::floats_mut(gradient, input_dtype)),
-                losses.as_ref().map(|losses| array::floats_mut(losses, dtype)),
-            )
+            (gradient.as_ref().map(|to| to.floats_mut()), losses.as_ref().map(|to| to.floats_mut()))
         };
         let input_view = match to {
             None => Input::Alone(array::target(&input)?),
@@ -183,10 +170,10 @@ impl<'py> ElementCall<'_, 'py> {
             call::warn_nothing_counted(py, 0)?;
         }
         let loss = match losses {
-            Some(losses) => result::unwrapped(losses, self.out)?,
+            Some(losses) => losses.into_result()?,
             None => result::scalar(py, total.sum / divisor, dtype)?,
         };
-        let gradient = gradient.map(|gradient| grad_out.cloned().unwrap_or_else(|| gradient.into_any()));
+        let gradient = gradient.map(Output::into_array);
         Ok((loss, gradient))
     }
 }

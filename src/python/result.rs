@@ -13,6 +13,8 @@ use pyo3::types::PyTuple;
 use super::array::{self, Array, Float};
 use super::memory::ResultMemory;
 use crate::Element;
+use crate::array::any::FloatsMut;
+use crate::array::rows::ViewMut;
 
 /// The dtype of a loss: `dtype=`, else float64 for a float64 input and float32 for the others.
 pub(super) fn loss_dtype(dtype: Option<&Bound<'_, PyAny>>, input: Float) -> PyResult<Float> {
@@ -82,15 +84,111 @@ fn checked<'py>(out: &Bound<'py, PyAny>, name: &str, shape: &[usize], dtype: Flo
 /// Larger arrays get memory of their own.
 const LARGE_BYTES: usize = 1 << 20;
 
-/// An array for a result.
-pub(super) struct Receiver<'py> {
-    pub array: Array<'py>,
+/// An array that a call writes to: the caller's, or a new one.
+pub(super) struct Output<'py> {
+    array: Array<'py>,
+    dtype: Float,
+    /// The argument that it is.
+    given: Option<Bound<'py, PyAny>>,
     /// Whether its memory has never been touched.
     pub untouched: bool,
 }
 
-/// A new array, not yet written to.
-fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<Receiver<'py>> {
+impl<'py> Output<'py> {
+    /// The argument `name` if it was given, else a new array.
+    pub(super) fn new(
+        py: Python<'py>,
+        given: Option<&Bound<'py, PyAny>>,
+        name: &str,
+        shape: &[usize],
+        dtype: Float,
+    ) -> PyResult<Self> {
+        let (array, untouched) = match given {
+            Some(given) => (checked(given, name, shape, dtype)?, false),
+            None => empty(py, shape, dtype)?,
+        };
+        Ok(Output { array, dtype, given: given.cloned(), untouched })
+    }
+
+    /// Whether it takes an argument's place: the same elements.
+    pub(super) fn is_over(&self, argument: &Array<'py>) -> bool {
+        self.given.is_some() && array::is_same(argument, &self.array)
+    }
+
+    /// The argument, or a copy of it where this would overwrite it.
+    pub(super) fn apart(&self, argument: Array<'py>) -> PyResult<Array<'py>> {
+        // Nobody else knows a new array.
+        if self.given.is_some() && array::may_overlap(&argument, &self.array) {
+            return Ok(argument.call_method0("copy")?.cast_into()?);
+        }
+        Ok(argument)
+    }
+
+    /// Its memory.
+    ///
+    /// # Safety
+    /// What the call reads is [`Self::apart`] from it, and no other view of it is alive.
+    pub(super) unsafe fn floats_mut(&self) -> FloatsMut<'_> {
+        // SAFETY: it is plain, writeable and does not overlap itself, and has this dtype; else see above.
+        unsafe { array::floats_mut(&self.array, self.dtype) }
+    }
+
+    /// Its memory, as what its dtype holds.
+    ///
+    /// # Safety
+    /// As for [`Self::floats_mut`], and that is E.
+    pub(super) unsafe fn view_mut<E>(&self) -> ViewMut<'_, E> {
+        // SAFETY: see above.
+        unsafe { array::view_mut(&self.array) }
+    }
+
+    /// What the caller gets: the argument, or the new array.
+    pub(super) fn into_array(self) -> Bound<'py, PyAny> {
+        self.given.unwrap_or_else(|| self.array.into_any())
+    }
+
+    /// The same, but of a new array without dimensions its element.
+    pub(super) fn into_result(self) -> PyResult<Bound<'py, PyAny>> {
+        if self.array.ndim() == 0 && self.given.is_none() {
+            return self.array.get_item(PyTuple::empty(self.array.py()));
+        }
+        Ok(self.into_array())
+    }
+}
+
+/// The arrays that a loss writes to: `out=` and `grad_out=`, where there are any.
+pub(super) struct Outputs<'a, 'py> {
+    losses: Option<&'a Output<'py>>,
+    gradient: Option<&'a Output<'py>>,
+}
+
+impl<'a, 'py> Outputs<'a, 'py> {
+    /// Both, which may not share memory.
+    pub(super) fn new(losses: Option<&'a Output<'py>>, gradient: Option<&'a Output<'py>>) -> PyResult<Self> {
+        if let (Some(losses), Some(gradient)) = (losses, gradient)
+            && array::may_overlap(&losses.array, &gradient.array)
+        {
+            return Err(PyValueError::new_err("out and grad_out share memory; use two arrays"));
+        }
+        Ok(Outputs { losses, gradient })
+    }
+
+    /// The argument, or a copy of it where one of them would overwrite it.
+    pub(super) fn apart(&self, argument: Array<'py>) -> PyResult<Array<'py>> {
+        [self.losses, self.gradient]
+            .into_iter()
+            .flatten()
+            .try_fold(argument, |argument, output| output.apart(argument))
+    }
+
+    /// Whether the gradient takes the input's place.
+    pub(super) fn overwrite(&self, input: &Array<'py>) -> bool {
+        self.gradient.is_some_and(|gradient| gradient.is_over(input))
+    }
+}
+
+/// A new array, not yet written to, and whether its memory has never been touched.
+fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<(Array<'py>, bool)> {
     let bytes = shape.iter().try_fold(dtype.size(), |bytes, n| bytes.checked_mul(*n)).unwrap_or(0);
     let descriptor = dtype.descriptor(py)?.clone().into_dtype_ptr();
     let (ndim, lengths) = (shape.len() as c_int, shape.as_ptr().cast_mut().cast());
@@ -100,7 +198,7 @@ fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<Receiv
             let new = PY_ARRAY_API.PyArray_Empty(py, ndim, lengths, descriptor, 0);
             Bound::from_owned_ptr_or_err(py, new)?
         };
-        return Ok(Receiver { array: array.cast_into()?, untouched: true });
+        return Ok((array.cast_into()?, true));
     }
     // The reference is taken over below, or here where there is no memory.
     // SAFETY: it is one to a descriptor.
@@ -129,21 +227,7 @@ fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<Receiv
         }
         array
     };
-    Ok(Receiver { array: array.cast_into()?, untouched })
-}
-
-/// `out` if there is one, else a new array.
-pub(super) fn receiver<'py>(
-    py: Python<'py>,
-    out: Option<&Bound<'py, PyAny>>,
-    name: &str,
-    shape: &[usize],
-    dtype: Float,
-) -> PyResult<Receiver<'py>> {
-    match out {
-        Some(out) => Ok(Receiver { array: checked(out, name, shape, dtype)?, untouched: false }),
-        None => empty(py, shape, dtype),
-    }
+    Ok((array.cast_into()?, untouched))
 }
 
 /// A NumPy scalar.
@@ -165,15 +249,4 @@ pub(super) fn scalar(py: Python<'_>, value: f64, dtype: Float) -> PyResult<Bound
         Float::F32 => of::<f32>(py, value, dtype),
         Float::F64 => of::<f64>(py, value, dtype),
     }
-}
-
-/// The array itself, or its element if it has no dimensions.
-pub(super) fn unwrapped<'py>(
-    array: Array<'py>,
-    out: Option<&Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    if array.ndim() == 0 && out.is_none() {
-        return array.get_item(PyTuple::empty(array.py()));
-    }
-    Ok(out.cloned().unwrap_or_else(|| array.into_any()))
 }

@@ -6,13 +6,16 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::array::{self, Array, Axis, Float, with_dtype};
-use super::{call, result};
+use super::array::{self, Axis, Float, with_dtype};
+use super::call;
+use super::result::Output;
 use crate::Context;
 use crate::array::rows::{View, ViewMut, resolve_axis};
 use crate::error::{Error, filled};
 use crate::function;
 use crate::kernel::element::Element;
+
+functions! { log_sigmoid log_softmax logsumexp softmax }
 
 /// A function from an array to one of the same shape and dtype. Without an input it works in place.
 trait Map: Send {
@@ -70,14 +73,13 @@ fn map<'py>(
     let input = array::array(x, "x")?;
     array::floats(&input, "x")?;
     let dtype = array::float_dtype(&input).unwrap_or(Float::F32);
-    let result::Receiver { array: to, untouched } = result::receiver(py, out, "out", input.shape(), dtype)?;
-    let in_place = array::is_same(&input, &to);
+    let to = Output::new(py, out, "out", input.shape(), dtype)?;
+    let (in_place, untouched) = (to.is_over(&input), to.untouched);
     // A partial overlap is read from a copy.
-    let input = if in_place { input } else { array::apart(input, out.map(|_| &to))? };
+    let input = if in_place { input } else { to.apart(input)? };
     with_dtype!(floats array::floats(&input, "x")?, view => {
-        // SAFETY: `to` was checked to be plain, writeable and not to overlap itself; it has the input's dtype; and
-        // the input is apart from it or not read as itself.
-        let mut to = unsafe { array::view_mut(&to) };
+        // SAFETY: it has the input's dtype; and the input is apart from it or not read as itself.
+        let mut to = unsafe { to.view_mut() };
         let mut view = view;
         // An array without dimensions counts as one row of one class.
         if view.ndim() == 0 {
@@ -86,7 +88,7 @@ fn map<'py>(
         let input = (!in_place).then_some(view);
         call::run(py, to.len(), |context| function.apply(input, to, Context { untouched, ..context }))
     })?;
-    result::unwrapped(to, out)
+    to.into_result()
 }
 
 /// A function along the rows of an axis.
@@ -163,23 +165,21 @@ pub(super) fn logsumexp<'py>(
         .filter(|i| keepdims || !axes.contains(i))
         .map(|i| if axes.contains(&i) { 1 } else { input.shape()[i] })
         .collect();
-    let to = result::receiver(py, out, "out", &shape, dtype)?.array;
-    let input = array::apart(input, out.map(|_| &to))?;
-    // SAFETY: `to` was checked to be plain, writeable and not to overlap itself or the input, and has its dtype.
-    with_dtype!(floats array::floats(&input, "x")?, view => unsafe { reduce(py, view, &axes, &to) })?;
-    result::unwrapped(to, out)
+    let to = Output::new(py, out, "out", &shape, dtype)?;
+    let input = to.apart(input)?;
+    with_dtype!(floats array::floats(&input, "x")?, view => {
+        // SAFETY: it has the input's dtype, and the input is apart from it.
+        reduce(py, view, &axes, unsafe { to.view_mut() })
+    })?;
+    to.into_result()
 }
 
-/// # Safety
-/// As for [`array::view_mut`].
-unsafe fn reduce<E: Element>(
+fn reduce<E: Element>(
     py: Python<'_>,
     view: View<'_, E>,
     axes: &[usize],
-    out: &Array<'_>,
+    mut out: ViewMut<'_, E>,
 ) -> PyResult<()> {
-    // SAFETY: see above.
-    let mut out = unsafe { array::view_mut::<E>(out) };
     // With `keepdims` it has the axes that are reduced, with a length of 1.
     if out.ndim() == view.ndim() {
         for axis in axes.iter().rev() {

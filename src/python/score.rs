@@ -18,6 +18,8 @@ use crate::sum::exact::ExactSum;
 use crate::targets::Target;
 use crate::{Call, Context, TemperatureSums};
 
+functions! { compare_sums exact_sums log_loss score score_sums temperature_sums }
+
 /// The arrays of a call, read where they lie.
 pub(super) struct Arrays<'py> {
     pub logits: Array<'py>,

@@ -8,6 +8,8 @@ use pyo3::types::{PyBool, PyDict};
 
 use crate::parallel::MAX_THREADS;
 
+functions! { build_info get_num_threads set_num_threads }
+
 /// Sets the number of threads of every later call.
 #[pyfunction]
 #[pyo3(signature = (n, /))]

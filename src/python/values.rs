@@ -9,6 +9,8 @@ use crate::array::rows::row_shape;
 use crate::loss::misuse::LikelyMisuse;
 use crate::{Call, Context, Improper, Score};
 
+functions! { check_targets likely_mistake log_of_probabilities }
+
 /// Rows with their targets, if they have any.
 struct Arguments<'py> {
     rows: Array<'py>,

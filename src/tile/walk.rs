@@ -61,7 +61,13 @@ pub(super) fn for_each_segment_of<E: Element, T: Send>(
             let gathered = gathered.len();
             for_each_segment(context, segments(classes), |i| work(part(i), &mut vec![E::PADDING; gathered]))
         }
-        None => (0..segments(classes)).map(|i| work(part(i), gathered)).collect(),
+        None => {
+            let mut results = Vec::with_capacity(segments(classes));
+            for segment in 0..segments(classes) {
+                results.push(work(part(segment), gathered));
+            }
+            results
+        }
     }
 }
 

@@ -140,6 +140,30 @@ def cross_entropy(
     return _with_indices(log_p, target, weight, ignore_index, reduction, label_smoothing, axis, where)
 
 
+def focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    where: ArrayLike | None = None,
+) -> Float64:
+    """(1 - p)**gamma (-log p) for p = softmax(input)[target]."""
+    input = np.asarray(input)
+    axis = _class_axis(input, axis)
+    nll = -log_softmax(input, axis)
+    loss = times(_others(nll) ** gamma, nll)
+    return _with_indices(-loss, np.asarray(target), weight, ignore_index, reduction, 0.0, axis, where)
+
+
+def _others(nll: Float64) -> Float64:
+    """1 - p, with its digits where p is near 1."""
+    return -np.expm1(-nll)
+
+
 def nll_loss(
     input: ArrayLike,
     target: ArrayLike,

@@ -300,6 +300,228 @@ def cross_entropy_and_grad(
 
 
 @overload
+def focal_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Literal["mean", "sum"] = "mean",
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: None = None,
+) -> np.floating[Any]: ...
+@overload
+def focal_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Literal["none"],
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[np.floating[Any]] | None = None,
+) -> NDArray[np.floating[Any]]: ...
+def focal_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> Any:
+    """Compute the focal loss of logits: a cross entropy in which confident rows count less.
+
+    For a row x of C logits with target t and class weights w (all 1 without `weight`), ::
+
+        p = softmax(x)[t]
+
+        loss = -w[t] (1 - p)**gamma log(p)
+
+    With gamma = 0 it is the cross entropy. "mean" divides the sum of the losses by the sum of w[t] over the counted
+    rows: their number, without `weight`.
+
+    Parameters
+    ----------
+    input : array-like of shape (C,), (N, C) or (N, C, d1, ..., dk)
+        Logits: unnormalised scores, float16, bfloat16, float32 or float64. With `axis`, the classes may lie
+        along any axis.
+    target : array-like
+        Class indices from 0 to C - 1, of any integer dtype and of the shape of `input` without its class
+        axis: (), (N,) or (N, d1, ..., dk).
+    weight : array-like of shape (C,), optional
+        A factor for each class.
+    gamma : float, default 2.0
+        How fast the loss of a row vanishes as its target becomes certain; at least 0.
+    ignore_index, reduction, axis, where, dtype, out
+        As for `cross_entropy`.
+
+    Returns
+    -------
+    numpy.floating or numpy.ndarray
+        The loss in nats. A NumPy scalar for "mean" and "sum"; for "none" the losses of the rows, of the
+        shape of `input` without its class axis.
+
+    Raises
+    ------
+    IndexError
+        If a target is not a class and not `ignore_index`; the text names the first such row. Or if `axis`
+        is out of range.
+    TypeError
+        If an argument cannot be read as an array, or has a dtype that does not fit; class probabilities too.
+    ValueError
+        If shapes do not fit each other, if `gamma` is negative or not finite, or if `reduction` is not one of
+        those allowed.
+    OverflowError
+        If int64 does not hold `ignore_index`.
+
+    Warns
+    -----
+    LikelyMistakeWarning
+        As `cross_entropy`.
+
+    See Also
+    --------
+    cross_entropy : The loss with gamma = 0, also of class probabilities.
+
+    Notes
+    -----
+    T.-Y. Lin et al., "Focal Loss for Dense Object Detection", 2017. torch has no function for it; in its terms the
+    loss of a row is ``(1 - p) ** gamma * F.cross_entropy(x, t, weight)``. Here 1 - p is the sum of the other classes'
+    probabilities, and keeps its digits where p is near 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+    >>> targets = np.array([0, 2])
+    >>> crossent.focal_loss(logits, targets, reduction="none").round(4).tolist()
+    [0.0111, 4.9873]
+    >>> crossent.cross_entropy(logits, targets, reduction="none").round(4).tolist()
+    [0.2413, 5.055]
+    """
+    return _core.focal_loss(input, target, weight, gamma, ignore_index, reduction, axis, where, dtype, out)
+
+
+@overload
+def focal_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Literal["mean", "sum"] = "mean",
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: None = None,
+    grad_output: ArrayInput | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> tuple[np.floating[Any], NDArray[Any]]: ...
+@overload
+def focal_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Literal["none"],
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[np.floating[Any]] | None = None,
+    grad_output: ArrayInput | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> tuple[NDArray[np.floating[Any]], NDArray[Any]]: ...
+def focal_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    gamma: float = 2.0,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[Any] | None = None,
+    grad_output: ArrayInput | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> tuple[Any, NDArray[Any]]:
+    """Compute the focal loss of logits and its gradient with respect to them.
+
+    For a row x of C logits with target t, p = softmax(x) and w the class weights, ::
+
+        s = (1 - p[t])**gamma - gamma p[t] (1 - p[t])**(gamma - 1) log(p[t])
+
+        d loss / d x[c] = g w[t] s (p[c] - (c == t)) / D
+
+    where g is `grad_output` and D what the reduction divides by: 1 for "sum" and "none".
+
+    Parameters
+    ----------
+    input, target, weight, gamma, ignore_index, reduction, axis, where, dtype, out
+        As for `focal_loss`.
+    grad_output : array-like, optional
+        What the gradient is multiplied by, as in ``loss.backward(grad_output)``: a number, or with "none" also one
+        for each loss, in their shape. By default 1.
+    grad_out : numpy.ndarray, optional
+        An array of the shape and dtype of `input` that receives the gradient and is returned. It may be `input`
+        itself, which is then overwritten.
+
+    Returns
+    -------
+    loss : numpy.floating or numpy.ndarray
+        The loss in nats, as `focal_loss` returns it.
+    grad : numpy.ndarray
+        The gradient, of the shape and dtype of `input`; 0 in ignored rows.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError, OverflowError
+        As `focal_loss`. Besides, `ValueError` if `grad_output` or `grad_out` has another shape, or if `grad_out`
+        cannot be written to or shares memory with `out`; and `TypeError` if it has another dtype. Nothing has
+        been written then.
+
+    Warns
+    -----
+    LikelyMistakeWarning
+        As `focal_loss`.
+
+    See Also
+    --------
+    focal_loss : The loss alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+    >>> loss, grad = crossent.focal_loss_and_grad(logits, np.array([0, 2]))
+    >>> round(float(loss), 4)
+    2.4992
+    >>> grad.round(4).tolist()
+    [[-0.0248, 0.0048, 0.02], [0.0249, 0.4996, -0.5245]]
+    """
+    return _core.focal_loss_and_grad(
+        input, target, weight, gamma, ignore_index, reduction, axis, where, dtype, out, grad_output, grad_out
+    )
+
+
+@overload
 def nll_loss(
     input: ArrayInput,
     target: ArrayInput,

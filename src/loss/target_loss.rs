@@ -1,0 +1,211 @@
+//! Losses that are a function of the probability of the target: focal and poly loss.
+//!
+//! With p the softmax of the target's logit, `nll = -log p` and `miss = 1 - p`, which is summed from the other classes, such a
+//! loss is
+//!
+//! ```text
+//! w_t f(nll, p, miss),      with the gradient  w_t f' (softmax - onehot),      f' = df / dnll   (dp / dnll = -p)
+//! ```
+
+use super::Prepare;
+use super::class_loss::ClassLoss;
+use super::cross_entropy::LogitsLoss;
+use super::walk::RowLoss;
+use crate::array::rows::Input;
+use crate::error::Error;
+use crate::kernel::element::Element;
+use crate::options::weighted;
+use crate::targets::{Call, Target};
+
+/// A function of the probability of the target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum TargetFunction {
+    /// `-(1 - p)^gamma log p` with `gamma` of at least 0: confident rows count less. Lin et al., Focal Loss for Dense Object
+    /// Detection, 2017.
+    Focal {
+        /// How fast.
+        gamma: f64,
+    },
+}
+
+impl TargetFunction {
+    /// # Errors
+    /// [`Error::Option`].
+    pub(super) fn check(self) -> Result<(), Error> {
+        match self {
+            TargetFunction::Focal { gamma } if gamma >= 0.0 && gamma.is_finite() => Ok(()),
+            TargetFunction::Focal { gamma } => {
+                Err(Error::Option { name: "gamma", value: gamma, expected: "a finite number of at least 0" })
+            }
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            TargetFunction::Focal { .. } => "focal_loss",
+        }
+    }
+
+    /// Its value.
+    #[inline(always)]
+    pub(super) fn value(self, nll: f64, _p: f64, miss: f64) -> f64 {
+        match self {
+            TargetFunction::Focal { gamma } => weighted(power(miss, gamma), nll),
+        }
+    }
+
+    /// Its derivative with respect to nll.
+    #[inline(always)]
+    pub(super) fn slope(self, nll: f64, p: f64, miss: f64) -> f64 {
+        match self {
+            TargetFunction::Focal { gamma } => {
+                // p nll / miss goes to 1 where p does, and to 0 where p does.
+                let ratio = if miss == 0.0 { 1.0 } else { weighted(p, nll) / miss };
+                power(miss, gamma) * (1.0 + gamma * ratio)
+            }
+        }
+    }
+}
+
+/// `base^exponent`; by products where the exponent is a small integer, as it mostly is.
+#[inline(always)]
+fn power(base: f64, exponent: f64) -> f64 {
+    match exponent {
+        0.0 => 1.0,
+        1.0 => base,
+        2.0 => base * base,
+        3.0 => base * base * base,
+        _ => base.powf(exponent),
+    }
+}
+
+/// A loss that is a function of the probability of the target, and its options; the defaults are those of
+/// [`CrossEntropy`](crate::CrossEntropy).
+///
+/// [`ClassLoss`] has its methods. Targets are class indices.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, ClassLoss, TargetFunction, TargetLoss};
+///
+/// let loss = TargetLoss::new(TargetFunction::Focal { gamma: 2.0 });
+/// let losses = loss.each_row(&array![[2.0_f32, -1.0, 0.5]], &array![0_i64], &Call::new())?;
+/// assert_eq!(format!("{:.6}", losses[0]), "0.011108");
+/// # Ok::<(), crossent::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct TargetLoss<'a> {
+    /// The function.
+    pub function: TargetFunction,
+    /// One weight for each class.
+    pub weight: Option<&'a [f64]>,
+    /// The class index of rows to leave out.
+    pub ignore_index: i64,
+    /// The class axis; 1 by default, 0 for a one-dimensional input.
+    pub axis: Option<isize>,
+}
+
+impl<'a> TargetLoss<'a> {
+    /// The defaults: no weights, and -100 as the class index to ignore.
+    #[must_use]
+    pub fn new(function: TargetFunction) -> Self {
+        TargetLoss { function, weight: None, ignore_index: -100, axis: None }
+    }
+
+    /// Sets one weight for each class.
+    #[must_use]
+    pub fn weight(self, weight: &'a [f64]) -> Self {
+        TargetLoss { weight: Some(weight), ..self }
+    }
+
+    /// Sets the class index of rows to leave out.
+    #[must_use]
+    pub fn ignore_index(self, ignore_index: i64) -> Self {
+        TargetLoss { ignore_index, ..self }
+    }
+
+    /// Sets the class axis, which may count from the end.
+    #[must_use]
+    pub fn axis(self, axis: isize) -> Self {
+        TargetLoss { axis: Some(axis), ..self }
+    }
+}
+
+impl<'a> From<TargetLoss<'a>> for LogitsLoss<'a> {
+    fn from(loss: TargetLoss<'a>) -> Self {
+        let TargetLoss { function, weight, ignore_index, axis } = loss;
+        LogitsLoss { function: Some(function), weight, ignore_index, label_smoothing: 0.0, axis }
+    }
+}
+
+impl ClassLoss for TargetLoss<'_> {}
+
+impl Prepare for TargetLoss<'_> {
+    fn axis(&self) -> Option<isize> {
+        self.axis
+    }
+
+    fn work<'w, E: Element>(
+        &'w self,
+        input: Input<'w, E>,
+        target: &'w Target<'_>,
+        call: &'w Call<'_>,
+    ) -> Result<impl RowLoss<'w, E>, Error> {
+        LogitsLoss::from(*self).checked(input, target, call)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// p and 1 - p of a negative log-likelihood.
+    fn shares(nll: f64) -> (f64, f64) {
+        ((-nll).exp(), -(-nll).exp_m1())
+    }
+
+    #[test]
+    fn slopes_are_those_of_the_values() {
+        for function in [0.0, 0.5, 1.0, 2.0, 3.0, 2.5].map(|gamma| TargetFunction::Focal { gamma }) {
+            for nll in [1e-6, 0.1, 1.0, 5.0, 40.0] {
+                let at = |nll: f64| {
+                    let (p, miss) = shares(nll);
+                    function.value(nll, p, miss)
+                };
+                let step = 1e-5 * nll;
+                let expected = (at(nll + step) - at(nll - step)) / (2.0 * step);
+                let (p, miss) = shares(nll);
+                let slope = function.slope(nll, p, miss);
+                assert!(
+                    (slope - expected).abs() <= 1e-8 * expected.abs(),
+                    "{function:?} {nll} {slope} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn certain_and_impossible_targets_have_their_limits() {
+        for gamma in [0.0, 0.5, 1.0, 2.0, 2.5] {
+            let focal = TargetFunction::Focal { gamma };
+            let certain = if gamma == 0.0 { 1.0 } else { 0.0 };
+            assert_eq!((focal.value(0.0, 1.0, 0.0), focal.slope(0.0, 1.0, 0.0)), (0.0, certain));
+            assert_eq!(focal.value(f64::INFINITY, 0.0, 1.0), f64::INFINITY);
+            assert_eq!(focal.slope(f64::INFINITY, 0.0, 1.0), 1.0);
+            assert!(focal.value(f64::NAN, f64::NAN, f64::NAN).is_nan());
+            assert!(focal.slope(f64::NAN, f64::NAN, f64::NAN).is_nan());
+        }
+    }
+
+    #[test]
+    fn options_out_of_range_are_refused() {
+        for gamma in [-1.0, f64::NAN, f64::INFINITY] {
+            assert!(matches!(
+                TargetFunction::Focal { gamma }.check(),
+                Err(Error::Option { name: "gamma", .. })
+            ));
+        }
+    }
+}
