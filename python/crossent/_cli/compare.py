@@ -50,7 +50,7 @@ def add(commands: Subparsers) -> None:
         "compare",
         run,
         help="compare the logits of two models, row by row",
-        description="Tell how far the distributions of a model Q are from those of a reference P on the same rows.",
+        description="Measure how far the distributions of a model Q are from those of a reference P on the same rows.",
         epilog=_EXAMPLE,
     )
     parser.set_defaults(per_row=None)

@@ -35,8 +35,8 @@ def add(commands: Subparsers) -> None:
         commands,
         "info",
         run,
-        help="tell what is in files",
-        description="Tell the kind, shape and dtype of the arrays in files, and what their first rows look like.",
+        help="describe what is in files",
+        description="Print the kind, shape and dtype of the arrays in files, and what their first rows look like.",
         epilog=_EXAMPLE,
     )
     parser.add_argument("files", type=input_file, metavar="FILE", nargs="+", help="file, FILE:KEY or pattern")

@@ -39,8 +39,8 @@ def add(commands: Subparsers) -> None:
         commands,
         "merge",
         run,
-        help="put the states of several runs together",
-        description="Put together the states that runs over parts of the data wrote with --resume.",
+        help="merge the states of several runs",
+        description="Merge the states that runs over parts of the data wrote with --resume.",
         epilog=_EXAMPLE,
     )
     parser.add_argument(
@@ -56,7 +56,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--allow-repeats",
         action="store_true",
-        help="count runs over the same content all the same: different data that are equal by chance",
+        help="also count runs over the same content, for different data that are equal by chance",
     )
     add_no_progress(parser)
     add_json(parser, "")

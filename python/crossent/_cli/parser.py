@@ -44,8 +44,8 @@ class Parser(argparse.ArgumentParser):
         options, extra = super().parse_known_args(given, namespace)
         if extra:
             self.error(
-                f"unrecognized arguments: {' '.join(extra)} (quote a pattern, as in 'logits-*.npy', for the shell to "
-                "hand it on whole)"
+                f"unrecognized arguments: {' '.join(extra)} (quote a pattern, as in 'logits-*.npy', so that the shell "
+                "passes it on as it is)"
             )
         return options, extra
 

@@ -390,7 +390,7 @@ class _Run:
         try:
             result = job.result()
         except Exception as error:  # noqa: BLE001  the state is to be kept, whatever it is
-            result = f"(it cannot be told: {reason(error)})"
+            result = f"(it cannot be printed: {reason(error)})"
         say(f"{what}: {job.rows}{of} rows {job.state.command}d; the result so far:", result)
         for note in source_notes(*job.sources):
             say(f"note: {note}")
@@ -445,7 +445,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=output_file,
         metavar="STATE",
-        help="a file to keep the state of the run in, from which the same command goes on after an interruption",
+        help="a file to keep the state of the run in, from which the same command continues after an interruption",
     )
     parser.add_argument(
         "--save-every",

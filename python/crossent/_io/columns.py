@@ -142,7 +142,7 @@ def check_prefix(table: str, names: Sequence[str], prefix: str | None) -> None:
     """Raise where no column begins with what `--strip-prefix` takes off."""
     if prefix is not None and not (prefix and any(name.startswith(prefix) for name in names)):
         raise OptionError(
-            f"{table} has no column of a class that begins with {prefix!r}, which --strip-prefix takes off; they "
+            f"{table} has no column of a class that begins with {prefix!r}, which --strip-prefix removes; they "
             f"are {listed(names)}"
         )
 

@@ -263,7 +263,7 @@ def check_shape(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
     if any(length < 0 for length in shape) or nbytes > sys.maxsize:
         raise UnreadableError(
             name,
-            f"has a damaged header: it tells of an array of shape {shape}, which none can have; write it again",
+            f"has a damaged header: it gives an array of shape {shape}, which none can have; write it again",
         )
 
 
@@ -324,8 +324,8 @@ def _check_mode(path: str, mode: int) -> None:
         raise ValueError(f"{path} is {folder_kind(path)}")
     what = next((what for test, what in _SPECIAL if test(mode)), "no regular file")
     raise ValueError(
-        f"{path} is {what}, and only regular files can be read here, since they are read at any place; copy what it "
-        "gives to a file first"
+        f"{path} is {what}, and only regular files can be read here, since they are read at any position; copy "
+        "its content to a file first"
     )
 
 

@@ -139,7 +139,7 @@ def log_loss(
 def _no_probability(value: float) -> str:
     """Suggest a fix for a number that is no probability."""
     if math.isnan(value):
-        return "look for where nan comes from"
+        return "find out where nan comes from"
     if -1e-3 <= value <= 1 + 1e-3:
         return "a rounding? use numpy.clip(y_proba, 0, 1)"
     return "logits? use softmax first, or cross_entropy"

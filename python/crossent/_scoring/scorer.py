@@ -82,7 +82,7 @@ class _Tally:
     def __add__(self, other: _Tally) -> _Tally:
         if self.rows and other.rows and (self.units is None) != (other.units is None):
             raise ValueError(
-                "units are given for some rows only, and bits per unit would mean nothing: got an update or a merge "
+                "units are given for some rows only, and bits per unit would be meaningless: got an update or a merge "
                 f"{'without' if other.units is None else 'with'} units, expected one "
                 f"{'with' if other.units is None else 'without'}, as before"
             )
@@ -364,7 +364,7 @@ class Scorer(Accumulator[_Tally]):
         """Return the group of each row that remains after `shift`."""
         if not self._by_position:
             if positions is not None:
-                raise ValueError("positions are not asked for: make the scorer with by_position=True")
+                raise ValueError("positions need a scorer made with by_position=True")
             return None
         rows = as_array(target, "target").shape
         groups = row_groups(None if positions is None else as_array(positions, "positions"), rows)

@@ -292,11 +292,11 @@ def _next(b: float, low: float, high: float, at: _Likelihood, *, hurry: bool) ->
 
 _NO_BEST = {
     True: (
-        "no temperature is best: every target has the largest logit already, so the smaller the better; fit on rows "
-        "that the model was not trained on, and on some that it gets wrong"
+        "no temperature is best: every target has the largest logit already, so a smaller one is always better; fit "
+        "on held-out rows, some of which the model gets wrong"
     ),
     False: (
-        "no temperature is best: the targets' logits are no larger than the others on average, so the larger the "
-        "better; are the targets those of these rows?"
+        "no temperature is best: the targets' logits are no larger than the others on average, so a larger "
+        "one is always better; are the targets those of these rows?"
     ),
 }
