@@ -125,14 +125,14 @@ class Scorer(Accumulator[_Tally]):
     ignore_index : int, default -100
         The target that marks a row as ignored.
     top_k : sequence of int, default (1, 5)
-        The numbers of largest logits to look for the target in.
+        The k of the top-k accuracies: how often the target is among the k largest logits.
     bins : int, default 15
         The number of bins for the calibration error; 0 for none.
     by_position : bool, default False
         Whether to add up the rows by their positions too: those along the last axis of the targets, or those that
         `update` is given.
     values : {"logits", "log_probs", "probs"}, default "logits"
-        What the numbers of the batches are, unless `update` says otherwise; as for `score`.
+        What the numbers of the batches are, unless `update` is given another; as for `score`.
 
     See Also
     --------
@@ -200,7 +200,7 @@ class Scorer(Accumulator[_Tally]):
 
     @property
     def top_k(self) -> tuple[int, ...]:
-        """The numbers of largest logits to look for the target in."""
+        """The k of the top-k accuracies: how often the target is among the k largest logits."""
         return self._top_k
 
     @property
@@ -249,8 +249,8 @@ class Scorer(Accumulator[_Tally]):
         Raises
         ------
         IndexError, TypeError, ValueError
-            As for `score`; `ValueError` also if units are negative or not finite, or given for some batches only,
-            and if positions are negative, do not fit, are missing or are not asked for.
+            As for `score`; `ValueError` also if units are negative or not finite, or given for some batches only, and
+            if positions are negative, do not fit, are missing, or are given to a scorer without ``by_position``.
 
         Warns
         -----
