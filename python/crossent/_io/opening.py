@@ -11,7 +11,7 @@ from crossent._io.format import LogitsOptions
 from crossent._io.formats import format_of
 from crossent._io.source import OptionError, Source, Stored, TargetArray
 
-# Class numbers that take no more than this together are read at once.
+# Class indices that take no more than this together are read at once.
 _FEW_BYTES = 8 << 20
 
 

@@ -52,7 +52,7 @@ class UnreadableError(ValueError):
 
 
 class TargetArray(Protocol):
-    """Class numbers, in memory or in files: `targets[index]` gives those of a block."""
+    """Class indices, in memory or in files: `targets[index]` gives those of a block."""
 
     @property
     def shape(self) -> tuple[int, ...]:
