@@ -408,7 +408,7 @@ fn of_the_inputs_shape(axis: usize, numbers: Option<HeldNumbers>) -> Option<Stri
     Some(if numbers.one_hot {
         format!("one-hot rows? use numpy.argmax(target, axis={axis})")
     } else if numbers.smallest >= 0.0 && numbers.largest <= 1.0 {
-        "one-hot along another axis? name the class axis (axis=); a yes or no of its own for each number? use \
+        "one-hot along another axis? name the class axis (axis=); an independent yes or no for each number? use \
          binary_cross_entropy_with_logits"
             .to_owned()
     } else {

@@ -101,7 +101,7 @@ impl<'py> ElementCall<'_, 'py> {
         }
         let input = array::array(self.input, "input")?;
         array::floats(&input, "input").map_err(|error| {
-            // Those of binary losses are told apart by their kind: the others take floating numbers for both.
+            // The arguments of binary losses differ in kind: other losses take floating numbers for both.
             let target = array::array(self.target, "target").ok().filter(|_| self.same_shapes);
             target.and_then(|target| hints::swapped(&input, "input", &target)).unwrap_or(error)
         })?;
@@ -139,7 +139,7 @@ impl<'py> ElementCall<'_, 'py> {
             && array::may_overlap(losses, gradient)
         {
             return Err(PyValueError::new_err(
-                "out and grad_out share memory: got arrays that overlap, expected two of their own",
+                "out and grad_out share memory: got arrays that overlap, expected two separate ones",
             ));
         }
         // The caller's arrays: what would be overwritten while it is read is copied first.
