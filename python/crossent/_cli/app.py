@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.argv = argv
         with warnings_told():
             return int(options.run(options))
-    except KeyboardInterrupt:  # Commands tell what they have; none had anything yet.
+    except KeyboardInterrupt:  # Commands print what they have; none had anything yet.
         say("interrupted before there was a result")
         return 130
     except BrokenPipeError:

@@ -64,7 +64,7 @@ def add(commands: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fit the temperature, and print it with what it does."""
+    """Fit the temperature, and print it with its effect."""
     passes = _Passes(options)
     with stopping() as stop:
         try:
@@ -92,7 +92,7 @@ def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
     before = passes.report(1.0)
     passes.check(before)
     passes.before = before
-    # What the numbers look like has been told of the file.
+    # What the numbers look like has been checked for the file.
     found = fit(passes, None, options.ignore_index, None, -1, "logits", [])
     passes.found = found
     after = passes.report(found.temperature)
@@ -156,7 +156,7 @@ def _calibration(before: Report, after: Report, bins: int) -> list[tuple[str, st
 
 
 class _Passes:
-    """The blocks of a file and their targets, as often as they are asked for."""
+    """The blocks of a file and their targets, as often as they are requested."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options, self.number = options, 0

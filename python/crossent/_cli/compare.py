@@ -167,7 +167,7 @@ class Comparing(Job[Comparer]):
         """Compare some rows."""
         ignored = self._options.ignore_index
         part = Comparer(ignore_index=ignored)
-        # What the numbers look like has been told of the files; a softmax makes log-probabilities of any kind.
+        # What the numbers look like has been checked for the files; a softmax makes log-probabilities of any kind.
         part._add(p.values, q.values, p.target, "logits")
         counted = None if p.target is None else p.target != ignored
         with stop.held():

@@ -30,8 +30,8 @@ example, in Python and then in the shell:
   crossent score logits.npy targets.npy --per-row scores.csv --json
   crossent score logits.npy targets.npy --resume state.json      again after an interruption
 
-LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each number of TARGETS, the
-target class. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
+LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each class index
+in TARGETS. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
 --kl-divergence-base, or a table (.csv, .parquet); the last two hold their targets. FILE:KEY names an array of a
 file that holds several; a quoted pattern such as 'logits-*.npy' names files to read in the order of their numbers.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
@@ -78,7 +78,7 @@ def add_targets(parser: argparse.ArgumentParser, holder: str) -> None:
         metavar="TARGETS",
         nargs="?",
         type=input_file,
-        help="file or pattern: class indices, shaped as the logits without the class axis; omitted where "
+        help="file or pattern: class indices, shaped as the logits without the class axis; leave out where "
         f"{holder} holds them",
     )
     parser.add_argument(

@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse, after a look at the options: argparse would tell what is missing first, and not what is misspelt."""
+        """Parse, after a check of the options: argparse would name what is missing first, and not what is misspelt."""
         given = list(sys.argv[1:] if args is None else args)
         if self in self.commands.values():
             self._check_options(given)

@@ -76,7 +76,7 @@ def add(commands: Subparsers) -> None:
             f"--{name}",
             type=input_file,
             metavar="N|FILE",
-            help=f"report bits per {unit}: the number of {name} in the targets, or a file of integers, one for each",
+            help=f"report bits per {unit}: the number of {name} in the text, or a file of integers, one per target",
         )
     parser.add_argument(
         "--per-row",
@@ -147,7 +147,7 @@ class Scoring(Job[Scorer]):
     def _add(self, rows: Rows, stop: Stop) -> None:
         units = None if self._units is None else rows.beside(self._units[rows.index])
         part = self._new_scorer()
-        # What the numbers look like has been told of the file.
+        # What the numbers look like has been checked for the file.
         scores: list[Scores] | None = None if self.per_row is None else []
         part._add(rows.values, rows.target, units=units, values=scored_as(self.source), scores=scores)
         records = None

@@ -1,4 +1,4 @@
-"""The format `.npy`: one array, with a header that tells its shape and dtype."""
+"""The format `.npy`: one array, with a header that holds its shape and dtype."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KIND = ReadKind(
     write="write one array with numpy.save",
 )
 
-# By the version of the format, the number of bytes that tell the header's length, and its encoding.
+# By the version of the format, the number of bytes that hold the header's length, and its encoding.
 _VERSIONS = {(1, 0): (2, "latin-1"), (2, 0): (4, "latin-1"), (3, 0): (4, "utf-8")}
 # A header is evaluated as Python's literals, which takes much memory for long ones: NumPy reads no longer one either.
 _MOST_CHARACTERS = 10_000
@@ -65,7 +65,7 @@ class Readable(Protocol):
 
 
 class Header(NamedTuple):
-    """What the header of a `.npy` file tells."""
+    """The content of the header of a `.npy` file."""
 
     shape: tuple[int, ...]
     fortran: bool

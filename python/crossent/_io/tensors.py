@@ -26,7 +26,7 @@ _KIND = ReadKind(
     write="write it with safetensors",
 )
 
-# A file begins with the length of its header, and that with a brace. Of a file whose name does not tell its format,
+# A file begins with the length of its header, and that with a brace. Of a file whose name does not show its format,
 # no longer header is taken for one.
 _LIKELY_HEADER_BYTES = 1 << 27
 # The format's own limit.
