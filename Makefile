@@ -38,10 +38,10 @@ help: ## List these targets
 
 demo: $(VENV)/built ## Build and install into .venv, then score the two examples
 	@echo
-	@echo "A softmax regression on images of handwritten digits that it never saw:"
+	@echo "A softmax regression on held-out images of handwritten digits:"
 	$(VENV)/bin/crossent score examples/data/digits_logits.npy examples/data/digits_targets.npy
 	@echo
-	@echo "A character model on a part of the documentation that it never saw, with float16 logits:"
+	@echo "A character model on a held-out part of the documentation, with float16 logits:"
 	$(VENV)/bin/crossent score examples/data/docs_logits.npy examples/data/docs_targets.npy
 
 test: test-rust test-python ## Run the Rust and the Python tests

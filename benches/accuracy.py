@@ -34,7 +34,7 @@ from hard_rows import FAMILIES, FUNCTIONS, SMOOTHING, Function, results_at, samp
 from ulp import ulp_error
 
 Numbers = list[Any]  # of mpmath
-# (N, C) rows and class numbers to results.
+# (N, C) rows and class indices to results.
 Peer = Callable[[Any, Any], Any]
 # The terms of one loss, which are added.
 Terms = Callable[..., Numbers]

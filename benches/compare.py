@@ -46,7 +46,7 @@ Call = Callable[[], Any]
 SEED = 0
 PAUSE_SECONDS = 0.003  # between two contenders: lets the other library's threads stop spinning
 SAMPLE_SECONDS = 0.02  # a sample repeats short calls until it takes this long
-SLOW_SECONDS = 0.3  # whoever takes longer for one call takes part in the first rounds only
+SLOW_SECONDS = 0.3  # what takes longer for one call takes part in the first rounds only
 SLOW_ROUNDS = 3
 LIMITS = ("read", "copy")
 FASTEST = "the fastest peer"
@@ -69,7 +69,7 @@ class Problem:
 
     kind: str
     x: Array
-    target: Array | None = None  # class numbers or, of x's shape, probabilities
+    target: Array | None = None  # class indices or, of x's shape, probabilities
     weight: Array | None = None
     smoothing: float = 0.0
     out: Array | None = None  # receives the result, where the library can do that
@@ -84,7 +84,7 @@ class Problem:
 
     @property
     def plain(self) -> bool:
-        """Cross entropy by class numbers, without weights or smoothing."""
+        """Cross entropy by class indices, without weights or smoothing."""
         return self.kind == "cross_entropy" and not self.soft and self.weight is None and not self.smoothing
 
 
@@ -111,7 +111,7 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: str = "float
 
 
 def classes(*shape: int, dtype: str = "float32") -> Callable[[np.random.Generator], Problem]:
-    """Cross entropy of logits of this shape, by class numbers."""
+    """Cross entropy of logits of this shape, by class indices."""
 
     def make(rng: np.random.Generator) -> Problem:
         x = normal(rng, shape, dtype)
@@ -141,7 +141,7 @@ def rowwise(kind: str, *, out: bool = False) -> Callable[[np.random.Generator], 
 
 
 def gradient(*shape: int, out: bool = False) -> Callable[[np.random.Generator], Problem]:
-    """Cross entropy and its gradient, by class numbers."""
+    """Cross entropy and its gradient, by class indices."""
 
     def make(rng: np.random.Generator) -> Problem:
         problem = classes(*shape)(rng)

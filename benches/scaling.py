@@ -43,7 +43,7 @@ TITLES = {"rows": "rows of 1000 classes", "classes": "one row of as many classes
 
 
 def losses(x: Any, target: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Every row's loss in float64, a stretch of the array at a time."""
+    """Every row's loss in float64, a part of the array at a time."""
     tops, sums = x.max(axis=1).astype(np.float64), np.zeros(len(x))
     rows = max(1, (1 << 22) // x.shape[1])
     for row in range(0, len(x), rows):

@@ -2,9 +2,9 @@
 
     python examples/temperature_scaling.py [--data examples/data]
 
-reads digits_logits.npy and digits_targets.npy, finds the temperature on one half of the rows and tells what it does to
+reads digits_logits.npy and digits_targets.npy, finds the temperature on one half of the rows and prints what it does to
 the loss of the other half. The accuracy stays as it is: the order of a row's logits does not change. The logits that
-are kept here are too unsure; for some that are too sure,
+are kept here are underconfident; for overconfident ones,
 
     python examples/softmax_regression.py --deviation 100 --out overfitted
     python examples/temperature_scaling.py --data overfitted

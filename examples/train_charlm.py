@@ -1,4 +1,4 @@
-"""Train a small character model on this project's documentation, and keep its logits on a part it never saw.
+"""Train a small character model on this project's documentation, and keep its logits on a held-out part.
 
     python examples/train_charlm.py [--steps 1000] [--out examples/data] [--text FILE ...]
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import crossent
 
 SEED = 0
-CONTEXT = 8  # characters that the model looks back
+CONTEXT = 8  # characters before, which the model reads
 WIDTH = 24  # numbers for each of them
 HIDDEN = 192
 BATCH = 256

@@ -109,7 +109,7 @@ pub enum Error {
         classes: usize,
         /// The index that would have been ignored.
         ignore_index: i64,
-        /// What the targets are; none where there are too many to look at.
+        /// What the targets are; none where there are too many to check.
         found: Option<Box<TargetsFound>>,
     },
     /// `CROSSENT_ISA` names an unknown or absent level.
@@ -137,7 +137,7 @@ pub enum Error {
     Interrupted,
 }
 
-/// What a refused target holds, as far as it tells what was meant.
+/// What a refused target holds, as far as it shows what was meant.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Held {
@@ -145,7 +145,7 @@ pub struct Held {
     pub dtype: &'static str,
     /// Whether that is a floating-point type.
     pub floating: bool,
-    /// Its numbers; none where there are too many to look at.
+    /// Its numbers; none where there are too many to check.
     pub numbers: Option<HeldNumbers>,
 }
 
@@ -165,7 +165,7 @@ pub struct HeldNumbers {
     pub one_hot: bool,
 }
 
-/// The class indices of the rows that count, of which at least one is out of range.
+/// The class indices of the active rows, of which at least one is out of range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TargetsFound {

@@ -102,16 +102,16 @@
 //!
 //! # Threads
 //!
-//! Calls use all cores, or what [`set_num_threads`], [`Context::threads`] or the variable `CROSSENT_NUM_THREADS` says. No
-//! result depends on their number, nor a row's on the rows beside it. An [`Interrupt`] stops a call.
+//! Calls use all cores, or the number that [`set_num_threads`], [`Context::threads`] or the variable `CROSSENT_NUM_THREADS`
+//! sets. No result depends on it, nor does a row's result depend on other rows. An [`Interrupt`] stops a call.
 //!
 //! # Flags for the compiler
 //!
-//! The kernels are compiled with the crate that calls them, by its profile. They live by inlining, and are of no use without
-//! it: a crate under development wants at least `opt-level = 1`.
+//! The kernels are compiled with the crate that calls them, by its profile. They are fast only if they are inlined: a crate
+//! under development needs at least `opt-level = 1`.
 //!
 //! Where kernels keep vectors on the stack, these have to lie within cache lines, and LLVM only sees to that if a frame pointer
-//! is set aside: AVX2 kernels take up to half as long again without it. Cargo does not hand a dependency's flags on; put this
+//! is set aside: AVX2 kernels take up to half as long again without it. Cargo does not pass a dependency's flags on; put this
 //! into the `.cargo/config.toml` of the workspace (a variable `RUSTFLAGS` takes its place):
 //!
 //! ```toml

@@ -1,4 +1,4 @@
-"""Tell whether a change has left every bit of every result as it was.
+"""Check that a change leaves every bit of every result as it was.
 
     python tools/bits.py record FILE     # before the change
     python tools/bits.py compare FILE    # after it, on the same machine

@@ -51,7 +51,7 @@ class Figure(NamedTuple):
 
 
 def kernels() -> Iterator[tuple[str, int, Callable[[int], Callable[[], Any]]]]:
-    """Name, classes, and what makes a call on some rows. Each works on one thread and one grain of rows."""
+    """Name, classes, and what makes a call on some rows. Each works on one thread and one chunk of rows."""
     import ml_dtypes
     import numpy as np
 

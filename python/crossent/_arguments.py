@@ -173,12 +173,12 @@ def checked_block(block: Block, blocks: RowBlocks, name: str) -> Block:
         and all(0 <= cut.start <= cut.stop for cut in index)
     ):
         raise ValueError(
-            f"a block of {name} has an index that is none: got {index!r}, expected a tuple of {len(blocks.row_shape)} "
+            f"a block of {name} has an invalid index: got {index!r}, expected a tuple of {len(blocks.row_shape)} "
             "slices with a start and a stop, one for each axis of the rows"
         )
     if not isinstance(values, np.ndarray):
         raise TypeError(
-            f"a block of {name} has values that are no numpy.ndarray: got {type(values).__name__}"
+            f"a block of {name} has values that are not a numpy.ndarray: got {type(values).__name__}"
         )
     expected = (*(cut.stop - cut.start for cut in index), blocks.classes)
     if values.shape != expected:
@@ -264,4 +264,4 @@ def _shape_fix(name: str, got: tuple[int, ...], logits: tuple[int, ...], axis: i
     if fitting:
         return f"with {' or '.join(fitting)} it would fit: pass the one along which the classes lie"
     hint = _core.shape_hint(name, got, logits[:axis] + logits[axis + 1 :])
-    return hint or "shift= does the shifting, so give both unshifted"
+    return hint or "shift= does the shifting, so pass both unshifted"

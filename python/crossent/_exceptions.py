@@ -4,9 +4,9 @@
 class LikelyMistakeWarning(UserWarning):
     """The arguments are allowed, but look like a mistake that changes the result.
 
-    For example probabilities given as logits, or a batch in which every row is ignored. The result is what
-    the arguments ask for all the same. To allow it, use ``warnings.filterwarnings("ignore",
-    category=crossent.LikelyMistakeWarning)``; to find the place, use ``"error"`` instead of ``"ignore"``.
+    For example probabilities given as logits, or a batch in which every row is ignored. The result is what the
+    arguments ask for nevertheless. To suppress the warning, use ``warnings.filterwarnings("ignore",
+    category=crossent.LikelyMistakeWarning)``; to locate the call, use ``"error"`` instead of ``"ignore"``.
     """
 
 

@@ -206,12 +206,12 @@ def _without(place: str, item: object, name: str, *, drop: Callable[[str], str] 
     elif isinstance(item, list | tuple | np.ndarray):
         fix = "make it one array, with numpy.stack(list(x)), where all of its items have one shape"
         if drop is not None:
-            fix = "give that column alone, as numpy.stack(list(x)), where all of its items have one shape"
+            fix = "pass that column alone, as numpy.stack(list(x)), where all of its items have one shape"
     elif drop is not None:
         fix = f"leave the column out, with {drop(name)}"
     elif isinstance(item, str) and name == "target":
         fix = (
-            "give each name the number of its class, as in [names.index(t) for t in target], with names in the order "
+            "convert each name to its class index, as in [names.index(t) for t in target], with names in the order "
             "of the logits"
         )
     else:
@@ -274,7 +274,7 @@ def _stacked(
             raise _objects(array, f" in the column {column!r}", functools.partial(_dropping, drop, column))
         if array.ndim != 1:
             got = f"column {column!r} with {array.shape[1]} numbers in each row"
-            fix = f"give that column alone, as x[{column!r}]"
+            fix = f"pass that column alone, as x[{column!r}]"
             raise _Refusal("has a column of arrays", got, "one number in each", fix)
         arrays.append(array)
         names.append(column)

@@ -49,7 +49,7 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Tell how many threads a call may use.
+    """Return how many threads a call may use.
 
     Returns
     -------

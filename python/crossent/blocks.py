@@ -1,4 +1,4 @@
-"""Logits in blocks of rows: a protocol for rows that need not be in memory together.
+"""Logits in blocks of rows: a protocol for logits that need not fit into memory.
 
 `score`, `Scorer.update`, `compare`, `Comparer.update` and `fit_temperature` take a `RowBlocks` wherever they take an
 array of logits. Files are read in this way on the command line.
@@ -35,7 +35,7 @@ class Block:
     Parameters
     ----------
     index : tuple of slice
-        Where the rows stand: for each axis of the rows a slice with a start and a stop, and no step. It takes the
+        The position of the rows: for each axis of the rows a slice with a start and a stop, and no step. It takes the
         targets of the rows out of an array of all targets.
     values : numpy.ndarray of shape (..., C)
         The logits: an axis for each slice of `index`, of its length, and the classes along the last axis. float16,
@@ -43,7 +43,7 @@ class Block:
     target : numpy.ndarray of int, optional
         The targets of the rows, where the same source gives these too.
     clamped : numpy.ndarray of bool, optional
-        Where the source gives the target a smaller loss than it had, because it stores no larger one.
+        Where the source gives the target a smaller loss than it had, because it stores none larger.
 
     See Also
     --------
@@ -69,10 +69,10 @@ class Block:
 
 
 class RowBlocks(Protocol):
-    """Rows of logits that are had a block at a time: of a file, a product of matrices, an array in pieces.
+    """Rows of logits that come a block at a time: from a file, a product of matrices, an array in pieces.
 
-    An object needs no base class to be one: it needs these members. A block is computed or read when it is asked for,
-    so that the whole, which may be larger than memory, never exists.
+    An object needs no base class, only these members. A block is computed or read when it is requested, so that the
+    whole, which may be larger than memory, never exists.
 
     See Also
     --------
@@ -115,7 +115,7 @@ class RowBlocks(Protocol):
     def row_shape(self) -> tuple[int | None, ...]:
         """The shape of the rows, which is that of the logits without the class axis, and that of the targets.
 
-        The first length is None where only reading to the end would tell it.
+        The first length is None where only reading to the end shows it.
         """
 
     @property
@@ -135,12 +135,12 @@ class RowBlocks(Protocol):
             About how many bytes all that is alive at one time may take. A block may be read while the one before is
             scored, so that there are two: see `rows_per_block`. By default the object decides.
         start : int, default 0
-            How many rows to leave out from the beginning, to go on after an interruption.
+            How many rows to leave out from the beginning, to continue after an interruption.
 
         Yields
         ------
         Block
-            Some rows. Its arrays are good until the next block but one is asked for, so that two buffers are enough.
+            Some rows. Its arrays are valid until the next block but one is requested, so that two buffers are enough.
             The order of the rows does not depend on `memory`.
         """
 
@@ -196,7 +196,7 @@ class ArrayBlocks:
             yield self.at(index)
 
     def at(self, index: Index) -> Block:
-        """Return the rows that stand at an index.
+        """Return the rows at an index.
 
         Parameters
         ----------
@@ -278,8 +278,9 @@ def cut_along(
 ) -> Iterator[Index]:
     """Cut rows as `cut_rows` does, in the order of `axes`: the one along which neighbours lie farthest apart first.
 
-    An axis that is not among them is never cut, though a block be larger than `most`. `at_least` gives how many
-    positions of an axis a block has, though it be larger, from the axis and the number of rows at each position.
+    An axis that is not among them is never cut, even if a block is then larger than `most`. `at_least` gives how many
+    positions of an axis a block has, even if it is then larger, from the axis and the number of rows at each
+    position.
     """
     index = [slice(0, length) for length in row_shape]
 

@@ -1,8 +1,8 @@
 """Pictures of results, for a notebook or a paper: they take result objects and return Matplotlib's axes.
 
-Nothing is computed a second time: what is drawn are fields of the results. Matplotlib is loaded by the first picture,
-and its settings are left alone. Each function takes the axes to draw on as `ax`; without them it makes a new figure of
-3.3 inches, the width of a column, with `matplotlib.pyplot`, so that notebooks show it. Such a figure stays open until
+They draw fields of the results, and compute nothing again. Matplotlib is loaded by the first picture, and its
+settings are left alone. Each function takes the axes to draw on as `ax`; without them it makes a new figure of 3.3
+inches, the width of a column, with `matplotlib.pyplot`, so that notebooks show it. Such a figure stays open until
 ``matplotlib.pyplot.close(ax.figure)``; with ``ax=matplotlib.figure.Figure().subplots()`` pyplot is not even loaded.
 """
 
@@ -124,7 +124,7 @@ def reliability(report: Report, *, ax: Axes | None = None) -> Axes:
 
     See Also
     --------
-    crossent.fit_temperature : What often brings the points to the diagonal.
+    crossent.fit_temperature : The temperature that calibrates a model.
 
     Notes
     -----
@@ -422,8 +422,8 @@ def comparison(
 
     Notes
     -----
-    Rows whose loss is nan or infinite under one of the models are not drawn, but counted in the text, and they make the
-    mean difference what they are.
+    Rows whose loss is nan or infinite under one of the models are not drawn. The text counts them, and they make the
+    mean difference nan or infinite.
 
     Examples
     --------

@@ -9,10 +9,10 @@
 //! | `real` | the number computed with (f32 or f64) and its vector of 512 bits |
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
 //! | `log` | `log1p` of a quotient, `log` and `log1p` |
-//! | `double_double` | numbers in two parts: a rounded one and its rounding error |
+//! | `double_double` | double-double numbers: a rounded one and its rounding error |
 //! | `rowset` | a set of a tile's rows: a bit for each active row |
 //! | `sum` | running sums of terms, compensated in f64 |
-//! | `prefetch` | memory that is fetched before it is needed |
+//! | `prefetch` | prefetching memory |
 //! | `stream` | stores that go past the caches |
 //! | `long_row` | maximum and sum of exponentials of a long row, lanes across the classes |
 //! | `short_row` | maximum and sum of exponentials of a tile of short rows, lanes across the rows |
@@ -32,7 +32,7 @@
 //! | row | the logits of one target, along the class axis; short up to `SHORT_ROW` classes, else long | the class axis |
 //! | tile | up to `TILE` consecutive rows: the unit in which targets are read, losses are formed and short rows are packed | the rows' order |
 //! | block | up to `BLOCK` consecutive classes of a long row, or as many elements: what stays in the first-level cache | the number of classes |
-//! | segment | up to `SEGMENT` classes, summed as a row of their own; the threads share out the segments where rows are few | the number of classes |
+//! | segment | up to `SEGMENT` classes, summed as a row of their own; threads take segments where rows are few | the number of classes |
 //! | chunk | the rows of one task of a thread (`parallel`): about 65 536 elements | the shape |
 //! | run | consecutive rows at one distance in memory (`array::rows`) | the strides |
 //!
@@ -76,9 +76,9 @@ pub(crate) const TILE: usize = 64;
 /// The most classes that a row may have to be packed into a tile with its neighbours.
 pub(crate) const SHORT_ROW: usize = 100;
 
-/// Elements of a row that are treated together: 4 KiB of `f32`, which stay in the first-level cache
+/// Elements of a block, 4 KiB of `f32`: they stay in the first-level cache
 /// between finding their maximum and adding their exponentials.
 pub(crate) const BLOCK: usize = 1024;
 
-/// Classes that are summed as a row of their own where there are more. Where rows are few, threads share these out.
+/// Classes of a segment, which is summed as a row of its own. Where rows are few, threads take segments.
 pub(crate) const SEGMENT: usize = 1 << 17;

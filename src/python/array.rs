@@ -3,8 +3,8 @@
 //! An array is read where it lies. What is not a plain, aligned array in native byte order goes through
 //! `crossent._interop.as_array` first, which copies only what it must.
 //!
-//! The views do not hold NumPy's memory against other threads: as everywhere in NumPy, whoever changes an
-//! argument while a call reads it gets numbers that mean nothing (class indices are checked where they are used).
+//! The views do not hold NumPy's memory against other threads: as everywhere in NumPy, an argument that
+//! changes while a call reads it gives meaningless numbers (class indices are checked where they are used).
 
 use std::ffi::c_int;
 use std::ptr::NonNull;
@@ -134,7 +134,7 @@ pub(super) fn float_of(dtype: &Bound<'_, PyArrayDescr>) -> Option<Float> {
     }
 }
 
-/// Whether it is the type of `ml_dtypes`, which is not imported for this: who has an array of it has imported it.
+/// Whether it is the type of `ml_dtypes`, which is not imported for this: an array of it shows that it has been imported.
 fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
     static TYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = dtype.py();
@@ -298,7 +298,7 @@ pub(super) fn mask<'py>(object: Option<&Bound<'py, PyAny>>) -> PyResult<Option<A
 fn bits<'py>(array: &Array<'py>) -> PyResult<Array<'py>> {
     fn first<T: Copy + PartialEq + From<bool>>(view: &View<'_, T>) -> Option<IxDyn> {
         let is_bit = |x: &T| *x == T::from(false) || *x == T::from(true);
-        // What is repeated is looked at once, and a place is found only where there is one to be named.
+        // Repeated elements are checked once, and the index of the first is searched only where there is one to be named.
         let mut once = view.clone();
         for axis in 0..view.ndim() {
             if view.strides()[axis] == 0 && view.shape()[axis] > 1 {

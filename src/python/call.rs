@@ -18,7 +18,7 @@ use crate::parallel::{Context, Interrupt};
 /// Work below which releasing the interpreter costs more than it could bring to another thread.
 const BRIEF_WORK: usize = 1 << 14;
 
-/// Runs `work`. Long work leaves the interpreter to other threads, and looks for signals; `size` says how long it may be: the
+/// Runs `work`. Long work releases the interpreter to other threads, and checks for signals; `size` measures its length: the
 /// elements that are read or written, and no less than the rows, which may have none.
 pub(super) fn run<T: Send>(
     py: Python<'_>,
@@ -137,7 +137,7 @@ pub(super) fn unknown_reduction(given: &str, expected: &str) -> PyErr {
     ))
 }
 
-/// Names a likely mistake at the line that called the public function.
+/// Warns of likely misuse at the line that called the public function.
 pub(super) fn warn_mistake(py: Python<'_>, mistake: LikelyMisuse) -> PyResult<()> {
     let text = match mistake {
         LikelyMisuse::OneClass => {
@@ -160,7 +160,7 @@ pub(super) fn warn_of_mistake(py: Python<'_>, text: &CStr) -> PyResult<()> {
     PyErr::warn(py, category, text, 2)
 }
 
-/// Says why a mean is nan, at the line that called the public function.
+/// Warns that a mean is nan, and why, at the line that called the public function.
 pub(super) fn warn_nothing_counted(py: Python<'_>, rows: usize) -> PyResult<()> {
     static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let category = CATEGORY.import(py, "crossent._exceptions", "NothingCountedWarning")?;

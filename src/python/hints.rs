@@ -1,8 +1,8 @@
 //! What to do about an error, for the end of its text.
 //!
-//! A hint is given where what was passed shows what was meant, and says nothing where it does not: whoever follows it must get
-//! the number that was meant, or another error, but never another number. It is in NumPy's functions, not in methods, so that
-//! it holds for lists and tensors as well as for arrays.
+//! A hint is given only where the arguments show what was meant: following it gives the number that was meant, or another
+//! error, but never another number. It uses NumPy's functions, not methods, so that it holds for lists and tensors as well
+//! as for arrays.
 
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
@@ -106,7 +106,7 @@ fn element(name: &str, value: f64) -> Option<&'static str> {
     Some(match (name, value) {
         ("var", v) if v > -ROUNDING => "a rounding? use numpy.maximum(var, 0)",
         ("var", _) => "is it the logarithm of a variance? use numpy.exp(var)",
-        ("input" | "target", nan) if nan.is_nan() => "look for where nan comes from",
+        ("input" | "target", nan) if nan.is_nan() => "find out where nan comes from",
         ("input", _) if rounded => "a rounding? use numpy.clip(input, 0, 1)",
         ("input", _) => "are these logits? use binary_cross_entropy_with_logits",
         ("target", _) if rounded => "a rounding? use numpy.clip(target, 0, 1)",
@@ -116,7 +116,7 @@ fn element(name: &str, value: f64) -> Option<&'static str> {
         }
         ("target", 255.0) => "an image of 0 and 255? divide it by 255",
         ("target", p) if p.fract() != 0.0 => "the input comes first, and the target second",
-        ("target", _) => "are these class numbers? use cross_entropy",
+        ("target", _) => "are these class indices? use cross_entropy",
         _ => return None,
     })
 }
@@ -196,7 +196,7 @@ fn is_flattened(long: &[usize], short: &[usize]) -> bool {
     }) && left.all(|m| *m == 1)
 }
 
-/// More orders than these are not told.
+/// More orders than these are not named.
 const MOST_ORDERS: usize = 16;
 
 /// The orders of axes, at most a few, in which `got` has the shape `expected`; none where there is no such order.
@@ -236,7 +236,7 @@ fn transposed(name: &str, array: &str, got: &[usize], orders: &[Vec<usize>]) -> 
     match (moves.as_slice(), orders) {
         ([(from, to)], _) => format!(
             "if one of its axes alone stands elsewhere, use numpy.moveaxis({array}, {from}, {to}); several axes are as \
-             long, so its shape {} does not tell",
+             long, so its shape {} does not show which",
             shape(got)
         ),
         (_, [first, second]) => format!(
@@ -245,7 +245,7 @@ fn transposed(name: &str, array: &str, got: &[usize], orders: &[Vec<usize>]) -> 
             transposition(array, second)
         ),
         _ => format!(
-            "several of its axes are as long, so its shape does not tell how; transpose {name} into the order of the \
+            "several of its axes are as long, so its shape does not show how; transpose {name} into the order of the \
              input's axes"
         ),
     }
@@ -410,7 +410,7 @@ fn of_the_inputs_shape(axis: usize, numbers: Option<HeldNumbers>) -> Option<Stri
     Some(if numbers.one_hot {
         format!("one-hot rows? use numpy.argmax(target, axis={axis})")
     } else if numbers.smallest >= 0.0 && numbers.largest <= 1.0 {
-        "one-hot along another axis? name the class axis (axis=); a yes or no of its own for each number? use \
+        "one-hot along another axis? name the class axis (axis=); an independent yes or no for each number? use \
          binary_cross_entropy_with_logits"
             .to_owned()
     } else {

@@ -19,13 +19,13 @@ use pyo3::sync::PyOnceLock;
 use super::array::{self, Array};
 use crate::kernel::stream::LINE;
 
-/// Blocks with room for so many bytes are kept: below, pages cost little; above, too much would be held back.
+/// Blocks of so many bytes are kept: below, pages cost little; above, too much would be held back.
 const KEPT_BYTES: std::ops::RangeInclusive<usize> = 1 << 25..=1 << 29;
 
 /// How many are kept: as many as the call with the most large results makes, losses and a gradient.
 const MOST_KEPT: usize = 2;
 
-/// An array of bytes, one cache line longer than its room.
+/// An array of bytes, one cache line longer than its capacity.
 struct Block {
     array: Py<PyUntypedArray>,
     scratch: usize,

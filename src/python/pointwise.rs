@@ -104,7 +104,7 @@ impl<'py> ElementCall<'_, 'py> {
         }
         let input = array::array(self.input, "input")?;
         array::floats(&input, "input").map_err(|error| {
-            // Those of binary losses are told apart by their kind: the others take floating numbers for both.
+            // The arguments of binary losses differ in kind: other losses take floating numbers for both.
             let target = array::array(self.target, "target").ok().filter(|_| self.same_shapes);
             target.and_then(|target| hints::swapped(&input, "input", &target)).unwrap_or(error)
         })?;

@@ -292,7 +292,7 @@ pub(super) fn score_sums<'py>(
         .into_pyobject(py)
 }
 
-/// The sum of each stretch of a one-dimensional float64 array; the stretches end where the next ones begin, at `offsets`.
+/// The sum of each sequence of a one-dimensional float64 array; a sequence ends where the next one begins, at `offsets`.
 #[pyfunction]
 #[pyo3(signature = (values, offsets, /))]
 pub(super) fn exact_sums<'py>(

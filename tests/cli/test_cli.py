@@ -715,7 +715,7 @@ def test_standard_input_is_refused_with_the_reason(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     last = usage(capsys, *arguments)[1]
-    assert "- (standard input) cannot be read: files are read in blocks, from where they lie" in last
+    assert "- (standard input) cannot be read: files are read in blocks, at any position" in last
     assert "write it to a file" in last
 
 

@@ -241,8 +241,8 @@ def test_calibrate_refuses(data: Data, capsys: Capture) -> None:
     np.save(x, data.x)
     assert cli.main(["calibrate", x, t]) == 1
     assert error(capsys) == (
-        f"crossent: error: {x}: row [1234] has no finite loss at any temperature, nor have 0 others; look for nan or "
-        "infinite logits there, or give such rows the ignore index as their target\n"
+        f"crossent: error: 1 of 2666 counted rows of {x} have no finite loss at any temperature, row [1234] among "
+        "them; check for nan or infinite logits there, or give such rows the ignore index as their target\n"
     )
 
 

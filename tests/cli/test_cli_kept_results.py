@@ -99,7 +99,7 @@ def test_a_folder_in_place_of_the_rows_of_a_run_that_goes_on(
     command = " ".join(["crossent", "score", files.logits, files.targets, *arguments])
     assert captured.err == (
         f"crossent: error: {rows} could not be written: Is a directory; its rows are kept in {rows}.unfinished: move "
-        f"away what stands there, and go on from row 3000 with the same command: {command}\n"
+        f"away what is there, and go on from row 3000 with the same command: {command}\n"
     )
     assert names(out) == sorted([rows.name, f"{rows.name}.unfinished", "state.json"])
     rows.rmdir()
@@ -129,7 +129,7 @@ def test_a_folder_in_place_of_the_state(
     assert captured.out == result
     assert captured.err == (
         f"crossent: error: {state} could not be written: Is a directory; the result is complete, but its state is not "
-        f"kept: move away what stands there, and run it from the beginning: crossent {' '.join(arguments)}\n"
+        f"kept: move away what is there, and run it from the beginning: crossent {' '.join(arguments)}\n"
     )
     assert names(out) == ["state.json"]
 

@@ -316,7 +316,7 @@ def test_another_file_of_the_name_of_the_rows_so_far_stays(
     mine = tmp_path / "rows.csv.unfinished"
     mine.write_bytes(content)
     assert files.score("--per-row", str(tmp_path / "rows.csv")) == 1
-    assert f"{mine} is there, and is not of this program" in error(capsys)
+    assert f"{mine} is there, and crossent did not write it" in error(capsys)
     assert mine.read_bytes() == content
 
 

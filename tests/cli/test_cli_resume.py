@@ -228,14 +228,14 @@ def test_another_program(
 NOT_STATES: dict[bytes, str] = {
     b"": "it is empty",
     b"{}": "it has no format",
-    b"[]": "it is no JSON object",
-    b"\x00\x01": "it is no JSON object",
-    b"\x93NUMPY\x01\x00": "it is no JSON object",
+    b"[]": "it is not a JSON object",
+    b"\x00\x01": "it is not a JSON object",
+    b"\x93NUMPY\x01\x00": "it is not a JSON object",
     b'{"format": 3}': "its format is 3, expected 'crossent.run 1'",
     b'{"name": "another program"}': "it has no format",
-    b'{"a": "\xff"}': "it is no JSON: 'utf-8' codec",
-    b'{"a": 1': "it is no JSON: Expecting ',' delimiter",
-    b'{"a":' * 100_000: "it is no JSON: maximum recursion depth",
+    b'{"a": "\xff"}': "it is not JSON: 'utf-8' codec",
+    b'{"a": 1': "it is not JSON: Expecting ',' delimiter",
+    b'{"a":' * 100_000: "it is not JSON: maximum recursion depth",
 }
 
 
@@ -296,14 +296,14 @@ DAMAGE: dict[str, tuple[Callable[[Any], object], str]] = {
     "empty sums": (lambda state: state.update(sums={}), "its sums cannot be read: the text is not that of a scorer"),
     "count": (lambda state: state["sums"].update(count=-1), "its sums cannot be read: the text is not that of"),
     "sums that are none": (lambda state: state["sums"].update(bins=None), "its sums cannot be read: "),
-    "other bins": (lambda state: state["options"].update(bins=3), "its sums have 15 bins, and its options tell 3"),
+    "other bins": (lambda state: state["options"].update(bins=3), "its sums have 15 bins, and its options give 3"),
     "other top-k": (
         lambda state: state["options"].update({"top-k": [2]}),
-        "its sums were made with --top-k 1,5, and its options tell 2",
+        "its sums were made with --top-k 1,5, and its options give 2",
     ),
     "ignore index": (
         lambda state: state["options"].update({"ignore-index": 3}),
-        "its sums were made with --ignore-index -100, and its options tell 3",
+        "its sums were made with --ignore-index -100, and its options give 3",
     ),
 }  # fmt: skip
 

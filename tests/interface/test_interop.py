@@ -612,7 +612,7 @@ class TestTables:
     def test_a_frame_of_lists_names_its_column(self, pa: Any, pl: Any) -> None:
         frame = pl.DataFrame({"logits": X.tolist()})
         for obj in (frame, frame.to_arrow()):
-            with pytest.raises(TypeError, match=r"give that column alone, as x\['logits'\]"):
+            with pytest.raises(TypeError, match=r"pass that column alone, as x\['logits'\]"):
                 as_array(obj, "x")
             np.testing.assert_array_equal(as_array(obj["logits"], "x"), X)
 
@@ -631,7 +631,7 @@ class TestTables:
     def test_objects_name_the_first_that_is_no_number(self) -> None:
         for obj, text in (
             ([0, None, 1], r"\[1\] is None: fill them"),
-            (np.array([[1, 2], [3, "x"]], object), r"\[1, 1\] is 'x': give each name"),
+            (np.array([[1, 2], [3, "x"]], object), r"\[1, 1\] is 'x': convert each name"),
             (np.array([np.ones(2), np.ones(3)], object), r"\[0\] is array.*numpy\.stack"),
         ):
             with pytest.raises(TypeError, match=text):

@@ -132,7 +132,7 @@ def test_headers_that_numpy_reads_too(folder: Path, capsys: Capture) -> None:
     [
         (HEADER.replace("20", "-20"), "no array has the shape (-20, 3)"),
         (HEADER.replace("20", "20.0"), "no array has the shape (20.0, 3)"),
-        (HEADER.replace("(20, 3)", "[20, 3]"), "does not tell a dtype, an order and a shape"),
+        (HEADER.replace("(20, 3)", "[20, 3]"), "does not hold a dtype, an order and a shape"),
         (HEADER.replace("20", str(2**70)), "which none can have"),
         (HEADER.replace("20, 3", f"{2**40}, {2**40}"), "which none can have"),
         (HEADER.replace("20, 3", f"0, {2**63}"), "which none can have"),
@@ -146,7 +146,7 @@ def test_headers_that_numpy_reads_too(folder: Path, capsys: Capture) -> None:
         (HEADER.replace("<f4", "<c8").replace("20", "10"), "holds complex64; expected logits"),
         (HEADER.replace("<f4", "<M8[s]").replace("20", "10"), "holds datetime64[s]; expected logits"),
         (HEADER.replace("False", "1"), "damaged .npy header"),
-        (HEADER.replace("descr", "dtype"), "does not tell 'descr'"),
+        (HEADER.replace("descr", "dtype"), "does not hold 'descr'"),
         (HEADER + "#" * 20_000, "a .npy header of 20,060 characters; expected at most 10,000"),
         ("(" * 300, "damaged .npy header"),
         ("-" * 9_000 + "1", "damaged .npy header"),
@@ -234,10 +234,10 @@ def test_info_of_a_compressed_array_in_fortran_order(folder: Path, capsys: Captu
     np.savez_compressed("f.npz", f=np.zeros((1 << 18, 8), np.float32, order="F"), t=np.arange(9))
     told = arrays(capsys, "f.npz")
     assert told["f.npz:f"]["shape"] == [1 << 18, 8]
-    assert told["f.npz:f"]["guess"] == "not looked at: it is compressed, and its rows lie across all of it"
+    assert told["f.npz:f"]["guess"] == "not checked: it is compressed, and each row is spread over all of it"
     assert told["f.npz:t"]["maximum"] == 8
     assert cli.main(["info", "f.npz:f"]) == 0
-    assert "not looked at" in capsys.readouterr().out
+    assert "not checked" in capsys.readouterr().out
 
 
 def test_a_name_of_another_kind_and_arrays_in_the_file(folder: Path, capsys: Capture) -> None:
@@ -391,8 +391,8 @@ def test_bfloat16_without_its_package_blocks_no_other(
 @pytest.mark.parametrize(
     ("entry", "data", "text"),
     [
-        ({}, 239, "is truncated: its header tells of 240 bytes of data, and it has 239"),
-        ({}, 241, "is damaged: its header tells of 240 bytes of data, and it has 241"),
+        ({}, 239, "is truncated: its header gives 240 bytes of data, and it has 239"),
+        ({}, 241, "is damaged: its header gives 240 bytes of data, and it has 241"),
         ({"shape": [20, 4]}, 240, "s.safetensors:x is damaged: shape (20, 4) of F32 takes 320 bytes"),
         ({"shape": [-20, 3]}, 240, "a length or an offset is -20"),
         ({"shape": [20.0, 3]}, 240, "a length or an offset is 20.0"),

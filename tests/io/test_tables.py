@@ -1053,7 +1053,7 @@ def test_an_ignore_index_that_is_a_number_of_a_class(tmp_path: Path, capsys: Cap
     for columns, found in others:
         path = write(tmp_path / f"x.{kind}", {**classes(columns), "label": found})
         assert run("score", path, "--ignore-index", "1") == 1
-        assert "class 1 by its place, and that is the ignore index too" in error(capsys)
+        assert "class 1 by its position, and that is the ignore index too" in error(capsys)
 
 
 def test_whole_numbers() -> None:
@@ -1125,7 +1125,7 @@ def test_tables_that_are_read_as_one_are_read_by_name(tmp_path: Path, capsys: Ca
     write(tmp_path / f"x-0.{kind}", {**first, "label": [0, 0]}, separator_of(kind))
     assert run("score", pattern) == 1
     assert "x-1" in (message := error(capsys))
-    assert "stand in another order here than in the files before" in message
+    assert "have another order here than in the files before" in message
     del second["owl"]
     write(tmp_path / f"x-1.{kind}", second, separator_of(kind))
     assert run("score", pattern) == 1

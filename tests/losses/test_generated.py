@@ -138,7 +138,7 @@ def _compare(
     wide: tuple[Any, ...] | None = None,
     share: float = 0.0,
 ) -> Result:
-    """A loss and its twin on `case.threads` threads against torch.
+    """A loss and its `_and_grad` variant on `case.threads` threads against torch.
 
     `wide` are torch's arguments, where others; `share` is the least that an entry of the gradient is made of.
     """

@@ -358,9 +358,9 @@ TWICE = np.concatenate([X, X])
             r"more rows than there should be: got a block at \[7:12\]",
         ),
         (lambda: crossent.score(Odd(X, [((slice(0, 5),), X[:5])]), T), "have 5 rows, expected 10"),
-        (lambda: crossent.score(Odd(X, [((slice(None),), X)]), T), "an index that is none"),
-        (lambda: crossent.score(Odd(X, [((0,), X)]), T), "an index that is none"),
-        (lambda: crossent.score(Odd(X, [((slice(0, 10, 2),), X[::2])]), T), "an index that is none"),
+        (lambda: crossent.score(Odd(X, [((slice(None),), X)]), T), "an invalid index"),
+        (lambda: crossent.score(Odd(X, [((0,), X)]), T), "an invalid index"),
+        (lambda: crossent.score(Odd(X, [((slice(0, 10, 2),), X[::2])]), T), "an invalid index"),
         (lambda: crossent.score(Odd(X, [((slice(0, 9),), X)]), T), "has the wrong shape"),
         (lambda: crossent.score(Odd(X.reshape(2, 5, 6), shape=(2, None)), T.reshape(2, 5)), "not the first"),
         (lambda: crossent.score(Odd(X.reshape(2, 5, 6)), T.reshape(2, 5), axis=1, shift=1), "axis does not"),
@@ -376,7 +376,7 @@ def test_a_source_that_is_not_what_it_says_is_refused(call: Any, words: str) -> 
     ("blocks", "dtype", "words"),
     [
         (None, np.float32, "wrong dtype: got float64, expected float32"),
-        ([((slice(0, 10),), X.tolist())], None, "values that are no numpy.ndarray: got list"),
+        ([((slice(0, 10),), X.tolist())], None, "values that are not a numpy.ndarray: got list"),
     ],
 )
 def test_numbers_that_are_not_those_that_were_promised_are_refused(

@@ -208,9 +208,9 @@ class Value(NamedTuple):
 
 
 class Function(NamedTuple):
-    """A function of (rows, class numbers) by crossent, and exactly for a row.
+    """A function of (rows, class indices) by crossent, and exactly for a row.
 
-    `targets` are the class numbers for which a row is repeated; None for functions that have no target. `entries` says
+    `targets` are the class indices for which a row is repeated; None for functions that have no target. `entries` says
     that the result has an element for each class, of which those at `places` are looked at.
     """
 

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.argv = argv
         with warnings_told():
             return int(options.run(options))
-    except KeyboardInterrupt:  # Commands tell what they have; none had anything yet.
+    except KeyboardInterrupt:  # Commands print what they have; none had anything yet.
         say("interrupted before there was a result")
         return 130
     except BrokenPipeError:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="crossent",
-        description="Scores, comparisons and calibration of stored logits.",
+        description="Score, compare, calibrate and plot saved logits.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -36,8 +36,8 @@ examples:
   crossent calibrate validation-logits.npy validation-targets.npy
   crossent calibrate validation.csv --label y_true --json
 
-Take rows that the model was not trained on. The file is read about eight times: divide the logits by the temperature
-that is found, and the model's probabilities are those that its targets bear out.
+Use held-out rows. The file is read about eight times. Divide the model's logits by the temperature to calibrate its
+probabilities.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 """
 
@@ -49,7 +49,7 @@ def add(commands: Subparsers) -> None:
         "calibrate",
         run,
         help="find the temperature that calibrates a model",
-        description="Find the temperature of the softmax with which the targets are likeliest.",
+        description="Find the temperature of the softmax that makes the targets most likely.",
         epilog=_EXAMPLE,
     )
     add_files(parser)
@@ -64,7 +64,7 @@ def add(commands: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Fit the temperature, and print it with what it does."""
+    """Fit the temperature, and print it with its effect."""
     passes = _Passes(options)
     with stopping() as stop:
         try:
@@ -92,7 +92,7 @@ def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
     before = passes.report(1.0)
     passes.check(before)
     passes.before = before
-    # What the numbers look like has been told of the file.
+    # What the numbers look like has been checked for the file.
     found = fit(passes, None, options.ignore_index, None, -1, "logits", [])
     passes.found = found
     after = passes.report(found.temperature)
@@ -145,7 +145,7 @@ def _so_far(passes: _Passes) -> tuple[str, str | None]:
     if passes.found is None:
         return "no temperature yet; the logits as they are:", table(lines)
     lines = [("temperature", f"{passes.found.temperature:.6g}"), *lines]
-    return "the temperature is found, but not what it does:", table(lines)
+    return "the temperature is found, but not its effect:", table(lines)
 
 
 def _calibration(before: Report, after: Report, bins: int) -> list[tuple[str, str]]:
@@ -156,7 +156,7 @@ def _calibration(before: Report, after: Report, bins: int) -> list[tuple[str, st
 
 
 class _Passes:
-    """The blocks of a file and their targets, as often as they are asked for."""
+    """The blocks of a file and their targets, as often as they are requested."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options, self.number = options, 0
@@ -208,8 +208,9 @@ class _Passes:
         if self.first is not None:
             place = ", ".join(map(str, self.first))
             raise DataError(
-                f"{name}: row [{place}] has no finite loss at any temperature, nor have {report.nonfinite - 1} others; "
-                "look for nan or infinite logits there, or give such rows the ignore index as their target"
+                f"{report.nonfinite} of {report.count} counted rows of {name} have no finite loss at any temperature, "
+                f"row [{place}] among them; check for nan or infinite logits there, or give such rows the ignore "
+                "index as their target"
             )
 
 

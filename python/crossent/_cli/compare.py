@@ -50,7 +50,7 @@ def add(commands: Subparsers) -> None:
         "compare",
         run,
         help="compare the logits of two models, row by row",
-        description="Tell how far the distributions of a model Q are from those of a reference P on the same rows.",
+        description="Measure how far the distributions of a model Q are from those of a reference P on the same rows.",
         epilog=_EXAMPLE,
     )
     parser.set_defaults(per_row=None)
@@ -167,7 +167,7 @@ class Comparing(Job[Comparer]):
         """Compare some rows."""
         ignored = self._options.ignore_index
         part = Comparer(ignore_index=ignored)
-        # What the numbers look like has been told of the files; a softmax makes log-probabilities of any kind.
+        # What the numbers look like has been checked for the files; a softmax makes log-probabilities of any kind.
         part._add(p.values, q.values, p.target, "logits")
         counted = None if p.target is None else p.target != ignored
         with stop.held():

@@ -199,7 +199,7 @@ def remedy(error: BaseException) -> str:
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "change the permissions there"
     if number in (errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY):
-        return "move away what stands there"
+        return "move away what is there"
     if number in (errno.ENOENT, errno.ENOTDIR):
         return "make its folder again"
-    return "free some memory" if isinstance(error, MemoryError) else "mend what is wrong there"
+    return "free some memory" if isinstance(error, MemoryError) else "correct what is wrong there"

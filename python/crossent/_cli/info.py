@@ -35,8 +35,8 @@ def add(commands: Subparsers) -> None:
         commands,
         "info",
         run,
-        help="tell what is in files",
-        description="Tell the kind, shape and dtype of the arrays in files, and what their first rows look like.",
+        help="describe what is in files",
+        description="Print the kind, shape and dtype of the arrays in files, and what their first rows look like.",
         epilog=_EXAMPLE,
     )
     parser.add_argument("files", type=input_file, metavar="FILE", nargs="+", help="file, FILE:KEY or pattern")
@@ -47,7 +47,7 @@ def add(commands: Subparsers) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Describe every file; one that cannot be read is told, and the others are described all the same."""
+    """Describe every file; one that cannot be read is reported, and the others are described nevertheless."""
     found: list[dict[str, Any]] = []
     names = [each for name in options.files for each in _files_of(name)]
     failed = 0
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _files_of(name: str) -> list[str]:
-    """List the files that a name means; one that means none is told in its turn."""
+    """List the files that a name means; one that means none is reported in its turn."""
     try:
         return [path if key is None else f"{path}:{key}" for path, key in paths_of(name)]
     except ValueError:

@@ -28,7 +28,7 @@ else:
     import fcntl
 
 _MARK = "crossent.lock 1"
-# Windows keeps others from reading what is locked: a byte far behind the text is.
+# On Windows other processes cannot read what is locked, so a byte far behind the text is locked.
 _FAR = 1 << 30
 
 
@@ -130,7 +130,7 @@ class Lock:
         )
 
     def _check_dead(self, holder: dict[str, Any], *, known: bool) -> None:
-        """Raise unless the holder that the file tells of is known to have ended.
+        """Raise unless the holder that the file names is known to have ended.
 
         Having its lock proves it, but not for one on another host: a network may not carry locks from host to host.
         """
@@ -190,7 +190,7 @@ def _host() -> str:
 
 
 def _boot() -> str:
-    """Return what tells this boot of this machine from all others, in its containers too; empty where nothing does."""
+    """Return what identifies this boot of this machine, in its containers too; empty where nothing does."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -39,8 +39,8 @@ def add(commands: Subparsers) -> None:
         commands,
         "merge",
         run,
-        help="put the states of several runs together",
-        description="Put together the states that runs over parts of the data wrote with --resume.",
+        help="merge the states of several runs",
+        description="Merge the states that runs over parts of the data wrote with --resume.",
         epilog=_EXAMPLE,
     )
     parser.add_argument(
@@ -56,7 +56,7 @@ def add(commands: Subparsers) -> None:
     parser.add_argument(
         "--allow-repeats",
         action="store_true",
-        help="count runs over the same content all the same: different data that are equal by chance",
+        help="also count runs over the same content, for different data that are equal by chance",
     )
     add_no_progress(parser)
     add_json(parser, "")
@@ -184,7 +184,7 @@ def _check_classes(state: State, path: str, other: State, other_path: str) -> No
 
 
 def _number_of_classes(state: State) -> int | None:
-    """Return the number of classes; None where the state does not tell."""
+    """Return the number of classes; None where the state does not hold it."""
     shape, axis = state.source.get("shape"), state.source.get("axis")
     if shape is not None and axis is not None:
         return int(shape[axis])
@@ -193,7 +193,7 @@ def _number_of_classes(state: State) -> int | None:
 
 @dataclass(frozen=True)
 class _Run:
-    """One of the runs in a state: what it read, told by content, since one file has many names."""
+    """One of the runs in a state: what it read, identified by content, since one file may have many names."""
 
     path: str
     name: str
@@ -208,8 +208,8 @@ class _Run:
 def _check_repeats(states: Sequence[State], paths: Sequence[str], *, allowed: bool) -> None:
     """Raise where rows would be counted twice: the same state, or runs over the same content.
 
-    Names do not tell: states are made in other folders and on other machines. Content does, but for data that are the
-    same by chance, such as two shards of padding; those may be `allowed`.
+    Names do not identify rows: states are made in other folders and on other machines. Content does, but for data that
+    are the same by chance, such as two shards of padding; those may be `allowed`.
     """
     files: dict[tuple[int, int], str] = {}
     for path, state in zip(paths, states, strict=True):
@@ -255,7 +255,7 @@ def _key_of(told: dict[str, Any]) -> str | None:
 
 
 def _tell_repeat(run: _Run, other: _Run, *, allowed: bool) -> None:
-    """Raise for two runs over the same content; tell of two that have only the logits in common."""
+    """Raise for two runs over the same content; note two that have only the logits in common."""
     if not run.rows & other.rows or (run.key != other.key and None not in (run.key, other.key)):
         return
     names = run.name if run.name == other.name else f"{run.name} and {other.name}, which hold the same"

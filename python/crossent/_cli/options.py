@@ -30,8 +30,8 @@ example, in Python and then in the shell:
   crossent score logits.npy targets.npy --per-row scores.csv --json
   crossent score logits.npy targets.npy --resume state.json      again after an interruption
 
-LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each number of TARGETS, the
-target class. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
+LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each class index
+in TARGETS. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
 --kl-divergence-base, or a table (.csv, .parquet); the last two hold their targets. FILE:KEY names an array of a
 file that holds several; a quoted pattern such as 'logits-*.npy' names files to read in the order of their numbers.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
@@ -78,7 +78,7 @@ def add_targets(parser: argparse.ArgumentParser, holder: str) -> None:
         metavar="TARGETS",
         nargs="?",
         type=input_file,
-        help="file or pattern: class indices, shaped as the logits without the class axis; left out where "
+        help="file or pattern: class indices, shaped as the logits without the class axis; leave out where "
         f"{holder} holds them",
     )
     parser.add_argument(
@@ -128,16 +128,16 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         type=memory,
         default=MEMORY,
         metavar="SIZE",
-        help=f"how much memory to use, about (default {MEMORY >> 20}M)",
+        help=f"about how much memory to use (default {MEMORY >> 20}M)",
     )
 
 
 def add_no_progress(parser: argparse.ArgumentParser) -> None:
     """Add the option of no bar."""
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar, on a terminal either")
+    parser.add_argument("--no-progress", action="store_true", help="show no progress bar")
 
 
-def add_json(parser: argparse.ArgumentParser, what: str = ", with where the figures come from") -> None:
+def add_json(parser: argparse.ArgumentParser, what: str = ", with the origin of the figures") -> None:
     """Add the option of a result for programs."""
     parser.add_argument("--json", action="store_true", help=f"print one JSON object{what}")
 
@@ -151,8 +151,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=RAW_DTYPES,
         metavar="DTYPE",
-        help="the dtype of raw logits: f16, bf16, f32 or f64; bf16 also reads two-byte elements without a type so, "
-        "which .npy cannot name",
+        help="the dtype of raw logits: f16, bf16, f32 or f64; bf16 also reads the two-byte elements without a "
+        "type that .npy files of bfloat16 have",
     )
     parser.add_argument(
         "--classes", type=positive, metavar="C", help="the number of classes in a row of raw logits"
@@ -163,7 +163,7 @@ def input_file(text: str) -> str:
     """Read the name of a file to read."""
     if text == "-" or text.startswith("-:"):
         raise argparse.ArgumentTypeError(
-            "- (standard input) cannot be read: files are read in blocks, from where they lie; write it to a file and "
+            "- (standard input) cannot be read: files are read in blocks, at any position; write it to a file and "
             "give its name"
         )
     return _not_empty(text)
@@ -173,8 +173,7 @@ def output_file(text: str) -> str:
     """Read the name of a file to write."""
     if text == "-":
         raise argparse.ArgumentTypeError(
-            "- (standard output) cannot be written: the result goes there alone, and files take their names when they "
-            "are whole; give the name of a file"
+            "- (standard output) cannot be written: only the result goes there; give the name of a file"
         )
     return _not_empty(text)
 

@@ -37,13 +37,13 @@ def table(lines: Iterable[tuple[str, str]]) -> str:
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """Write one JSON object; nan and the infinities, which JSON lacks, become null and are told in `notes`."""
+    """Write one JSON object; nan and the infinities, which JSON lacks, become null and are named in `notes`."""
     notes = [f"{name} is {value}, written as null" for name, value in _lost(content)]
     return json.dumps({**_without_nan(content), "notes": notes}, indent=2, allow_nan=False)
 
 
 def _lost(content: dict[str, Any], before: str = "") -> Iterator[tuple[str, float]]:
-    """Find the figures that JSON lacks; those in lists, such as the means of empty bins, are left untold."""
+    """Find the figures that JSON lacks; those in lists, such as the means of empty bins, are not named."""
     for name, value in content.items():
         if isinstance(value, dict):
             yield from _lost(value, f"{before}{name}.")
@@ -106,7 +106,7 @@ def write(stream: TextIO | None, text: str) -> None:
 def print_result(result: str, kept: str | None = None) -> int:
     """Print a result on stdout, and return the exit code.
 
-    Where stdout is full or closed, the result is told on stderr, or else where it is `kept`.
+    Where stdout is full or closed, the result is printed on stderr, or else where it is `kept`.
     """
     try:
         write(sys.stdout, result)

@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse, after a look at the options: argparse would tell what is missing first, and not what is misspelt."""
+        """Parse, after a check of the options: argparse would name what is missing first, and not what is misspelt."""
         given = list(sys.argv[1:] if args is None else args)
         if self in self.commands.values():
             self._check_options(given)
@@ -44,8 +44,8 @@ class Parser(argparse.ArgumentParser):
         options, extra = super().parse_known_args(given, namespace)
         if extra:
             self.error(
-                f"unrecognized arguments: {' '.join(extra)} (quote a pattern, as in 'logits-*.npy', for the shell to "
-                "hand it on whole)"
+                f"unrecognized arguments: {' '.join(extra)} (quote a pattern, as in 'logits-*.npy', so that the shell "
+                "passes it on as it is)"
             )
         return options, extra
 

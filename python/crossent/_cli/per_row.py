@@ -43,7 +43,7 @@ def chosen_columns(path: str, columns: str | None) -> list[str]:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise OptionError(
-            f"--per-row {path}: the name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which tells the "
+            f"--per-row {path}: the name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, which decides the "
             "kind of file"
         )
     if columns is None:
@@ -276,7 +276,7 @@ class _Header:
         unfinished = unfinished_of(path)
         if self.length < 0:
             raise DataError(
-                f"{unfinished} is there, and is not of this program, which keeps rows under that name until {path} is "
+                f"{unfinished} is there, and crossent did not write it, but keeps rows under that name until {path} is "
                 "complete; move it away, or give --per-row another name"
             )
         if self.state is None or self.run == run:

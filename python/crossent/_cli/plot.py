@@ -65,7 +65,7 @@ def add(commands: Subparsers) -> None:
         "plot",
         run,
         help="draw the scores of a file",
-        description="Draw the calibration, the spread of the loss, the loss by position or two models' losses.",
+        description="Draw the calibration, the histogram of the loss, the loss by position or two models' losses.",
         epilog=_EXAMPLE,
     )
     add_files(parser)
@@ -88,7 +88,7 @@ def add(commands: Subparsers) -> None:
         "--length",
         type=positive,
         metavar="N",
-        help="for positions: the number of rows of each text, where texts stand one after the other",
+        help="for positions: the number of rows of each text, where texts follow one another",
     )
     parser.add_argument(
         "--bins", type=positive, metavar="N", help="for reliability: the number of bins (default 15)"

@@ -143,7 +143,7 @@ class Targets:
             file, keys = integers_in(source.name, source.row_shape)
             if not keys:
                 return None
-            # Whoever names the logits of such a file, and no targets, may want none.
+            # A command that names the logits of such a file, and no targets, may want none.
             named_alone = len(keys) > 1 and paths_of(name)[0][1] is not None
             if named_alone or (len(keys) == 1 and _NO_TARGETS.search(keys[0])):
                 say(
@@ -293,7 +293,7 @@ def _check_targets(target: TargetArray, source: Source, name: str, ignore_index:
         block = target[(slice(start, start + step),)]
         wrong = seen.add(block)
         if wrong is not None:
-            for later in starts:  # what the others are tells what is wrong with this one
+            for later in starts:  # the other targets show what is wrong with this one
                 seen.add(target[(slice(later, later + step),)])
             raise _no_class(block, wrong, start, name, seen)
 

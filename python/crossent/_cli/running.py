@@ -135,7 +135,7 @@ class _Run:
                 raise DataError(str(error)) from error  # what the data are, after so many rows of them
             raise
         failures = [] if self.job.state.complete else self._complete()
-        self.leave()  # Whoever reads the result may take long.
+        self.leave()  # The reader of the result may be slow.
         try:
             code = self._tell()
         finally:
@@ -315,7 +315,7 @@ class _Run:
             return f"{text}; its rows are kept in {per_row.unfinished}: {remedy(error)}, and {self._way_on()}"
         try:
             part = per_row.write_part(self.job.rows, None, self._shape())
-        except Exception as other:  # noqa: BLE001  whatever it is, it is told
+        except Exception as other:  # noqa: BLE001  every error is reported
             return (
                 f"{text}, nor another file beside it: {reason(other)}; the result is complete, but its single rows are "
                 f"lost: {remedy(error)}, and run the command again"
@@ -390,7 +390,7 @@ class _Run:
         try:
             result = job.result()
         except Exception as error:  # noqa: BLE001  the state is to be kept, whatever it is
-            result = f"(it cannot be told: {reason(error)})"
+            result = f"(it cannot be printed: {reason(error)})"
         say(f"{what}: {job.rows}{of} rows {job.state.command}d; the result so far:", result)
         for note in source_notes(*job.sources):
             say(f"note: {note}")
@@ -399,7 +399,7 @@ class _Run:
         """Write the state, and print what it is for."""
         try:
             self._save(path)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told
+        except Exception as error:  # noqa: BLE001  every error is reported
             say(
                 f"warning: {path} could not be written: {reason(error)}; {remedy(error)}, and {self._way_on()}"
             )
@@ -413,7 +413,7 @@ class _Run:
             return
         try:
             part = per_row.write_part(self.job.rows, told["partial"], None)
-        except Exception as error:  # noqa: BLE001  whatever it is, it is told
+        except Exception as error:  # noqa: BLE001  every error is reported
             kept = self._keeps_state() and per_row.is_there()
             what = f"they stay in {per_row.unfinished} for the run to go on" if kept else "they are lost"
             say(
@@ -445,7 +445,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=output_file,
         metavar="STATE",
-        help="a file to keep the state of the run in, from which the same command goes on after an interruption",
+        help="a file to keep the state of the run in, from which the same command continues after an interruption",
     )
     parser.add_argument(
         "--save-every",

@@ -50,7 +50,7 @@ def add(commands: Subparsers) -> None:
         "score",
         run,
         help="score a file of logits against a file of targets",
-        description="Score stored logits against target classes.",
+        description="Score saved logits against target classes.",
         epilog=EXAMPLE,
     )
     add_files(parser)
@@ -61,7 +61,7 @@ def add(commands: Subparsers) -> None:
         type=counts,
         default=[1, 5],
         metavar="K,...",
-        help="tell how often the target is among the K largest (default 1,5)",
+        help="report how often the target is among the K largest (default 1,5)",
     )
     parser.add_argument(
         "--bins",
@@ -76,7 +76,7 @@ def add(commands: Subparsers) -> None:
             f"--{name}",
             type=input_file,
             metavar="N|FILE",
-            help=f"tell bits per {unit}: how many {name} the targets stand for, or a file of integers, one for each",
+            help=f"report bits per {unit}: the number of {name} in the text, or a file of integers, one per target",
         )
     parser.add_argument(
         "--per-row",
@@ -147,7 +147,7 @@ class Scoring(Job[Scorer]):
     def _add(self, rows: Rows, stop: Stop) -> None:
         units = None if self._units is None else rows.beside(self._units[rows.index])
         part = self._new_scorer()
-        # What the numbers look like has been told of the file.
+        # What the numbers look like has been checked for the file.
         scores: list[Scores] | None = None if self.per_row is None else []
         part._add(rows.values, rows.target, units=units, values=scored_as(self.source), scores=scores)
         records = None
@@ -194,7 +194,7 @@ class Scoring(Job[Scorer]):
             place = ", ".join(map(str, state.first_nonfinite_row))
             yield (
                 f"{report.nonfinite} of {report.count} counted rows of {self._options.logits} have a loss of nan or "
-                f"infinity, row [{place}] among them; look for nan or infinite logits there"
+                f"infinity, row [{place}] among them; check for nan or infinite logits there"
             )
         if state.clamped:
             yield (
@@ -203,7 +203,7 @@ class Scoring(Job[Scorer]):
                 "mean is too small"
             )
         if self._options.json and not math.isfinite(report.mean + report.perplexity):
-            yield "the JSON object holds null for figures that are nan or infinite; its notes tell which"
+            yield "the JSON object holds null for figures that are nan or infinite; its notes name them"
 
     def nothing_counted(self) -> str:
         """Return the error for no counted row, with the reason."""

@@ -99,13 +99,13 @@ class State:
             if own in self.sums and name in self.options and self.options[name] != self.sums[own]:
                 raise _damaged(
                     path,
-                    f"its sums were made with --{name} {_told(self.sums[own])}, and its options tell "
+                    f"its sums were made with --{name} {_told(self.sums[own])}, and its options give "
                     f"{_told(self.options[name])}",
                 )
         if "bins" in self.sums and len(self.sums["bins"]) != self.options.get("bins", len(self.sums["bins"])):
             raise _damaged(
                 path,
-                f"its sums have {len(self.sums['bins'])} bins, and its options tell {self.options['bins']}",
+                f"its sums have {len(self.sums['bins'])} bins, and its options give {self.options['bins']}",
             )
         return total
 
@@ -165,16 +165,16 @@ def _content(path: str) -> dict[str, Any]:
         if not begins:
             raise _other(path, "it is empty")
         if not begins.lstrip().startswith(b"{"):
-            raise _other(path, "it is no JSON object")
+            raise _other(path, "it is not a JSON object")
         text = begins + stream.read()
     ours = f'"format": "{_FORMAT}"'.encode() in begins
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         if ours:
-            at = "it ends early" if _ends_early(error, text) else f"it is no JSON: {error}"
+            at = "it ends early" if _ends_early(error, text) else f"it is not JSON: {error}"
             raise _damaged(path, at) from None
-        raise _other(path, f"it is no JSON: {error}") from None
+        raise _other(path, f"it is not JSON: {error}") from None
     found = content.pop("format", None)
     if found != _FORMAT:
         told = "it has no format" if found is None else f"its format is {_short(found)}, expected {_FORMAT!r}"

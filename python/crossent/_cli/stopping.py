@@ -31,7 +31,7 @@ class Stop:
 
     @property
     def code(self) -> int:
-        """The exit code that tells of the signal."""
+        """The exit code for the signal."""
         return 128 + self._number
 
     @property

@@ -91,7 +91,7 @@ class NamedByLabels:
         hint = f"did you mean {' or '.join(map(repr, meant))}? " if meant else ""
         return (
             f"{label!r}, which no column of a class is named; they are {listed(self._numeric)}; {hint}check --label; a "
-            "label names a column, with or without what the columns of all classes begin with (--strip-prefix), or is "
+            "label names a column, with or without the prefix of the columns of all classes (--strip-prefix), or is "
             "a number from 0 on"
         )
 

@@ -102,13 +102,13 @@ def flaw(text: str) -> str:
     if is_missing(text):
         return "which stands for a missing value; fill it, or drop such rows"
     if _SPREADSHEET.fullmatch(text):
-        return "which is the error of a spreadsheet; mend the cell there"
+        return "which is the error value of a spreadsheet; correct the cell there"
     if text.startswith("#"):
         return "which begins with # as a comment; CSV has no comments, so remove such lines"
     for pattern, what in _ALMOST:
         if pattern.fullmatch(text):
             return what
-    return "which is no number; mend the cell"
+    return "which is no number; correct the cell"
 
 
 def kind_of(cells: Iterable[str]) -> tuple[Kind, str | None]:

@@ -1,7 +1,7 @@
 """Which columns of a table are classes: the rules, for all kinds of tables, from the columns' names and kinds.
 
 A wrong column among the classes, or one that is missing there, gives a wrong number and no error. So the classes are
-taken only where nothing speaks against one of them; else the error says which `--columns` to give.
+taken only where no name, type or position speaks against one of them; else the error says which `--columns` to give.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Column:
     """Where some cells are numbers and some are not: the row of the first that is not, and what it is."""
 
     type: str = ""
-    """The type, where the file tells one."""
+    """The type, where the file has one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Choice:
     """Columns that are left out because they hold no numbers: one in any row is an error."""
 
     notes: tuple[str, ...] = ()
-    """What to tell about the choice."""
+    """What to say about the choice."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Asked:
 def label_column(
     table: str, columns: Sequence[Column], asked: Asked, sums: Sums, *, elsewhere: bool
 ) -> str | None:
-    """Find the column of labels: the one asked for, or the only one that has a usual name.
+    """Find the column of labels: the one named, or the only one that has a usual name.
 
     Where the labels are `elsewhere`, or names are letters that are counted up, a column of fractions is a class.
     """
@@ -142,7 +142,7 @@ def check_prefix(table: str, names: Sequence[str], prefix: str | None) -> None:
     """Raise where no column begins with what `--strip-prefix` takes off."""
     if prefix is not None and not (prefix and any(name.startswith(prefix) for name in names)):
         raise OptionError(
-            f"{table} has no column of a class that begins with {prefix!r}, which --strip-prefix takes off; they "
+            f"{table} has no column of a class that begins with {prefix!r}, which --strip-prefix removes; they "
             f"are {listed(names)}"
         )
 

@@ -64,7 +64,7 @@ class CsvSource(TableSource):
             )
         if len(header) <= 2 and header[0].lower() == "sep=":
             raise ValueError(
-                f"{self.name}: the first line tells a spreadsheet the separator, and names no columns; remove it"
+                f"{self.name}: the first line declares the separator to a spreadsheet, and names no columns; remove it"
             )
         if all(is_number(name) for name in header) and not _count_up(header):
             raise ValueError(
@@ -149,11 +149,7 @@ class CsvSource(TableSource):
             for name, cell in zip(self.columns, row, strict=True):
                 if not is_number(cell):
                     bad = sum(not all(map(is_number, each)) for each in cells[at:])
-                    more = (
-                        f" ({bad} of {len(cells)} rows that were looked at have such cells)"
-                        if bad > 1
-                        else ""
-                    )
+                    more = f" ({bad} of {len(cells)} checked rows have such cells)" if bad > 1 else ""
                     raise ValueError(f"{self.name}: {self._bad_cell(start + at, cell, name)}{more}")
         return np.array(cells, np.float64)
 

@@ -19,7 +19,7 @@ from crossent._io.source import OptionError, Stored, UnreadableError, dtype_text
 _LOOK_BYTES = 4 << 20
 _FIRST = 6
 _UNSEEN = {
-    "guess": "not looked at: it is compressed, and its rows lie across all of it",
+    "guess": "not checked: it is compressed, and each row is spread over all of it",
     "first_values": [],
     "checked_rows": 0,
     "not_finite": 0,

@@ -34,8 +34,8 @@ def as_bfloat16(name: str, stored: np.dtype[Any], dtype: str) -> np.dtype[Any]:
     """Return the dtype bfloat16, if elements of the dtype `stored` can be read so."""
     if dtype != "bfloat16":
         raise ValueError(
-            f"cannot read {name}, which holds {dtype_text(stored)}, as {dtype}; expected bfloat16; other dtypes a file "
-            "tells itself"
+            f"cannot read {name}, which holds {dtype_text(stored)}, as {dtype}; expected bfloat16; a file declares "
+            "other dtypes itself"
         )
     if not is_untyped(stored) and (stored.itemsize != 2 or stored.kind != "u"):
         raise ValueError(f"{name} holds {dtype_text(stored)}, which is not bfloat16; leave the dtype out")

@@ -11,9 +11,7 @@ from pathlib import Path
 START_BYTES = 512
 """How much of a file's beginning decides its kind."""
 
-_WEIGHTS = (
-    "holds the weights of a model, and no logits; run the model, and save what it gives with numpy.save"
-)
+_WEIGHTS = "holds the weights of a model, and no logits; run the model, and save its logits with numpy.save"
 _ARRAY = "open it in Python, and save the array with numpy.save"
 _TABLE = "open it in Python, and save the table as Parquet or CSV"
 

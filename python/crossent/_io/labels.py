@@ -132,7 +132,7 @@ class Labels(dict[str, int]):
             return self._numbers[number]
         if not self._numbers_are_places:
             raise LabelError(
-                f"{number}, but the columns of the classes stand in another order here than in the files before; write "
+                f"{number}, but the columns of the classes have another order here than in the files before; write "
                 "names of columns for labels, or the columns in one order"
             )
         self._note(str(number), is_number=True)
@@ -173,7 +173,7 @@ class Labels(dict[str, int]):
 
     def _hidden(self, label: str) -> str:
         return (
-            f"{label}, whose column is class {self._ignored} by its place, and that is the ignore index too; "
+            f"{label}, whose column is class {self._ignored} by its position, and that is the ignore index too; "
             "pass a negative --ignore-index, and write it into the rows to leave out"
         )
 

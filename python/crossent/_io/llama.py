@@ -53,7 +53,7 @@ class LlamaSource(Source):
             _, context, vocabulary, chunks = _HEADER.unpack(header)
             if context < 2 or vocabulary < 1 or chunks < 0:
                 raise ValueError(
-                    f"{path} is damaged: its header tells a context of {context} tokens, {vocabulary} classes "
+                    f"{path} is damaged: its header gives a context of {context} tokens, {vocabulary} classes "
                     f"and {chunks} chunks{_likely_order(header)}; write it again"
                 )
             each = context - 1 - context // 2

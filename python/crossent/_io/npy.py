@@ -1,4 +1,4 @@
-"""The format `.npy`: one array, with a header that tells its shape and dtype."""
+"""The format `.npy`: one array, with a header that holds its shape and dtype."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KIND = ReadKind(
     write="write one array with numpy.save",
 )
 
-# By the version of the format, the number of bytes that tell the header's length, and its encoding.
+# By the version of the format, the number of bytes that hold the header's length, and its encoding.
 _VERSIONS = {(1, 0): (2, "latin-1"), (2, 0): (4, "latin-1"), (3, 0): (4, "utf-8")}
 # A header is evaluated as Python's literals, which takes much memory for long ones: NumPy reads no longer one either.
 _MOST_CHARACTERS = 10_000
@@ -65,7 +65,7 @@ class Readable(Protocol):
 
 
 class Header(NamedTuple):
-    """What the header of a `.npy` file tells."""
+    """The content of the header of a `.npy` file."""
 
     shape: tuple[int, ...]
     fortran: bool
@@ -164,7 +164,7 @@ def _parsed(text: str, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]
             told = _literal(text)
             descr, fortran, shape = told["descr"], told["fortran_order"], told["shape"]
             if len(told) != 3 or not isinstance(fortran, bool) or not isinstance(shape, tuple):
-                raise ValueError("it does not tell a dtype, an order and a shape")
+                raise ValueError("it does not hold a dtype, an order and a shape")
             if not all(isinstance(length, int) and length >= 0 for length in shape):
                 raise ValueError(f"no array has the shape {_short(shape)}")
         except Exception as error:  # of the parser, by the damage: half a dozen classes
@@ -225,9 +225,9 @@ def _too_long(name: str, length: int) -> UnreadableError:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return f"it does not tell {error}"
+        return f"it does not hold {error}"
     if "<ast." in str(error):
-        return "it is no literal of Python"
+        return "it is not a literal of Python"
     return _short(" ".join(str(error).split()) or type(error).__name__, text=True)
 
 

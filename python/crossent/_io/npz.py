@@ -101,8 +101,8 @@ class Compressed(Stored):
                 and view.size > view.shape[axis]
             ):
                 raise OptionError(
-                    f"{self.name} is compressed, and its rows lie across {view.nbytes} bytes that would have "
-                    "to be in memory together; save it with numpy.savez, which does not compress, or pass "
+                    f"{self.name} is compressed, and its rows are spread over {view.nbytes} bytes, which would all "
+                    "have to be in memory; save it with numpy.savez, which does not compress, or pass "
                     f"--memory {4 * view.nbytes // (1 << 20) + 1}M"
                 )
             if buffers[turn % 2].nbytes < view.nbytes:

@@ -11,7 +11,7 @@ from crossent._io.format import LogitsOptions
 from crossent._io.formats import format_of
 from crossent._io.source import OptionError, Source, Stored, TargetArray
 
-# Class numbers that take no more than this together are read at once.
+# Class indices that take no more than this together are read at once.
 _FEW_BYTES = 8 << 20
 
 
@@ -98,7 +98,7 @@ def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
     Returns
     -------
     TargetArray
-        The class indices: in memory where they are few, else read from the file as they are asked for.
+        The class indices: in memory where they are few, else read from the file as they are requested.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _few_in_memory(found: list[Stored]) -> list[TargetArray]:
 
 
 def paths_of(name: str) -> list[tuple[str, str | None]]:
-    """List the files that a name means, and the array in each, if it tells one."""
+    """List the files that a name means, and the array in each, if it names one."""
     for path, key in _split(name):
         if os.path.lexists(path):
             return [(path, key)]
@@ -147,7 +147,7 @@ def paths_of(name: str) -> list[tuple[str, str | None]]:
                 return [(each, key) for each in found]
     if glob.has_magic(name):
         raise ValueError(f"{name} matches no file; check the folder and the pattern")
-    return [(name, None)]  # opening it tells what is wrong
+    return [(name, None)]  # opening it shows what is wrong
 
 
 def _split(name: str) -> list[tuple[str, str | None]]:
@@ -170,7 +170,7 @@ def integers_in(name: str, shape: tuple[int | None, ...]) -> tuple[str, list[str
     Parameters
     ----------
     name
-        The file, FILE:KEY, or a pattern, of whose files the first is looked at.
+        The file, FILE:KEY, or a pattern, of whose files the first is checked.
     shape
         The shape of the rows.
 

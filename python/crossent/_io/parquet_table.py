@@ -172,7 +172,7 @@ class ParquetSource(TableSource):
         missing = column.null_count
         if missing:
             row = start + column.is_null().to_pylist().index(True)
-            more = f" ({missing} of {len(column)} rows that were looked at have none)" if missing > 1 else ""
+            more = f" ({missing} of {len(column)} checked rows have none)" if missing > 1 else ""
             raise ValueError(f"{self.name}: row {row} has no value in the column {name!r}{more}; {fix}")
 
     def _lists(self, column: Any, start: int) -> NDArray[Any]:

@@ -72,7 +72,7 @@ def _check_no_text(path: str, *, floats: bool, told: bool) -> None:
     if is_text(start) and len(start) >= _TEXT_BYTES and (floats or not told):
         name, dtype = ("logits", "float32") if floats else ("targets", "int64")
         raise OptionError(
-            f"{path} is of no kind that its name or its first bytes tell, and it is text, not raw numbers; give a "
+            f"{path} is of no kind that its name or its first bytes show, and it is text, not raw numbers; give a "
             "table, whose first line names its columns, a name that ends with .csv; save other text with "
             f"numpy.save('{name}.npy', numpy.loadtxt({path!r}, '{dtype}'))"
         )
@@ -89,7 +89,7 @@ def find_raw_logits(path: str, dtype: str | None, classes: int | None) -> Mapped
     dtype = dtype or suffix_dtype(path)
     if dtype not in RAW_DTYPES or classes is None:
         raise OptionError(
-            f"{path} is of no kind that its name or its first bytes tell; if it holds raw numbers, row after "
+            f"{path} is of no kind that its name or its first bytes show; if it holds raw numbers, row after "
             f"row, pass --dtype (such as f32) and --classes (how many a row has)"
         )
     return _find(path, _dtype(RAW_DTYPES[dtype], path), (classes,))
@@ -100,7 +100,7 @@ def find_raw_targets(path: str, dtype: str | None) -> Mapped:
     dtype = dtype or suffix_dtype(path)
     if dtype not in RAW_TARGET_DTYPES:
         raise OptionError(
-            f"{path} is of no kind that its name or its first bytes tell; if it holds raw class indices, pass "
+            f"{path} is of no kind that its name or its first bytes show; if it holds raw class indices, pass "
             "--target-dtype (such as i64)"
         )
     return _find(path, np.dtype(RAW_TARGET_DTYPES[dtype]), ())

@@ -22,7 +22,7 @@ VALUES = ("logits", "log-probs", "probs")
 """What the numbers of a file can be."""
 
 FileIdentity: TypeAlias = tuple[int, int]
-"""What tells a file from another that has taken its name since."""
+"""What distinguishes a file from another that has taken its name since."""
 
 _SPECIAL = (
     (stat.S_ISFIFO, "a pipe"),
@@ -52,7 +52,7 @@ class UnreadableError(ValueError):
 
 
 class TargetArray(Protocol):
-    """Class numbers, in memory or in files: `targets[index]` gives those of a block."""
+    """Class indices, in memory or in files: `targets[index]` gives those of a block."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ class Source(abc.ABC):
     """The files, in order."""
 
     shape: tuple[int | None, ...]
-    """The shape of the whole; the first length is None where only reading to the end would tell it."""
+    """The shape of the whole; the first length is None where only reading to the end shows it."""
 
     dtype: np.dtype[Any]
     """The dtype of its blocks, but for their byte order."""
@@ -97,7 +97,7 @@ class Source(abc.ABC):
     """What the numbers are."""
 
     targets: TargetArray | None = None
-    """The targets, where the file holds them and tells them before its rows."""
+    """The targets, where the file holds them before its rows."""
 
     has_targets: bool = False
     """Whether the blocks come with their targets."""
@@ -153,7 +153,7 @@ class Source(abc.ABC):
 
 
 class Stored(abc.ABC):
-    """One array in a file. It gives its parts as a `TargetArray` does, each read when it is asked for."""
+    """One array in a file. It gives its parts as a `TargetArray` does, each read when it is requested."""
 
     def __init__(
         self, name: str, path: str, kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, fortran: bool
@@ -263,7 +263,7 @@ def check_shape(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
     if any(length < 0 for length in shape) or nbytes > sys.maxsize:
         raise UnreadableError(
             name,
-            f"has a damaged header: it tells of an array of shape {shape}, which none can have; write it again",
+            f"has a damaged header: it gives an array of shape {shape}, which none can have; write it again",
         )
 
 
@@ -300,7 +300,7 @@ def open_regular(
 
 
 def start_of(path: str) -> bytes:
-    """Return as much of a file's beginning as tells its kind."""
+    """Return as much of a file's beginning as shows its kind."""
     file, _ = open_regular(path)
     with file:
         return file.read(START_BYTES)
@@ -313,7 +313,7 @@ def identity(file: BinaryIO) -> FileIdentity:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a pipe that has taken its place since it was looked at does not make this wait."""
+    """Open a file; a pipe that has taken its place since it was checked does not make this wait."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
@@ -324,8 +324,8 @@ def _check_mode(path: str, mode: int) -> None:
         raise ValueError(f"{path} is {folder_kind(path)}")
     what = next((what for test, what in _SPECIAL if test(mode)), "no regular file")
     raise ValueError(
-        f"{path} is {what}, and only regular files can be read here, since they are read at any place; copy what it "
-        "gives to a file first"
+        f"{path} is {what}, and only regular files can be read here, since they are read at any position; copy "
+        "its content to a file first"
     )
 
 

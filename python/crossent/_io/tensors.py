@@ -26,7 +26,7 @@ _KIND = ReadKind(
     write="write it with safetensors",
 )
 
-# A file begins with the length of its header, and that with a brace. Of a file whose name does not tell its format,
+# A file begins with the length of its header, and that with a brace. Of a file whose name does not show its format,
 # no longer header is taken for one.
 _LIKELY_HEADER_BYTES = 1 << 27
 # The format's own limit.
@@ -126,11 +126,11 @@ def _entries(path: str, header: bytes) -> dict[str, _Entry]:
     try:
         told = json.loads(header.decode("utf-8"), object_pairs_hook=_without_doubles)
         if not isinstance(told, dict):
-            raise TypeError("it is no object of JSON")
+            raise TypeError("it is not an object of JSON")
         told.pop("__metadata__", None)
         return {name: _entry(entry) for name, entry in told.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        reason = f"it does not tell {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"it does not hold {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"{path} is truncated or damaged: its header is not that of a .safetensors file ({reason[:200]}); {_AGAIN}"
         ) from error
@@ -139,7 +139,7 @@ def _entries(path: str, header: bytes) -> dict[str, _Entry]:
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("it tells of one tensor twice")
+        raise ValueError("it holds one tensor twice")
     return found
 
 
@@ -159,14 +159,14 @@ def _check_whole(path: str, entries: list[_Entry], size: int) -> None:
     for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
         if entry.begin != at or entry.end < at:
             raise ValueError(
-                f"{path} is damaged: its header tells of data from byte {entry.begin} to {entry.end}, expected "
+                f"{path} is damaged: its header gives data from byte {entry.begin} to {entry.end}, expected "
                 f"them from byte {at} on; {_AGAIN}"
             )
         at = entry.end
     if at != size:
         what = "truncated" if at > size else "damaged"
         raise ValueError(
-            f"{path} is {what}: its header tells of {at} bytes of data, and it has {size}; {_AGAIN}"
+            f"{path} is {what}: its header gives {at} bytes of data, and it has {size}; {_AGAIN}"
         )
 
 

@@ -65,10 +65,10 @@ def binary_cross_entropy(
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the elements: their mean (by their number, whatever the weights), their
-        sum, or nothing.
+        How the losses of the elements are reduced: to their mean (by their number, whatever the weights), to their
+        sum, or not at all.
     clamp : float or None, default -100.0
-        The least that a logarithm counts, so that a single wrong probability of 0 or 1 does not make the loss
+        The lower bound of each logarithm, so that a single wrong probability of 0 or 1 does not make the loss
         infinite. None gives the exact loss.
     dtype : dtype, optional
         The dtype of the loss; by default float64 for a float64 `input`, else float32.
@@ -179,18 +179,18 @@ def binary_cross_entropy_and_grad(
     weight : array-like, optional
         A factor for each element, of a shape that broadcasts to that of `input`.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the elements: their mean (by their number, whatever the weights), their
-        sum, or nothing.
+        How the losses of the elements are reduced: to their mean (by their number, whatever the weights), to their
+        sum, or not at all.
     clamp : float or None, default -100.0
-        The least that a logarithm counts, so that a single wrong probability of 0 or 1 does not make the loss
+        The lower bound of each logarithm, so that a single wrong probability of 0 or 1 does not make the loss
         infinite. None gives the exact loss.
     dtype : dtype, optional
         The dtype of the loss; by default float64 for a float64 `input`, else float32.
     out : numpy.ndarray, optional
         With "none", the array that receives the losses and is returned.
     grad_output : array-like, optional
-        The derivative by this loss of what comes after it: a number or, with "none", an array of the shape of
-        `input`. 1 by default.
+        The upstream gradient, which multiplies the result, as in ``loss.backward(grad_output)``: a number or, with
+        "none", an array of the shape of `input`. 1 by default.
     grad_out : numpy.ndarray, optional
         The array that receives the gradient, of the shape and dtype of `input`. It may be `input` itself,
         which is then overwritten.
@@ -222,8 +222,8 @@ def binary_cross_entropy_and_grad(
 
     Notes
     -----
-    The torch equivalent is ``torch.nn.functional.binary_cross_entropy`` followed by ``backward``. As there, the
-    gradient does not see `clamp`, and its denominator is at least 1e-12.
+    The torch equivalent is ``torch.nn.functional.binary_cross_entropy`` followed by ``backward``. As there, `clamp`
+    does not affect the gradient, and its denominator is at least 1e-12.
 
     Examples
     --------
@@ -294,8 +294,8 @@ def binary_cross_entropy_with_logits(
         A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1, a missed
         positive costs more than a false one.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the elements: their mean (by their number, whatever the weights), their
-        sum, or nothing.
+        How the losses of the elements are reduced: to their mean (by their number, whatever the weights), to their
+        sum, or not at all.
     dtype : dtype, optional
         The dtype of the loss; by default float64 for a float64 `input`, else float32.
     out : numpy.ndarray, optional
@@ -410,15 +410,15 @@ def binary_cross_entropy_with_logits_and_grad(
         A factor for the term of `target`, of a shape that broadcasts to that of `input`: above 1, a missed
         positive costs more than a false one.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the elements: their mean (by their number, whatever the weights), their
-        sum, or nothing.
+        How the losses of the elements are reduced: to their mean (by their number, whatever the weights), to their
+        sum, or not at all.
     dtype : dtype, optional
         The dtype of the loss; by default float64 for a float64 `input`, else float32.
     out : numpy.ndarray, optional
         With "none", the array that receives the losses and is returned.
     grad_output : array-like, optional
-        The derivative by this loss of what comes after it: a number or, with "none", an array of the shape of
-        `input`. 1 by default.
+        The upstream gradient, which multiplies the result, as in ``loss.backward(grad_output)``: a number or, with
+        "none", an array of the shape of `input`. 1 by default.
     grad_out : numpy.ndarray, optional
         The array that receives the gradient, of the shape and dtype of `input`. It may be `input` itself,
         which is then overwritten.

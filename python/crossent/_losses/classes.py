@@ -83,7 +83,7 @@ def cross_entropy(
         The target that marks a row as ignored: it has no effect, its loss is 0, and it does not count in the
         mean. Any integer that int64 holds. Not for targets of class probabilities; they have `where`.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows: their weighted mean, their sum, or nothing.
+        How the losses of the rows are reduced: to their weighted mean, to their sum, or not at all.
     label_smoothing : float, default 0.0
         From 0 to 1: how much of the target is spread evenly over all classes.
     axis : int, optional
@@ -230,8 +230,8 @@ def cross_entropy_and_grad(
     input, target, weight, ignore_index, reduction, label_smoothing, axis, where, dtype, out
         As for `cross_entropy`.
     grad_output : array-like, optional
-        What the gradient is multiplied by, as in ``loss.backward(grad_output)``: a number, or with "none" also one
-        for each loss, in their shape. By default 1.
+        The upstream gradient, which multiplies the result, as in ``loss.backward(grad_output)``: a number, or with
+        "none" also one for each loss, in their shape. By default 1.
     grad_out : numpy.ndarray, optional
         An array of the shape and dtype of `input` that receives the gradient and is returned. It may be `input`
         itself, which is then overwritten.
@@ -582,7 +582,7 @@ def nll_loss(
         The target that marks a row as ignored: it has no effect, its loss is 0, and it does not count in the
         mean. Any integer that int64 holds.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows: their weighted mean, their sum, or nothing.
+        How the losses of the rows are reduced: to their weighted mean, to their sum, or not at all.
     axis : int, optional
         The class axis of `input`; by default 1, and 0 for an `input` of one dimension. No axis costs a copy.
     where : array-like of bool, or of integers 0 and 1, optional
@@ -704,8 +704,8 @@ def nll_loss_and_grad(
     input, target, weight, ignore_index, reduction, axis, where, dtype, out
         As for `nll_loss`.
     grad_output : array-like, optional
-        What the gradient is multiplied by, as in ``loss.backward(grad_output)``: a number, or with "none" also one
-        for each loss, in their shape. By default 1.
+        The upstream gradient, which multiplies the result, as in ``loss.backward(grad_output)``: a number, or with
+        "none" also one for each loss, in their shape. By default 1.
     grad_out : numpy.ndarray, optional
         An array of the shape and dtype of `input` that receives the gradient and is returned. It may be `input`
         itself, which is then overwritten.

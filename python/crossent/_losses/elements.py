@@ -65,7 +65,7 @@ def kl_div(
         The target probabilities, or with `log_target` their logarithms, of a shape that broadcasts with that of
         `input`.
     reduction : {"mean", "sum", "none", "batchmean"}, default "mean"
-        What becomes of the losses of the elements: their mean (by their number), their sum, or nothing.
+        How the losses of the elements are reduced: to their mean (by their number), to their sum, or not at all.
         "batchmean" divides the sum by the length of the first dimension of `input`.
     log_target : bool, default False
         Whether `target` holds log-probabilities.
@@ -90,7 +90,7 @@ def kl_div(
     Warns
     -----
     LikelyMistakeWarning
-        If the mean is over no elements.
+        If `input` holds positive numbers, which no log-probability is, or if the mean is over no elements.
 
     See Also
     --------
@@ -179,7 +179,7 @@ def kl_div_and_grad(
         The target probabilities, or with `log_target` their logarithms, of a shape that broadcasts to that of
         `input`.
     reduction : {"mean", "sum", "none", "batchmean"}, default "mean"
-        What becomes of the losses of the elements: their mean (by their number), their sum, or nothing.
+        How the losses of the elements are reduced: to their mean (by their number), to their sum, or not at all.
         "batchmean" divides the sum by the length of the first dimension of `input`.
     log_target : bool, default False
         Whether `target` holds log-probabilities.
@@ -188,8 +188,8 @@ def kl_div_and_grad(
     out : numpy.ndarray, optional
         With "none", the array that receives the losses and is returned.
     grad_output : array-like, optional
-        The derivative by this loss of what comes after it: a number or, with "none", an array of the shape of
-        `input`. 1 by default.
+        The upstream gradient, which multiplies the result, as in ``loss.backward(grad_output)``: a number or, with
+        "none", an array of the shape of `input`. 1 by default.
     grad_out : numpy.ndarray, optional
         The array that receives the gradient, of the shape and dtype of `input`. It may be `input` itself,
         which is then overwritten.
@@ -211,7 +211,7 @@ def kl_div_and_grad(
     Warns
     -----
     LikelyMistakeWarning
-        If the mean is over no elements.
+        If `input` holds positive numbers, which no log-probability is, or if the mean is over no elements.
 
     See Also
     --------
@@ -292,7 +292,7 @@ def gaussian_nll_loss(
     eps : float, default 1e-6
         The least variance.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the elements: their mean (by their number), their sum, or nothing.
+        How the losses of the elements are reduced: to their mean (by their number), to their sum, or not at all.
     dtype : dtype, optional
         The dtype of the loss; by default float64 for a float64 `input`, else float32.
     out : numpy.ndarray, optional
@@ -328,7 +328,7 @@ def gaussian_nll_loss(
     * Sums are taken in float64 for every dtype, and the losses of float16 and bfloat16 input come back as
       float32.
     * A negative variance is named with its position.
-    * `var` may have 1 in the place of the last dimension only, in torch of any one; one number goes with any `input`.
+    * `var` may be one number for an `input` of any shape; torch takes such a tensor for one dimension only.
     * `input` must be floating; torch takes integers.
     * `dtype` and `out` are additions; everything after `var` is keyword-only.
 
@@ -403,7 +403,7 @@ def poisson_nll_loss(
     eps : float, default 1e-8
         Added to a rate before its logarithm is taken.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the elements: their mean (by their number), their sum, or nothing.
+        How the losses of the elements are reduced: to their mean (by their number), to their sum, or not at all.
     dtype : dtype, optional
         The dtype of the loss; by default float64 for a float64 `input`, else float32.
     out : numpy.ndarray, optional

@@ -91,7 +91,7 @@ class Comparer(Accumulator[_Tally]):
     ignore_index : int, default -100
         The target that marks a row as ignored.
     values : {"logits", "log_probs", "probs"}, default "logits"
-        What the numbers of the batches are, unless `update` says otherwise; as for `compare`.
+        What the numbers of the batches are, unless `update` is given another; as for `compare`.
 
     See Also
     --------
@@ -376,13 +376,13 @@ def compare(
     Parameters
     ----------
     logits : array-like of shape (..., C), or RowBlocks
-        Logits of the reference P, float16, bfloat16, float32 or float64. With `axis`, the classes may lie along
-        any axis. Rows that are not in memory together come in blocks: `crossent.blocks` says how.
+        Logits of the reference P, float16, bfloat16, float32 or float64. With `axis`, the classes may lie along any
+        axis. Logits that do not fit into memory come in blocks of rows: see `crossent.blocks`.
     other_logits : array-like or RowBlocks
-        Logits of the other model Q, of the same shape and of any of these dtypes. Two that come in blocks have their
-        rows in the same order.
+        Logits of the other model Q, of the same shape and of any of these dtypes. If both come in blocks, their rows
+        have the same order.
     target : array-like of int, optional
-        Class indices, of the shape of `logits` without its class axis. Without them, what concerns the targets is
+        Class indices, of the shape of `logits` without its class axis. Without them, the figures of the targets are
         None in the result.
     ignore_index : int, default -100
         The target that marks a row as ignored.
@@ -418,7 +418,7 @@ def compare(
     Warns
     -----
     LikelyMistakeWarning
-        If the numbers look like something else than `values` says, or if probabilities do not add up to 1.
+        If the numbers look like something other than `values`, or if probabilities do not add up to 1.
 
     See Also
     --------
@@ -430,8 +430,8 @@ def compare(
     The torch equivalent is ``torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="none")`` summed
     over the classes, and its mean.
 
-    Each row is computed in float64 for every dtype, in a form without cancellation: divergences of models that
-    hardly differ keep their digits, equal logits give exactly 0, and none is negative. A class that P allows and Q
+    Each row is computed in float64 for every dtype, in a form without cancellation: the small divergences of nearly
+    equal models keep their digits, equal logits give exactly 0, and none is negative. A class that P allows and Q
     excludes makes KL(P || Q) infinite. A row that has no softmax in one of the models makes it nan.
 
     The figures are those of llama.cpp's `--kl-divergence`, which keeps its logits in 16 bits and leaves out

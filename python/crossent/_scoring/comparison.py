@@ -24,8 +24,8 @@ class Comparison:
     kl_standard_error : float
         Of that mean: the sample standard deviation (n - 1) over the root of n.
     kl_percentiles : mapping of float to float
-        Of KL(P || Q), at 1, 5, 10, 50, 90, 95, 99 and 99.9 percent: linear between the neighbours of position
-        share (n - 1) of the sorted values.
+        Of KL(P || Q), at 1, 5, 10, 50, 90, 95, 99 and 99.9 percent: interpolated linearly at position share (n - 1)
+        of the sorted values.
     kl_min, kl_max : float
         The smallest and the largest KL(P || Q).
     same_top : float

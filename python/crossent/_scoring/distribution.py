@@ -28,9 +28,8 @@ class LossHistogram:
     Parameters
     ----------
     counts : tuple of int
-        Rows by their 32nds of a nat: number i is of i / 32 <= nll < (i + 1) / 32, and the first of those below 0 too,
-        which log-probabilities that were rounded can give. They end with the last that is
-        not 0, and at 32 nats.
+        Rows in bins of 1/32 nat: bin i holds i / 32 <= nll < (i + 1) / 32. The first bin also holds losses below 0,
+        which rounded log-probabilities can give. The list ends with the last bin that is not empty, and at 32 nats.
     above : int
         Rows of 32 nats or more, but finite: a probability below 1.3e-14.
     not_finite : int

@@ -38,10 +38,10 @@ def log_loss(
     y_true : array-like of shape (N,), or (N, C) with a single 1 in each row
         The true labels: numbers, strings or booleans; or an indicator of the true label's column.
     y_proba : array-like of shape (N, C) or (N,)
-        Probabilities, float16, bfloat16, float32 or float64, as `predict_proba` gives them: one column for each
-        label in ascending order. Of shape (N,) or (N, 1), those of the larger of two labels. Where it is a frame of
-        pandas, polars or PyArrow whose columns are named exactly as the labels, or so after a prefix such as
-        ``p_`` that all share, the names assign the columns to the labels, in any order.
+        Probabilities, float16, bfloat16, float32 or float64, as `predict_proba` gives them: one column for each label
+        in ascending order. Of shape (N,) or (N, 1), those of the larger of two labels. Where it is a frame of pandas,
+        polars or PyArrow whose columns are named exactly as the labels, or are so without a prefix such as ``p_``
+        that all share, the names assign the columns to the labels, in any order.
     labels : array-like of shape (C,), optional
         All labels; by default those that occur in `y_true`.
     sample_weight : array-like of shape (N,), optional
@@ -49,7 +49,7 @@ def log_loss(
     normalize : bool, default True
         Divide by the sum of the weights. If false, the weighted losses are only added up.
     eps : float or "auto", default "auto"
-        Probabilities count as at least `eps` and at most 1 - `eps`. "auto" is the distance from 1 to the next
+        Probabilities are clipped to the range from `eps` to 1 - `eps`. "auto" is the distance from 1 to the next
         number of the dtype of `y_proba`; 0 takes them as they are.
 
     Returns
@@ -79,8 +79,8 @@ def log_loss(
     -----
     The torch equivalent is ``torch.nn.functional.nll_loss(p.clamp(eps, 1 - eps).log(), t)``. This is scikit-learn's
     ``sklearn.metrics.log_loss``, which makes an indicator of the labels, clips a copy and takes all its logarithms.
-    Here the probabilities are read once, in any layout, and nothing of their size is made. Logarithms and sums are
-    those of float64 for every dtype. What differs: an indicator must have a single 1 in each row.
+    Here the probabilities are read once, in any layout, without an array of their size. Logarithms and sums are those
+    of float64 for every dtype. What differs: an indicator must have a single 1 in each row.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def log_loss(
 def _no_probability(value: float) -> str:
     """Suggest a fix for a number that is no probability."""
     if math.isnan(value):
-        return "look for where nan comes from"
+        return "find out where nan comes from"
     if -1e-3 <= value <= 1 + 1e-3:
         return "a rounding? use numpy.clip(y_proba, 0, 1)"
     return "logits? use softmax first, or cross_entropy"

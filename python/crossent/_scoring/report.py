@@ -67,8 +67,8 @@ class Report:
     accuracy : float
         The share of the counted rows whose prediction is the target.
     top_k_accuracy : mapping of int to float
-        For each k, the share of the counted rows whose target is among the k largest logits, where the lower of
-        tied classes comes first: that of 1 is the accuracy. Rows that hold a nan do not count as found.
+        For each k, the share of the counted rows whose target is among the k largest logits, where the lower of tied
+        classes comes first: that of 1 is the accuracy. In a row that holds a nan the target is among no k largest.
     mean_entropy : float
         The mean of the entropy of the softmax, in nats.
     mean_reciprocal_rank : float

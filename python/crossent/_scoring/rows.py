@@ -77,7 +77,7 @@ class SequenceScores:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores:
-    """The scores of each row, from `score`: one array for each number, all of the shape of the targets.
+    """The scores of each row, from `score`: one array for each score, all of the shape of the targets.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ class Scores:
         The target's place among the classes: 1 + the number of classes with a larger logit, or with the same and a
         lower index, so that rank 1 means predicted. The number of classes where the row holds a nan.
     counted : numpy.ndarray of bool
-        False for ignored rows, whose other fields but `nll` and `correct` are without meaning.
+        False for ignored rows, whose fields other than `nll` and `correct` are meaningless.
     correct : numpy.ndarray of bool
         Whether the row is counted and its prediction is the target. False where the row holds a nan.
     top_ids : numpy.ndarray of int64, optional
-        The classes of the `top_k` largest logits along a further axis at the end, the largest first, of ties
-        the first first.
+        The classes of the `top_k` largest logits along a further axis at the end: the largest first, and of equal
+        ones the lower class first.
     top_log_probs : numpy.ndarray, optional
         The logarithms of their probabilities in nats, of the dtype of `nll`.
 
@@ -319,9 +319,9 @@ def score(
     Parameters
     ----------
     logits : array-like of shape (..., C), or RowBlocks
-        Unnormalised scores, float16, bfloat16, float32 or float64. With `axis`, the classes may lie along any
-        axis. A logit of -inf is a class of probability 0. Rows that are not in memory together come in blocks:
-        `crossent.blocks` says how.
+        Unnormalised scores, float16, bfloat16, float32 or float64. With `axis`, the classes may lie along any axis. A
+        logit of -inf is a class of probability 0. Logits that do not fit into memory come in blocks of rows: see
+        `crossent.blocks`.
     target : array-like of int
         Class indices from 0 to C - 1, of any integer dtype and of the shape of `logits` without its class axis.
     ignore_index : int, default -100
@@ -337,8 +337,8 @@ def score(
     top_k : int, default 0
         How many of the largest logits of each row to name, at most C.
     values : {"logits", "log_probs", "probs"}, default "logits"
-        What the numbers are. Of log-probabilities `nll` is -x[t], and not normalised anew, which matters where they
-        are rounded or do not add up to 1; what else there is comes from their softmax. Probabilities, such as those
+        What the numbers are. For log-probabilities `nll` is -x[t], without a normalisation, which matters where they
+        are rounded or do not add up to 1; the other scores are those of their softmax. Probabilities, such as those
         of `predict_proba`, are scored as their logarithms.
     log_probs : bool, optional
         Deprecated: True is ``values="log_probs"``.
@@ -365,14 +365,14 @@ def score(
     Warns
     -----
     LikelyMistakeWarning
-        If the numbers look like something else than `values` says, if there is one class only, or if
-        probabilities do not add up to 1.
+        If the numbers look like something other than `values`, if there is one class only, or if probabilities do not
+        add up to 1.
 
     See Also
     --------
     Scorer : Score any number of batches, and report on them as one.
     cross_entropy : The loss alone; `nll` is its result with ``reduction="none"``.
-    crossent.blocks.RowBlocks : Logits that are had a block of rows at a time.
+    crossent.blocks.RowBlocks : Logits that come a block of rows at a time.
 
     Notes
     -----
@@ -380,11 +380,11 @@ def score(
     products, each of which reads or writes an array of the size of the logits.
 
     A row that holds nan or +inf, or nothing but -inf, has no softmax: its `nll` and `entropy` are nan, and
-    `logsumexp` has its limit. In a row that holds a nan no class is found: its `rank` is C, and it is not `correct`.
+    `logsumexp` has its limit. In a row that holds a nan `rank` is C and `correct` is false.
 
-    The entropy is a sum of positive terms, log1p(rest) + sum_c p[c] (max - x[c]), and keeps its digits in a
-    confident row. The result has the same bits for any memory layout, class axis, row batching and number of
-    threads.
+    The entropy is a sum of positive terms, log1p(r) + sum_c p[c] (max - x[c]), where r is the sum of exp(x[c] - max)
+    without the maximum's term. It keeps its digits in a confident row. The result has the same bits for any memory
+    layout, class axis, row batching and number of threads.
 
     Examples
     --------

@@ -82,7 +82,7 @@ class _Tally:
     def __add__(self, other: _Tally) -> _Tally:
         if self.rows and other.rows and (self.units is None) != (other.units is None):
             raise ValueError(
-                "units are given for some rows only, and bits per unit would mean nothing: got an update or a merge "
+                "units are given for some rows only, and bits per unit would be meaningless: got an update or a merge "
                 f"{'without' if other.units is None else 'with'} units, expected one "
                 f"{'with' if other.units is None else 'without'}, as before"
             )
@@ -125,14 +125,14 @@ class Scorer(Accumulator[_Tally]):
     ignore_index : int, default -100
         The target that marks a row as ignored.
     top_k : sequence of int, default (1, 5)
-        The numbers of largest logits to look for the target in.
+        The k of the top-k accuracies: how often the target is among the k largest logits.
     bins : int, default 15
         The number of bins for the calibration error; 0 for none.
     by_position : bool, default False
         Whether to add up the rows by their positions too: those along the last axis of the targets, or those that
         `update` is given.
     values : {"logits", "log_probs", "probs"}, default "logits"
-        What the numbers of the batches are, unless `update` says otherwise; as for `score`.
+        What the numbers of the batches are, unless `update` is given another; as for `score`.
 
     See Also
     --------
@@ -200,7 +200,7 @@ class Scorer(Accumulator[_Tally]):
 
     @property
     def top_k(self) -> tuple[int, ...]:
-        """The numbers of largest logits to look for the target in."""
+        """The k of the top-k accuracies: how often the target is among the k largest logits."""
         return self._top_k
 
     @property
@@ -249,8 +249,8 @@ class Scorer(Accumulator[_Tally]):
         Raises
         ------
         IndexError, TypeError, ValueError
-            As for `score`; `ValueError` also if units are negative or not finite, or given for some batches only,
-            and if positions are negative, do not fit, are missing or are not asked for.
+            As for `score`; `ValueError` also if units are negative or not finite, or given for some batches only, and
+            if positions are negative, do not fit, are missing, or are given to a scorer without ``by_position``.
 
         Warns
         -----
@@ -364,7 +364,7 @@ class Scorer(Accumulator[_Tally]):
         """Return the group of each row that remains after `shift`."""
         if not self._by_position:
             if positions is not None:
-                raise ValueError("positions are not asked for: make the scorer with by_position=True")
+                raise ValueError("positions need a scorer made with by_position=True")
             return None
         rows = as_array(target, "target").shape
         groups = row_groups(None if positions is None else as_array(positions, "positions"), rows)

@@ -102,10 +102,10 @@ def fit_temperature(
     Parameters
     ----------
     logits : array-like of shape (..., C), RowBlocks, or iterable of batches
-        Held-out logits, float16, bfloat16, float32 or float64; rows that are not in memory together come in
-        blocks, as `crossent.blocks` says, and are read anew for each step. Or, without `target`, batches of
-        them: pairs of logits and targets, from an iterable that can be gone through again and again, such as a
-        list, or an object whose ``__iter__`` reads a file.
+        Held-out logits, float16, bfloat16, float32 or float64; logits that do not fit into memory come in blocks of
+        rows (see `crossent.blocks`), and are read again for each step. Or, without `target`, batches: pairs of logits
+        and targets, from an iterable that can be iterated repeatedly, such as a list, or an object whose ``__iter__``
+        reads a file.
     target : array-like of int
         Class indices, of the shape of `logits` without its class axis.
     ignore_index : int, default -100
@@ -137,7 +137,7 @@ def fit_temperature(
     Warns
     -----
     LikelyMistakeWarning
-        If the first numbers look like something else than `values` says, or if probabilities do not add up to 1.
+        If the first numbers look like something other than `values`, or if probabilities do not add up to 1.
 
     See Also
     --------
@@ -148,9 +148,9 @@ def fit_temperature(
     The torch equivalent is ``torch.optim.LBFGS`` over a parameter that divides the logits in
     ``torch.nn.functional.cross_entropy``, whose result depends on the number of steps.
 
-    The likelihood is convex in 1/T. Its first two derivatives are sums over the rows, so that each of Newton's
-    steps reads the logits once, in batches of any size, and about six give all digits. Each row is computed in
-    float64, and the sums are exact: the result has the same bits for any batches and number of threads.
+    The negative log-likelihood is convex in 1/T. Its first two derivatives are sums over the rows, so that each step
+    of Newton's method reads the logits once, in batches of any size, and about six give all digits. Each row is
+    computed in float64, and the sums are exact: the result has the same bits for any batches and number of threads.
 
     Examples
     --------
@@ -292,11 +292,11 @@ def _next(b: float, low: float, high: float, at: _Likelihood, *, hurry: bool) ->
 
 _NO_BEST = {
     True: (
-        "no temperature is best: every target has the largest logit already, so the smaller the better; fit on rows "
-        "that the model was not trained on, and on some that it gets wrong"
+        "no temperature is best: every target has the largest logit already, so a smaller one is always better; fit "
+        "on held-out rows, some of which the model gets wrong"
     ),
     False: (
-        "no temperature is best: the targets' logits are no larger than the others on average, so the larger the "
-        "better; are the targets those of these rows?"
+        "no temperature is best: the targets' logits are no larger than the others on average, so a larger "
+        "one is always better; are the targets those of these rows?"
     ),
 }
