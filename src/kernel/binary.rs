@@ -4,8 +4,8 @@
 //! log sum exp(x) = max + log1p(e),   e = exp(-d),   d = max - min
 //! ```
 //!
-//! One exponential, of a number that no common offset has made large, and a logarithm without a quotient. What rounding took
-//! from d is part of the argument: where d is large, the loss is e itself, and has all its digits.
+//! One exponential, of a number that no common offset has made large, and a logarithm without a quotient. The rounding error of
+//! d is part of the argument: where d is large, the loss is e itself, and has all its digits.
 
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
@@ -15,7 +15,7 @@ use super::TILE;
 use super::double_double::{self, Pair};
 use super::exp::exp_dd;
 use super::exp::{at_least, exp_max_dd, pivot, power_of_two, powers_of_two};
-use super::halves;
+use super::f64_vectors;
 use super::log::{log1p_ratio_dd, log1p_short};
 use super::log_sum_exp::TileSums;
 use super::prefetch::Ahead;
@@ -24,8 +24,8 @@ use super::real::Real;
 /// From d on, e is 0 as an `f64`.
 const FAR: f64 = 750.0;
 
-/// Finds `log1p_rest` of the first `rows` rows from their maxima and, for `shares`, what softmax is made of. Asks for what
-/// comes `ahead`.
+/// Finds `log1p_rest` of the first `rows` rows from their maxima and, for `shares`, what softmax is made of. Prefetches the
+/// rows `ahead`.
 #[simd]
 pub(crate) fn two_classes<S: Simd, R: Real>(
     simd: S,
@@ -37,11 +37,11 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
 ) {
     let (first, second) = packed.split_at(packed.len() / 2);
     for lane in (0..rows).step_by(R::LANES) {
-        ahead.ask(0, lane);
-        ahead.ask(1, lane);
+        ahead.prefetch(0, lane);
+        ahead.prefetch(1, lane);
         let load = |from: &[R]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
         let (m, a, b) = (load(&sums.max), load(first), load(second));
-        // A nan that the maximum has missed is the other one.
+        // Where the maximum has missed a nan, the nan is the other class.
         let e = exp_of_distance::<S, R>(m, a.simd_eq(m).select(b, a));
         for half in 0..R::F64_VECTORS {
             let at = lane + 8 * half..lane + 8 * half + 8;
@@ -51,7 +51,7 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
             }
         }
     }
-    // In a loop of its own: the shorter an iteration, the more of them a processor works on at once.
+    // A separate loop: the shorter an iteration, the more of them a processor works on at once.
     for lane in (0..rows).step_by(R::LANES) {
         let load = |from: &[f64; TILE], half: usize| {
             f64x8::from_slice(simd, &from[lane + 8 * half..lane + 8 * half + 8])
@@ -68,13 +68,13 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
         }
     }
     if shares {
-        share_out(simd, rows, sums);
+        softmax_terms(simd, rows, sums);
     }
 }
 
-/// What softmax is made of, where `sum_exp_rest` is in units of the maximum's own term, in the units of `exp_max`.
+/// Computes `exp_max`, and brings `sum_exp_rest`, which is exp(min - max), to the units of `exp_max`.
 #[inline(always)]
-fn share_out<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>) {
+fn softmax_terms<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>) {
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
         let exp_max = exp_max_dd::<S, R>(m, &pivot::<S, R>(m));
@@ -88,46 +88,46 @@ fn share_out<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>) {
                 continue;
             }
             let e_low = f64x8::from_slice(simd, &sums.sum_exp_rest_low[at.clone()]);
-            let [sum_exp_rest, lost] = double_double::two_product(exp_max, e);
+            let [sum_exp_rest, error] = double_double::two_product(exp_max, e);
             sum_exp_rest.store_slice(&mut sums.sum_exp_rest[at.clone()]);
             exp_max_low.store_slice(&mut sums.exp_max_low[at.clone()]);
-            (lost + exp_max.mul_add(e_low, exp_max_low * e)).store_slice(&mut sums.sum_exp_rest_low[at]);
+            (error + exp_max.mul_add(e_low, exp_max_low * e)).store_slice(&mut sums.sum_exp_rest_low[at]);
         }
     }
 }
 
-/// exp(other - m) of the maximum m and the other class: of `f32` to 2^-25, of `f64` in two parts. It is nan where a class is nan,
-/// where m is +inf and where both are -inf.
+/// exp(other - m) of the maximum m and the other class: for `f32` to 2^-25, for `f64` as a double-double number. It is nan
+/// where a class is nan, where m is +inf and where both are -inf.
 #[inline(always)]
 fn exp_of_distance<S: Simd, R: Real>(m: R::V<S>, other: R::V<S>) -> [Pair<S>; 2] {
     let simd = m.token();
     if R::IS_F64 {
         let (m, other) = (R::widen::<S>(m)[0], R::widen::<S>(other)[0]);
         let c = |value| f64x8::splat(simd, value);
-        let [d, lost] = double_double::two_sum_lanes(m, -other);
-        // Beyond, nothing of d matters but whether the maximum is finite.
-        let lost = d.simd_lt(c(FAR)).select(lost, m * 0.0);
+        let [d, error] = double_double::two_sum_lanes(m, -other);
+        // Beyond FAR only whether the maximum is finite matters: m * 0 is nan where it is not.
+        let error = d.simd_lt(c(FAR)).select(error, m * 0.0);
         let y = at_least::<S, f64>(-d, c(-FAR));
         let n = y.mul_add(c(f64::LOG2_E), c(f64::MAGIC)) - f64::MAGIC;
         let [e, low] = exp_dd(y, n);
-        let [e, low] = double_double::fast_two_sum(e, low - lost * e);
+        let [e, low] = double_double::fast_two_sum(e, low - error * e);
         let [first, rest] = powers_of_two(n);
         return [[e * first * rest, low * first * rest]; 2];
     }
     let c = |value| R::V::<S>::splat(simd, value);
     let d = m - other;
-    // Knuth's exact difference.
+    // The rounding error of the difference (Knuth).
     let part = d - m;
-    let lost = (m - (d - part)) - (other + part);
+    let error = (m - (d - part)) - (other + part);
     let unit = pivot::<S, R>(c(R::ZERO));
-    let lost = d.simd_lt(-unit.cut).select(lost, m * R::ZERO);
+    let error = d.simd_lt(-unit.cut).select(error, m * R::ZERO);
     let y = at_least::<S, R>(-d, unit.cut);
     let k = y.mul_add(c(R::LOG2_E), unit.magic);
-    let t = R::reduce(y, k - unit.magic) - lost;
+    let t = R::reduce(y, k - unit.magic) - error;
     let power = R::widen::<S>(<R::V<S> as SimdFloat<S>>::from_bits(k.to_bits() << R::MANTISSA));
     let (tail, t) = (R::widen::<S>(t * t * R::exp_tail(t)), R::widen::<S>(t));
     let zero = f64x8::splat(simd, 0.0);
-    halves(
+    f64_vectors(
         #[inline(always)]
         |half| {
             let power = power[half] * power_of_two(-R::SCALE);
@@ -148,7 +148,7 @@ mod tests {
         let packed: Vec<R> = first.iter().chain(second).map(|x| R::from_f64(*x)).collect();
         let mut sums = TileSums::new();
         for i in 0..TILE {
-            // As the kernels find it, a nan may or may not show.
+            // As in the kernels, a nan may or may not show.
             let (a, b) = (packed[i], packed[TILE + i]);
             sums.max[i] = if a > b { a } else { b };
         }
@@ -157,10 +157,10 @@ mod tests {
         sums
     }
 
-    /// exp(-(a - b)) with what the difference rounds away.
+    /// exp(-(a - b)) with the rounding error of the difference.
     fn exact(a: f64, b: f64) -> f64 {
-        let [d, lost] = double_double::two_sum(a, -b);
-        (-d).exp() * (1.0 - lost)
+        let [d, error] = double_double::two_sum(a, -b);
+        (-d).exp() * (1.0 - error)
     }
 
     fn within<R: Real>(bound: f64) {
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn logarithms_and_shares_are_within_their_bounds_on_every_level() {
         within::<f32>(0.5);
-        // The C library's own error included.
+        // The C library's error included.
         within::<f64>(1.5);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Rows are filled up with -inf to whole vectors. With d = log p - log q, the divergence KL(P || Q) is the sum over the
 //! classes of p d. Its terms are as large as d and of both signs, and where the models are near each other the sum is as
-//! small as d^2. So p - q, whose sum is 0, is taken away from each term:
+//! small as d^2. So p - q, whose sum is 0, is subtracted from each term:
 //!
 //! ```text
 //! p d - (p - q) = p h(-d),   h(z) = exp(z) - 1 - z >= 0
@@ -37,7 +37,7 @@ pub(crate) struct Soft {
     pub max: f64,
     /// The first class with the largest logit; none in a row with a nan.
     pub largest: Option<usize>,
-    /// The sum of exp(x - max) over all classes but one largest. With a nan, with +inf and for nothing but -inf it is nan.
+    /// The sum of exp(x - max) over all classes but one largest. It is nan in a row with a nan, with +inf or of nothing but -inf.
     pub rest: f64,
     /// log(1 + rest).
     pub log1p_rest: f64,
@@ -68,8 +68,8 @@ pub(crate) fn soft<S: Simd>(simd: S, row: &[f64]) -> Soft {
         sum.add(is_max.select(c(0.0), exp_any(x - m)));
         ties = is_max.select(ties + 1.0, ties);
     }
-    let (sum, lost) = sum.reduce();
-    let mut rest = sum + lost + (ties.reduce_sum() - 1.0);
+    let (sum, error) = sum.reduce();
+    let mut rest = sum + error + (ties.reduce_sum() - 1.0);
     if !max.is_finite() {
         rest = f64::NAN;
     }
@@ -126,7 +126,7 @@ pub(crate) fn divergences<S: Simd>(simd: S, x: &[f64], p: &Soft, y: &[f64], q: &
         let t = sum.simd_eq(zero).select(zero, (p - q) / sum);
         shannon += sum * both_sides(t);
     }
-    // In a row that has no softmax everything is nan, whatever the selections made of it.
+    // Where a row has no softmax everything is nan, whatever the selections above give.
     let nan = (p.rest + q.rest) * 0.0;
     let nan = if nan.is_nan() { nan } else { 0.0 };
     Divergences {
@@ -201,8 +201,8 @@ pub(crate) fn moments<S: Simd>(simd: S, row: &[f64], b: f64) -> Moments {
         second += eg.simd_eq(zero).select(zero, eg * g);
     }
     let ties = row.iter().filter(|x| **x == m.as_slice()[0]).count() as f64;
-    let (sum, lost) = sum.reduce();
-    let rest = sum + lost + (ties - 1.0);
+    let (sum, error) = sum.reduce();
+    let rest = sum + error + (ties - 1.0);
     let mean = first.reduce_sum() / (1.0 + rest);
     let variance = second.reduce_sum() / (1.0 + rest) - mean * mean;
     Moments {

@@ -11,7 +11,7 @@ use super::real::Real;
 /// A floating-point type that arrays hold: `f16`, `bf16`, `f32` or `f64`.
 ///
 /// The first two are widened to `f32` as they are loaded and rounded once as they are stored.
-#[expect(private_bounds, reason = "the vectors are nobody else's business")]
+#[expect(private_bounds, reason = "how elements go into vectors is private")]
 pub trait Element: Copy + Send + Sync + 'static + Lanes {
     /// The type's name.
     const NAME: &'static str;
@@ -22,7 +22,7 @@ pub trait Element: Copy + Send + Sync + 'static + Lanes {
     fn from_f64(x: f64) -> Self;
 }
 
-/// A slice as `f64`, exactly; the memory behind it is asked for.
+/// A slice as `f64`, exactly; the memory behind it is prefetched.
 #[inline(always)]
 pub(crate) fn widen_slice<S: Simd, E: Element>(simd: S, from: &[E], to: &mut [f64]) {
     let lanes = RealOf::<E>::LANES;
@@ -75,7 +75,7 @@ pub(crate) trait Lanes: Sized {
     fn to_real(self) -> Self::Real;
     /// One element, rounded to nearest even.
     fn from_real(x: Self::Real) -> Self;
-    /// A number that [`Self::from_real`] makes the element nearest to x.
+    /// A number that [`Self::from_real`] rounds to the element nearest to x.
     #[inline(always)]
     fn near(x: f64) -> Self::Real {
         Self::Real::from_f64(x)
@@ -364,7 +364,7 @@ impl Lanes for f16 {
 }
 
 /// x as `f32`, rounded to odd: rounding that to a half is rounding x itself, once (Boldo and Melquiond 2008).
-/// (The `half` crate's own conversions look at the upper 32 bits of x only.)
+/// (The `half` crate's conversions from `f64` use the upper 32 bits of x only.)
 fn to_odd(x: f64) -> f32 {
     let nearest = x as f32;
     if f64::from(nearest) == x || !nearest.is_finite() {
@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn doubles_round_to_halves_once() {
-        // Just above and below the middle of two neighbours, by less than an f32 can tell.
+        // Just above and below the middle of two neighbours, by less than an f32 can represent.
         assert_eq!(<bf16 as Element>::from_f64(1.003_906_25 + 1e-12).to_f32(), 1.007_812_5);
         assert_eq!(<bf16 as Element>::from_f64(1.003_906_25 - 1e-12).to_f32(), 1.0);
         assert_eq!(<f16 as Element>::from_f64(1.000_488_281_25 + 1e-12).to_f32(), 1.000_976_6);

@@ -1,6 +1,6 @@
 //! The exponential relative to a row's maximum, without subtracting the maximum.
 //!
-//! The textbook computes exp(x - max). In floating point x - max is rounded, and at a gap of 17 that
+//! The textbook computes exp(x - max). In floating point x - max is rounded, and at a distance of 17 that
 //! rounding alone costs 8 ULP of the exponential. So x itself is reduced, x = n ln 2 + t, which is exact,
 //! and only the integers are subtracted:
 //!
@@ -25,7 +25,7 @@ use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 
 use super::double_double::{Pair, fast_two_sum};
-use super::halves;
+use super::f64_vectors;
 use super::real::{LN_2_HI, LN_2_LO, Real};
 
 /// What the exponentials of a row (or, lane by lane, of several rows) are relative to.
@@ -68,15 +68,15 @@ pub(crate) fn at_least<S: Simd, R: Real>(x: R::V<S>, floor: R::V<S>) -> R::V<S> 
     }
 }
 
-/// The power of two and exp(t) - 1 of x, relative to the pivot: term = s + s q.
+/// The power of two s and q = exp(t) - 1 of x, relative to the pivot: term = s + s q.
 #[inline(always)]
-pub(crate) fn parts<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R::V<S>, R::V<S>) {
-    parts_of_reduced::<S, R>(at_least::<S, R>(x - pivot.base, pivot.cut), pivot)
+pub(crate) fn power_and_expm1<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R::V<S>, R::V<S>) {
+    power_and_expm1_from_base::<S, R>(at_least::<S, R>(x - pivot.base, pivot.cut), pivot)
 }
 
-/// The same of x - base, at least `cut`.
+/// [`power_and_expm1`] of x from y = x - base, which is at least `cut`.
 #[inline(always)]
-fn parts_of_reduced<S: Simd, R: Real>(y: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R::V<S>, R::V<S>) {
+fn power_and_expm1_from_base<S: Simd, R: Real>(y: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R::V<S>, R::V<S>) {
     let simd = y.token();
     let k = y.mul_add(R::V::<S>::splat(simd, R::LOG2_E), pivot.magic);
     let n = k - pivot.magic;
@@ -88,35 +88,35 @@ fn parts_of_reduced<S: Simd, R: Real>(y: R::V<S>, pivot: &Pivot<R::V<S>>) -> (R:
 /// exp(x - max) exp(`t_max`) 2^SCALE.
 #[inline(always)]
 pub(crate) fn term<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> R::V<S> {
-    let (s, q) = parts::<S, R>(x, pivot);
+    let (s, q) = power_and_expm1::<S, R>(x, pivot);
     s.mul_add(q, s)
 }
 
-/// The same, and max - x, given max - base. Where the term is 0 the difference is only large: their product is 0 even for an x of
+/// [`term`] of x and max - x, given max - base. Where the term is 0, max - x stays finite: their product is 0 even for an x of
 /// -inf.
 #[inline(always)]
-pub(crate) fn term_and_gap<S: Simd, R: Real>(
+pub(crate) fn term_and_max_minus_x<S: Simd, R: Real>(
     x: R::V<S>,
     pivot: &Pivot<R::V<S>>,
     max_less_base: R::V<S>,
 ) -> (R::V<S>, R::V<S>) {
     let y = at_least::<S, R>(x - pivot.base, pivot.cut);
-    let (s, q) = parts_of_reduced::<S, R>(y, pivot);
+    let (s, q) = power_and_expm1_from_base::<S, R>(y, pivot);
     (s.mul_add(q, s), max_less_base - y)
 }
 
-/// exp(`t_max`): the maximum's own term, without the factor 2^SCALE, in f64 whatever the row's type; for `f32` to 2^-32.
+/// exp(`t_max`): the term of the maximum, without the factor 2^SCALE, in f64 whatever the row's type; for `f32` to 2^-32.
 #[inline(always)]
-pub(crate) fn own_term<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [R64<S>; 2] {
+pub(crate) fn exp_max_f64<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [R64<S>; 2] {
     let [exp_max, other] = exp_max_dd::<S, R>(m, pivot);
     [exp_max[0], other[0]]
 }
 
-/// The same of rows of `f64` in two parts: everything else is in its units. Of others the second part is 0.
+/// exp(`t_max`) as a double-double number, because every sum of the row is in its units; for rows of `f32` the low part is 0.
 #[inline(always)]
 pub(crate) fn exp_max_dd<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [Pair<S>; 2] {
     let (m, n) = (R::widen::<S>(m - pivot.base), R::widen::<S>(pivot.n));
-    halves(
+    f64_vectors(
         #[inline(always)]
         |half| {
             if R::IS_F64 {
@@ -171,7 +171,7 @@ pub(crate) fn exp_any<S: Simd>(x: R64<S>) -> R64<S> {
 }
 
 /// exp(x) d of every lane, for any x but a nan, where exp(x) alone may be no normal number: the power of two is multiplied in
-/// last and in three parts, so that nothing is rounded or overflows before its time.
+/// last, as three factors, so that no intermediate result overflows or is subnormal.
 #[inline(always)]
 pub(crate) fn exp_times<S: Simd>(x: R64<S>, d: R64<S>) -> R64<S> {
     let c = |value| R64::<S>::splat(x.token(), value);
@@ -187,7 +187,7 @@ pub(crate) fn exp_times<S: Simd>(x: R64<S>, d: R64<S>) -> R64<S> {
     first.mul_add(q, first) * d * second * rest
 }
 
-/// 2^n as a product of two numbers that exist, for integers n from -2044 to 2046.
+/// 2^n as a product of two normal numbers, for integers n from -2044 to 2046.
 #[inline(always)]
 pub(crate) fn powers_of_two<S: Simd>(n: R64<S>) -> [R64<S>; 2] {
     let c = |value| R64::<S>::splat(n.token(), value);
@@ -200,17 +200,18 @@ pub(crate) fn powers_of_two<S: Simd>(n: R64<S>) -> [R64<S>; 2] {
     )
 }
 
-/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, in two parts: good to a quarter of a unit in the last place of the first.
+/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, as a double-double number: its error is at most a quarter of a unit in the
+/// last place of the high part.
 #[inline(always)]
 pub(crate) fn exp_dd<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
     let c = |value| f64x8::splat(x.token(), value);
-    // The first difference is exact, and what the second one loses is kept.
+    // The first difference is exact, and the rounding error of the second is kept.
     let first = n.mul_add(c(-LN_2_HI), x);
     let t = n.mul_add(c(-LN_2_LO), first);
     let t_low = n.mul_add(c(-LN_2_LO), first - t);
-    let [one_and_t, lost] = fast_two_sum(c(1.0), t);
+    let [one_and_t, error] = fast_two_sum(c(1.0), t);
     let [exp, more] = fast_two_sum(one_and_t, t * t * f64::exp_tail(t));
-    [exp, more + t_low.mul_add(one_and_t, lost)]
+    [exp, more + t_low.mul_add(one_and_t, error)]
 }
 
 #[cfg(test)]
@@ -224,7 +225,7 @@ mod tests {
     fn terms<S: Simd, R: Real>(simd: S, m: R, xs: &[R]) -> Vec<f64> {
         let p = pivot::<S, R>(R::V::<S>::splat(simd, m));
         let exp_max =
-            own_term::<S, R>(R::V::<S>::splat(simd, m), &p)[0].as_slice()[0] * power_of_two(R::SCALE);
+            exp_max_f64::<S, R>(R::V::<S>::splat(simd, m), &p)[0].as_slice()[0] * power_of_two(R::SCALE);
         xs.iter()
             .map(|&x| term::<S, R>(R::V::<S>::splat(simd, x), &p).as_slice()[0].to_f64() / exp_max)
             .collect()

@@ -7,19 +7,19 @@
 //! q = f / (2 + f) = (s - o (2^k - 1)) / (s + o (2^k + 1))
 //! ```
 //!
-//! Where s is small, k = 0 and the numerator is s itself: nothing is lost that 1 + s / o would round away, and one
+//! Where s is small, k = 0 and the numerator is s itself: it has all the digits that 1 + s / o would round off, and one
 //! division does. Refined, the series of artanh is that of fdlibm (Sun Microsystems, 1993), and the error at most 1.01 ULP
-//! (2 without a fused multiply-add; test below). The C library is not asked: its answers differ between platforms.
+//! (2 without a fused multiply-add; test below). The C library is not called: its results differ between platforms.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
 
 use super::double_double::{self, Pair, fast_two_sum};
 use super::exp::power_of_two;
-use super::halves;
+use super::f64_vectors;
 use super::real::Real;
 
-// ln 2 in two parts, the first with 21 trailing zeros.
+// ln 2 as a high part with 21 trailing zeros and a low part.
 const LN2_HI: f64 = 6.931_471_803_691_238_165e-1;
 const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
 /// [`LG`] for (log((1 + q) / (1 - q)) - 2 q) / (2 q)^3 as a polynomial in (2 q)^2.
@@ -33,7 +33,8 @@ const SERIES: [f64; 7] = {
     }
     series
 };
-/// The same to 2^-29.7 of the logarithm, where it is to be rounded to `f32` (Remez, for q up to 0.178).
+/// The coefficients of a shorter series than [`SERIES`], exact to 2^-29.7 of the logarithm, for results that are rounded to
+/// `f32` (Remez, for q up to 0.178).
 const SHORT: [f64; 3] = [0.083_333_508_229_466_76, 0.012_491_739_168_463_226, 0.002_342_458_222_088_945];
 // fdlibm's minimax coefficients of (log((1 + q) / (1 - q)) - 2 q) / q as a polynomial in q^2, from q^2 on.
 const LG: [f64; 7] = [
@@ -45,7 +46,7 @@ const LG: [f64; 7] = [
     1.531_383_769_920_937_332e-1,
     1.479_819_860_511_658_591e-1,
 ];
-// 1 / o to 1 % for o from sqrt(1/2) to sqrt(2): it only says which k is near.
+// 1 / o to 1 % for o from sqrt(1/2) to sqrt(2): it only selects a k.
 const INVERSE: [f64; 3] = [2.999_85, -2.909_04, 0.914_19];
 
 /// log(1 + s / o) for s >= 0 and o from sqrt(1/2) to sqrt(2); nan at nan. Unless `refined`, to 2^-28.6, which is enough where
@@ -84,13 +85,13 @@ pub(crate) fn log1p_short<S: Simd>(y: [f64x8<S>; 2]) -> [f64x8<S>; 2] {
     ];
     let simd = y[0].token();
     let single = f32::narrow(y);
-    // In pairs (Estrin): a chain of eight would be waited for.
+    // In pairs (Estrin): a chain of eight would have to be waited for.
     let pair = |i: usize| single.mul_add(f32x16::splat(simd, TAIL[i + 1]), f32x16::splat(simd, TAIL[i]));
     let square = single * single;
     let (low, high) = (square.mul_add(pair(2), pair(0)), square.mul_add(pair(6), pair(4)));
     let r = f32::widen((square * square).mul_add(high, low));
     let c = |value| f64x8::splat(simd, value);
-    halves(
+    f64_vectors(
         #[inline(always)]
         |half| {
             let y = y[half];
@@ -99,19 +100,20 @@ pub(crate) fn log1p_short<S: Simd>(y: [f64x8<S>; 2]) -> [f64x8<S>; 2] {
     )
 }
 
-/// The same as [`log1p_ratio`] of numbers in two parts, and in two parts: 2^-57 of the logarithm is not in them.
+/// log(1 + s / o), as [`log1p_ratio`], from double-double numbers to a double-double result: its error is 2^-57 of the
+/// logarithm.
 #[inline(always)]
 pub(crate) fn log1p_ratio_dd<S: Simd>([s, s_low]: Pair<S>, [o, o_low]: Pair<S>) -> Pair<S> {
     let c = |value| f64x8::splat(s.token(), value);
-    let [sum, lost] = double_double::two_sum_lanes(o, s);
+    let [sum, error] = double_double::two_sum_lanes(o, s);
     let (k, scale) = nearest_power(sum, o);
     let twice = scale + scale;
-    // The difference is exact (Sterbenz), and where s is small, all of s is in `lost`.
-    let [numerator, more] = fast_two_sum(twice.mul_add(sum, o * -2.0), twice * lost);
+    // The difference is exact (Sterbenz), and where s is small, all of s is in `error`.
+    let [numerator, more] = fast_two_sum(twice.mul_add(sum, o * -2.0), twice * error);
     let more = more + twice.mul_add(s_low, (twice - 2.0) * o_low);
     let [denominator, below] = double_double::two_sum_lanes(scale * sum, o);
-    let below = below + scale.mul_add(lost + (s_low + o_low), o_low);
-    // 2 q, and what is missing.
+    let below = below + scale.mul_add(error + (s_low + o_low), o_low);
+    // 2 q, double-double.
     let [q, left] = double_double::dd_div_lanes([numerator, more], [denominator, below]);
     let z = q * q;
     let mut r = c(SERIES[6]);
@@ -119,8 +121,8 @@ pub(crate) fn log1p_ratio_dd<S: Simd>([s, s_low]: Pair<S>, [o, o_low]: Pair<S>) 
         r = z.mul_add(r, c(SERIES[i]));
     }
     let low = (q * z).mul_add(r, k.mul_add(c(LN2_LO), left));
-    let [log, lost] = fast_two_sum(k * LN2_HI, q);
-    fast_two_sum(log, lost + low)
+    let [log, error] = fast_two_sum(k * LN2_HI, q);
+    fast_two_sum(log, error + low)
 }
 
 /// k and 2^-k for which 2^-k sum / o is near 1.
@@ -167,7 +169,7 @@ impl Logarithm for f64 {
         (k, f64x8::from_bits((bits + ONE) - exponent), scale)
     }
 
-    // As fdlibm's `log` has it: the rounding of the quotient does not count.
+    // As in fdlibm's `log`: the rounding of the quotient does not matter.
     #[inline(always)]
     fn log_of_parts<S: Simd>(k: f64x8<S>, f: f64x8<S>) -> f64x8<S> {
         let c = |value| f64x8::splat(f.token(), value);
@@ -288,13 +290,13 @@ pub(crate) fn log_or_log1m<S: Simd, R: Logarithm>(
     let c = |value| R::V::<S>::splat(x.token(), value);
     let (zero, one) = (c(R::ZERO), c(R::ONE));
     let rest = one - x;
-    // What the difference rounded away.
-    let lost = plain.select(zero, (one - rest) - x);
+    // The rounding error of the difference.
+    let error = plain.select(zero, (one - rest) - x);
     let y = plain.select(x, rest);
     let subnormal = y.simd_lt(c(R::MIN_POSITIVE));
     let (k, m, scale) = R::split(subnormal.select(y * c(R::from_f64(power_of_two(R::SHIFT))), y));
     let k = k - subnormal.select(c(R::from_f64(f64::from(R::SHIFT))), zero);
-    let log = R::log_of_parts(k, lost.mul_add(scale, m - one));
+    let log = R::log_of_parts(k, error.mul_add(scale, m - one));
     y.simd_eq(zero).select(c(R::NEG_INFINITY), log)
 }
 
@@ -303,10 +305,10 @@ pub(crate) fn log_or_log1m<S: Simd, R: Logarithm>(
 fn log1p_by_parts<S: Simd, R: Logarithm>(y: R::V<S>) -> (R::V<S>, R::V<S>) {
     let one = R::V::<S>::splat(y.token(), R::ONE);
     let sum = y + one;
-    // What the sum rounded away (Dekker): with it, f is y itself where k = 0.
-    let lost = y - (sum - one);
+    // The rounding error of the sum (Dekker): with it, f is y itself where k = 0.
+    let error = y - (sum - one);
     let (k, m, scale) = R::split(sum);
-    (R::log_of_parts(k, lost.mul_add(scale, m - one)), sum)
+    (R::log_of_parts(k, error.mul_add(scale, m - one)), sum)
 }
 
 /// The number whose bits [`TWO_52`] gives for a biased exponent of 1023.
@@ -325,11 +327,11 @@ mod tests {
     use super::*;
     use crate::kernel::isa;
 
-    /// The error in ULP, with the quotient's own rounding (s / o) (1 + lost) put back to first order.
+    /// The error in ULP. The reference quotient is s / o rounded; its rounding error is added to first order.
     fn error(got: f64, s: f64, o: f64) -> f64 {
         let x = s / o;
-        let lost = (-x).mul_add(o, s) / o;
-        let want = x.ln_1p() + lost / (1.0 + x);
+        let rounding = (-x).mul_add(o, s) / o;
+        let want = x.ln_1p() + rounding / (1.0 + x);
         let ulp = f64::from_bits(want.to_bits() + 1) - want;
         (got - want).abs() / ulp
     }
@@ -370,8 +372,8 @@ mod tests {
         }
     }
 
-    /// The distance from the C library's answer in `f64`, in units in the last place of R; the answer is off by up to half
-    /// a unit of its own.
+    /// The distance from the C library's result in `f64`, in units in the last place of R; that result has an error of up to
+    /// half a unit in its last place.
     fn ulps<R: Real>(got: R, want: f64) -> f64 {
         let (got, bits) = (got.to_f64(), if R::IS_F64 { 52 } else { 23 });
         if got == want {

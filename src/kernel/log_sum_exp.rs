@@ -1,8 +1,8 @@
-//! From the maximum and the sum of terms to what losses are made of, lanes across the rows.
+//! From the maximum and the sum of terms to log sum exp and the target's probability, lanes across the rows.
 //!
 //! ```text
-//! own = exp(max) / 2^p,   others = sum over all classes but one maximum of exp(x) / 2^p
-//! log sum exp(x) = max + log((own + others) / own)
+//! exp_max = exp(max) / 2^p,   sum_exp_rest = sum over all classes but one maximum of exp(x) / 2^p
+//! log sum exp(x) = max + log((exp_max + sum_exp_rest) / exp_max)
 //! ```
 
 use fearless_simd::f64x8;
@@ -15,8 +15,8 @@ use super::exp::{exp_any, exp_max_dd, pivot, power_of_two};
 use super::log::{log1p_ratio, log1p_ratio_dd};
 use super::real::Real;
 
-/// What a tile's rows have come to. Of two classes `exp_max`, `sum_exp_rest` and what is to be added to them are there only where they
-/// were asked for, and `ties` never is.
+/// The sums of a tile's rows. For rows of two classes `exp_max`, `sum_exp_rest` and their low parts are set only where the
+/// caller wants a softmax, and `ties` never is.
 #[derive(Clone)]
 pub(crate) struct TileSums<R> {
     /// The largest element.
@@ -25,18 +25,18 @@ pub(crate) struct TileSums<R> {
     pub ties: [f64; TILE],
     /// exp(max) / 2^p, from sqrt(1/2) to sqrt(2).
     pub exp_max: [f64; TILE],
-    /// What is to be added to it; 0 unless the rows are `f64`, where nothing wider comes after.
+    /// Its low part; 0 unless the rows are `f64`, for which there is no wider type.
     pub exp_max_low: [f64; TILE],
     /// Before [`log_sum_exp`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
     /// units of `exp_max`.
     pub sum_exp_rest: [f64; TILE],
-    /// What is to be added to it, as for `exp_max`.
+    /// Its low part, as for `exp_max`.
     pub sum_exp_rest_low: [f64; TILE],
     /// What softmax is multiplied by: 1, or a gradient's factor.
     pub scale: [f64; TILE],
-    /// log1p(rest) with rest = others / own. For a row with a nan, with +inf or of nothing but -inf both are nan.
+    /// log1p(rest) with rest = `sum_exp_rest` / `exp_max`. It is nan for a row with a nan, with +inf or of nothing but -inf.
     pub log1p_rest: [f64; TILE],
-    /// What is to be added to it, as for `exp_max`.
+    /// Its low part, as for `exp_max`.
     pub log1p_low: [f64; TILE],
 }
 
@@ -57,7 +57,7 @@ impl<R: Real> TileSums<R> {
     }
 }
 
-/// Turns the sums of the first `rows` rows into `exp_max`, `sum_exp_rest` and `log1p_rest`.
+/// Computes `exp_max`, `sum_exp_rest` and `log1p_rest` of the first `rows` rows from their maxima and sums.
 #[simd]
 pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize) {
     let unit = f64x8::splat(simd, power_of_two(-R::SCALE));
@@ -76,14 +76,14 @@ pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, row
                 continue;
             }
             let [equal, equal_low] = double_double::two_product(ties, exp_max);
-            let [sum_exp_rest, lost] = double_double::two_sum_lanes(smaller * unit, equal);
-            let lost = f64x8::from_slice(simd, &sums.sum_exp_rest_low[at.clone()]).mul_add(unit, lost);
+            let [sum_exp_rest, error] = double_double::two_sum_lanes(smaller * unit, equal);
+            let low = f64x8::from_slice(simd, &sums.sum_exp_rest_low[at.clone()]).mul_add(unit, error);
             sum_exp_rest.store_slice(&mut sums.sum_exp_rest[at.clone()]);
             exp_max_low.store_slice(&mut sums.exp_max_low[at.clone()]);
-            (lost + ties.mul_add(exp_max_low, equal_low)).store_slice(&mut sums.sum_exp_rest_low[at]);
+            (low + ties.mul_add(exp_max_low, equal_low)).store_slice(&mut sums.sum_exp_rest_low[at]);
         }
     }
-    // In a loop of its own: the shorter an iteration, the more of them a processor works on at once.
+    // A separate loop: the shorter an iteration, the more of them a processor works on at once.
     for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
         let (exp_max, sum_exp_rest) = (load(&sums.exp_max), load(&sums.sum_exp_rest));
@@ -98,31 +98,33 @@ pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, row
     }
 }
 
-/// p of the target for each of the first `rows` rows, whose logit is `gap` below the largest (`lost` is what rounding took
-/// from that); and 1 - p, without cancellation: where the target is a largest class, it is the others' share.
+/// The target's probability p for each of the first `rows` rows, and 1 - p without cancellation: where the target is a
+/// largest class, 1 - p is `sum_exp_rest` over the total. `max_minus_x` is the target's distance to the maximum, and `low`
+/// its low part.
 #[simd]
 pub(crate) fn target_share<S: Simd, R: Real>(
     simd: S,
     sums: &TileSums<R>,
-    gap: &[f64; TILE],
-    lost: &[f64; TILE],
+    max_minus_x: &[f64; TILE],
+    low: &[f64; TILE],
     rows: usize,
 ) -> ([f64; TILE], [f64; TILE]) {
     let c = |value| f64x8::splat(simd, value);
     let (mut share, mut miss) = ([0.0; TILE], [0.0; TILE]);
     for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
-        let (gap, exp_max, sum_exp_rest) = (load(gap), load(&sums.exp_max), load(&sums.sum_exp_rest));
-        let [total, lost_of_total] = double_double::two_sum_lanes(exp_max, sum_exp_rest);
-        let (mut p, mut rest) = (exp_any(-gap) * (exp_max / total), sum_exp_rest / total);
+        let d = load(max_minus_x);
+        let (exp_max, sum_exp_rest) = (load(&sums.exp_max), load(&sums.sum_exp_rest));
+        let [total, error] = double_double::two_sum_lanes(exp_max, sum_exp_rest);
+        let (mut p, mut rest) = (exp_any(-d) * (exp_max / total), sum_exp_rest / total);
         if R::IS_F64 {
-            p -= p * load(lost);
+            p -= p * load(low);
             let (exp_max_low, sum_exp_rest_low) = (load(&sums.exp_max_low), load(&sums.sum_exp_rest_low));
-            let total = [total, lost_of_total + (exp_max_low + sum_exp_rest_low)];
+            let total = [total, error + (exp_max_low + sum_exp_rest_low)];
             let [quotient, low] = double_double::dd_div_lanes([sum_exp_rest, sum_exp_rest_low], total);
             rest = quotient + low;
         }
-        let is_max = gap.simd_le(c(0.0));
+        let is_max = d.simd_le(c(0.0));
         p.store_slice(&mut share[lane..lane + 8]);
         is_max.select(rest, c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
     }

@@ -15,8 +15,8 @@ use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 use super::sum::Sum;
 
-/// The sum of q (max - x) over a block of one row; with `TOTAL` that of q too, else 0. With it q belongs to this row alone,
-/// and what comes behind it in memory is asked for.
+/// The sum of q (max - x) over a block of one row; with `TOTAL` that of q too, else 0. With `TOTAL` each row has a q of its
+/// own, and the memory behind it is prefetched.
 #[simd]
 pub(crate) fn row_max_minus_x<S: Simd, E: Element, Q: Element, const TOTAL: bool>(
     simd: S,
@@ -25,7 +25,7 @@ pub(crate) fn row_max_minus_x<S: Simd, E: Element, Q: Element, const TOTAL: bool
     max: f64,
 ) -> (f64, f64) {
     let max = f64x8::splat(simd, max);
-    let mut sums = [Gap::<S, RealOf<E>, TOTAL>::new(simd); 2];
+    let mut sums = [WeightedSum::<S, RealOf<E>, TOTAL>::new(simd); 2];
     let (xs, qs) = (x.chunks_exact(TWICE), q.chunks_exact(TWICE));
     let len = xs.remainder().len();
     for (x, q) in xs.zip(qs) {
@@ -45,7 +45,7 @@ pub(crate) fn row_max_minus_x<S: Simd, E: Element, Q: Element, const TOTAL: bool
             sums[half].add(counts.select(q[half], f64x8::splat(simd, 0.0)), max - x[half]);
         }
     }
-    (Wide::reduce(sums.map(|sum| sum.gap)), Wide::reduce(sums.map(|sum| sum.total)))
+    (Wide::reduce(sums.map(|sum| sum.max_minus_x)), Wide::reduce(sums.map(|sum| sum.total)))
 }
 
 /// Elements that are widened together.
@@ -59,7 +59,8 @@ fn widen<S: Simd, E: Element>(simd: S, from: &[E]) -> [f64x8<S>; 2] {
     if lanes == TWICE { first } else { [first[0], RealOf::<E>::widen(E::load(simd, &from[lanes..]))[0]] }
 }
 
-/// The last elements of a block, at the end of the two vectors. What is before them has been met already, or is none of its.
+/// The last elements of a block, at the end of the two vectors. Before them are elements of the block that have been added
+/// already, or padding.
 #[inline(always)]
 fn widen_last<S: Simd, E: Element>(simd: S, from: &[E]) -> [f64x8<S>; 2] {
     if from.len() >= TWICE {
@@ -80,7 +81,7 @@ pub(crate) enum TileWeights<'a> {
 }
 
 impl TileWeights<'_> {
-    /// Those of a class of eight rows.
+    /// The q of a class in eight rows from `row` on.
     #[inline(always)]
     pub(crate) fn of<S: Simd>(self, simd: S, class: usize, row: usize) -> f64x8<S> {
         match self {
@@ -98,12 +99,12 @@ pub(crate) fn tile_max_minus_x<S: Simd, R: Real, const TOTAL: bool>(
     q: TileWeights<'_>,
     rows: usize,
     max: &[R; TILE],
-    gap: &mut [f64; TILE],
+    max_minus_x: &mut [f64; TILE],
     total: &mut [f64; TILE],
 ) {
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::widen(R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]));
-        let mut sums = [Gap::<S, R, TOTAL>::new(simd); 2];
+        let mut sums = [WeightedSum::<S, R, TOTAL>::new(simd); 2];
         for (c, x) in packed.chunks_exact(TILE).enumerate() {
             let x = R::widen(R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]));
             for half in 0..R::F64_VECTORS {
@@ -112,7 +113,7 @@ pub(crate) fn tile_max_minus_x<S: Simd, R: Real, const TOTAL: bool>(
         }
         for half in 0..R::F64_VECTORS {
             let at = lane + 8 * half..lane + 8 * half + 8;
-            sums[half].gap.lanes().store_slice(&mut gap[at.clone()]);
+            sums[half].max_minus_x.lanes().store_slice(&mut max_minus_x[at.clone()]);
             if TOTAL {
                 sums[half].total.lanes().store_slice(&mut total[at]);
             }
@@ -120,31 +121,31 @@ pub(crate) fn tile_max_minus_x<S: Simd, R: Real, const TOTAL: bool>(
     }
 }
 
-/// Sums of q d, where q = 0 adds nothing, and with `TOTAL` of q.
+/// Sums of q d with d = max - x, where q = 0 adds nothing, and with `TOTAL` of q.
 #[derive(Clone, Copy)]
-struct Gap<S: Simd, R: Real, const TOTAL: bool> {
-    gap: Wide<S, R>,
+struct WeightedSum<S: Simd, R: Real, const TOTAL: bool> {
+    max_minus_x: Wide<S, R>,
     total: Wide<S, R>,
 }
 
-impl<S: Simd, R: Real, const TOTAL: bool> Gap<S, R, TOTAL> {
+impl<S: Simd, R: Real, const TOTAL: bool> WeightedSum<S, R, TOTAL> {
     #[inline(always)]
     fn new(simd: S) -> Self {
-        Gap { gap: Wide::new(simd), total: Wide::new(simd) }
+        WeightedSum { max_minus_x: Wide::new(simd), total: Wide::new(simd) }
     }
 
     #[inline(always)]
     fn add(&mut self, q: f64x8<S>, d: f64x8<S>) {
         let zero = f64x8::splat(q.token(), 0.0);
-        self.gap.add(q, q.simd_eq(zero).select(zero, d));
+        self.max_minus_x.add(q, q.simd_eq(zero).select(zero, d));
         if TOTAL {
             self.total.add(q, f64x8::splat(q.token(), 1.0));
         }
     }
 }
 
-/// Sums of products, lane by lane. For rows of `f64`, where nothing wider comes after, what each addition rounds away is
-/// kept.
+/// Sums of products, lane by lane. For rows of `f64`, for which there is no wider type, the rounding error of each addition
+/// is kept.
 #[derive(Clone, Copy)]
 struct Wide<S: Simd, R: Real> {
     sum: f64x8<S>,
@@ -173,16 +174,16 @@ impl<S: Simd, R: Real> Wide<S, R> {
         if !R::IS_F64 { self.sum } else { self.exact.lane_sums() }
     }
 
-    /// The sum of all lanes of two.
+    /// The sum of all lanes of two vectors of sums.
     #[inline(always)]
     fn reduce([mut a, b]: [Self; 2]) -> f64 {
         if !R::IS_F64 {
             return (a.sum + b.sum).reduce_sum();
         }
         a.exact.merge(b.exact);
-        let (sum, lost) = a.exact.reduce();
-        // An infinite sum leaves a nan in what was lost.
-        if lost.is_nan() { sum } else { sum + lost }
+        let (sum, error) = a.exact.reduce();
+        // The rounding error of an infinite sum is nan.
+        if error.is_nan() { sum } else { sum + error }
     }
 }
 

@@ -9,10 +9,10 @@
 //! | `real` | the number computed with (f32 or f64) and its vector of 512 bits |
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
 //! | `log` | `log1p` of a quotient, `log` and `log1p` |
-//! | `double_double` | double-double numbers: a rounded one and its rounding error |
+//! | `double_double` | double-double arithmetic: a number as a high and a low part |
 //! | `rowset` | a set of a tile's rows: a bit for each active row |
 //! | `sum` | running sums of terms, compensated in f64 |
-//! | `prefetch` | prefetching memory |
+//! | `prefetch` | prefetching of memory |
 //! | `stream` | stores that go past the caches |
 //! | `long_row` | maximum and sum of exponentials of a long row, lanes across the classes |
 //! | `short_row` | maximum and sum of exponentials of a tile of short rows, lanes across the rows |
@@ -22,7 +22,7 @@
 //! | `stats` | the online statistics of a row besides its sum: entropy, rank, largest class |
 //! | `top` | the k largest of a row's logits |
 //! | `divergence` | a row or two in `f64`: softmax, divergences, moments at a temperature |
-//! | `output` | `log_softmax`, `softmax`, `log_sigmoid` and gradients of a block |
+//! | `output` | `log_softmax`, `softmax`, `log_sigmoid` and gradients, of a block or a packed tile |
 //! | `pointwise` | the losses of single elements, a block at a time |
 //!
 //! # The pieces
@@ -42,10 +42,10 @@
 //! All vectors have the fixed width of 512 bits, whatever the registers are, and every operation is
 //! written once: each level with a fused multiply-add therefore gives the same bits.
 
-/// f(0) and f(1): the two halves of a vector of `f32` as `f64`. (The library's array functions are not inlined
-/// reliably into functions that carry an instruction set; a vector that is not is slower by ten times.)
+/// f(0) and f(1): the two vectors of `f64` that a vector of `f32` widens to. (The library's array functions are not
+/// inlined reliably into functions that carry an instruction set; a vector that is not is slower by ten times.)
 #[inline(always)]
-pub(crate) fn halves<T>(f: impl Fn(usize) -> T) -> [T; 2] {
+pub(crate) fn f64_vectors<T>(f: impl Fn(usize) -> T) -> [T; 2] {
     [f(0), f(1)]
 }
 

@@ -1,4 +1,4 @@
-//! What goes back into an array of the logits' shape: `log_softmax`, `softmax`, `log_sigmoid`.
+//! Results of the logits' shape: `log_softmax`, `softmax`, `log_sigmoid` and the gradients of losses.
 
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
@@ -6,23 +6,23 @@ use fearless_simd_macros::simd;
 
 use super::double_double;
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, parts, pivot, power_of_two, term};
+use super::exp::{Pivot, pivot, power_and_expm1, power_of_two, term};
 use super::log::log1p_ratio;
 use super::log_sum_exp::TileSums;
 use super::max_minus_x::TileWeights;
 use super::real::Real;
-use super::{TILE, halves};
+use super::{TILE, f64_vectors};
 
-/// A function of an element, given what its row has come to.
+/// A function of an element and its row's sums.
 ///
 /// `Row` holds the row's numbers in vectors: the same in all lanes for a long row, one row per lane
 /// in a packed tile. One definition serves both.
 pub(crate) trait RowFunction: Copy + Send + Sync {
     type Row<S: Simd, R: Real>: Copy;
 
-    /// From the maxima and the finished sums of as many rows as there are lanes.
+    /// A row's numbers, from the maxima and the sums of as many rows as there are lanes.
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R>;
-    /// Whether it is made of shares, not of log sum exp.
+    /// Whether it needs `exp_max` and `sum_exp_rest`, not log sum exp alone.
     const SHARES: bool;
     /// The function's value at x, to be stored as an `E`.
     fn apply<S: Simd, E: Element>(x: Vector<E, S>, row: &Self::Row<S, RealOf<E>>) -> Vector<E, S>;
@@ -41,7 +41,7 @@ pub(crate) struct Sums<S: Simd> {
 }
 
 impl<S: Simd> Sums<S> {
-    /// Those of row i, in all lanes.
+    /// The sums of row i, in all lanes.
     #[inline(always)]
     fn of_row<R>(simd: S, sums: &TileSums<R>, i: usize) -> Self {
         let both = |from: &[f64; TILE]| [f64x8::splat(simd, from[i]); 2];
@@ -56,11 +56,11 @@ impl<S: Simd> Sums<S> {
         }
     }
 
-    /// Those of the rows from `lane` on, one in each lane.
+    /// The sums of the rows from `lane` on, one in each lane.
     #[inline(always)]
     fn of_lanes<R: Real>(simd: S, sums: &TileSums<R>, lane: usize) -> Self {
         let load = |from: &[f64; TILE]| {
-            halves(
+            f64_vectors(
                 #[inline(always)]
                 |half| {
                     let at = lane + 8 * (half % R::F64_VECTORS);
@@ -82,7 +82,8 @@ impl<S: Simd> Sums<S> {
 
 /// x - log sum exp(x), in f64.
 ///
-/// Of rows of `f64` log sum exp is in two parts: where the difference to the first is small, it is exact.
+/// For rows of `f64` log sum exp is a double-double number: where the difference of x and its high part is small, the
+/// difference is exact.
 #[derive(Clone, Copy)]
 pub(crate) struct LogSoftmax;
 
@@ -108,9 +109,9 @@ impl RowFunction for LogSoftmax {
     }
 }
 
-/// exp(x - log sum exp(x)) times the row's scale: 2^(n - p) (1 + q) c 2^k with c 2^k = scale / (own + others).
+/// exp(x - log sum exp(x)) times the row's scale: 2^(n - p) (1 + q) c 2^k with c 2^k = scale / (exp_max + sum_exp_rest).
 ///
-/// c is from 1 to 2, so that a large scale does not overflow before its time, and kept in two parts, so that the only
+/// c is from 1 to 2, so that a large scale does not overflow before the result does, and double-double, so that the only
 /// roundings of size are those of q and of the result.
 #[derive(Clone, Copy)]
 pub(crate) struct Softmax;
@@ -121,7 +122,7 @@ impl RowFunction for Softmax {
 
     #[inline(always)]
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R> {
-        let c = halves(
+        let c = f64_vectors(
             #[inline(always)]
             |half| sums.scale[half] / (sums.exp_max[half] + sums.sum_exp_rest[half]),
         );
@@ -132,9 +133,9 @@ impl RowFunction for Softmax {
             let rounded = R::widen(high);
             [c[0] - rounded[0], c[1] - rounded[1]]
         } else {
-            // What the sum and the quotient rounded away; beyond the range of numbers nothing.
-            let [total, lost] = double_double::two_sum_lanes(sums.exp_max[0], sums.sum_exp_rest[0]);
-            let total = [total, lost + (sums.exp_max_low[0] + sums.sum_exp_rest_low[0])];
+            // The rounding errors of the sum and of the quotient; 0 where they are not finite.
+            let [total, error] = double_double::two_sum_lanes(sums.exp_max[0], sums.sum_exp_rest[0]);
+            let total = [total, error + (sums.exp_max_low[0] + sums.sum_exp_rest_low[0])];
             let low = double_double::dd_div_lanes([sums.scale[0], sums.scale[0] * 0.0], total)[1] / k[0];
             let low = low.abs().simd_lt(c[0].abs()).select(low, c[0] * 0.0);
             [low, low]
@@ -150,13 +151,13 @@ impl RowFunction for Softmax {
 
     #[inline(always)]
     fn apply<S: Simd, E: Element>(x: Vector<E, S>, row: &Self::Row<S, RealOf<E>>) -> Vector<E, S> {
-        let (s, q) = parts::<S, RealOf<E>>(x, &row.pivot);
+        let (s, q) = power_and_expm1::<S, RealOf<E>>(x, &row.pivot);
         (row.high.mul_add(q, row.low) + row.high) * s * row.unit
     }
 }
 
 impl Softmax {
-    /// The function's value at x, less q. For rows of `f64` it is rounded with the difference.
+    /// The function's value at x, less q. For rows of `f64` the value is not rounded before q is subtracted.
     #[inline(always)]
     fn less<S: Simd, E: Element>(
         x: Vector<E, S>,
@@ -167,18 +168,18 @@ impl Softmax {
         if !RealOf::<E>::IS_F64 {
             return E::narrow([p[0] - q[0], p[1] - q[1]]);
         }
-        let (s, e) = parts::<S, RealOf<E>>(x, &row.pivot);
+        let (s, e) = power_and_expm1::<S, RealOf<E>>(x, &row.pivot);
         let unit = RealOf::<E>::widen(s * row.unit)[0];
         let rest = RealOf::<E>::widen(row.high.mul_add(e, row.low))[0];
         let value = RealOf::<E>::widen(row.high)[0].mul_add(unit, rest.mul_add(unit, -q[0]));
-        // No product within a fused operation is infinite: beside an infinite q it would count for nothing.
+        // No product within a fused operation is infinite, so that beside an infinite q the value would not matter.
         let infinite = q[0].abs().simd_eq(f64x8::splat(x.token(), f64::INFINITY));
         let value = infinite.select(p[0] - q[0], value);
         E::narrow([value, value])
     }
 }
 
-/// What [`Softmax`] knows of a row: c in two parts, and 2^k without the factor that terms carry.
+/// The numbers of a row for [`Softmax`]: c as a high and a low part, and 2^k without the factor that terms carry.
 #[derive(Clone, Copy)]
 pub(crate) struct Scaled<S: Simd, R: Real> {
     pivot: Pivot<R::V<S>>,
@@ -273,7 +274,7 @@ pub(crate) fn gradient_of_row<S: Simd, E: Element>(
                     &padded
                 },
             );
-            let q = halves(
+            let q = f64_vectors(
                 #[inline(always)]
                 |half| {
                     let at = 8 * (half % RealOf::<E>::F64_VECTORS);
@@ -301,7 +302,7 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
         let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
         for (c, x) in packed.chunks_exact_mut(TILE).enumerate() {
             let x = &mut x[lane..lane + lanes];
-            let q = halves(
+            let q = f64_vectors(
                 #[inline(always)]
                 |half| {
                     let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
@@ -338,8 +339,8 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
     );
 }
 
-/// Hands every vector of `x` and `out` to `f`, with its position. The last one may overlap the one before, or be filled up
-/// where there is none.
+/// Hands every vector of `x` and `out` to `f`, with its position. The last vector may overlap the one before it; a block
+/// shorter than a vector is padded.
 #[inline(always)]
 fn map<E: Element>(x: &[E], out: &mut [E], lanes: usize, mut f: impl FnMut(usize, &[E], &mut [E])) {
     let len = x.len();

@@ -24,7 +24,7 @@ pub(crate) const ELEMENTS: usize = 512;
 /// Arguments are read this many at a time, or a divisor of it.
 pub(crate) const VECTOR: usize = 16;
 
-/// What one thread reuses from block to block.
+/// The memory that one thread reuses from block to block.
 pub(crate) struct Block<R> {
     pub buffers: Buffers<R>,
     pub weight: [f64; ELEMENTS],
@@ -33,7 +33,7 @@ pub(crate) struct Block<R> {
     pub results: Results,
 }
 
-/// Memory for arguments that cannot be read where they are.
+/// Buffers for arguments that cannot be read in place.
 pub(crate) struct Buffers<R> {
     pub input: [R; ELEMENTS],
     pub target: [R; ELEMENTS],
@@ -132,9 +132,9 @@ impl Gradient for LogitsBinaryCrossEntropy {
     fn gradient<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
         let (zero, one) = (f64x8::splat(x.token(), 0.0), f64x8::splat(x.token(), 1.0));
         let e = exp_minus_abs::<S, f64>(x);
-        let [total, lost] = double_double::fast_two_sum(one, e);
+        let [total, error] = double_double::fast_two_sum(one, e);
         let larger = one / total;
-        let larger = (larger * lost).mul_add(-larger, larger);
+        let larger = (larger * error).mul_add(-larger, larger);
         let smaller = e * larger;
         let negative = x.simd_lt(zero);
         let (s, rest) = (negative.select(smaller, larger), negative.select(larger, smaller));
@@ -165,9 +165,9 @@ impl<R: Logarithm> Pointwise<R> for BinaryCrossEntropy {
         let clamp = R::V::<S>::splat(x.token(), R::from_f64(self.clamp));
         let is_yes = t.simd_eq(one);
         if (is_yes | t.simd_eq(zero)).all_true() {
-            // Of two logarithms, the one with a factor of 0 is not needed: the usual labels.
-            let own = log_or_log1m::<S, R>(x, is_yes);
-            return -own.simd_lt(clamp).select(clamp, own);
+            // Labels of 0 and 1, the usual ones: the logarithm with a factor of 0 is not needed.
+            let log_p = log_or_log1m::<S, R>(x, is_yes);
+            return -log_p.simd_lt(clamp).select(clamp, log_p);
         }
         let (yes, no) = (log::<S, R>(x), log1p::<S, R>(-x));
         let (yes, no) = (yes.simd_lt(clamp).select(clamp, yes), no.simd_lt(clamp).select(clamp, no));
@@ -225,10 +225,10 @@ impl Pointwise<f64> for KlDivergenceOfLog {
         }
         let nothing = x.simd_eq(x).select(zero, x);
         let plain = p.simd_eq(zero).select(nothing, p * d);
-        // A p that is no normal number has lost digits, or all of them, that a large or small difference brings back.
+        // A p that is no normal number has lost digits, or all of them, although p d may be a normal number.
         let faded = p.simd_lt(c(f64::MIN_POSITIVE)) & t.simd_gt(c(f64::NEG_INFINITY));
-        let lost = faded | (p.simd_eq(c(f64::INFINITY)) & t.simd_lt(c(f64::INFINITY)));
-        if lost.any_true() { lost.select(exp_times(t, d), plain) } else { plain }
+        let inexact = faded | (p.simd_eq(c(f64::INFINITY)) & t.simd_lt(c(f64::INFINITY)));
+        if inexact.any_true() { inexact.select(exp_times(t, d), plain) } else { plain }
     }
 }
 
@@ -260,8 +260,8 @@ impl Pointwise<f64> for GaussianNll {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
         let v = self.variance(a);
-        let [gap, lost] = double_double::two_sum_lanes(x, -t);
-        let square = gap.mul_add(gap, or_zero(gap * lost * 2.0));
+        let [d, error] = double_double::two_sum_lanes(x, -t);
+        let square = d.mul_add(d, or_zero(d * error * 2.0));
         (log::<S, f64>(v) + square / v) * 0.5 + self.constant
     }
 
@@ -278,7 +278,7 @@ impl Gradient for GaussianNll {
     }
 }
 
-/// x, or 0 where it is not finite: what rounding took from numbers that are not, or that are too large to tell.
+/// x, or 0 where it is not finite: the rounding error of infinite or very large numbers.
 #[inline(always)]
 fn or_zero<S: Simd>(x: f64x8<S>) -> f64x8<S> {
     let c = |value| f64x8::splat(x.token(), value);
@@ -330,8 +330,8 @@ pub(crate) struct PoissonNll {
 impl Pointwise<f64> for PoissonNll {
     #[inline(always)]
     fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
-        let [rate, lost] = double_double::two_sum_lanes(x, f64x8::splat(x.token(), self.eps));
-        let loss = t.mul_add(-(log::<S, f64>(rate) + or_zero(lost / rate)), x);
+        let [rate, error] = double_double::two_sum_lanes(x, f64x8::splat(x.token(), self.eps));
+        let loss = t.mul_add(-(log::<S, f64>(rate) + or_zero(error / rate)), x);
         if self.full { loss + stirling(t) } else { loss }
     }
 }
@@ -377,7 +377,7 @@ pub(crate) fn evaluate<S: Simd, R: Real, P: Pointwise<R>, const GRADIENT: bool>(
 #[simd]
 pub(crate) fn multiply<S: Simd>(simd: S, to: &mut [f64; ELEMENTS], by: &[f64]) {
     for (to, by) in to.chunks_exact_mut(8).zip(by.chunks_exact(8)) {
-        ask_ahead(by);
+        prefetch_ahead(by);
         weighted::<S, f64>(f64x8::from_slice(simd, by), f64x8::from_slice(simd, to)).store_slice(to);
     }
 }
@@ -404,18 +404,18 @@ fn nothing_refused<S: Simd, R: Real>(simd: S) -> Mask<S, R> {
     zero.simd_eq(zero)
 }
 
-/// The vectors of some elements' arguments. What is further behind in memory is asked for a vector at a time, while these are
-/// computed with: asked for at once, it would fill what a processor can wait for.
+/// The vectors of some elements' arguments. The memory ahead of them is prefetched a vector at a time, while these are computed
+/// with: prefetched at once, it would fill the processor's queue of requests.
 #[inline(always)]
 fn load<S: Simd, R: Real>(simd: S, x: &[R], t: &[R], a: &[R]) -> (R::V<S>, R::V<S>, R::V<S>) {
-    ask_ahead(x);
-    ask_ahead(t);
+    prefetch_ahead(x);
+    prefetch_ahead(t);
     let vector = |from| R::V::<S>::from_slice(simd, from);
     (vector(x), vector(t), vector(a))
 }
 
 #[inline(always)]
-fn ask_ahead<R>(vector: &[R]) {
+fn prefetch_ahead<R>(vector: &[R]) {
     prefetch(vector.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(vector));
 }
 
@@ -493,7 +493,7 @@ mod tests {
         at_in::<f64, P>(level, loss, x, t, a)
     }
 
-    /// Computing in `f32` gives the same to its own rounding.
+    /// Computing in `f32` agrees with `f64` to the rounding of `f32`.
     fn narrow_agrees<P: Pointwise<f32> + Pointwise<f64>>(level: Level, loss: &P, x: f64, t: f64, a: f64) {
         let near = |got: f64, want: f64| (got - want).abs() <= 4.0 * f64::from(f32::EPSILON) * want.abs();
         let (got, want) = (at_in::<f32, P>(level, loss, x, t, a), at_in::<f64, P>(level, loss, x, t, a));

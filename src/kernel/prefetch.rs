@@ -1,10 +1,10 @@
-//! Memory that is asked for before it is needed.
+//! Prefetching: memory is requested before it is needed.
 
-/// How far behind what is being read memory is asked for: about what is computed in the time that memory takes to
-/// answer. Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
+/// How far ahead of the elements being read memory is prefetched: about as much as is computed in the latency of memory.
+/// Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
 pub(crate) const AHEAD_BYTES: usize = 8192;
 
-/// Asks for `bytes` from `start` on. A hint, which changes no result: any address will do.
+/// Prefetches `bytes` from `start` on. A hint, which changes no result: any address will do.
 #[inline(always)]
 pub(crate) fn prefetch<E>(start: *const E, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
@@ -17,8 +17,8 @@ pub(crate) fn prefetch<E>(start: *const E, bytes: usize) {
     let _ = (start, bytes);
 }
 
-/// Where the rows are that come after those of a tile. They are asked for while the tile's terms are computed, a vector
-/// at a time: requests for all of them at once would fill the processor's queue, and what comes next would wait.
+/// Where the rows of a later tile are. They are prefetched while this tile's terms are computed, a vector at a time:
+/// requests for all of them at once would fill the processor's queue, and the loads that follow would wait.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
     start: *const u8,
@@ -34,9 +34,9 @@ impl Ahead {
         Ahead { start: start.cast(), class: class.cast_unsigned().wrapping_mul(row), row }
     }
 
-    /// Asks for a class of some rows, from `row` on.
+    /// Prefetches a class of some rows, from `row` on.
     #[inline(always)]
-    pub(crate) fn ask(&self, class: usize, row: usize) {
+    pub(crate) fn prefetch(&self, class: usize, row: usize) {
         let at = class.wrapping_mul(self.class).wrapping_add(row * self.row);
         prefetch(self.start.wrapping_add(at), 1);
     }

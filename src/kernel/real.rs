@@ -11,7 +11,7 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     const LANES: usize;
     /// Vectors of `f64` that [`Self::V`] widens to: two for `f32`, one for `f64`.
     const F64_VECTORS: usize;
-    /// Whether it is `f64`, where nothing wider comes after.
+    /// Whether it is `f64`, for which there is no wider type.
     const IS_F64: bool = Self::F64_VECTORS == 1;
 
     /// Minus infinity.
@@ -31,7 +31,7 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     /// Exponent bias plus [`Self::SCALE`].
     const BIAS: Self;
     /// Exponentials are kept times 2^SCALE, so that they stay normal numbers (and keep all their digits)
-    /// down to a gap whose exponential is below the smallest subnormal.
+    /// down to a distance from the maximum whose exponential is below the smallest subnormal.
     const SCALE: i32;
     /// The least and the largest k for which 2^k 2^-SCALE is a normal number.
     const POWERS: (i32, i32);
@@ -51,7 +51,7 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     fn expm1<S: Simd>(t: Self::V<S>) -> Self::V<S> {
         (t * t).mul_add(Self::exp_tail(t), t)
     }
-    /// The same in `f64`, a digit or two more accurate than the number itself.
+    /// exp(t) - 1 in `f64`: for `f32` a digit or two more accurate than the type, for `f64` as [`Self::expm1`].
     fn expm1_f64<S: Simd>(t: f64x8<S>) -> f64x8<S>;
     /// The lanes as `f64`, lower half first.
     fn widen<S: Simd>(v: Self::V<S>) -> [f64x8<S>; 2];
@@ -63,7 +63,7 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     fn store_from<S: Simd, Q: Real>(v: Q::V<S>, to: &mut [Self]);
     /// The sum of the lanes.
     fn sum<S: Simd>(v: Self::V<S>) -> f64;
-    /// A class number below 2^23, or any other as a number that is no class.
+    /// A class index below 2^23, or any other as a number that is no class.
     fn from_class(class: usize) -> Self;
     /// As `f64`.
     fn to_f64(self) -> f64;

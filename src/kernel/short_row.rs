@@ -44,13 +44,13 @@ pub(crate) fn transpose_square<S: Simd, R: Real>(square: &mut [R::V<S>; 16]) {
     }
 }
 
-/// Room for the last rows of a block, and for what is read behind them.
+/// Elements of a scratch buffer for the last rows of a block, with those that are read behind them.
 pub(crate) const fn last_rows<E: Element>(classes: usize) -> usize {
     RealOf::<E>::LANES * classes + 4
 }
 
 /// Rows of two classes or more that follow each other in memory, turned into columns `first..` of a packed tile, and their
-/// maxima. Whole vectors are written, up to the tile's end; `last` is memory for [`last_rows`].
+/// maxima. Whole vectors are written, up to the tile's end; `last` is a scratch buffer of [`last_rows`].
 #[inline(always)]
 pub(crate) fn pack_rows<S: Simd, E: Element>(
     simd: S,
@@ -122,7 +122,7 @@ fn fours<S: Simd, E: Element>(
     let lanes = RealOf::<E>::LANES;
     let mut max = Vector::<E, S>::splat(simd, RealOf::<E>::NEG_INFINITY);
     for start in (0..classes).step_by(4) {
-        // The last four classes may have been there before: packing them again does not matter.
+        // The last four classes may overlap those before: packing a class again does not matter.
         let start = start.min(classes.saturating_sub(4));
         let [a, b, c, d] = E::load_fours(simd, &rows[start..], classes);
         let (a, b, c, d) = (a.unzip_low(b), c.unzip_low(d), a.unzip_high(b), c.unzip_high(d));
@@ -135,7 +135,7 @@ fn fours<S: Simd, E: Element>(
     max
 }
 
-/// The way back: columns `first..` of a packed tile to rows that follow each other in memory.
+/// The inverse of [`pack_rows`]: columns `first..` of a packed tile to rows that follow each other in memory.
 #[inline(always)]
 pub(crate) fn unpack_rows<S: Simd, E: Element>(
     simd: S,
@@ -149,7 +149,7 @@ pub(crate) fn unpack_rows<S: Simd, E: Element>(
     let mut at = first;
     for rows in &mut groups {
         for start in (0..classes).step_by(4) {
-            // What is behind the last class is not stored.
+            // Behind the last class it is repeated; the repetitions are not stored.
             let column = |c: usize| &packed[(start + c).min(classes - 1) * TILE + at..][..lanes];
             let (a, b) =
                 (Vector::<E, S>::from_slice(simd, column(0)), Vector::<E, S>::from_slice(simd, column(1)));
@@ -218,7 +218,7 @@ pub(crate) fn pick<S: Simd, R: Real>(
     class: &[usize; TILE],
 ) -> [f64; TILE] {
     let mut picked = [0.0; TILE];
-    // As numbers of the vector's own kind, which has all of them exactly.
+    // As numbers of the vector's type, which are exact.
     let mut wanted = [R::ZERO; TILE];
     for (wanted, class) in wanted.iter_mut().zip(class) {
         *wanted = R::from_class(*class);
@@ -240,8 +240,8 @@ pub(crate) fn pick<S: Simd, R: Real>(
     picked
 }
 
-/// For each of the first `rows` rows the sum of the terms of classes below its maximum, in two parts where rows are `f64`,
-/// and how many others equal it. Asks for what comes `ahead`.
+/// For each of the first `rows` rows the sum of the terms of classes below its maximum, double-double where rows are `f64`,
+/// and how many further classes equal it. Prefetches the rows `ahead`.
 #[simd]
 pub(crate) fn row_sums<S: Simd, R: Real>(
     simd: S,
@@ -261,7 +261,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
         let rest = groups.remainder();
         for (i, group) in groups.enumerate() {
             for class in 4 * i..4 * i + 4 {
-                ahead.ask(class, lane);
+                ahead.prefetch(class, lane);
             }
             let (a, b) = (terms.of(&group[lane..]), terms.of(&group[TILE + lane..]));
             let (c, d) = (terms.of(&group[2 * TILE + lane..]), terms.of(&group[3 * TILE + lane..]));
@@ -270,7 +270,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
         // One to three more: a loop over them would send the vectors through memory.
         if rest.len() >= TILE {
             for class in packed.len() / (4 * TILE) * 4..packed.len() / TILE {
-                ahead.ask(class, lane);
+                ahead.prefetch(class, lane);
             }
             let zero = R::V::<S>::splat(simd, R::ZERO);
             let a = terms.of(&rest[lane..]);
@@ -290,7 +290,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
     }
 }
 
-/// What the terms of a vector of rows are relative to, and how many classes equal the maximum.
+/// The maxima and pivots of a vector of rows, and how many classes equal the maximum.
 struct Terms<S: Simd, R: Real> {
     m: R::V<S>,
     p: Pivot<R::V<S>>,

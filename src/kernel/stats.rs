@@ -1,13 +1,13 @@
-//! What a row tells besides its sum.
+//! The statistics of a row besides its sum: what entropy, rank, prediction and squared error are made of.
 //!
 //! ```text
-//! gap = sum of term(x) (max - x),   entropy = log1p(rest) + gap / (own + others)
+//! max_minus_x = sum of term(x) (max - x),   entropy = log1p(rest) + max_minus_x / (exp_max + sum_exp_rest)
 //! ```
 //!
 //! in the units of [`super::log_sum_exp`]. Both parts are positive, so that the entropy of a confident row keeps its digits. For
 //! a row with a nan, with +inf or of nothing but -inf the numbers mean nothing.
 //!
-//! Of a long row they are found while it is summed ([`super::long_row`]), of packed rows in a second look.
+//! The statistics of a long row are computed while it is summed ([`super::long_row`]), those of packed rows in a second pass.
 
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
@@ -15,14 +15,14 @@ use fearless_simd_macros::simd;
 
 use super::TILE;
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, pivot, power_of_two, term, term_and_gap};
+use super::exp::{Pivot, pivot, power_of_two, term, term_and_max_minus_x};
 use super::real::Real;
 
 /// Sums and counts over the classes of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct RowStats {
     /// The sum of term(x) (max - x).
-    pub gap: f64,
+    pub max_minus_x: f64,
     /// The sum of the squares of the terms below the maximum, times 2^-SCALE.
     pub squares: f64,
     /// Classes with a larger logit than the target.
@@ -33,70 +33,70 @@ pub(crate) struct RowStats {
     pub tied_before: f64,
 }
 
-/// The scan of a long row so far, and the target that its elements are compared with.
+/// The statistics of a long row so far, updated block by block, and the target that its elements are compared with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnlineStats<R> {
     /// The target's logit, and its class.
     pub logit: R,
     pub class: usize,
-    pub scan: RowStats,
+    pub row: RowStats,
     /// The first class with the largest logit.
     pub first: usize,
 }
 
 impl<R: Real> OnlineStats<R> {
     pub(crate) fn new(logit: R, class: usize) -> Self {
-        OnlineStats { logit, class, scan: RowStats::default(), first: 0 }
+        OnlineStats { logit, class, row: RowStats::default(), first: 0 }
     }
 
-    /// Expresses the sums in units of a new maximum, in which `sum` is the row's sum. `exp_max` was the term of the old one.
+    /// Expresses the sums in units of the `new` maximum, in which `sum` is the row's sum. `exp_max` was the term of the `old` one.
     #[inline(always)]
     pub(crate) fn rescale(&mut self, sum: f64, old: R, new: R, exp_max: f64, factor: impl Fn(f64) -> f64) {
-        // Each gap grows by the difference; where nothing is left of the terms, it does not matter how large that is.
+        // Each max - x grows by new - old; where the terms have faded to 0, the size of the difference does not matter.
         let grown = if sum == 0.0 { 0.0 } else { sum * (new.to_f64() - old.to_f64()) };
-        self.scan.gap = factor(self.scan.gap) + grown;
+        self.row.max_minus_x = factor(self.row.max_minus_x) + grown;
         let exp_max = exp_max * power_of_two(-R::SCALE / 2);
-        self.scan.squares = factor(factor(self.scan.squares + self.scan.largest * exp_max * exp_max));
-        self.scan.largest = 0.0;
+        self.row.squares = factor(factor(self.row.squares + self.row.largest * exp_max * exp_max));
+        self.row.largest = 0.0;
     }
 
     /// Adds the sums of later classes, in the same units.
     #[inline(always)]
     pub(crate) fn add(&mut self, part: &RowStats) {
-        self.scan.gap += part.gap;
-        self.scan.squares += part.squares;
-        self.scan.greater += part.greater;
-        self.scan.largest += part.largest;
-        self.scan.tied_before += part.tied_before;
+        self.row.max_minus_x += part.max_minus_x;
+        self.row.squares += part.squares;
+        self.row.greater += part.greater;
+        self.row.largest += part.largest;
+        self.row.tied_before += part.tied_before;
     }
 }
 
-/// Looks at a block before it is absorbed: `start` is its first class, `block_max` its maximum and `max` that of the row
-/// before it.
+/// Updates `first` and `tied_before` by a block before its terms are summed: `start` is its first class, `block_max` its
+/// maximum and `max` that of the row before it.
 #[inline(always)]
 pub(crate) fn before_block<S: Simd, E: Element>(
     simd: S,
-    look: &mut OnlineStats<RealOf<E>>,
+    stats: &mut OnlineStats<RealOf<E>>,
     start: usize,
     block: &[E],
     block_max: RealOf<E>,
     max: RealOf<E>,
 ) {
     if block_max > max {
-        look.first = start + position(simd, block, block_max);
+        stats.first = start + position(simd, block, block_max);
     }
-    if look.logit <= block_max && start < look.class {
-        let before = (look.class - start).min(block.len());
-        look.scan.tied_before += count_equal(simd, &block[..before], look.logit);
+    if stats.logit <= block_max && start < stats.class {
+        let before = (stats.class - start).min(block.len());
+        stats.row.tied_before += count_equal(simd, &block[..before], stats.logit);
     }
 }
 
-/// What a block's elements add, lane by lane: short enough for `f32`.
+/// What a block's elements add to the statistics, lane by lane: a block is short enough for `f32` sums.
 pub(crate) struct Lanes<S: Simd, R: Real, const STATS: bool> {
     max: R::V<S>,
     max_less_base: R::V<S>,
     logit: R::V<S>,
-    gap: [R::V<S>; 2],
+    max_minus_x: [R::V<S>; 2],
     squares: [R::V<S>; 2],
     greater: [R::V<S>; 2],
     tied: [R::V<S>; 2],
@@ -104,27 +104,27 @@ pub(crate) struct Lanes<S: Simd, R: Real, const STATS: bool> {
 
 impl<S: Simd, R: Real, const STATS: bool> Lanes<S, R, STATS> {
     #[inline(always)]
-    pub(crate) fn new(simd: S, max: R::V<S>, p: &Pivot<R::V<S>>, look: &OnlineStats<R>) -> Self {
+    pub(crate) fn new(simd: S, max: R::V<S>, p: &Pivot<R::V<S>>, stats: &OnlineStats<R>) -> Self {
         let none = [R::V::<S>::splat(simd, R::ZERO); 2];
         Lanes {
             max,
             max_less_base: max - p.base,
-            logit: R::V::<S>::splat(simd, look.logit),
-            gap: none,
+            logit: R::V::<S>::splat(simd, stats.logit),
+            max_minus_x: none,
             squares: none,
             greater: none,
             tied: none,
         }
     }
 
-    /// The terms of x; what else it tells goes to one of two chains.
+    /// The terms of x; with `STATS` its statistics are added to one of two chains.
     #[inline(always)]
     pub(crate) fn term(&mut self, x: R::V<S>, p: &Pivot<R::V<S>>, chain: usize) -> R::V<S> {
         if !STATS {
             return term::<S, R>(x, p);
         }
-        let (term, gap) = term_and_gap::<S, R>(x, p, self.max_less_base);
-        self.gap[chain] = term.mul_add(gap, self.gap[chain]);
+        let (term, max_minus_x) = term_and_max_minus_x::<S, R>(x, p, self.max_less_base);
+        self.max_minus_x[chain] = term.mul_add(max_minus_x, self.max_minus_x[chain]);
         let greater = self.greater[chain];
         self.greater[chain] = x.simd_gt(self.logit).select(greater + R::ONE, greater);
         let below = scaled_below::<S, R>(x, self.max, term);
@@ -134,17 +134,17 @@ impl<S: Simd, R: Real, const STATS: bool> Lanes<S, R, STATS> {
         term
     }
 
-    /// Ends a block.
+    /// Adds the sums of a block to the row's.
     #[inline(always)]
-    pub(crate) fn add_to(self, look: &mut OnlineStats<R>) {
+    pub(crate) fn add_to(self, stats: &mut OnlineStats<R>) {
         if !STATS {
             return;
         }
-        look.scan.gap += wide_sum::<S, R>(self.gap);
-        look.scan.squares += wide_sum::<S, R>(self.squares);
-        // Counts of a block are small enough for any number.
-        look.scan.greater += <R as Real>::sum::<S>(self.greater[0] + self.greater[1]);
-        look.scan.largest += <R as Real>::sum::<S>(self.tied[0] + self.tied[1]);
+        stats.row.max_minus_x += wide_sum::<S, R>(self.max_minus_x);
+        stats.row.squares += wide_sum::<S, R>(self.squares);
+        // The counts of a block are exact in either type.
+        stats.row.greater += <R as Real>::sum::<S>(self.greater[0] + self.greater[1]);
+        stats.row.largest += <R as Real>::sum::<S>(self.tied[0] + self.tied[1]);
     }
 }
 
@@ -199,7 +199,7 @@ fn scaled_below<S: Simd, R: Real>(x: R::V<S>, max: R::V<S>, term: R::V<S>) -> R:
     x.simd_lt(max).select(term, zero) * R::from_f64(power_of_two(-R::SCALE / 2))
 }
 
-/// What the rows of a tile tell.
+/// The statistics of a tile's rows.
 #[derive(Clone)]
 pub(crate) struct TileStats {
     pub rows: [RowStats; TILE],
@@ -213,7 +213,7 @@ impl TileStats {
     }
 }
 
-/// Looks at the first `rows` rows of a packed tile, lanes across the rows.
+/// Computes the statistics of the first `rows` rows of a packed tile, lanes across the rows.
 #[simd]
 pub(crate) fn tile_stats<S: Simd, R: Real>(
     simd: S,
@@ -221,11 +221,11 @@ pub(crate) fn tile_stats<S: Simd, R: Real>(
     rows: usize,
     max: &[R; TILE],
     class: &[usize; TILE],
-    scan: &mut TileStats,
+    stats: &mut TileStats,
 ) {
     let (mut logits, mut classes) = ([R::ZERO; TILE], [R::ZERO; TILE]);
     for i in 0..rows {
-        // Rows that do not count may have any class.
+        // Inactive rows may have any class.
         logits[i] = packed.get(class[i].saturating_mul(TILE) + i).copied().unwrap_or(R::ZERO);
         classes[i] = R::from_f64(class[i].min(packed.len()) as f64);
     }
@@ -235,16 +235,16 @@ pub(crate) fn tile_stats<S: Simd, R: Real>(
         let load = |from: &[R; TILE]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
         let (m, logit, class) = (load(max), load(&logits), load(&classes));
         let p = pivot::<S, R>(m);
-        let (mut gap, mut squares) = ([zero_wide; 2], [zero_wide; 2]);
+        let (mut max_minus_x, mut squares) = ([zero_wide; 2], [zero_wide; 2]);
         let (mut greater, mut largest, mut tied, mut first) = (zero, zero, zero, zero);
         // From the last class to the first: the maximum that is met last is the first.
         for (c, x) in packed.chunks_exact(TILE).enumerate().rev() {
             let x = R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]);
-            let number = R::V::<S>::splat(simd, R::from_f64(c as f64));
-            let (term, g) = term_and_gap::<S, R>(x, &p, m - p.base);
-            let g = R::widen(term * g);
+            let index = R::V::<S>::splat(simd, R::from_f64(c as f64));
+            let (term, d) = term_and_max_minus_x::<S, R>(x, &p, m - p.base);
+            let d = R::widen(term * d);
             for half in 0..R::F64_VECTORS {
-                gap[half] += g[half];
+                max_minus_x[half] += d[half];
             }
             let below = scaled_below::<S, R>(x, m, term);
             let s = R::widen(below * below);
@@ -252,22 +252,22 @@ pub(crate) fn tile_stats<S: Simd, R: Real>(
                 squares[half] += s[half];
             }
             greater = x.simd_gt(logit).select(greater + one, greater);
-            first = x.simd_eq(m).select(number, first);
+            first = x.simd_eq(m).select(index, first);
             largest = x.simd_eq(m).select(largest + one, largest);
-            tied = x.simd_eq(logit).select(number.simd_lt(class).select(tied + one, tied), tied);
+            tied = x.simd_eq(logit).select(index.simd_lt(class).select(tied + one, tied), tied);
         }
         let (greater, largest) = (R::widen(greater), R::widen(largest));
         let (tied, first) = (R::widen(tied), R::widen(first));
         for half in 0..R::F64_VECTORS {
-            for (k, row) in scan.rows[lane + 8 * half..lane + 8 * half + 8].iter_mut().enumerate() {
+            for (k, row) in stats.rows[lane + 8 * half..lane + 8 * half + 8].iter_mut().enumerate() {
                 *row = RowStats {
-                    gap: gap[half].as_slice()[k],
+                    max_minus_x: max_minus_x[half].as_slice()[k],
                     squares: squares[half].as_slice()[k],
                     greater: greater[half].as_slice()[k],
                     largest: largest[half].as_slice()[k],
                     tied_before: tied[half].as_slice()[k],
                 };
-                scan.largest[lane + 8 * half + k] = first[half].as_slice()[k] as usize;
+                stats.largest[lane + 8 * half + k] = first[half].as_slice()[k] as usize;
             }
         }
     }

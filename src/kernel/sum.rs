@@ -1,4 +1,4 @@
-//! A vector of running sums of terms.
+//! Running sums of terms, one in each lane of a vector; those of `f64` are compensated.
 
 use std::marker::PhantomData;
 
@@ -8,12 +8,13 @@ use fearless_simd::prelude::*;
 use super::double_double::{self, two_sum};
 use super::real::Real;
 
-/// Sums, lane by lane. In `f64`, where nothing wider comes after, what each addition rounds away is kept (Knuth's
-/// exact addition); `f32` sums are short and go on as `f64`.
+/// Sums, lane by lane. In `f64`, for which there is no wider type, the rounding error of each addition is kept (Knuth's
+/// exact addition); sums of `f32` are short and go on as `f64`.
 #[derive(Clone, Copy)]
 pub(crate) struct Sum<S: Simd, R: Real> {
     sum: R::V<S>,
-    lost: R::V<S>,
+    /// The sum of the rounding errors.
+    error: R::V<S>,
 }
 
 impl<S: Simd, R: Real> Sum<S, R> {
@@ -21,7 +22,7 @@ impl<S: Simd, R: Real> Sum<S, R> {
     #[inline(always)]
     pub(crate) fn new(simd: S) -> Self {
         let zero = R::V::<S>::splat(simd, R::ZERO);
-        Sum { sum: zero, lost: zero }
+        Sum { sum: zero, error: zero }
     }
 
     #[inline(always)]
@@ -29,7 +30,7 @@ impl<S: Simd, R: Real> Sum<S, R> {
         let new = self.sum + x;
         if R::IS_F64 {
             let part = new - self.sum;
-            self.lost += (self.sum - (new - part)) + (x - part);
+            self.error += (self.sum - (new - part)) + (x - part);
         }
         self.sum = new;
     }
@@ -38,32 +39,33 @@ impl<S: Simd, R: Real> Sum<S, R> {
     #[inline(always)]
     pub(crate) fn merge(&mut self, other: Self) {
         self.add(other.sum);
-        self.lost += other.lost;
+        self.error += other.error;
     }
 
-    /// The sums of the lanes. An infinite one has left a nan in what was lost.
+    /// The sums of the lanes. The rounding error of an infinite sum is nan, and left out.
     #[inline(always)]
     pub(crate) fn lane_sums(self) -> R::V<S> {
-        self.lost.simd_eq(self.lost).select(self.sum + self.lost, self.sum)
+        self.error.simd_eq(self.error).select(self.sum + self.error, self.sum)
     }
 
-    /// The sum over all lanes, and what its roundings lost.
+    /// The sum over all lanes, and its rounding error.
     #[inline(always)]
     pub(crate) fn reduce(self) -> (f64, f64) {
         if !R::IS_F64 {
             return (<R as Real>::sum::<S>(self.sum), 0.0);
         }
-        let (mut sum, mut lost) = (0.0_f64, <R as Real>::sum::<S>(self.lost));
+        let (mut sum, mut error) = (0.0_f64, <R as Real>::sum::<S>(self.error));
         for x in self.sum.as_slice() {
             let [new, more] = two_sum(sum, x.to_f64());
-            lost += more;
+            error += more;
             sum = new;
         }
-        (sum, lost)
+        (sum, error)
     }
 }
 
-/// Sums, lane by lane, of four terms at a time: those of `f32` are rounded twice on their way to `f64`, however many there are.
+/// Sums, lane by lane, of four terms at a time: terms of `f32` are rounded twice before they are added in `f64`, however
+/// many there are.
 #[derive(Clone, Copy)]
 pub(crate) struct LaneSum<S: Simd, R: Real> {
     wide: [f64x8<S>; 2],
@@ -98,13 +100,13 @@ impl<S: Simd, R: Real> LaneSum<S, R> {
         }
     }
 
-    /// The sums, and what is to be added to those of `f64`.
+    /// The sums, and the low part of those of `f64`.
     #[inline(always)]
     pub(crate) fn get(self) -> ([f64x8<S>; 2], f64x8<S>) {
         if !R::IS_F64 {
-            return (self.wide, self.exact.lost);
+            return (self.wide, self.exact.error);
         }
-        let [sum, low] = double_double::fast_two_sum(self.exact.sum, self.exact.lost);
+        let [sum, low] = double_double::fast_two_sum(self.exact.sum, self.exact.error);
         ([sum; 2], low)
     }
 }
@@ -119,7 +121,7 @@ mod tests {
     #[test]
     fn sums_of_doubles_lose_nothing() {
         for (_, level) in isa::available() {
-            let (sum, lost) = dispatch!(level, simd => {
+            let (sum, error) = dispatch!(level, simd => {
                 let mut sum = Sum::<_, f64>::new(simd);
                 for x in [1.0, 1e-17, 1e-17, 3e-17] {
                     sum.add(f64x8::splat(simd, x));
@@ -127,7 +129,7 @@ mod tests {
                 sum.reduce()
             });
             assert_eq!(sum, 8.0);
-            assert!((lost - 40e-17).abs() < 1e-30, "{lost}");
+            assert!((error - 40e-17).abs() < 1e-30, "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The losses of rows against classes, for arrays of any dimension.
+//! The public methods of the losses of rows, for arrays of any dimension.
 
 use ndarray::{Array, ArrayRef, Axis, Dimension, RemoveAxis};
 
@@ -15,13 +15,14 @@ use crate::options::Reduction;
 use crate::sum::reduce::Total;
 use crate::targets::{Call, Target};
 
-/// A loss of rows against classes: [`CrossEntropy`](crate::CrossEntropy) and [`NllLoss`](crate::NllLoss).
+/// A loss of rows against classes: [`CrossEntropy`](crate::CrossEntropy), [`NllLoss`](crate::NllLoss) and
+/// [`TargetLoss`](crate::TargetLoss).
 ///
 /// The input is of shape (C,), (N, C) or (N, C, d1, ..., dk), or has its C classes along another axis. The target holds a
 /// class index for each row: it has the input's shape without the class axis, and any integer type. Cross-entropy also takes
 /// class probabilities: floating-point numbers of the input's shape. Losses are in nats, and are summed in `f64`.
 ///
-/// The trait is sealed: it is here to be called.
+/// The trait is sealed: its methods can be called, but it cannot be implemented.
 ///
 /// # Errors
 /// All methods check shapes, options and targets before they write anything; see [`Error`]. An output may have been written
@@ -174,8 +175,8 @@ pub trait ClassLoss: Prepare + Sync {
         each_row_and_gradient_of(self, None, &target.into(), call, &upstream, input, out.into())
     }
 
-    /// What the input seems to be instead of what the loss takes, by a look at the first rows that count: a check for callers
-    /// who want to warn.
+    /// What the input seems to be instead of what the loss takes: a check of the first rows that count, for callers who want to
+    /// warn.
     ///
     /// ```
     /// use crossent::ndarray::array;
@@ -235,7 +236,7 @@ fn each_row_of<L: Prepare + ?Sized, E: Element>(
     each_row(&loss.work(input, target, call)?, &rows, call.context, out)
 }
 
-/// Without an `input`, `gradient` holds it and is overwritten.
+/// [`ClassLoss::total_and_gradient`]. Without an `input`, `gradient` holds it and is overwritten.
 pub(crate) fn total_and_gradient_of<L: Prepare + ?Sized, E: Element>(
     loss: &L,
     input: Option<&View<'_, E>>,
@@ -257,7 +258,7 @@ pub(crate) fn total_and_gradient_of<L: Prepare + ?Sized, E: Element>(
     total(&work, call.context)
 }
 
-/// Without an `input`, `gradient` holds it and is overwritten.
+/// [`ClassLoss::each_row_and_gradient`]. Without an `input`, `gradient` holds it and is overwritten.
 pub(crate) fn each_row_and_gradient_of<L: Prepare + ?Sized, E: Element>(
     loss: &L,
     input: Option<&View<'_, E>>,

@@ -126,10 +126,10 @@ impl Prepare for CrossEntropy<'_> {
     }
 }
 
-/// The options of any loss of logits: one type, so that what is generic over losses is there once for all of them.
+/// The options of any loss of logits: one type, so that code that is generic over losses is compiled once for all of them.
 #[derive(Clone, Copy)]
 pub(crate) struct LogitsLoss<'a> {
-    /// What the loss is of the target's probability, if not its logarithm.
+    /// The function of the target's probability that the loss is; none for cross-entropy.
     pub(super) function: Option<TargetFunction>,
     pub(super) weight: Option<&'a [f64]>,
     pub(super) ignore_index: i64,
@@ -201,17 +201,17 @@ impl<'a> LogitsLoss<'a> {
     }
 }
 
-/// A checked call: rows of logits, and what their losses are.
+/// A checked call: the rows of logits, their targets and the options.
 pub(super) struct Work<'a, E> {
     rows: Rows<'a, E>,
     targets: Targets<'a>,
     weight: ClassWeights<'a>,
-    /// What the loss is of the target's probability, if not its logarithm.
+    /// The function of the target's probability that the loss is; none for cross-entropy.
     function: Option<TargetFunction>,
     smoothing: f64,
     /// The sum of all weights.
     spread: f64,
-    /// What shares out the segments of a row, if not the rows are shared out.
+    /// The context under which the segments of a row are split among threads, where the rows are not.
     segments: Option<Context<'a>>,
     gradient: Option<Gradient<'a, E>>,
 }
@@ -229,7 +229,7 @@ impl<'a, E: Element> Work<'a, E> {
         losses: &mut TileLosses,
     ) {
         let TileLabels { class, active } = labels;
-        losses.begin_with_none::<RealOf<E>>(*active, self.weight.as_slice().is_some());
+        losses.begin_with_zeros::<RealOf<E>>(*active, self.weight.as_slice().is_some());
         if *active == 0 {
             if let Some(gradient) = &self.gradient {
                 write_zeros(rows, &gradient.out);
@@ -277,8 +277,8 @@ impl<'a, E: Element> Work<'a, E> {
         losses.begin::<RealOf<E>>(labels.active, self.weight.as_slice().is_some());
         let logits = sums.target_logits(simd, &labels.class, labels.active);
         sums.nll(&logits, &mut losses.loss);
-        let share_in_parts = dd_div::<RealOf<E>>([smoothing, 0.0], [self.rows.layout.classes as f64, 0.0]);
-        let share = share_in_parts[0];
+        let share_dd = dd_div::<RealOf<E>>([smoothing, 0.0], [self.rows.layout.classes as f64, 0.0]);
+        let share = share_dd[0];
         if labels.active != u64::MAX {
             for i in 0..TILE {
                 losses.loss[i] = if labels.active >> i & 1 == 1 { losses.loss[i] } else { 0.0 };
@@ -286,28 +286,31 @@ impl<'a, E: Element> Work<'a, E> {
         }
         if smoothing > 0.0 || losses.weighted {
             bits(labels.active).for_each(|i| losses.weight[i] = self.weight.of(labels.class[i]));
-            let gaps =
-                if smoothing > 0.0 { sums.gaps(simd, labels.active, self.weight) } else { [0.0; TILE] };
-            let own = dd_add::<RealOf<E>>([1.0, 0.0], [-smoothing, 0.0]);
-            // Branches would keep the loop from being one of vectors.
+            let max_minus_x = if smoothing > 0.0 {
+                sums.max_minus_x(simd, labels.active, self.weight)
+            } else {
+                [0.0; TILE]
+            };
+            let unsmoothed = dd_add::<RealOf<E>>([1.0, 0.0], [-smoothing, 0.0]);
+            // Branches would keep the loop from being vectorized.
             for i in 0..rows.len() {
-                let own = dd_mul::<RealOf<E>>(own, [losses.weight[i], 0.0]);
-                let mut loss = weighted_dd::<RealOf<E>>(own, [losses.loss[i], 0.0]);
+                let target_weight = dd_mul::<RealOf<E>>(unsmoothed, [losses.weight[i], 0.0]);
+                let mut loss = weighted_dd::<RealOf<E>>(target_weight, [losses.loss[i], 0.0]);
                 if smoothing > 0.0 {
                     let rest = sums.log1p_rest_dd(i);
                     let even = weighted_dd::<RealOf<E>>([self.spread, 0.0], rest);
-                    let even = dd_add::<RealOf<E>>([gaps[i], 0.0], even);
-                    loss = dd_add::<RealOf<E>>(loss, dd_mul::<RealOf<E>>(share_in_parts, even));
+                    let even = dd_add::<RealOf<E>>([max_minus_x[i], 0.0], even);
+                    loss = dd_add::<RealOf<E>>(loss, dd_mul::<RealOf<E>>(share_dd, even));
                 }
-                let counts = labels.active >> i & 1 == 1;
-                losses.set::<RealOf<E>>(i, if counts { loss } else { [0.0; 2] });
+                let is_active = labels.active >> i & 1 == 1;
+                losses.set::<RealOf<E>>(i, if is_active { loss } else { [0.0; 2] });
             }
             if is_any_far::<RealOf<E>>(losses) {
                 let q = |i: usize, classes: Range<usize>, q: &mut [f64]| {
-                    let own = (1.0 - smoothing) * losses.weight[i];
+                    let target_weight = (1.0 - smoothing) * losses.weight[i];
                     for ((q, weight), c) in q.iter_mut().zip(self.weight.block(classes.clone())).zip(classes)
                     {
-                        *q = share * weight + if c == labels.class[i] { own } else { 0.0 };
+                        *q = share * weight + if c == labels.class[i] { target_weight } else { 0.0 };
                     }
                 };
                 let far = far_rows(&sums, labels.active, &losses.loss, q);
@@ -320,19 +323,19 @@ impl<'a, E: Element> Work<'a, E> {
             write_zeros(rows, &gradient.out);
             return;
         }
-        // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: (1 - e) w_t of q is
-        // the target's alone.
+        // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: the term (1 - e) w_t
+        // of q belongs to the target alone.
         let factor = gradient.factors(rows.clone());
         let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
         let (p, miss) = sums.share(simd, &logits);
         for i in bits(labels.active) {
             let weight = self.weight.of(labels.class[i]);
-            let own = (1.0 - smoothing) * weight;
-            scale[i] = factor[i] * (own + share * spread);
+            let target_weight = (1.0 - smoothing) * weight;
+            scale[i] = factor[i] * (target_weight + share * spread);
             value[i] = if smoothing == 0.0 {
                 -scale[i] * miss[i]
             } else if miss[i] > 0.5 {
-                scale[i] * p[i] - factor[i] * (own + share * weight)
+                scale[i] * p[i] - factor[i] * (target_weight + share * weight)
             } else {
                 factor[i] * share * (spread - weight) - scale[i] * miss[i]
             };
@@ -356,17 +359,17 @@ impl<'a, E: Element> Work<'a, E> {
         probabilities: &Probabilities<'_>,
         losses: &mut TileLosses,
     ) {
-        losses.begin_with_none::<RealOf<E>>(probabilities.active(rows.clone()), false);
+        losses.begin_with_zeros::<RealOf<E>>(probabilities.active(rows.clone()), false);
         let mut sums = tiles.sum(simd, rows.clone(), losses.active, self.gradient.is_some());
         let (smoothing, classes) = (self.smoothing, self.rows.layout.classes);
         let given = Given { probabilities, rows: rows.clone(), smoothing, weight: self.weight, classes };
-        let WeightedSums { gaps, totals } = sums.weighted_sums(simd, losses.active, &given);
+        let WeightedSums { max_minus_x, totals } = sums.weighted_sums(simd, losses.active, &given);
         for i in bits(losses.active) {
             // Without classes there is nothing to sum.
             if classes > 0 {
                 let total = [totals[i], 0.0];
                 let total = weighted_dd::<RealOf<E>>(total, sums.log1p_rest_dd(i));
-                losses.set::<RealOf<E>>(i, dd_add::<RealOf<E>>([gaps[i], 0.0], total));
+                losses.set::<RealOf<E>>(i, dd_add::<RealOf<E>>([max_minus_x[i], 0.0], total));
             }
         }
         if is_any_far::<RealOf<E>>(losses) {
@@ -389,14 +392,14 @@ impl<'a, E: Element> Work<'a, E> {
     }
 }
 
-/// Whether a loss of `f64` rows is not finite. That of others is summed in a wider range than theirs.
+/// Whether a loss of `f64` rows is not finite. The losses of other rows are summed in `f64`, whose range is wider than theirs.
 #[inline(always)]
 fn is_any_far<R: Real>(losses: &TileLosses) -> bool {
-    // Without branches, so that it is a loop of vectors.
+    // Without branches, so that the loop is vectorized.
     R::IS_F64 && losses.loss.iter().fold(false, |any, loss| any | !loss.is_finite())
 }
 
-/// Losses found anew; nan where they are not.
+/// Losses computed again by [`far_rows`]; nan where they are not.
 struct FarRows([f64; TILE]);
 
 impl FarRows {
@@ -407,7 +410,7 @@ impl FarRows {
 
 /// sum q (lse - x) of the rows whose `loss` is not finite although their logits have a softmax: near the largest number, the
 /// differences of two logits and their sum over the classes overflow where the loss, which is their mean, does not. They are
-/// summed smaller by a power of two. `q` gives those of a block of the classes of a row.
+/// scaled down by a power of two before they are summed. `q` fills in the weights of a block of the classes of a row.
 #[cold]
 #[inline(never)]
 fn far_rows<E: Element>(
@@ -444,7 +447,7 @@ fn far_rows<E: Element>(
     far
 }
 
-/// e / C times the weight of each class: what label smoothing takes from the gradient of a class index.
+/// The q of label smoothing with a class index, but for the target's term: e / C times the weight of each class.
 struct Smoothed<'a> {
     share: f64,
     weight: ClassWeights<'a>,
@@ -467,7 +470,7 @@ impl Weighting for Smoothed<'_> {
     }
 }
 
-/// The probabilities of a tile's rows with their smoothing and weights.
+/// The q of class probabilities: those of a tile's rows, with their smoothing and weights.
 struct Given<'a> {
     probabilities: &'a Probabilities<'a>,
     rows: Range<usize>,
@@ -516,7 +519,7 @@ impl Weighting for &Given<'_> {
     }
 
     #[inline(always)]
-    fn gap<S: Simd, E: Element>(
+    fn max_minus_x<S: Simd, E: Element>(
         &self,
         simd: S,
         i: usize,
@@ -525,7 +528,7 @@ impl Weighting for &Given<'_> {
         max: f64,
     ) -> Option<(f64, f64)> {
         let plain = self.smoothing == 0.0 && self.weight.as_slice().is_none();
-        if plain { self.probabilities.gap(simd, self.rows.start + i, classes, x, max) } else { None }
+        if plain { self.probabilities.max_minus_x(simd, self.rows.start + i, classes, x, max) } else { None }
     }
 }
 
@@ -604,8 +607,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     }
 
     fn adjusted(&self, mut total: Total, context: Context<'_>) -> Result<Total, Error> {
-        // torch divides the two terms of a smoothed loss one by one, and 0 / 0 in the first decides. Weights that cancel give
-        // an infinite one.
+        // torch divides the two terms of a smoothed loss separately: where the weights of all targets are 0, the first is 0 / 0,
+        // and the loss is nan. Where weights cancel, the quotient is infinite.
         if self.smoothing > 0.0
             && total.weight == 0.0
             && total.counted > 0

@@ -1,4 +1,4 @@
-//! The losses of single elements, for arrays of any type and dimension.
+//! The public methods of the losses of single elements, for arrays of any type and dimension.
 
 use ndarray::{ArrayD, IxDyn};
 
@@ -153,7 +153,7 @@ impl Elementwise<'_> {
         self.run(input, &target.into(), Some(out.into()), context).map(|_| ())
     }
 
-    /// What the arguments seem to be instead of log-probabilities, where these are taken, by a look at the first.
+    /// What the arguments of a loss that takes log-probabilities seem to be instead: a check of their first elements.
     ///
     /// ```
     /// use crossent::ndarray::array;
@@ -179,7 +179,7 @@ impl Elementwise<'_> {
     }
 }
 
-/// What the losses of elements are multiplied with for the gradient of a reduction over an array of this shape.
+/// The upstream gradient of each element's loss, for a reduction over an array of this shape.
 fn of_reduction<'a>(reduction: Reduction, upstream: f64, shape: &[usize]) -> Upstream<'a> {
     Upstream::Constant(match reduction {
         Reduction::Sum => upstream,

@@ -1,4 +1,4 @@
-//! Where a loss's gradient goes, and what comes from above it.
+//! Where a loss's gradient goes, and the upstream gradient that it is multiplied by.
 
 use std::ops::Range;
 
@@ -16,7 +16,9 @@ pub(crate) struct Gradient<'a, E> {
 
 /// The gradient of a result with respect to the losses: `grad_output`.
 pub(crate) enum Upstream<'a> {
+    /// One number for all rows.
     Same(f64),
+    /// One number for each row.
     Each(Rows<'a, f64>),
 }
 

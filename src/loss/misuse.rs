@@ -1,4 +1,4 @@
-//! A look at the first rows of an input, for what it probably is but should not be.
+//! Checks of the first rows of an input for likely misuse: probabilities instead of logits, for instance.
 
 use crate::array::rows::locate;
 use crate::array::rows::{Rows, View};
@@ -7,7 +7,7 @@ use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
 use crate::targets::ActiveRows;
 
-/// A log-probability above this is none; below, it may be the rounding of a logarithm's sum.
+/// A number above this is no log-probability; a positive one below may come from rounding.
 const POSITIVE: f64 = 1e-2;
 
 /// What an input seems to be.
@@ -22,15 +22,14 @@ pub enum LikelyMisuse {
     PositiveLogProbability,
 }
 
-/// How many of the first rows are looked at: enough to tell a distribution from an accident, and next to
-/// nothing to read.
+/// How many of the first rows are checked: enough to tell distributions from chance, and little to read.
 pub(crate) const FIRST: usize = 3;
 
-/// Rows of more classes are not looked at: that would no longer be cheap.
+/// Rows of more classes are not checked: that would no longer be cheap.
 const MOST_CLASSES: usize = 1 << 18;
 
-/// Numbers of a row among which a positive one is looked for.
-const LOOKED_AT: usize = 1024;
+/// How many numbers of a row are checked for a positive one.
+const MOST_CHECKED: usize = 1024;
 
 /// Whether the logits given to `cross_entropy` look like something else, by some of the first active rows.
 pub(crate) fn in_logits<E: Element>(rows: &Rows<'_, E>, active: &ActiveRows) -> Option<LikelyMisuse> {
@@ -74,7 +73,7 @@ fn all_rows<E: Element>(
 }
 
 fn none_is_positive(row: &mut dyn Iterator<Item = f64>) -> bool {
-    for x in row.take(LOOKED_AT) {
+    for x in row.take(MOST_CHECKED) {
         if x > POSITIVE {
             return false;
         }
@@ -82,7 +81,8 @@ fn none_is_positive(row: &mut dyn Iterator<Item = f64>) -> bool {
     true
 }
 
-/// Ends at the first number that is no probability, or that makes the sum too large: in logits that comes soon.
+/// Whether a row is a distribution. Reading ends at the first number that is no probability, or that makes the sum too large:
+/// in logits that comes soon.
 fn are_probabilities<E: Element>(row: &mut dyn Iterator<Item = f64>) -> bool {
     let tolerance = if size_of::<E>() == 2 { 1e-2 } else { 1e-4 };
     let mut sum = 0.0;
@@ -123,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn the_look_at_logits_is_brief() {
+    fn the_check_of_logits_is_brief() {
         for logits in [[0.4, -0.1], [0.6, 0.7], [0.9, f64::NAN]] {
-            let mut looked_at = 0;
-            let mut row = logits.into_iter().cycle().take(100_000).inspect(|_| looked_at += 1);
+            let mut checked = 0;
+            let mut row = logits.into_iter().cycle().take(100_000).inspect(|_| checked += 1);
             assert!(!are_probabilities::<f32>(&mut row));
             drop(row);
-            assert_eq!(looked_at, 2);
+            assert_eq!(checked, 2);
         }
     }
 

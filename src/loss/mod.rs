@@ -17,7 +17,7 @@ use crate::kernel::element::Element;
 use crate::parallel::Context;
 use crate::targets::{Call, Target};
 
-/// How a loss turns its arguments into checked work.
+/// A loss of rows that can check its arguments and prepare the walk over its rows.
 pub(crate) trait Prepare {
     /// The class axis; 1 by default, 0 for a one-dimensional input.
     fn axis(&self) -> Option<isize>;
@@ -30,7 +30,7 @@ pub(crate) trait Prepare {
     ) -> Result<impl RowLoss<'w, E>, Error>;
 }
 
-/// The rows of the input, which are those of the gradient where there is no input, and the gradient's.
+/// The rows of the input and of the gradient. Without an input the gradient's array holds it, and is overwritten.
 fn input_and_gradient<'a, E: Element>(
     input: Option<&'a View<'_, E>>,
     gradient: &'a mut ViewMut<'_, E>,

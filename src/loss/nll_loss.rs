@@ -137,7 +137,7 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         labels: &TileLabels,
         losses: &mut TileLosses,
     ) {
-        losses.begin_with_none::<RealOf<E>>(labels.active, self.weight.as_slice().is_some());
+        losses.begin_with_zeros::<RealOf<E>>(labels.active, self.weight.as_slice().is_some());
         let mut offsets = [0; TILE];
         locate(&self.rows.layout, rows.clone(), &mut offsets);
         for i in bits(labels.active) {

@@ -1,7 +1,7 @@
 //! Losses of single elements: binary cross-entropy, Kullback-Leibler divergence, Gaussian and Poisson likelihoods.
 //!
-//! One walk for all of them: the kernel takes losses and gradients from a block of each argument, and they are rounded as
-//! they are stored.
+//! One walk serves all of them: the kernel computes losses and gradients from a block of each argument, and they are rounded
+//! as they are stored.
 
 use std::ops::Range;
 
@@ -24,12 +24,12 @@ use crate::sum::reduce::{ChunkSum, Total};
 pub enum ElementLoss<'a> {
     /// -(t log x + (1 - t) log(1 - x)) for x and t from 0 to 1.
     BinaryCrossEntropy {
-        /// The least that a logarithm counts; `None` for no bound.
+        /// The lower bound of the logarithms; `None` for no bound.
         clamp: Option<f64>,
     },
     /// max(x, 0) - t x + log(1 + exp(-|x|)) for the logit x of a probability.
     BinaryCrossEntropyWithLogits {
-        /// What the term of t is multiplied with.
+        /// The weight of positives: a factor of the term with t, broadcast to the input's shape.
         pos_weight: Option<Numbers<'a>>,
     },
     /// t (log t - x), for the log-probability x.
@@ -58,12 +58,12 @@ pub enum ElementLoss<'a> {
     },
 }
 
-/// What the derivative of the reduced loss by the loss of an element is.
+/// The derivative of the reduced loss with respect to the loss of an element.
 #[derive(Clone, Debug)]
 pub(crate) enum Upstream<'a> {
-    /// The same for all elements.
+    /// One number for all elements.
     Constant(f64),
-    /// One number for each.
+    /// One number for each element.
     Each(Numbers<'a>),
 }
 
@@ -72,7 +72,7 @@ pub(crate) enum Upstream<'a> {
 pub(crate) enum Input<'a> {
     /// No gradient.
     Alone(Numbers<'a>),
-    /// The gradient goes to an array of its own.
+    /// The gradient goes to a separate array.
     WithGradient(Numbers<'a>, FloatsMut<'a>, Upstream<'a>),
     /// The gradient overwrites the input.
     Overwritten(FloatsMut<'a>, Upstream<'a>),
@@ -100,7 +100,7 @@ pub(crate) enum Input<'a> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Elementwise<'a> {
-    /// Which one.
+    /// The loss of an element.
     pub loss: ElementLoss<'a>,
     /// A factor for each element, broadcast to the input's shape.
     pub weight: Option<Numbers<'a>>,
@@ -115,9 +115,9 @@ impl Elementwise<'_> {
         )
     }
 
-    /// The losses' sum and number; the losses themselves to `losses`, of the shape that input and target broadcast
-    /// to (for the binary cross-entropies they have the same), if it is given; and the
-    /// gradient with respect to the input, which is not broadcast then, if one is asked for.
+    /// Returns the sum of the losses and their number. Writes the losses to `losses`, if it is given: an array of the shape that
+    /// input and target broadcast to (for the binary cross-entropies they have one shape). Writes the gradient with respect to
+    /// the input, if `input` says where: the input is not broadcast then.
     ///
     /// # Errors
     /// See [`Error`]; no output has been touched then, unless the call was interrupted.
@@ -279,15 +279,15 @@ fn first(
     context: Context<'_>,
     wrong: &(dyn Fn(f64) -> bool + Sync),
 ) -> Result<Option<(usize, f64)>, Error> {
-    let look = |(): &mut (), range: Range<usize>| match source.first(level, range, wrong) {
+    let check = |(): &mut (), range: Range<usize>| match source.first(level, range, wrong) {
         None => Ok(()),
         Some(_) => Err(Refused),
     };
-    let looked = try_for_each_chunk_of(context, source.len(), 1, || (), look)?;
-    Ok(looked.err().and_then(|range| source.first(level, range, wrong)))
+    let checked = try_for_each_chunk_of(context, source.len(), 1, || (), check)?;
+    Ok(checked.err().and_then(|range| source.first(level, range, wrong)))
 }
 
-/// The shape of the losses: the one that input and target broadcast to, or, with `same`, have in common.
+/// The shape of the losses: the one that input and target broadcast to; with `same` both must have it.
 pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Result<Vec<usize>, Error> {
     if same {
         check_shape("target", target, input)?;
@@ -321,8 +321,8 @@ fn broadcast<'n>(
     })
 }
 
-/// Variances as torch takes them: of the input's shape, with 1 in the place of one dimension, or without the last one. And
-/// one number for input of any shape.
+/// Variances of the shapes that torch takes, repeated to the input's shape: the input's shape, that with 1 in the place of one
+/// dimension, or that without the last dimension. One number fits an input of any shape.
 fn variances<'n>(var: &'n Numbers<'_>, shape: &[usize]) -> Result<Numbers<'n>, Error> {
     let got = var.shape();
     let without_last = shape.split_last().is_some_and(|(_, others)| others == got);
@@ -349,7 +349,7 @@ struct Walk<'w> {
     third: Option<Box<dyn Source + 'w>>,
     weight: Option<Box<dyn Source + 'w>>,
     upstream: Option<Box<dyn Source + 'w>>,
-    /// The upstream gradient where there is no array of them.
+    /// The upstream gradient where it is one number.
     constant: f64,
     losses: Option<Box<dyn Sink + 'w>>,
     gradient: Option<Box<dyn Sink + 'w>>,
@@ -359,7 +359,7 @@ struct Walk<'w> {
 struct Refused;
 
 impl Walk<'_> {
-    /// Whether something is given that `f32` does not hold.
+    /// Whether an argument is `f64`, which `f32` does not hold.
     fn is_wide(&self) -> bool {
         self.input.is_wide()
             || self.target.is_wide()
@@ -459,7 +459,7 @@ impl Walk<'_> {
                     }
                     multiply(simd, &mut results.gradient, upstream);
                 }
-                sum.add_counted(kernel::sum(simd, &mut results.loss, len), len);
+                sum.add_unweighted(kernel::sum(simd, &mut results.loss, len), len);
                 allowed
             })
         };

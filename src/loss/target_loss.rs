@@ -21,15 +21,17 @@ use crate::targets::{Call, Target};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum TargetFunction {
-    /// `-(1 - p)^gamma log p` with `gamma` of at least 0: confident rows count less. Lin et al., Focal Loss for Dense Object
-    /// Detection, 2017.
+    /// `-(1 - p)^gamma log p` with `gamma` of at least 0: rows whose target is probable weigh less. Lin et al., Focal Loss for
+    /// Dense Object Detection, 2017.
     Focal {
-        /// How fast.
+        /// The focusing parameter: the larger it is, the less such rows weigh; 0 gives cross-entropy.
         gamma: f64,
     },
 }
 
 impl TargetFunction {
+    /// Checks the function's parameters.
+    ///
     /// # Errors
     /// [`Error::Option`].
     pub(super) fn check(self) -> Result<(), Error> {
@@ -41,13 +43,14 @@ impl TargetFunction {
         }
     }
 
+    /// The name of the loss, for errors.
     pub(super) fn name(self) -> &'static str {
         match self {
             TargetFunction::Focal { .. } => "focal_loss",
         }
     }
 
-    /// Its value.
+    /// The loss, from -log p, p and 1 - p of the target.
     #[inline(always)]
     pub(super) fn value(self, nll: f64, _p: f64, miss: f64) -> f64 {
         match self {
@@ -55,7 +58,7 @@ impl TargetFunction {
         }
     }
 
-    /// Its derivative with respect to nll.
+    /// The derivative of the loss with respect to nll.
     #[inline(always)]
     pub(super) fn slope(self, nll: f64, p: f64, miss: f64) -> f64 {
         match self {
@@ -68,7 +71,7 @@ impl TargetFunction {
     }
 }
 
-/// `base^exponent`; by products where the exponent is a small integer, as it mostly is.
+/// `base^exponent`; by products where the exponent is a small integer, the usual case.
 #[inline(always)]
 fn power(base: f64, exponent: f64) -> f64 {
     match exponent {

@@ -18,22 +18,22 @@ use crate::targets::{Labels, TileLabels, TileWork, Walk};
 
 /// A loss over rows, a tile at a time.
 pub(crate) trait RowLoss<'a, E: Element>: Sync {
-    /// What a thread reuses from chunk to chunk.
+    /// The memory that a thread reuses from chunk to chunk.
     type State;
 
     fn state(&self) -> Self::State;
     fn rows(&self) -> usize;
     /// Elements of a row that are read or written.
     fn classes(&self) -> usize;
-    /// How many rows a thread had better take together.
+    /// How many rows a thread should take together.
     fn row_group(&self) -> usize {
         1
     }
-    /// Who shares out the rows to threads.
+    /// The context under which the rows are split among threads.
     fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {
         context
     }
-    /// The class indices of the rows, where the targets are such.
+    /// The class indices of the rows; none where the targets are class probabilities.
     fn labels(&self) -> Option<&Labels<'a>>;
     /// The losses of at most a tile of rows. It is inlined into the function that carries the instruction set.
     fn tile<S: Simd>(
@@ -44,7 +44,7 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
         labels: &TileLabels,
         losses: &mut TileLosses,
     );
-    /// Looks at all targets.
+    /// Checks all targets.
     fn check(&self, context: Context<'_>) -> Result<(), Error> {
         self.labels().map_or(Ok(()), |labels| labels.check(context))
     }
@@ -52,21 +52,21 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
     /// What the input seems to be instead of what the loss takes.
     fn likely_misuse(&self) -> Option<LikelyMisuse>;
-    /// Whether no row counts.
+    /// Whether no row is active.
     fn nothing_active(&self, context: Context<'_>) -> Result<bool, Error>;
-    /// Has the gradient written from now on.
+    /// Makes [`Self::tile`] write the gradient too.
     fn set_gradient(&mut self, gradient: Gradient<'a, E>);
-    /// The sums over all rows, where no row needs to be looked at for them.
+    /// The sums over all rows, where they are known without reading a row.
     fn known_total(&self) -> Option<Total> {
         None
     }
-    /// The sums as a mean of this loss takes them.
+    /// The sums as the mean of this loss needs them.
     fn adjusted(&self, total: Total, _: Context<'_>) -> Result<Total, Error> {
         Ok(total)
     }
 }
 
-/// Where the losses of rows go: an array of one class, shared out to threads.
+/// Where the losses of rows go: an array of one class, whose rows are split among threads.
 struct LossRows<'a>(FloatRowsMut<'a>);
 
 impl<'a> LossRows<'a> {
@@ -142,12 +142,12 @@ struct Losses<'w, 'a, L, E> {
     of: PhantomData<&'a E>,
 }
 
-/// The sum of a chunk, and of those that a thread took with it.
+/// The sums of one chunk, or of the several chunks that a thread takes together.
 #[derive(Default)]
 struct ChunkSums {
     first: ChunkSum,
     others: Vec<ChunkSum>,
-    /// Rows of chunks smaller than a tile.
+    /// Rows summed so far, where chunks are smaller than a tile.
     summed: usize,
 }
 

@@ -1,36 +1,37 @@
-//! A sum that keeps what its roundings lose.
+//! A compensated sum in `f64`.
 
 use crate::kernel::double_double::two_sum;
 
-/// A sum that keeps what its roundings lose (Neumaier 1974).
+/// A sum that keeps its rounding error (Neumaier 1974).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Compensated {
     sum: f64,
-    pub(crate) lost: f64,
+    /// The sum of the rounding errors.
+    pub(crate) error: f64,
 }
 
 impl Compensated {
     #[inline(always)]
     pub(crate) fn add(&mut self, value: f64) {
         let new = self.sum + value;
-        self.lost +=
+        self.error +=
             if self.sum.abs() >= value.abs() { (self.sum - new) + value } else { (value - new) + self.sum };
         self.sum = new;
     }
 
     pub(crate) fn merge(&mut self, other: Compensated) {
         self.add(other.sum);
-        self.lost += other.lost;
+        self.error += other.error;
     }
 
     pub(crate) fn get(self) -> f64 {
-        self.parts()[0]
+        self.dd()[0]
     }
 
-    /// The sum and what is to be added to it.
-    pub(crate) fn parts(self) -> [f64; 2] {
-        // Infinities leave a nan in what was lost.
-        if self.lost.is_finite() { two_sum(self.sum, self.lost) } else { [self.sum, 0.0] }
+    /// The sum as a double-double number.
+    pub(crate) fn dd(self) -> [f64; 2] {
+        // The rounding error of an infinite sum is nan.
+        if self.error.is_finite() { two_sum(self.sum, self.error) } else { [self.sum, 0.0] }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sums of `f64` without rounding: the same for any order and any grouping of the terms.
 //!
 //! Every finite `f64` is a whole number of units of 2^-1074, so a sum of them is an integer. It is kept in digits of 32
-//! bits, each in an `i64` with room for the carries of 2^30 additions (the small superaccumulator of R. M. Neal, "Fast
+//! bits, each in an `i64`, which holds the carries of 2^30 additions (the small superaccumulator of R. M. Neal, "Fast
 //! exact summation using small and large superaccumulators", 2015).
 
 use std::fmt;
@@ -14,17 +14,17 @@ const DIGIT: u32 = 32;
 /// Digits: 2^-1074 to 2^1024, and 2^64 such terms.
 const DIGITS: usize = 69;
 
-/// Additions after which the digits are made small again.
-const ROOM: u32 = 1 << 30;
+/// Additions after which the carries are propagated, so that no digit overflows.
+const MOST_ADDITIONS: u32 = 1 << 30;
 
-/// Units in 1: a number is a whole one of units of 2^-1074.
+/// A unit is 2^-1074: 1 is 2^1074 units.
 const UNIT_BITS: usize = 1074;
 
 /// A sum of `f64` numbers without rounding: the same for any order and any grouping of the terms.
 ///
-/// The finite terms are kept as an integer of units of 2^-1074, in 592 bytes whatever their number; infinities and nans are
-/// counted apart. Results are rounded once. Sums are equal where the same finite sum and the same numbers of infinities and
-/// nans have come together.
+/// The sum of the finite terms is kept as an integer of units of 2^-1074, in 592 bytes whatever their number; infinities and
+/// nans are counted separately. Results are rounded once. Two sums are equal if their finite terms have the same sum, and their
+/// numbers of +inf, -inf and nan are the same.
 ///
 /// ```
 /// use crossent::ExactSum;
@@ -38,7 +38,7 @@ const UNIT_BITS: usize = 1074;
 #[derive(Clone)]
 pub struct ExactSum {
     digits: [i64; DIGITS],
-    /// Additions since the digits were small.
+    /// Additions since the carries were propagated.
     added: u32,
     /// Terms that are +inf, -inf and nan.
     special: [u64; 3],
@@ -71,18 +71,18 @@ impl ExactSum {
             *digit += sign * i64::from((shifted >> (DIGIT * k as u32)) as u32);
         }
         self.added += 1;
-        if self.added == ROOM {
+        if self.added == MOST_ADDITIONS {
             self.carry();
         }
     }
 
-    /// Adds the square of a number, exactly where it is a normal one.
+    /// Adds the square of a number, as [`Self::add_product`] does.
     #[inline]
     pub fn add_square(&mut self, x: f64) {
         self.add_product(x, x);
     }
 
-    /// Adds a product: what its rounding takes away is added too.
+    /// Adds a product and its rounding error: exactly the product, unless it is infinite or its rounding error underflows.
     #[inline]
     pub fn add_product(&mut self, a: f64, b: f64) {
         let product = a * b;
@@ -106,7 +106,7 @@ impl ExactSum {
         }
     }
 
-    /// Makes all digits but the last, which has the sign, numbers of 32 bits.
+    /// Propagates the carries: all digits but the last, which has the sign, become numbers of 32 bits.
     fn carry(&mut self) {
         let mut carry = 0;
         for digit in &mut self.digits[..DIGITS - 1] {
@@ -173,8 +173,8 @@ pub(crate) fn covariance_divisor(count: u64) -> Integer {
     ones(count).times(&ones(count.saturating_sub(1)))
 }
 
-/// The sample standard deviation (n - 1) over the root of n, from the sum of n terms and that of their squares; nan for less
-/// than two terms.
+/// The sample standard deviation (with n - 1) over the root of n, from the sum of n terms and that of their squares; nan for
+/// fewer than two terms.
 pub(crate) fn standard_error(squares: &ExactSum, sum: &ExactSum, count: u64) -> f64 {
     if count < 2 || !(squares.is_finite() && sum.is_finite()) {
         return f64::NAN;
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_between_the_largest_and_the_smallest() {
+    fn sums_are_exact_between_the_largest_and_the_smallest() {
         let both = [f64::MAX, UNIT, f64::MAX, -f64::MAX, 1.0, -1.0, -f64::MAX];
         assert_eq!(small(&sum(&both)), 1);
         assert_eq!(small(&sum(&[1e300, -1e300, -0.0, 0.0])), 0);
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn many_additions_do_not_overflow_a_digit() {
-        // All bits of the three digits are set, and the room is used up again and again.
+        // All bits of the three digits are set, and the carries fill the digits again and again.
         let x = f64::from_bits((33 << 52) | ((1 << 52) - 1));
         let mut s = ExactSum::default();
         s.add(x);

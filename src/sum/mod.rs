@@ -1,4 +1,4 @@
-//! Sums: what no order of the terms changes, and what is added up in a fixed order.
+//! Sums: exact ones, which no order of the terms changes, and rounded ones in a fixed order.
 
 pub(crate) mod compensated;
 pub(crate) mod exact;

@@ -12,13 +12,13 @@ use crate::kernel::real::Real;
 use crate::kernel::rowset::all;
 use crate::options::Reduction;
 
-/// The losses of a tile's rows: those that count, with their weights in the mean. The others have 0.
+/// The losses of a tile's active rows, with their weights in the mean. The other rows have 0.
 pub(crate) struct TileLosses {
     pub active: u64,
     pub loss: [f64; TILE],
-    /// What is to be added to it; 0 unless the rows are `f64`.
+    /// Its low part; 0 unless the rows are `f64`.
     pub low: [f64; TILE],
-    /// Whether `weight` says more than `active`.
+    /// Whether the rows have weights: else each active row weighs 1.
     pub weighted: bool,
     pub weight: [f64; TILE],
 }
@@ -28,7 +28,7 @@ impl TileLosses {
         TileLosses { active: 0, loss: [0.0; TILE], low: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
     }
 
-    /// Starts a tile of rows of R, where all losses are set at once.
+    /// Starts a tile of rows of R. The caller then sets all of `loss`.
     #[inline(always)]
     pub(crate) fn begin<R: Real>(&mut self, active: u64, weighted: bool) {
         self.active = active;
@@ -41,14 +41,14 @@ impl TileLosses {
         }
     }
 
-    /// The same where they are set row by row, those of the rows that count.
+    /// Starts a tile of rows of R with losses of 0. The caller then sets those of the active rows.
     #[inline(always)]
-    pub(crate) fn begin_with_none<R: Real>(&mut self, active: u64, weighted: bool) {
+    pub(crate) fn begin_with_zeros<R: Real>(&mut self, active: u64, weighted: bool) {
         self.begin::<R>(active, weighted);
         self.loss = [0.0; TILE];
     }
 
-    /// The loss of row i, from its two parts.
+    /// Sets the loss of row i from a double-double number.
     #[inline(always)]
     pub(crate) fn set<R: Real>(&mut self, i: usize, loss: [f64; 2]) {
         self.loss[i] = loss[0];
@@ -57,7 +57,7 @@ impl TileLosses {
         }
     }
 
-    /// Some of the rows, as a tile of their own.
+    /// Some of the rows as another tile.
     pub(crate) fn part(&self, rows: Range<usize>) -> Self {
         let mut part = TileLosses::new();
         part.begin::<f64>(self.active >> rows.start & all(rows.len()), self.weighted);
@@ -73,53 +73,54 @@ impl TileLosses {
 pub(crate) struct ChunkSum {
     loss: Compensated,
     weight: Compensated,
-    counted: usize,
+    /// The number of active rows.
+    active: usize,
 }
 
 impl ChunkSum {
-    /// Adds a tile of rows of R; rows that do not count have loss and weight 0. Of `f64`, nothing is rounded away.
+    /// Adds a tile of rows of R; inactive rows have loss and weight 0. For `f64` rows all rounding errors are kept.
     #[simd]
     pub(crate) fn add<S: Simd, R: Real>(&mut self, simd: S, tile: &TileLosses) {
-        let counted = tile.active.count_ones();
-        let [loss, lost] = pairwise::<R>(&tile.loss);
+        let active = tile.active.count_ones();
+        let [loss, error] = pairwise::<R>(&tile.loss);
         self.loss.add(loss);
         if R::IS_F64 {
-            self.loss.lost += lost + pairwise::<f32>(&tile.low)[0];
+            self.loss.error += error + pairwise::<f32>(&tile.low)[0];
         }
-        let [weight, lost] =
-            if tile.weighted { pairwise::<R>(&tile.weight) } else { [f64::from(counted), 0.0] };
+        let [weight, error] =
+            if tile.weighted { pairwise::<R>(&tile.weight) } else { [f64::from(active), 0.0] };
         self.weight.add(weight);
         if R::IS_F64 {
-            self.weight.lost += lost;
+            self.weight.error += error;
         }
-        self.counted += counted as usize;
+        self.active += active as usize;
     }
 
     /// Adds the next chunk.
     pub(crate) fn merge(&mut self, next: ChunkSum) {
         self.loss.merge(next.loss);
         self.weight.merge(next.weight);
-        self.counted += next.counted;
+        self.active += next.active;
     }
 
     /// The sums, rounded.
     pub(crate) fn total(self) -> Total {
-        let ([sum, sum_low], [weight, weight_low]) = (self.loss.parts(), self.weight.parts());
-        Total { sum, sum_low, weight, weight_low, counted: self.counted }
+        let ([sum, sum_low], [weight, weight_low]) = (self.loss.dd(), self.weight.dd());
+        Total { sum, sum_low, weight, weight_low, counted: self.active }
     }
 
     /// Adds the sum of `count` losses, each of weight 1.
-    pub(crate) fn add_counted(&mut self, sum: f64, count: usize) {
+    pub(crate) fn add_unweighted(&mut self, sum: f64, count: usize) {
         self.loss.add(sum);
         self.weight.add(count as f64);
-        self.counted += count;
+        self.active += count;
     }
 }
 
-/// The sum of a tile as a tree of the fixed shape 64, 32, ..., 1. Of `f64` rows also what its roundings lost.
+/// The sum of a tile as a tree of the fixed shape 64, 32, ..., 1, and for `f64` rows its rounding error, else 0.
 #[inline(always)]
 fn pairwise<R: Real>(values: &[f64; TILE]) -> [f64; 2] {
-    let (mut sums, mut lost) = (*values, [0.0; TILE]);
+    let (mut sums, mut errors) = (*values, [0.0; TILE]);
     let mut half = TILE / 2;
     while half > 0 {
         for i in 0..half {
@@ -128,12 +129,12 @@ fn pairwise<R: Real>(values: &[f64; TILE]) -> [f64; 2] {
             } else {
                 let [sum, more] = two_sum(sums[i], sums[i + half]);
                 sums[i] = sum;
-                lost[i] += lost[i + half] + more;
+                errors[i] += errors[i + half] + more;
             }
         }
         half /= 2;
     }
-    [sums[0], lost[0]]
+    [sums[0], errors[0]]
 }
 
 /// The sums over all rows.
@@ -150,10 +151,10 @@ pub struct Total {
 }
 
 impl Total {
-    /// Of `rows` losses of 0.
+    /// The sums of `rows` losses of 0.
     pub(crate) fn of_zeros(rows: usize) -> Self {
         let mut sum = ChunkSum::default();
-        sum.add_counted(0.0, rows);
+        sum.add_unweighted(0.0, rows);
         sum.total()
     }
 
@@ -179,8 +180,8 @@ mod tests {
         assert_eq!(pairwise::<f32>(&std::array::from_fn(|i| i as f64)), [2016.0, 0.0]);
         let mut values = [1.0; TILE];
         values[0] = 1e17;
-        let [sum, lost] = pairwise::<f64>(&values);
-        assert_eq!((sum - 1e17) + lost, 63.0);
+        let [sum, error] = pairwise::<f64>(&values);
+        assert_eq!((sum - 1e17) + error, 63.0);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Which rows count: those that neither a mask nor their target leaves out.
+//! Which rows are active: those that neither a mask nor their target leaves out.
 
 use std::num::NonZero;
 use std::ops::Range;
@@ -9,16 +9,17 @@ use crate::kernel::TILE;
 use crate::kernel::rowset::all;
 use crate::parallel::{Context, try_for_each_chunk_of};
 
-/// Rows that follow each other, and a bit for each of them that counts.
+/// Consecutive rows from `start` on, and a bit for each active one.
 pub(crate) struct ActiveRows {
     pub start: usize,
     pub bits: u64,
 }
 
-/// The rows among which the first that count are looked for: those of a prompt or of padding may come before them.
+/// How many rows are searched for the first active ones: rows of a prompt or of padding may come before them.
 const MOST_BEFORE: usize = 1 << 14;
 
-/// The first `wanted` of `rows` rows if one of them counts, else as many of the first tile in which one does.
+/// The first `wanted` of `rows` rows if one of them is active, else the first active ones, at most `wanted`, of the first tile
+/// that has any.
 pub(super) fn first_active(
     rows: usize,
     wanted: usize,
@@ -46,7 +47,7 @@ pub(super) fn first_active(
     found
 }
 
-/// Tile by tile, whether something holds for all `rows` rows.
+/// Whether `holds` is true of every tile of `rows` rows.
 pub(super) fn all_tiles(
     rows: usize,
     context: Context<'_>,
@@ -59,7 +60,7 @@ pub(super) fn all_tiles(
     Ok(try_for_each_chunk_of(context, rows, 1, || (), work)?.is_ok())
 }
 
-/// The same on the calling thread alone: for what the first tile nearly always decides.
+/// [`all_tiles`] on the calling thread alone: for questions that the first tile nearly always decides.
 pub(super) fn all_tiles_here(
     rows: usize,
     context: Context<'_>,
@@ -68,11 +69,12 @@ pub(super) fn all_tiles_here(
     all_tiles(rows, Context { threads: Some(NonZero::<usize>::MIN), ..context }, holds)
 }
 
+/// A bit for each row of `range` that the mask leaves in; without a mask, for all of them.
 pub(super) fn mask_bits(mask: Option<&Rows<'_, u8>>, range: Range<usize>) -> u64 {
     let len = range.len();
     let all = all(len);
     let Some(mask) = mask else { return all };
-    let mut counts = [false; TILE];
-    read(mask, range, &mut counts, |x| x != 0);
-    counts.iter().enumerate().fold(0, |bits, (i, counts)| bits | u64::from(*counts) << i) & all
+    let mut kept = [false; TILE];
+    read(mask, range, &mut kept, |x| x != 0);
+    kept.iter().enumerate().fold(0, |bits, (i, kept)| bits | u64::from(*kept) << i) & all
 }

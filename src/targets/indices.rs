@@ -16,7 +16,7 @@ use crate::options::ClassWeights;
 use crate::parallel::{Context, try_for_each_chunk_of};
 use crate::sum::reduce::{ChunkSum, TileLosses};
 
-/// More numbers than these are not checked for the text of an error.
+/// The most numbers that are read again for the text of an error.
 pub(super) const MOST_CHECKED: usize = 1 << 26;
 
 /// Class indices, one for each row. Each is checked where it is used.
@@ -43,14 +43,14 @@ impl Default for TileLabels {
 /// A row's target is neither a class nor ignored.
 pub(crate) struct OutOfRange;
 
-/// The same bits, or the largest number where there are fewer.
+/// The bits of `value` as an unsigned number, or the largest one where `usize` has fewer bits.
 #[inline(always)]
 fn as_unsigned(value: i64) -> usize {
     if usize::BITS == 64 { value as usize } else { usize::try_from(value).unwrap_or(usize::MAX) }
 }
 
 impl Labels<'_> {
-    /// Some of the first rows, of which one counts if there is any nearby; none where one is out of range.
+    /// Some of the first rows: among them an active one, if there is any nearby. None is active where a target is out of range.
     pub(crate) fn first_active(&self, wanted: usize) -> ActiveRows {
         first_active(self.rows(), wanted, |rows| self.any_tile(rows).ok().map(|tile| tile.active))
     }
@@ -113,7 +113,7 @@ impl Labels<'_> {
         self.read_any_tile(range, &mut tile).map(|()| tile)
     }
 
-    /// The same, rows that are ignored or out of range among them. There once, and not for each instruction set.
+    /// [`Self::tile`] for rows of which some may be ignored or out of range. Compiled once, not for each instruction set.
     #[inline(never)]
     fn read_any_tile(&self, range: Range<usize>, to: &mut TileLabels) -> Result<(), OutOfRange> {
         let (mut values, len, classes) = ([0_i64; TILE], range.len(), self.classes as u64);
@@ -122,10 +122,10 @@ impl Labels<'_> {
         let (mut active, mut outside) = (0_u64, 0_u64);
         for (i, &value) in values[..len].iter().enumerate() {
             let inside = (value as u64) < classes;
-            let counts = value != self.ignore_index;
+            let is_active = value != self.ignore_index;
             to.class[i] = if inside { value as usize } else { 0 };
-            active |= u64::from(counts) << i;
-            outside |= u64::from(counts && !inside) << i;
+            active |= u64::from(is_active) << i;
+            outside |= u64::from(is_active && !inside) << i;
         }
         let mask = mask_bits(self.mask.as_ref(), range);
         if outside & mask != 0 {
@@ -135,12 +135,12 @@ impl Labels<'_> {
         Ok(())
     }
 
-    /// Looks at all targets before anything is written.
+    /// Checks all targets, before anything is written.
     pub(crate) fn check(&self, context: Context<'_>) -> Result<(), Error> {
         self.divisor::<f32>(ClassWeights::none(), context).map(|_| ())
     }
 
-    /// The sum of the weights of the rows of R that count.
+    /// The sum of the weights of the active rows; R is the type of their logits.
     pub(crate) fn divisor<R: Real>(
         &self,
         weight: ClassWeights<'_>,
@@ -185,7 +185,7 @@ impl Labels<'_> {
         }
     }
 
-    /// What the class indices are.
+    /// The ranges of the class indices, for the text of an error.
     fn found(&self, rows: usize) -> TargetsFound {
         let (mut inside, mut outside, mut ignored) = (None, None, false);
         for tile in (0..rows).step_by(TILE).map(|first| first..(first + TILE).min(rows)) {

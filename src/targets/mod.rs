@@ -25,7 +25,7 @@ use crate::parallel::Context;
 pub type Target<'a> = Numbers<'a>;
 
 impl Target<'_> {
-    /// What it holds, for an error that says so.
+    /// What the target holds, for the text of an error.
     fn held(&self, input: &[usize], axis: usize) -> Held {
         let few = self.shape().iter().try_fold(1_usize, |all, n| all.checked_mul(*n)) <= Some(MOST_CHECKED);
         let axis = (self.shape() == input).then_some(axis);
@@ -109,7 +109,7 @@ macro_rules! masks {
 }
 masks! { bool u8 }
 
-/// Which rows count besides those that are not ignored, and what a call runs under.
+/// A mask of rows, and the threads and the interrupt of a call.
 ///
 /// ```
 /// use crossent::ndarray::array;
@@ -125,12 +125,12 @@ masks! { bool u8 }
 #[non_exhaustive]
 pub struct Call<'a> {
     pub(crate) mask: Option<View<'a, u8>>,
-    /// Threads and interrupts.
+    /// The threads and the interrupt.
     pub context: Context<'a>,
 }
 
 impl<'a> Call<'a> {
-    /// The defaults: every row counts that is not ignored, on as many threads as [`num_threads`](crate::num_threads) says.
+    /// The defaults: no mask, and as many threads as [`num_threads`](crate::num_threads) returns.
     #[must_use]
     pub fn new() -> Self {
         Call::default()
@@ -142,7 +142,7 @@ impl<'a> Call<'a> {
         Call { mask: Some(mask.into().0), ..self }
     }
 
-    /// Sets threads and interrupts.
+    /// Sets the threads and the interrupt.
     #[must_use]
     pub fn context(self, context: Context<'a>) -> Self {
         Call { context, ..self }
@@ -156,7 +156,7 @@ pub(crate) enum Targets<'a> {
 }
 
 impl<'a> Targets<'a> {
-    /// `mask` says which rows count besides.
+    /// Checks the shapes of the target and of the mask, which leaves rows out.
     pub(crate) fn new(
         target: &'a Target<'_>,
         input_shape: &[usize],
@@ -204,7 +204,7 @@ impl<'a> Targets<'a> {
     }
 }
 
-/// Rows of one class index each, whose classes are not checked yet.
+/// The class indices of rows, whose values are not checked yet.
 pub(crate) fn labels<'a>(
     function: &'static str,
     target: &'a Target<'_>,
@@ -241,7 +241,7 @@ pub(crate) fn with_any_target<T>(
 }
 
 impl Targets<'_> {
-    /// Some of the first rows, of which one counts if there is any nearby.
+    /// Some of the first rows: among them an active one, if there is any nearby.
     pub(crate) fn first_active(&self, wanted: usize) -> ActiveRows {
         match self {
             Targets::Indices(labels) => labels.first_active(wanted),

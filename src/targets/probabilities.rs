@@ -23,12 +23,12 @@ pub(crate) struct Probabilities<'a> {
 }
 
 impl Probabilities<'_> {
-    /// A bit for each row of `range` that counts.
+    /// A bit for each active row of `range`.
     pub(crate) fn active(&self, range: Range<usize>) -> u64 {
         mask_bits(self.mask.as_ref(), range)
     }
 
-    /// The number of rows, if all of them count.
+    /// The number of rows, if all of them are active.
     pub(crate) fn all_active(&self) -> Option<usize> {
         self.mask.is_none().then_some(self.rows)
     }
@@ -38,7 +38,7 @@ impl Probabilities<'_> {
         all_tiles_here(self.rows, context, |tile| self.active(tile) == 0)
     }
 
-    /// How many rows count.
+    /// The number of active rows.
     pub(crate) fn divisor(&self, context: Context<'_>) -> Result<f64, Error> {
         if let Some(rows) = self.all_active() {
             return Ok(rows as f64);
@@ -56,10 +56,10 @@ impl Probabilities<'_> {
         Ok(counts.into_iter().sum())
     }
 
-    /// The sum over a block of one row's classes of p (max - x), for their logits x, and that of p; none where the
-    /// probabilities are no slice.
+    /// The sum over a block of one row's classes of p (max - x), for their logits x, and that of p; none where a row's
+    /// probabilities are not contiguous.
     #[simd]
-    pub(crate) fn gap<S: Simd, E: Element>(
+    pub(crate) fn max_minus_x<S: Simd, E: Element>(
         &self,
         simd: S,
         row: usize,
@@ -67,16 +67,16 @@ impl Probabilities<'_> {
         x: &[E],
         max: f64,
     ) -> Option<(f64, f64)> {
-        let mut gap = None;
+        let mut sums = None;
         with_dtype!(floats &self.values, rows => {
             rows.layout.line.runs(row..row + 1, #[inline(always)] |run| {
                 if rows.layout.contiguous() {
                     let p = rows.classes_of(run.offset, classes.clone());
-                    gap = Some(row_max_minus_x::<_, _, _, true>(simd, x, p, max));
+                    sums = Some(row_max_minus_x::<_, _, _, true>(simd, x, p, max));
                 }
             });
         });
-        gap
+        sums
     }
 
     /// The probabilities of a block of one row's classes.
@@ -105,7 +105,7 @@ impl Probabilities<'_> {
 /// The classes of the rows of `range` as `f64`, packed.
 #[inline(always)]
 fn pack<S: Simd, P: Element>(simd: S, rows: &Rows<'_, P>, range: Range<usize>, packed: &mut [f64]) {
-    // Turned around together: as many as a vector of f64 has lanes.
+    // Rows that are transposed together: as many as a vector of f64 has lanes.
     const ROWS: usize = 8;
     let classes = rows.layout.classes;
     if rows.layout.contiguous() && classes > 1 {

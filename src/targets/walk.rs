@@ -1,4 +1,4 @@
-//! The walk over rows: chunks on threads, tile by tile, each tile with its labels.
+//! The walk over rows: chunks are split among threads, and each is walked tile by tile, each tile with its class indices.
 
 use std::ops::Range;
 
@@ -9,21 +9,21 @@ use crate::error::Error;
 use crate::kernel::{TILE, isa};
 use crate::parallel::{Context, try_for_each_chunks};
 
-/// What is done with the tiles of a walk.
+/// The work of a walk, on each of its tiles.
 pub(crate) trait TileWork: Sync {
-    /// What a thread reuses from chunk to chunk.
+    /// What a thread keeps from chunk to chunk: scratch buffers, and sums.
     type State;
-    /// What a chunk comes to.
+    /// The result of a chunk.
     type Chunk: Send;
 
     fn state(&self) -> Self::State;
     /// Takes the next tile of the chunk. It is inlined into the function that carries the instruction set.
     fn tile<S: Simd>(&self, simd: S, state: &mut Self::State, rows: Range<usize>, labels: &TileLabels);
-    /// Ends the chunk.
+    /// Ends the chunk, and returns its result.
     fn end(&self, state: &mut Self::State) -> Self::Chunk;
 }
 
-/// Rows that are walked.
+/// The rows of a walk, and how they are cut.
 pub(crate) struct Walk<'w, 'a> {
     pub rows: usize,
     /// Elements of a row that are read or written.
@@ -37,17 +37,17 @@ pub(crate) struct Walk<'w, 'a> {
 }
 
 impl<'w, 'a> Walk<'w, 'a> {
-    /// Over all rows with a class index, by whole tiles.
+    /// A walk over rows with a class index each, in whole tiles.
     pub(crate) fn labelled(labels: &'w Labels<'a>, classes: usize) -> Self {
         Walk { rows: labels.rows(), classes, labels: Some(labels), row_group: 1, tile: TILE }
     }
 
-    /// Lets a thread take so many rows together.
+    /// Sets how many rows a thread should take together.
     pub(crate) fn row_group(self, row_group: usize) -> Self {
         Walk { row_group, ..self }
     }
 
-    /// Hands all rows to `work`, on all threads. What it makes of each chunk comes back in the order of the rows.
+    /// Hands all rows to `work`, on all threads. Returns the results of the chunks in the order of the rows.
     ///
     /// # Errors
     /// [`Error::TargetOutOfRange`] of the first row whose target is no class, [`Error::Interrupted`],

@@ -17,10 +17,10 @@ use crate::kernel::top::Top;
 use crate::kernel::{BLOCK, TILE};
 use crate::sum::compensated::Compensated;
 
-/// What a segment of a tile's rows has come to.
+/// The sums, statistics and largest logits of a segment of a tile's rows.
 pub(super) struct Segment<R> {
     pub(super) sums: Vec<RowSum<R>>,
-    pub(super) looks: Vec<OnlineStats<R>>,
+    pub(super) stats: Vec<OnlineStats<R>>,
     pub(super) tops: Vec<Top>,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn sum_segment<S: Simd, E: Element, const STATS: bool>(
     gathered: &mut [E],
     classes: Range<usize>,
     sums: &mut [RowSum<RealOf<E>>],
-    looks: &mut [OnlineStats<RealOf<E>>],
+    stats: &mut [OnlineStats<RealOf<E>>],
     tops: &mut [Top],
 ) {
     let contiguous = long.rows.layout.contiguous();
@@ -46,19 +46,19 @@ pub(super) fn sum_segment<S: Simd, E: Element, const STATS: bool>(
         classes,
         #[inline(always)]
         |i, start, block, next| {
-            // One row after the other where they are contiguous: each block's maximum came with the block before.
+            // Where rows are contiguous, each block's maximum has been found with the block before.
             let max = next_max.unwrap_or_else(
                 #[inline(always)]
                 || block_max(simd, block),
             );
-            let look = if STATS { &mut looks[i] } else { &mut nothing };
+            let stats = if STATS { &mut stats[i] } else { &mut nothing };
             if STATS {
-                before_block::<S, E>(simd, look, start, block, max, sums[i].max);
+                before_block::<S, E>(simd, stats, start, block, max, sums[i].max);
                 if let Some(top) = tops.get_mut(i) {
                     top.offer_block(simd, start, block, max);
                 }
             }
-            let next = update::<S, E, STATS>(simd, &mut sums[i], block, max, next, look);
+            let next = update::<S, E, STATS>(simd, &mut sums[i], block, max, next, stats);
             if contiguous {
                 next_max = Some(next);
             }
@@ -75,7 +75,7 @@ pub(super) fn weighted_segment<S: Simd, E: Element>(
     gathered: &mut [E],
     classes: Range<usize>,
     max: &[RealOf<E>; TILE],
-    gap: &impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64),
+    block_sums: &impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64),
 ) -> Vec<(Compensated, Compensated)> {
     let mut sums = vec![(Compensated::default(), Compensated::default()); long.offsets.len()];
     let mut q = [0.0; BLOCK];
@@ -87,8 +87,8 @@ pub(super) fn weighted_segment<S: Simd, E: Element>(
         #[inline(always)]
         |i, start, block, _| {
             let classes = start..start + block.len();
-            let (gap, total) = gap(i, classes, block, max[i].to_f64(), &mut q[..block.len()]);
-            sums[i].0.add(gap);
+            let (max_minus_x, total) = block_sums(i, classes, block, max[i].to_f64(), &mut q[..block.len()]);
+            sums[i].0.add(max_minus_x);
             sums[i].1.add(total);
         },
     );

@@ -1,14 +1,14 @@
-//! A tile of rows on its way through the kernels: located, brought into the shape that a kernel
-//! takes, summed, and asked for what a loss or an output needs.
+//! A tile of rows on its way through the kernels: located, packed or gathered for its kernel, summed, and then weighted or
+//! written as a loss or an output needs it.
 //!
 //! There are two ways. Short rows (at most `SHORT_ROW` classes) are packed class by class, lanes across the
 //! rows. Long rows go to their kernel block by block: as slices where the classes are contiguous, else
 //! gathered a group of rows at a time. Which way a row takes depends on its number of classes
 //! alone, and a gathered block meets the same kernel as a slice: layouts cannot change a bit. Rows of more than `SEGMENT`
-//! classes are cut into segments, which threads share out where there are too few rows for them.
+//! classes are cut into segments, which are split among the threads where there are too few rows for them.
 //!
 //! All of it runs on the instruction set that was chosen for the chunk: each `#[simd]` method is compiled once for each
-//! level and element type, and what is marked `#[inline(always)]` with it.
+//! level and element type, together with the functions marked `#[inline(always)]` that it calls.
 
 mod long;
 mod output;
@@ -34,7 +34,7 @@ mod tests {
     use crate::kernel::rowset::all;
     use crate::kernel::{TILE, isa};
 
-    /// log sum exp - max, by the book.
+    /// log sum exp - max, the reference: by the definition, in `f64`.
     fn log1p_rest(row: &[f64]) -> f64 {
         let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let at = row.iter().position(|x| *x == max).unwrap();
@@ -42,7 +42,7 @@ mod tests {
         rest.ln_1p()
     }
 
-    /// What the tiles make of rows along `axis`, on one level.
+    /// The maxima and `log1p_rest` of rows along `axis`, on one level.
     fn sums<E: Element>(view: &ndarray::ArrayView2<'_, E>, axis: usize, level: Level) -> Vec<(f64, f64)> {
         let rows = Rows::new(view, Some(axis));
         let mut tiles = Tiles::new(rows.clone(), None);
@@ -69,7 +69,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn any_rows_on_any_level_are_those_of_the_book(
+        fn any_rows_on_any_level_agree_with_the_reference(
             rows in 1_usize..70,
             classes in prop_oneof![1_usize..110, 1000_usize..2100],
             scale in prop_oneof![Just(1e-6), 0.1..300.0],
@@ -83,7 +83,7 @@ mod tests {
                     let row = x.row(i).to_vec();
                     let want = log1p_rest(&row);
                     prop_assert!(row.contains(&max));
-                    // The book rounds x - max, by up to half an ULP of the gap.
+                    // The reference rounds x - max, by up to half an ULP of it.
                     prop_assert!((tail - want).abs() <= (3e-15 + scale * f64::EPSILON) * want, "{name} f64 {tail} {want}");
                 }
                 for (i, (max, tail)) in sums(&single.view(), 1, level).into_iter().enumerate() {

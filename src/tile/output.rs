@@ -1,4 +1,4 @@
-//! What is written of a tile: a function of every element, or the gradient of a loss.
+//! What is written for a tile: a function of every element, or the gradient of a loss.
 
 use std::ops::Range;
 
@@ -20,11 +20,11 @@ use crate::kernel::output::{
 use crate::kernel::real::Real;
 use crate::kernel::rowset::all;
 
-/// The gradient of a tile's rows: scale softmax(x) - factor q, but `value` at a class.
+/// The gradient of a tile's rows: scale softmax(x) - factor q, but for the target's entry where it is given.
 pub(crate) struct TileGradient<'t, W> {
     /// For each row what its softmax is multiplied by.
     pub scale: &'t [f64; TILE],
-    /// The target's entry, better known than the difference would be.
+    /// The target's class and its entry, more accurate than the difference would be.
     pub entry: Option<(&'t [usize; TILE], &'t [f64; TILE])>,
     /// The factor of each row, and q.
     pub q: Option<(&'t [f64; TILE], W)>,
@@ -50,8 +50,8 @@ impl<E: Element> Tile<'_, '_, E> {
         );
     }
 
-    /// Writes the gradient of every active row to `out`, which may be the input itself; 0 to the other rows, which are not
-    /// read but for those packed with counted neighbours.
+    /// Writes the gradient of every active row to `out`, which may be the input itself, and 0 to the other rows. Those are not
+    /// read, but for rows packed with active neighbours.
     #[simd]
     pub(crate) fn write_gradient<S: Simd>(
         self,
@@ -132,7 +132,7 @@ pub(crate) fn write_zeros<E: Element>(range: Range<usize>, out: &RowsMut<'_, E>)
 }
 
 impl<E: Element> Tiles<'_, E> {
-    /// Hands every block of the active rows to `f`, with memory for as many q, and writes what comes back to `out`.
+    /// Hands every block of the active rows to `f`, with a buffer for as many q, and writes its results to `out`.
     #[inline(always)]
     fn write_blocks<S: Simd>(
         &mut self,

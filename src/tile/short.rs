@@ -1,4 +1,4 @@
-//! A tile of short rows, packed class by class: lanes run across the rows.
+//! A tile of short rows: packed class by class, so that lanes run across the rows, and unpacked.
 
 use std::ops::Range;
 
@@ -12,11 +12,11 @@ use crate::kernel::real::Real;
 use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, unpack_rows};
 use crate::kernel::stream::{fence, stream, to_next_line};
 
-/// Tiles that a packed tile's classes are asked for in advance: each class is a stream of its own, more of them than a
-/// processor follows by itself. Where classes are a power of two apart, what is asked for earlier is evicted before its use.
+/// How many tiles ahead a packed tile's classes are prefetched: each class is one stream, and there are more of them than a
+/// processor follows by itself. Where classes are a power of two apart, what is prefetched earlier is evicted before its use.
 const AHEAD: usize = 3;
 
-/// Packs the rows of `range` and finds their maxima. Tells where the rows are that come some tiles later.
+/// Packs the rows of `range` and finds their maxima. Returns where the rows to prefetch are, some tiles later.
 #[inline(always)]
 pub(super) fn pack<S: Simd, E: Element>(
     simd: S,

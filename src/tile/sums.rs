@@ -1,4 +1,4 @@
-//! The sums of a tile's rows, and what follows from them.
+//! The sums of a tile's rows, and the numbers of a row that follow from them: log sum exp, loss, probabilities, entropy.
 
 use std::ops::Range;
 
@@ -23,10 +23,10 @@ use crate::kernel::top::Top;
 use crate::kernel::{SEGMENT, SHORT_ROW, TILE};
 use crate::parallel::Context;
 
-/// Up to so many classes, all of them are looked through for a tile's targets; else each row's target is read by itself.
+/// Up to so many classes, the targets' logits are picked from all classes of a tile; above, each row's is read by itself.
 const FEW: usize = 16;
 
-/// The rows of an array, from which [`Self::sum`] makes a [`Tile`] at a time. Holds what one thread reuses from tile to tile.
+/// The rows of an array, which [`Self::sum`] sums a [`Tile`] at a time, and the memory that one thread reuses from tile to tile.
 pub(crate) struct Tiles<'r, E: Element> {
     pub(super) rows: Rows<'r, E>,
     /// Rows of the tile.
@@ -35,12 +35,12 @@ pub(crate) struct Tiles<'r, E: Element> {
     pub(super) offsets: [isize; TILE],
     /// Short rows: class c of row i at `c * TILE + i`.
     pub(super) packed: Vec<RealOf<E>>,
-    /// Long rows that are not slices: a block of each row of a group. Short rows that are: the last ones of a run.
+    /// Of long rows that are not slices, a block of each row of a group; of short rows that are, the last ones of a run.
     pub(super) gathered: Vec<E>,
-    /// Short rows: their q, packed too, where there are any.
+    /// Short rows: a scratch buffer for their q, packed too.
     pub(super) q: Vec<f64>,
     pub(super) sums: TileSums<RealOf<E>>,
-    /// What shares out the segments of a row, if not the rows are shared out.
+    /// The context under which the segments of a row are split among threads, where the rows are not.
     pub(super) segments: Option<Context<'r>>,
 }
 
@@ -74,7 +74,7 @@ impl<'r, E: Element> Tiles<'r, E> {
     }
 
     /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of (of more
-    /// than two classes in any case). Rows that are not `active` are not read, but for those packed with counted neighbours.
+    /// than two classes in any case). Rows that are not `active` are not read, but for those packed with active neighbours.
     #[simd]
     pub(crate) fn sum<S: Simd>(
         &mut self,
@@ -95,8 +95,9 @@ impl<'r, E: Element> Tiles<'r, E> {
         Tile(self)
     }
 
-    /// The same, with what the active rows tell besides, compared with the target `class` of each. The largest logits go
-    /// to `tops` where there is one for each row. Of rows with a nan, the largest are not known yet.
+    /// Sums the rows of `range` as [`Self::sum`] does, and finds the statistics of the active rows, whose target is `class`. The
+    /// largest logits go to `tops` where there is one for each row. For rows with a nan, statistics and largest logits mean
+    /// nothing.
     #[simd]
     pub(crate) fn sum_with_stats<S: Simd>(
         &mut self,
@@ -104,7 +105,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         range: Range<usize>,
         class: &[usize; TILE],
         active: u64,
-        scan: &mut TileStats,
+        stats: &mut TileStats,
         tops: &mut [Top],
     ) -> Tile<'_, 'r, E> {
         self.go_to(range.clone());
@@ -113,7 +114,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
         if self.is_short() {
             self.sum_short(simd, range, true);
-            tile_stats(simd, &self.packed, self.len, &self.sums.max, class, scan);
+            tile_stats(simd, &self.packed, self.len, &self.sums.max, class, stats);
             if !tops.is_empty() {
                 for i in bits(active) {
                     let of_row = self.packed.chunks_exact(TILE).map(|class| class[i].to_f64());
@@ -121,13 +122,13 @@ impl<'r, E: Element> Tiles<'r, E> {
                 }
             }
         } else {
-            let mut looks = [OnlineStats::new(RealOf::<E>::ZERO, 0); TILE];
+            let mut online = [OnlineStats::new(RealOf::<E>::ZERO, 0); TILE];
             for i in bits(active) {
-                looks[i] = OnlineStats::new(self.rows.get(self.offsets[i], class[i]).to_real(), class[i]);
+                online[i] = OnlineStats::new(self.rows.get(self.offsets[i], class[i]).to_real(), class[i]);
             }
-            self.sum_long::<S, true>(simd, active, &mut looks, tops);
+            self.sum_long::<S, true>(simd, active, &mut online, tops);
             for i in bits(active) {
-                (scan.rows[i], scan.largest[i]) = (looks[i].scan, looks[i].first);
+                (stats.rows[i], stats.largest[i]) = (online[i].row, online[i].first);
             }
         }
         Tile(self)
@@ -154,38 +155,38 @@ impl<'r, E: Element> Tiles<'r, E> {
         log_sum_exp(simd, sums, self.len);
     }
 
-    /// `looks` and `tops` hold one for each row, or none at all.
+    /// `stats` and `tops` hold one for each row, or none at all.
     #[inline(always)]
     fn sum_long<S: Simd, const STATS: bool>(
         &mut self,
         simd: S,
         active: u64,
-        looks: &mut [OnlineStats<RealOf<E>>],
+        stats: &mut [OnlineStats<RealOf<E>>],
         tops: &mut [Top],
     ) {
         let mut group = [RowSum::EMPTY; TILE];
         let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered) = (self.rows.layout.classes, &mut self.gathered);
         if classes <= SEGMENT {
-            sum_segment::<S, E, STATS>(simd, long, gathered, 0..classes, &mut group, looks, tops);
+            sum_segment::<S, E, STATS>(simd, long, gathered, 0..classes, &mut group, stats, tops);
         } else {
-            let (new_looks, new_tops) = (&*looks, &*tops);
+            let (new_stats, new_tops) = (&*stats, &*tops);
             let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
                 let mut part = Segment {
                     sums: vec![RowSum::EMPTY; long.offsets.len()],
-                    looks: new_looks.to_vec(),
+                    stats: new_stats.to_vec(),
                     tops: new_tops.to_vec(),
                 };
-                let Segment { sums, looks, tops } = &mut part;
-                sum_segment::<S, E, STATS>(simd, long, gathered, range, sums, looks, tops);
+                let Segment { sums, stats, tops } = &mut part;
+                sum_segment::<S, E, STATS>(simd, long, gathered, range, sums, stats, tops);
                 part
             });
             let mut nothing = OnlineStats::new(RealOf::<E>::ZERO, 0);
             for part in parts {
                 for i in bits(active) {
-                    let look = looks.get_mut(i).unwrap_or(&mut nothing);
-                    let other = part.looks.get(i).copied().unwrap_or(*look);
-                    merge::<S, RealOf<E>, STATS>(simd, &mut group[i], look, part.sums[i], other);
+                    let stats = stats.get_mut(i).unwrap_or(&mut nothing);
+                    let other = part.stats.get(i).copied().unwrap_or(*stats);
+                    merge::<S, RealOf<E>, STATS>(simd, &mut group[i], stats, part.sums[i], other);
                     if let (Some(top), Some(other)) = (tops.get_mut(i), part.tops.get(i)) {
                         top.merge(other);
                     }
@@ -214,21 +215,21 @@ impl<E: Element> Tile<'_, '_, E> {
         self.0.sums.log1p_rest[i]
     }
 
-    /// The same in two parts.
+    /// [`Self::log1p_rest`] as a double-double number.
     #[inline(always)]
     pub(crate) fn log1p_rest_dd(&self, i: usize) -> [f64; 2] {
         [self.0.sums.log1p_rest[i], self.0.sums.log1p_low[i]]
     }
 
-    /// log softmax of row i at a class, rounded as in a result of its own.
+    /// log softmax of row i at a class, with the bits that the function `log_softmax` rounds.
     pub(crate) fn log_softmax(&self, i: usize, class: usize) -> f64 {
         let (x, max) = (self.logit(i, class), self.max(i));
         if !<RealOf<E> as Real>::IS_F64 {
             return (x - max) - self.log1p_rest(i);
         }
         let [rest, low] = self.log1p_rest_dd(i);
-        let [high, lost] = two_sum(max, rest);
-        (x - high) - (lost + low)
+        let [high, error] = two_sum(max, rest);
+        (x - high) - (error + low)
     }
 
     /// log sum exp of row i, with its limits: +inf if a logit is, -inf if all are, nan if one is nan.
@@ -270,27 +271,27 @@ impl<E: Element> Tile<'_, '_, E> {
     #[inline(always)]
     pub(crate) fn nll(&self, logits: &[f64; TILE], nll: &mut [f64; TILE]) {
         for i in 0..TILE {
-            let [gap, lost_of_gap] = self.gap(i, logits[i]);
+            let [distance, distance_low] = self.distance_to_max(i, logits[i]);
             if !<RealOf<E> as Real>::IS_F64 {
-                // The difference of two f32 is theirs to 53 bits.
-                nll[i] = gap + self.log1p_rest(i);
+                // The difference of two f32 is good to 53 bits.
+                nll[i] = distance + self.log1p_rest(i);
             } else {
-                let [sum, lost] = two_sum(gap, self.log1p_rest(i));
-                let low = lost + (lost_of_gap + self.0.sums.log1p_low[i]);
+                let [sum, error] = two_sum(distance, self.log1p_rest(i));
+                let low = error + (distance_low + self.0.sums.log1p_low[i]);
                 nll[i] = sum + if low.is_nan() { 0.0 } else { low };
             }
         }
     }
 
-    /// How far a logit of row i is below the largest, and what rounding took from that.
+    /// The distance of a logit of row i to the largest, double-double for rows of `f64`.
     #[inline(always)]
-    fn gap(&self, i: usize, logit: f64) -> [f64; 2] {
+    fn distance_to_max(&self, i: usize, logit: f64) -> [f64; 2] {
         let max = self.max(i);
         if !<RealOf<E> as Real>::IS_F64 {
             return [max - logit, 0.0];
         }
-        let [gap, lost] = two_sum(max, -logit);
-        [gap, if lost.is_nan() { 0.0 } else { lost }]
+        let [distance, error] = two_sum(max, -logit);
+        [distance, if error.is_nan() { 0.0 } else { error }]
     }
 
     /// The first class with the largest logit; with a nan in the row, the first nan.
@@ -308,11 +309,11 @@ impl<E: Element> Tile<'_, '_, E> {
     /// softmax of a class of each row and 1 - that, from the classes' logits.
     #[inline(always)]
     pub(crate) fn share<S: Simd>(&self, simd: S, logits: &[f64; TILE]) -> ([f64; TILE], [f64; TILE]) {
-        let (mut gaps, mut lost) = ([0.0; TILE], [0.0; TILE]);
+        let (mut distance, mut low) = ([0.0; TILE], [0.0; TILE]);
         for i in 0..TILE {
-            [gaps[i], lost[i]] = self.gap(i, logits[i]);
+            [distance[i], low[i]] = self.distance_to_max(i, logits[i]);
         }
-        target_share(simd, &self.0.sums, &gaps, &lost, self.0.len)
+        target_share(simd, &self.0.sums, &distance, &low, self.0.len)
     }
 
     pub(crate) fn classes(&self) -> usize {
@@ -321,9 +322,9 @@ impl<E: Element> Tile<'_, '_, E> {
 
     /// The entropy of row i in nats; nan where it has no softmax.
     #[inline(always)]
-    pub(crate) fn entropy(&self, i: usize, scan: &RowStats) -> f64 {
+    pub(crate) fn entropy(&self, i: usize, stats: &RowStats) -> f64 {
         let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
-        self.log1p_rest(i) + scan.gap * unit / (self.0.sums.exp_max[i] + self.0.sums.sum_exp_rest[i])
+        self.log1p_rest(i) + stats.max_minus_x * unit / (self.0.sums.exp_max[i] + self.0.sums.sum_exp_rest[i])
     }
 
     /// The largest probability of row i.
@@ -334,16 +335,16 @@ impl<E: Element> Tile<'_, '_, E> {
 
     /// The sum over the classes of (p - 1 if it is the target)^2, from the target's -log p and 1 - p.
     #[inline(always)]
-    pub(crate) fn squared_error(&self, i: usize, scan: &RowStats, nll: f64, miss: f64) -> f64 {
+    pub(crate) fn squared_error(&self, i: usize, stats: &RowStats, nll: f64, miss: f64) -> f64 {
         let unit = power_of_two(-<RealOf<E> as Real>::SCALE);
         let total = self.0.sums.exp_max[i] + self.0.sums.sum_exp_rest[i];
         let largest = self.confidence(i) * self.confidence(i);
-        let below = scan.squares * unit / (total * total);
+        let below = stats.squares * unit / (total * total);
         if nll <= self.log1p_rest(i) {
             // The target is a largest class: nothing cancels.
-            return miss * miss + (below + (scan.largest - 1.0) * largest);
+            return miss * miss + (below + (stats.largest - 1.0) * largest);
         }
         // The sum of all p^2, and 1 - 2 p for the target.
-        below + scan.largest * largest + (2.0 * miss - 1.0)
+        below + stats.largest * largest + (2.0 * miss - 1.0)
     }
 }

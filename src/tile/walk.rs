@@ -23,7 +23,7 @@ pub(super) const fn group<E>() -> usize {
     if rows < TILE { rows } else { TILE }
 }
 
-/// Rows that threads had better take together: those that are gathered together.
+/// How many rows one thread should take together: those that are gathered together.
 pub(crate) fn row_group<E: Element>(rows: &Rows<'_, E>) -> usize {
     let apart = rows.layout.contiguous() || rows.layout.classes <= SHORT_ROW;
     if apart { 1 } else { group::<E>() }
@@ -39,7 +39,8 @@ pub(super) fn segments(classes: usize) -> usize {
     classes.div_ceil(SEGMENT)
 }
 
-/// Who shares out the rows to threads, and who the segments of a row: one of them works on this thread alone.
+/// The context under which rows are split among threads, and the one for the segments of a row, if segments are split instead:
+/// rows are then taken on the calling thread alone.
 pub(crate) fn split_threads<'c, E: Element>(
     context: Context<'c>,
     rows: &Rows<'_, E>,
@@ -47,7 +48,7 @@ pub(crate) fn split_threads<'c, E: Element>(
     context.for_rows_or_segments(rows.layout.line.len(), segments(rows.layout.classes))
 }
 
-/// Runs `work` on each segment's classes, and gives it memory to gather in.
+/// Runs `work` on each segment's classes, with a buffer to gather in.
 #[inline(always)]
 pub(super) fn for_each_segment_of<E: Element, T: Send>(
     context: Option<Context<'_>>,
@@ -71,7 +72,7 @@ pub(super) fn for_each_segment_of<E: Element, T: Send>(
     }
 }
 
-/// Where long rows are, and which of them count.
+/// Where long rows are, and which of them are active.
 #[derive(Clone, Copy)]
 pub(super) struct LongRows<'t, 'r, E> {
     pub(super) rows: &'t Rows<'r, E>,
@@ -140,7 +141,7 @@ pub(super) fn for_each_block<S: Simd, E: Element>(
     }
 }
 
-/// Calls `f(rows of the tile, which of them count, classes)` for each group with a active row, block after block.
+/// Calls `f(rows of the tile, which of them are active, classes)` for each group with an active row, block after block.
 #[inline(always)]
 pub(super) fn for_each_group<E>(
     classes: Range<usize>,
@@ -184,7 +185,7 @@ fn adjacent(offsets: &[isize]) -> bool {
     offsets.windows(2).all(|pair| pair[1] == pair[0] + 1)
 }
 
-/// Brings a block of classes of a group of rows into rows of their own.
+/// Copies a block of classes of a group of rows to contiguous rows.
 #[simd]
 pub(super) fn gather<S: Simd, E: Element>(
     simd: S,
@@ -229,7 +230,7 @@ pub(super) fn gather<S: Simd, E: Element>(
     }
 }
 
-/// The way back: writes the gathered active rows.
+/// The inverse of [`gather`], for the active rows.
 #[simd]
 pub(super) fn scatter<S: Simd, E: Element>(
     simd: S,

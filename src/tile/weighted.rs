@@ -1,4 +1,4 @@
-//! Sums over the classes weighted with q: class weights, class probabilities, label smoothing.
+//! Sums over the classes weighted with q, which is made of class weights, class probabilities and label smoothing.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ use crate::sum::compensated::Compensated;
 
 /// For each row of a tile the sum over the classes of q (max - x), and that of q.
 pub(crate) struct WeightedSums {
-    pub gaps: [f64; TILE],
+    pub max_minus_x: [f64; TILE],
     pub totals: [f64; TILE],
 }
 
@@ -26,12 +26,13 @@ pub(crate) trait Weighting: Sync {
     /// q of a block of the classes of row i of the tile.
     fn row<S: Simd>(&self, simd: S, i: usize, classes: Range<usize>, q: &mut [f64]);
 
-    /// q of a packed tile's rows; `memory` has room for one of each.
+    /// q of a packed tile's rows; `memory` is a scratch buffer of one number for each class and row.
     fn tile<'m, S: Simd>(&self, simd: S, memory: &'m mut [f64]) -> TileWeights<'m>;
 
-    /// The sums over a block of the classes of row i of q (max - x), and of q, where q need not be computed for that.
+    /// The sums over a block of the classes of row i of q (max - x), and of q, from q as it lies in memory; none where q has to be
+    /// computed.
     #[inline(always)]
-    fn gap<S: Simd, E: Element>(
+    fn max_minus_x<S: Simd, E: Element>(
         &self,
         _: S,
         _: usize,
@@ -43,7 +44,7 @@ pub(crate) trait Weighting: Sync {
     }
 }
 
-/// The first `len` numbers of memory that grows with its first use.
+/// The first `len` numbers of a scratch buffer that grows with its first use.
 pub(super) fn scratch(memory: &mut Vec<f64>, len: usize) -> &mut [f64] {
     if memory.len() < len {
         memory.resize(len, 0.0);
@@ -54,13 +55,18 @@ pub(super) fn scratch(memory: &mut Vec<f64>, len: usize) -> &mut [f64] {
 impl<E: Element> Tile<'_, '_, E> {
     /// For each active row the sum over the classes of q (max - x), the same q for all rows.
     #[simd]
-    pub(crate) fn gaps<S: Simd>(&mut self, simd: S, active: u64, weight: ClassWeights<'_>) -> [f64; TILE] {
+    pub(crate) fn max_minus_x<S: Simd>(
+        &mut self,
+        simd: S,
+        active: u64,
+        weight: ClassWeights<'_>,
+    ) -> [f64; TILE] {
         let tiles = &mut *self.0;
-        let mut gaps = [0.0; TILE];
+        let mut all = [0.0; TILE];
         if tiles.is_short() {
             let (q, max) = (TileWeights::Class(weight.block(0..tiles.rows.layout.classes)), &tiles.sums.max);
             let mut totals = [0.0; TILE];
-            tile_max_minus_x::<_, _, false>(simd, &tiles.packed, q, tiles.len, max, &mut gaps, &mut totals);
+            tile_max_minus_x::<_, _, false>(simd, &tiles.packed, q, tiles.len, max, &mut all, &mut totals);
         } else {
             let sums = tiles.weighted_long(
                 simd,
@@ -70,9 +76,9 @@ impl<E: Element> Tile<'_, '_, E> {
                     row_max_minus_x::<_, _, _, false>(simd, x, weight.block(classes), max)
                 },
             );
-            bits(active).for_each(|i| gaps[i] = sums[i].0.get());
+            bits(active).for_each(|i| all[i] = sums[i].0.get());
         }
-        gaps
+        all
     }
 
     /// For each active row the sum over the classes of q (max - x), and that of q.
@@ -84,47 +90,48 @@ impl<E: Element> Tile<'_, '_, E> {
         weighting: impl Weighting,
     ) -> WeightedSums {
         let tiles = &mut *self.0;
-        let mut gaps = [0.0; TILE];
+        let mut max_minus_x = [0.0; TILE];
         let mut totals = [0.0; TILE];
         if tiles.is_short() {
             let (q, max) = (weighting.tile(simd, scratch(&mut tiles.q, tiles.packed.len())), &tiles.sums.max);
-            tile_max_minus_x::<_, _, true>(simd, &tiles.packed, q, tiles.len, max, &mut gaps, &mut totals);
+            let to = (&mut max_minus_x, &mut totals);
+            tile_max_minus_x::<_, _, true>(simd, &tiles.packed, q, tiles.len, max, to.0, to.1);
         } else {
             let sums = tiles.weighted_long(
                 simd,
                 active,
                 #[inline(always)]
                 |i, classes, x, max, q| {
-                    if let Some(gap) = weighting.gap(simd, i, classes.clone(), x, max) {
-                        return gap;
+                    if let Some(sums) = weighting.max_minus_x(simd, i, classes.clone(), x, max) {
+                        return sums;
                     }
                     weighting.row(simd, i, classes, q);
                     row_max_minus_x::<_, _, _, true>(simd, x, q, max)
                 },
             );
             for i in bits(active) {
-                (gaps[i], totals[i]) = (sums[i].0.get(), sums[i].1.get());
+                (max_minus_x[i], totals[i]) = (sums[i].0.get(), sums[i].1.get());
             }
         }
-        WeightedSums { gaps, totals }
+        WeightedSums { max_minus_x, totals }
     }
 }
 
 impl<E: Element> Tiles<'_, E> {
-    /// The sums of long rows, from those that `gap` gives for a block.
+    /// The sums of long rows; `block_sums` gives those of a block.
     #[inline(always)]
     fn weighted_long<S: Simd>(
         &mut self,
         simd: S,
         active: u64,
-        gap: impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync,
+        block_sums: impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync,
     ) -> [(Compensated, Compensated); TILE] {
         let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered, max) = (self.rows.layout.classes, &mut self.gathered, &self.sums.max);
         let none = (Compensated::default(), Compensated::default());
         let mut sums = [none; TILE];
         let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
-            weighted_segment(simd, long, gathered, range, max, &gap)
+            weighted_segment(simd, long, gathered, range, max, &block_sums)
         });
         for part in parts {
             for i in bits(active) {
