@@ -1,54 +1,54 @@
-//! Everything that can be wrong with a call.
+//! The errors of a call, with their texts.
 
 use std::fmt;
 
-/// Why a call was refused. Nothing has been written when it is returned.
+/// Why a call failed. Nothing has been written then, unless the call was interrupted.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
     /// An axis that the array does not have.
     AxisOutOfRange {
-        /// As given.
+        /// The axis, as given.
         axis: isize,
-        /// Dimensions of the array.
+        /// The number of dimensions of the array.
         ndim: usize,
     },
     /// The input has too few dimensions for a loss.
     TooFewDimensions,
     /// The target's shape fits neither class indices nor class probabilities.
     TargetShape {
-        /// Of the input.
+        /// The shape of the input.
         input: Vec<usize>,
         /// The class axis, counted from the front.
         axis: usize,
-        /// Of the target.
+        /// The shape of the target.
         target: Vec<usize>,
         /// What the target holds.
         held: Box<Held>,
     },
-    /// Another argument's shape is not the one required.
+    /// An argument's shape is not the expected one.
     Shape {
         /// The argument.
         name: &'static str,
-        /// As given.
+        /// The shape, as given.
         got: Vec<usize>,
-        /// As required.
+        /// The expected shape.
         expected: Vec<usize>,
     },
     /// An argument cannot be repeated to the input's shape.
     Broadcast {
         /// The argument.
         name: &'static str,
-        /// As given.
+        /// The shape, as given.
         got: Vec<usize>,
-        /// Of the input.
+        /// The shape of the input.
         input: Vec<usize>,
     },
     /// The variances do not fit the input.
     VarianceShape {
-        /// As given.
+        /// The shape, as given.
         got: Vec<usize>,
-        /// Of the input.
+        /// The shape of the input.
         input: Vec<usize>,
     },
     /// An element of an argument is out of range.
@@ -57,7 +57,7 @@ pub enum Error {
         problem: &'static str,
         /// The argument.
         name: &'static str,
-        /// Of the first such element.
+        /// The index of the first such element.
         index: Vec<usize>,
         /// The element.
         value: f64,
@@ -68,16 +68,16 @@ pub enum Error {
     Option {
         /// The option.
         name: &'static str,
-        /// As given.
+        /// The value, as given.
         value: f64,
         /// What was expected.
         expected: &'static str,
     },
     /// The class weights are not one for each class.
     WeightLength {
-        /// As given.
+        /// The number of weights, as given.
         got: usize,
-        /// Of the input.
+        /// The shape of the input.
         input: Vec<usize>,
         /// The class axis, counted from the front.
         axis: usize,
@@ -90,11 +90,11 @@ pub enum Error {
     FloatingTarget {
         /// The function.
         function: &'static str,
-        /// Of the input.
+        /// The shape of the input.
         input: Vec<usize>,
         /// The class axis, counted from the front.
         axis: usize,
-        /// Of the target.
+        /// The shape of the target.
         target: Vec<usize>,
         /// What the target holds.
         held: Box<Held>,
@@ -105,35 +105,35 @@ pub enum Error {
         index: Vec<usize>,
         /// The class index.
         value: i128,
-        /// Classes.
+        /// The number of classes.
         classes: usize,
         /// The index that would have been ignored.
         ignore_index: i64,
         /// What the targets are; none where there are too many to check.
         found: Option<Box<TargetsFound>>,
     },
-    /// `CROSSENT_ISA` names an unknown or absent level.
+    /// `CROSSENT_ISA` names an instruction set that does not exist or that this machine lacks.
     UnknownIsa {
-        /// As given.
+        /// The name, as given.
         name: String,
-        /// The levels of this machine.
+        /// The instruction sets of this machine.
         available: Vec<&'static str>,
     },
     /// `CROSSENT_NUM_THREADS` is not a number of threads.
     NumThreads {
-        /// As given.
+        /// The text, as given.
         text: String,
         /// The largest number that is allowed.
         most: usize,
     },
-    /// A working copy would not fit into memory.
+    /// A result or a working copy does not fit into memory.
     OutOfMemory {
-        /// Numbers it would hold.
+        /// The number of its elements.
         count: usize,
-        /// Bytes of each.
+        /// Bytes of an element.
         size: usize,
     },
-    /// The caller's interrupt check said stop.
+    /// The caller's interrupt stopped the call.
     Interrupted,
 }
 
@@ -143,9 +143,9 @@ pub enum Error {
 pub struct Held {
     /// The name of its elements' type, as in Rust.
     pub dtype: &'static str,
-    /// Whether that is a floating-point type.
+    /// Whether the type is a floating-point type.
     pub floating: bool,
-    /// Its numbers; none where there are too many to check.
+    /// What its numbers are; none where there are too many to check.
     pub numbers: Option<HeldNumbers>,
 }
 
@@ -153,13 +153,13 @@ pub struct Held {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct HeldNumbers {
-    /// The smallest but for nan; infinity where there is none.
+    /// The smallest number but for nan; infinity where there is none.
     pub smallest: f64,
-    /// The largest but for nan; minus infinity where there is none.
+    /// The largest number but for nan; minus infinity where there is none.
     pub largest: f64,
-    /// Whether all are whole, but for nan.
+    /// Whether all numbers are whole, but for nan.
     pub whole: bool,
-    /// Whether one is nan.
+    /// Whether a number is nan.
     pub nan: bool,
     /// Whether the target has the input's shape, and a single 1 beside zeros in each row.
     pub one_hot: bool,
@@ -169,15 +169,15 @@ pub struct HeldNumbers {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TargetsFound {
-    /// The smallest and the largest of those that are classes.
+    /// The smallest and the largest of the indices that are classes; none where no index is one.
     pub inside: Option<(i128, i128)>,
-    /// The smallest and the largest of the others.
+    /// The smallest and the largest of the indices that are neither classes nor ignored.
     pub outside: (i128, i128),
     /// Whether some row has the index that is ignored.
     pub ignored: bool,
-    /// Bits of an index.
+    /// Bits of the type of the indices.
     pub bits: u32,
-    /// Whether it has a sign.
+    /// Whether the type of the indices is signed.
     pub signed: bool,
 }
 
@@ -314,7 +314,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// A number, with an exponent where it would be long without.
+/// The text of a number: with an exponent where it would be long without.
 fn number(value: f64) -> String {
     let size = value.abs();
     if value.is_nan() {
@@ -337,7 +337,7 @@ pub(crate) fn filled<T: Copy>(count: usize, value: T) -> Result<Vec<T>, Error> {
     Ok(numbers)
 }
 
-/// An index, as it stands between brackets.
+/// The text of an index between brackets.
 pub(crate) fn position(index: &[usize]) -> String {
     let index: Vec<String> = index.iter().map(ToString::to_string).collect();
     if index.is_empty() { "()".to_owned() } else { index.join(", ") }
@@ -350,7 +350,7 @@ fn without(dims: &[usize], axis: usize) -> Vec<usize> {
     rest
 }
 
-/// A shape as a tuple.
+/// The text of a shape, as a Python tuple.
 pub(crate) fn shape(dims: &[usize]) -> String {
     match dims {
         [one] => format!("({one},)"),

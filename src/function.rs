@@ -1,7 +1,7 @@
 //! Functions of rows: `log_softmax`, `softmax`, `logsumexp`; and of elements: `log_sigmoid`.
 //!
-//! Inputs and outputs may have any layout and dimension. Each function makes its result; its twin in `_into` writes it to an
-//! array of the caller's, and the one in `_in_place` over the input.
+//! Inputs and outputs may have any layout and dimension. Each function returns a new array; its `_into` variant writes
+//! the result to an array of the caller's, and its `_in_place` variant writes it over the input.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -206,7 +206,7 @@ pub fn log_sigmoid_in_place<E: Element, D: Dimension>(
     log_sigmoid_of(None, array.view_mut().into_dyn(), context)
 }
 
-/// Without an `input`, `out` holds it and is overwritten; as below.
+/// [`log_softmax`] for views. Without an `input`, `out` holds it and is overwritten.
 pub(crate) fn log_softmax_of<E: Element>(
     input: Option<View<'_, E>>,
     axis: isize,
@@ -216,6 +216,7 @@ pub(crate) fn log_softmax_of<E: Element>(
     map_rows::<E, LogSoftmax>(input.as_ref(), axis, out, context)
 }
 
+/// [`softmax`] for views. Without an `input`, `out` holds it and is overwritten.
 pub(crate) fn softmax_of<E: Element>(
     input: Option<View<'_, E>>,
     axis: isize,
@@ -225,6 +226,7 @@ pub(crate) fn softmax_of<E: Element>(
     map_rows::<E, Softmax>(input.as_ref(), axis, out, context)
 }
 
+/// [`logsumexp`] for views.
 pub(crate) fn logsumexp_of<E: Element, O: Element>(
     input: View<'_, E>,
     axis: isize,
@@ -238,16 +240,17 @@ pub(crate) fn logsumexp_of<E: Element, O: Element>(
     walk(&rows, context, |segments| Sums { rows: &rows, segments, out: &out })
 }
 
-/// Hands the tiles of rows to the work that is made with what shares out the segments of a row, if not the rows are shared out.
+/// Walks all rows, a tile at a time. `work` makes the work of the tiles from the context under which the segments of a
+/// row are split among threads, where the rows are not.
 fn walk<'c, E: Element, W: TileWork<Chunk = ()>>(
     rows: &Rows<'_, E>,
     context: Context<'c>,
     work: impl FnOnce(Option<Context<'c>>) -> W,
 ) -> Result<(), Error> {
     let Layout { classes, .. } = rows.layout;
-    // Long rows singly, so that the second look at a row finds it in the cache.
-    let singly = rows.layout.contiguous() && classes > SHORT_ROW;
-    let tile = if singly { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
+    // Few long rows at a time, so that the second pass over a row finds it in the cache.
+    let few = rows.layout.contiguous() && classes > SHORT_ROW;
+    let tile = if few { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
     let (context, segments) = split_threads(context, rows);
     let walk = Walk { rows: rows.layout.line.len(), classes, labels: None, row_group: row_group(rows), tile };
     walk.run(context, &work(segments)).map(|_| ())
@@ -277,7 +280,7 @@ impl<'w, E: Element, O: Element> TileWork for Sums<'w, '_, E, O> {
 }
 
 impl<E: Element, O: Element> Sums<'_, '_, E, O> {
-    /// Not inlined: there once, and not for each instruction set.
+    /// Not inlined, so that it is compiled once, and not for each instruction set.
     #[inline(never)]
     fn write(&self, tile: &Tile<'_, '_, E>, rows: Range<usize>) {
         // SAFETY: the rows of a tile belong to one thread.
@@ -309,6 +312,7 @@ impl<'w, E: Element, F: RowFunction> TileWork for Mapped<'w, '_, E, F> {
     fn end(&self, _: &mut Self::State) {}
 }
 
+/// [`log_sigmoid`] for views. Without an `input`, `out` holds it and is overwritten.
 pub(crate) fn log_sigmoid_of<E: Element>(
     input: Option<View<'_, E>>,
     mut out: ViewMut<'_, E>,
@@ -321,7 +325,7 @@ pub(crate) fn log_sigmoid_of<E: Element>(
     let out = RowsMut::new(&mut out, None);
     let input = match &input {
         Some(input) => Rows::new(input, None),
-        // SAFETY: a thread copies its elements to a buffer of its own before it writes them.
+        // SAFETY: a thread copies its elements to its own buffer before it writes them.
         None => unsafe { Rows::of_output(&out) },
     };
     let level = isa::selected()?;
@@ -344,6 +348,7 @@ pub(crate) fn log_sigmoid_of<E: Element>(
     Ok(())
 }
 
+/// Writes a function of each element and its row. Without an `input`, `out` holds it and is overwritten.
 fn map_rows<E: Element, F: RowFunction>(
     input: Option<&View<'_, E>>,
     axis: isize,

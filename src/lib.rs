@@ -1,14 +1,15 @@
-//! Cross-entropy, negative log-likelihood and the functions around them, for [`ndarray`] arrays on the CPU: correct to the last
-//! digits, one pass over the logits, vectors of every instruction set, all cores, and the same bits on any number of threads.
+//! Cross-entropy, negative log-likelihood and the functions around them, for [`ndarray`] arrays on the CPU: correct to
+//! the last digits, one pass over the logits, vectors of every instruction set, all cores, and the same bits on any
+//! number of threads.
 //!
-//! Functions take references to arrays of any dimension and layout that hold [`f16`](half::f16), [`bf16`](half::bf16), `f32` or
-//! `f64`: `Array`, `ArrayView` and `ArcArray` all give them. Targets are class indices of any integer type, `usize` too. Losses
-//! are in nats. Everything is checked before anything is written; what is wrong with a call is an [`Error`] that names the
-//! argument, what it was, and what was expected.
+//! Functions take references to arrays of any dimension and layout that hold [`f16`](half::f16), [`bf16`](half::bf16),
+//! `f32` or `f64`: `Array`, `ArrayView` and `ArcArray` all give them. Targets are class indices of any integer type,
+//! `usize` too. Losses are in nats. Everything is checked before anything is written; what is wrong with a call is an
+//! [`Error`] that names the argument, what it was, and what was expected.
 //!
 //! # A loss
 //!
-//! Options are built; a [`Total`] is reduced to a mean or a sum.
+//! Options are set with builder methods; a [`Total`] is reduced to a mean or a sum.
 //!
 //! ```
 //! use crossent::ndarray::array;
@@ -28,8 +29,8 @@
 //!
 //! # Its gradient
 //!
-//! It comes in the same pass, for a multiple of what is reduced; written over the logits with
-//! [`total_and_gradient_in_place`](ClassLoss::total_and_gradient_in_place).
+//! The gradient is computed in the same pass, times a factor of the caller's.
+//! [`total_and_gradient_in_place`](ClassLoss::total_and_gradient_in_place) writes it over the logits.
 //!
 //! ```
 //! use crossent::ndarray::{Array2, array};
@@ -48,8 +49,9 @@
 //!
 //! # Scoring a model
 //!
-//! [`score`] gives columns: loss, entropy, prediction, rank. [`score_sums`] adds them up without rounding: batches merge in any
-//! order to the bits of the whole. [`compare_sums`] does so for two models, and [`temperature_sums`] calibrates one.
+//! [`score`] gives columns: loss, entropy, prediction, rank. [`score_sums`] adds them up without rounding: batches
+//! merge in any order to the bits of the whole. [`compare_sums`] does so for two models, and [`temperature_sums`]
+//! calibrates one.
 //!
 //! ```
 //! use crossent::ndarray::{Axis, array};
@@ -85,8 +87,8 @@
 //!
 //! # Half precision
 //!
-//! Numbers of 16 bits are read as they are and widened in registers. Losses are summed in `f64`; rows of functions are rounded
-//! once, to the type of the input.
+//! Numbers of 16 bits are read as they are and widened in registers. Losses are summed in `f64`; rows of functions are
+//! rounded once, to the type of the input.
 //!
 //! ```
 //! use crossent::half::bf16;
@@ -102,17 +104,18 @@
 //!
 //! # Threads
 //!
-//! Calls use all cores, or the number that [`set_num_threads`], [`Context::threads`] or the variable `CROSSENT_NUM_THREADS`
-//! sets. No result depends on it, nor does a row's result depend on other rows. An [`Interrupt`] stops a call.
+//! Calls use all cores, or the number that [`set_num_threads`], [`Context::threads`] or the variable
+//! `CROSSENT_NUM_THREADS` sets. No result depends on it, nor does a row's result depend on other rows. An [`Interrupt`]
+//! stops a call.
 //!
 //! # Flags for the compiler
 //!
-//! The kernels are compiled with the crate that calls them, by its profile. They are fast only if they are inlined: a crate
-//! under development needs at least `opt-level = 1`.
+//! The kernels are compiled with the crate that calls them, under its profile. They are fast only if they are inlined:
+//! a crate under development needs at least `opt-level = 1`.
 //!
-//! Where kernels keep vectors on the stack, these have to lie within cache lines, and LLVM only sees to that if a frame pointer
-//! is set aside: AVX2 kernels take up to half as long again without it. Cargo does not pass a dependency's flags on; put this
-//! into the `.cargo/config.toml` of the workspace (a variable `RUSTFLAGS` takes its place):
+//! Where kernels keep vectors on the stack, these have to lie within cache lines, and LLVM only sees to that if a frame
+//! pointer is set aside: AVX2 kernels take up to half as long again without it. Cargo does not pass a dependency's
+//! flags on; put this into the `.cargo/config.toml` of the workspace (a variable `RUSTFLAGS` takes its place):
 //!
 //! ```toml
 //! [build]
@@ -127,7 +130,7 @@
 //!
 //! ```text
 //! view of an array
-//!   loss, scoring, function   the public functions: check the arguments once, build the work, hand it out
+//!   loss, scoring, function   the public functions: check the arguments once, build the work, run it
 //!   tile                      64 rows: located, packed or gathered for their kernel, summed, written
 //!   targets                   class indices or probabilities that fit the rows; which rows are active
 //!   sum                       losses to a sum or a mean in a fixed order; sums without rounding

@@ -1,4 +1,4 @@
-//! What a caller may choose, as plain data.
+//! Options that losses share, as plain data: reduction, label smoothing, class weights.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub enum Reduction {
     Sum,
 }
 
-/// A number from 0 to 1.
+/// How much of the target is spread evenly over all classes: a number from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LabelSmoothing(f64);
 
@@ -40,7 +40,7 @@ impl LabelSmoothing {
 pub(crate) struct ClassWeights<'a>(Option<&'a [f64]>);
 
 impl<'a> ClassWeights<'a> {
-    /// Weights of the classes of an input of this shape.
+    /// Checks that there is one weight for each class of an input of this shape.
     pub(crate) fn new(weights: Option<&'a [f64]>, input: &[usize], axis: usize) -> Result<Self, Error> {
         match weights {
             Some(w) if w.len() != input[axis] => {
@@ -58,7 +58,7 @@ impl<'a> ClassWeights<'a> {
         self.0
     }
 
-    /// The weights of a block of classes, at most a block.
+    /// The weights of at most a block of classes.
     #[inline(always)]
     pub(crate) fn block(self, classes: Range<usize>) -> &'a [f64] {
         const ONES: &[f64; BLOCK] = &[1.0; BLOCK];
@@ -81,7 +81,7 @@ pub(crate) fn weighted(a: f64, b: f64) -> f64 {
     if a == 0.0 && b.is_infinite() { 0.0 } else { a * b }
 }
 
-/// The same of numbers in two parts.
+/// a b of double-double numbers, where a weight a of 0 makes an infinite b vanish (a nan stays).
 #[inline(always)]
 pub(crate) fn weighted_dd<R: Real>(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
     [weighted(a[0], b[0]), dd_mul::<R>(a, b)[1]]

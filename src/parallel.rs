@@ -1,8 +1,8 @@
 //! Chunks of rows on threads: the only file that knows rayon.
 //!
 //! Work is cut into chunks by its shape alone, and each chunk's result has its own place: the number of
-//! threads decides who computes a chunk, never what is computed. The calling thread takes part, and is
-//! the one that looks for interrupts.
+//! threads decides which thread computes a chunk, never what is computed. The calling thread takes part,
+//! and is the one that checks for interrupts.
 //!
 //! The pool is private and built on first use. It belongs to the process that built it: a forked child
 //! finds another process id, leaves the parent's pool (whose threads it does not have) and builds its own.
@@ -20,20 +20,20 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
 
-/// Elements in a chunk: large enough that taking one costs nothing, small enough to share out evenly.
+/// Elements in a chunk: large enough that taking one costs nothing, small enough to split work evenly among threads.
 const CHUNK_ELEMENTS: usize = 1 << 16;
 
 /// Elements below which waking another thread costs more than it brings.
 const SERIAL_ELEMENTS: usize = 1 << 17;
 
-/// Results that memory is reserved for in advance: a view that repeats a few numbers may have more chunks than memory has room for,
-/// and none of them be reached before the call is interrupted.
+/// The most results that memory is reserved for in advance: a view that repeats a few numbers may have more chunks than
+/// fit into memory, most of which a call does not reach before it fails or is interrupted.
 const MOST_RESERVED: usize = 1 << 12;
 
-/// How often the calling thread looks for an interrupt.
+/// How often the calling thread checks for an interrupt.
 const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
 
-/// What a call runs under, besides its arguments. No result depends on it.
+/// The threads of a call, and what can interrupt it. No result depends on it.
 ///
 /// ```
 /// use crossent::Context;
@@ -46,40 +46,41 @@ const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
 pub struct Context<'a> {
     /// At most this many threads; `None` for [`num_threads`].
     pub threads: Option<NonZero<usize>>,
-    /// Asked every 50 ms on the calling thread.
+    /// The interrupt that the calling thread checks every 50 ms.
     pub interrupt: Option<&'a Interrupt<'a>>,
-    /// Whether the memory of an output of the input's size has not been touched before: the system clears its pages as they
-    /// are written, and leaves them in the cache.
+    /// Whether the memory of an output of the input's size has not been touched before: the system clears its pages as
+    /// they are written, and leaves them in the cache.
     pub untouched: bool,
 }
 
 impl<'a> Context<'a> {
-    /// The defaults: as many threads as [`num_threads`] says, and nothing that interrupts.
+    /// The defaults: as many threads as [`num_threads`] returns, and no interrupt.
     #[must_use]
     pub fn new() -> Self {
         Context::default()
     }
 
-    /// At most this many threads; 0 for [`num_threads`].
+    /// Sets the largest number of threads; 0 for [`num_threads`].
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Context { threads: NonZero::new(threads), ..self }
     }
 
-    /// What is asked, every 50 ms on the calling thread, whether to stop.
+    /// Sets the interrupt that the calling thread checks every 50 ms.
     #[must_use]
     pub fn interrupt(self, interrupt: &'a Interrupt<'a>) -> Self {
         Context { interrupt: Some(interrupt), ..self }
     }
 
-    /// Whether the memory of an output of the input's size has not been touched before; see the field.
+    /// Sets whether the memory of an output of the input's size has not been touched before: the system clears its
+    /// pages as they are written, and leaves them in the cache.
     #[must_use]
     pub fn untouched(self, untouched: bool) -> Self {
         Context { untouched, ..self }
     }
 }
 
-/// What can stop a call with [`Error::Interrupted`]. Once it has, everything that runs under it stops.
+/// A check that can stop a call with [`Error::Interrupted`]. Once it has, every call that runs under it stops.
 ///
 /// ```
 /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -93,18 +94,18 @@ impl<'a> Context<'a> {
 /// # assert!(context.interrupt.is_some());
 /// ```
 pub struct Interrupt<'a> {
-    ask: &'a (dyn Fn() -> bool + Sync),
+    check: &'a (dyn Fn() -> bool + Sync),
     stopped: AtomicBool,
 }
 
 impl<'a> Interrupt<'a> {
-    /// `ask` says whether to stop.
-    pub fn new(ask: &'a (dyn Fn() -> bool + Sync)) -> Self {
-        Interrupt { ask, stopped: AtomicBool::new(false) }
+    /// `check` returns whether to stop.
+    pub fn new(check: &'a (dyn Fn() -> bool + Sync)) -> Self {
+        Interrupt { check, stopped: AtomicBool::new(false) }
     }
 
-    fn ask(&self) {
-        if (self.ask)() {
+    fn check(&self) {
+        if (self.check)() {
             self.stopped.store(true, Ordering::Relaxed);
         }
     }
@@ -129,27 +130,28 @@ impl<'a> Context<'a> {
         self.interrupt.is_some_and(Interrupt::stopped)
     }
 
-    /// What the calling thread does before each chunk: it asks for an interrupt now and then.
+    /// What the calling thread does before each chunk: it checks for an interrupt if the period has passed.
     fn watch(self) -> impl Fn() + 'a {
-        let asked = Cell::new(self.interrupt.map(|interrupt| (interrupt, Instant::now())));
+        let checked = Cell::new(self.interrupt.map(|interrupt| (interrupt, Instant::now())));
         move || {
-            if let Some((interrupt, last)) = asked.get()
+            if let Some((interrupt, last)) = checked.get()
                 && last.elapsed() >= INTERRUPT_PERIOD
             {
-                asked.set(Some((interrupt, Instant::now())));
-                interrupt.ask();
+                checked.set(Some((interrupt, Instant::now())));
+                interrupt.check();
             }
         }
     }
 
-    /// Who shares out work to threads: the first shares out rows; the second, where they are too few to keep the threads
-    /// busy, the segments of one row after the other instead.
+    /// Whether rows or segments are split among threads. The first context is that of the rows. The second, given where
+    /// the rows are too few to keep the threads busy, splits the segments of one row after the other instead.
     pub(crate) fn for_rows_or_segments(self, rows: usize, segments: usize) -> (Self, Option<Self>) {
         if segments <= 1 {
             return (self, None);
         }
         let threads = self.most_threads();
-        // Of n pieces, each thread gets at most n / threads, rounded up: the share of the threads that is used is n over that.
+        // Of n pieces, each thread gets at most r = n / threads, rounded up: n / (r threads) of the threads' time is
+        // used.
         let rounds = |pieces: usize| pieces.div_ceil(threads) as u128;
         if segments as u128 * rounds(rows) > rows as u128 * rounds(segments) {
             (Context { threads: Some(NonZero::<usize>::MIN), ..self }, Some(self))
@@ -178,8 +180,8 @@ fn threads() -> Result<&'static AtomicUsize, Error> {
     THREADS.as_ref().map_err(|text| Error::NumThreads { text: text.clone(), most: MAX_THREADS })
 }
 
-/// Threads that a call may use: what [`set_num_threads`] said, else `CROSSENT_NUM_THREADS`, else as many as this
-/// process may run on.
+/// The number of threads that a call may use: the one set by [`set_num_threads`], else `CROSSENT_NUM_THREADS`, else as
+/// many as this process may run on.
 ///
 /// # Errors
 /// [`Error::NumThreads`] if `CROSSENT_NUM_THREADS` is not a number from 1 to [`MAX_THREADS`].
@@ -196,14 +198,14 @@ pub fn set_num_threads(count: NonZero<usize>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Rows in a chunk of an array with `classes` classes: whole tiles where rows are short.
+/// Rows in a chunk of an array with `classes` classes: whole tiles where a chunk holds at least one.
 pub(crate) fn chunk_rows(classes: usize) -> usize {
     let rows = (CHUNK_ELEMENTS / classes.max(1)).max(1);
     if rows >= crate::kernel::TILE { rows / crate::kernel::TILE * crate::kernel::TILE } else { rows }
 }
 
 /// Cuts `rows` rows of `classes` classes into chunks and runs `work` on the rows of each; the results come in
-/// order. `state` makes what a thread reuses from chunk to chunk.
+/// order. `state` makes the state that a thread reuses from chunk to chunk.
 ///
 /// # Errors
 /// [`Error::Interrupted`], [`Error::NumThreads`].
@@ -217,7 +219,8 @@ pub(crate) fn for_each_chunk_of<W, T: Send>(
     for_each_chunks(context, rows, classes, 1, state, work)
 }
 
-/// As [`for_each_chunk_of`], with as many chunks at a time as make up `row_group` rows, if there are enough for all threads.
+/// [`for_each_chunk_of`], where a thread takes as many chunks at a time as make up `row_group` rows, if there are
+/// enough for all threads.
 ///
 /// # Errors
 /// As [`for_each_chunk_of`].
@@ -234,8 +237,8 @@ pub(crate) fn for_each_chunks<W, T: Send>(
     Ok(results.unwrap_or_else(|_| unreachable!("the work cannot fail")))
 }
 
-/// As [`for_each_chunk_of`], for work that may fail: then nothing after the first rows that fail is begun any more, and their
-/// range is returned. What comes before them has succeeded.
+/// [`for_each_chunk_of`] for work that may fail: then the range of the first rows that fail is returned. The rows
+/// before them have succeeded, and of those after them none is begun any more.
 ///
 /// # Errors
 /// As [`for_each_chunk_of`].
@@ -249,7 +252,7 @@ pub(crate) fn try_for_each_chunk_of<W, T: Send, E>(
     try_for_each_chunks(context, rows, classes, 1, state, work)
 }
 
-/// [`for_each_chunks`] of work that may fail, as [`try_for_each_chunk_of`] is [`for_each_chunk_of`] of it.
+/// [`for_each_chunks`] for work that may fail, as in [`try_for_each_chunk_of`].
 ///
 /// # Errors
 /// As [`for_each_chunk_of`].
@@ -275,8 +278,8 @@ pub(crate) fn try_for_each_chunks<W, T: Send, E>(
     Ok(results.map_err(range))
 }
 
-/// The chunks that one thread begins with: consecutive ones for each, so that the first to touch a page of a new
-/// output, which the system then clears, is seldom two of them.
+/// The chunks that one thread begins with. They are consecutive, so that two threads seldom touch the same page of a
+/// new output first, which the system then clears.
 struct Share {
     next: AtomicUsize,
     end: usize,
@@ -294,8 +297,8 @@ impl Share {
     }
 }
 
-/// Runs `work` on every segment of a row and returns the results in order. After an interrupt there are fewer; the call that the
-/// segments are part of then ends with [`Error::Interrupted`].
+/// Runs `work` on every segment of a row and returns the results in order. After an interrupt there are fewer results;
+/// the call that the segments are part of then ends with [`Error::Interrupted`].
 pub(crate) fn for_each_segment<T: Send>(
     context: Context<'_>,
     segments: usize,
@@ -324,10 +327,10 @@ fn run_each(context: Context<'_>, segments: usize, work: &(dyn Fn(usize) + Sync)
     debug_assert!(done.is_ok() || context.stopped());
 }
 
-/// Runs `work` on every chunk and returns its results in the order of the chunks; or the first chunk on which it fails, after
-/// which no later one is begun.
+/// Runs `work` on every chunk and returns its results in the order of the chunks; or the first chunk on which it fails,
+/// after which no later one is begun.
 ///
-/// `elements` is the size of the whole; `state` makes what a thread reuses from chunk to chunk.
+/// `elements` is the size of all chunks; `state` makes the state that a thread reuses from chunk to chunk.
 ///
 /// # Errors
 /// [`Error::Interrupted`], [`Error::NumThreads`].
@@ -362,7 +365,7 @@ fn for_each_chunk<W, T: Send, E>(
 
     let shares: Vec<Share> = (0..threads).map(|i| Share::new(chunks, threads, i)).collect();
     let failed = AtomicUsize::new(usize::MAX);
-    // Takes chunks until there are none, its own first; `before` comes before each.
+    // Takes chunks until there are none, those of the thread's own share first; `before` runs before each.
     let take = |thread: usize, before: &dyn Fn()| {
         let mut done = Vec::new();
         let mut reused = None;
@@ -373,7 +376,7 @@ fn for_each_chunk<W, T: Send, E>(
                 if context.stopped() {
                     return done;
                 }
-                // Those before it may yet turn out to be the first.
+                // A chunk before the one that failed may fail too, and would be the first.
                 if chunk > failed.load(Ordering::Relaxed) {
                     break;
                 }
@@ -398,7 +401,7 @@ fn for_each_chunk<W, T: Send, E>(
     if failed < usize::MAX {
         return Ok(Err(failed));
     }
-    // To their places: a sort would be compiled anew for each kind of result.
+    // To their places: a sort would be compiled once for each type of result.
     let mut results: Vec<Option<T>> = Vec::new();
     results.resize_with(chunks, || None);
     for (chunk, result) in done {
@@ -411,13 +414,13 @@ fn for_each_chunk<W, T: Send, E>(
     Ok(Ok(all))
 }
 
-/// Runs `work` on a chunk. Not inlined: its kernels are there once, and not for each place that runs it.
+/// Runs `work` on a chunk. Not inlined, so that its kernels are compiled once, and not for each caller.
 #[inline(never)]
 fn once<W, T, E>(work: &impl Fn(&mut W, usize) -> Result<T, E>, state: &mut W, chunk: usize) -> Result<T, E> {
     work(state, chunk)
 }
 
-/// Runs `work` for each of `threads` threads, 0 being the caller; for the caller alone where there are no others to be had.
+/// Runs `work` on `threads` threads, of which number 0 is the calling one; on that alone where there are no others.
 fn on_threads(threads: usize, work: &(dyn Fn(usize) + Sync)) {
     // A pool that another call is using is not waited for: that call may be long. This one then stays on
     // its own thread, which changes no result.
@@ -433,8 +436,8 @@ fn on_threads(threads: usize, work: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// The workers that were asked for (the caller of a call is one more), and a pool of that many, or of as many as the
-/// system would start.
+/// The number of workers requested (the calling thread is one more), and a pool of that many, or of as many as the
+/// system starts.
 type Pool = Option<(usize, Option<ThreadPool>)>;
 
 /// The pool of one process. Never freed: a forked child must not join threads it does not have.
@@ -456,10 +459,10 @@ impl Owned {
 
 static OWNED: AtomicPtr<Owned> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The pool, built anew where fewer than `workers` were asked for before. None where not one thread can be started: the
-/// caller then works alone.
+/// The pool, built again where fewer than `workers` were requested before. None where not one thread can be started:
+/// the calling thread then works alone.
 fn pool(claimed: &mut Pool, workers: usize) -> Option<&ThreadPool> {
-    if claimed.as_ref().is_none_or(|(asked, _)| *asked < workers) {
+    if claimed.as_ref().is_none_or(|(requested, _)| *requested < workers) {
         let mut some = std::iter::successors(Some(workers), |n| (*n > 1).then_some(n / 2));
         *claimed = Some((workers, some.find_map(started)));
     }
@@ -483,7 +486,7 @@ fn owned() -> &'static Owned {
         }
         let fresh = Box::into_raw(Box::new(Owned { process, pool: Mutex::new(None) }));
         if OWNED.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // SAFETY: `fresh` was made above and nobody else has seen it.
+            // SAFETY: `fresh` was made above, and no other thread has it.
             drop(unsafe { Box::from_raw(fresh) });
         }
     }
@@ -544,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn more_rows_than_memory_has_room_for_end_with_the_first_failure() {
+    fn more_rows_than_fit_into_memory_end_with_the_first_failure() {
         for threads in [1, 2] {
             for classes in [0, 1, 3] {
                 let work =

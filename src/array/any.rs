@@ -1,7 +1,7 @@
 //! Arrays of any dtype: the one list of dtypes, and the one `match` over them.
 //!
-//! [`Floats`] and [`Integers`] have a variant for each dtype, whatever it is that they hold of it: a view, rows, an output.
-//! [`Numbers`] and [`FloatsMut`] are how callers hand arrays in.
+//! [`Floats`] and [`Integers`] have a variant for each dtype, whatever it is that they hold of it: a view, rows, an
+//! output. [`Numbers`] and [`FloatsMut`] are how callers hand arrays in.
 
 use std::fmt;
 
@@ -33,7 +33,7 @@ pub(crate) enum Integers<I8, I16, I32, I64, U8, U16, U32, U64> {
     U64(U64),
 }
 
-/// One of either.
+/// A floating or an integer dtype, with what is held of it.
 #[derive(Clone, Debug)]
 pub(crate) enum Any<F, I> {
     Floats(F),
@@ -62,7 +62,7 @@ pub(crate) type FloatRowsMut<'a> = floats_of!(RowsMut);
 pub(crate) type IntegerViews<'a> = integers_of!(View);
 pub(crate) type IntegerRows<'a> = integers_of!(Rows);
 
-/// Runs an expression on what is held, whatever its dtype; `map` gives it back as the same dtype of another holder.
+/// Runs an expression on what is held, whatever its dtype; `map` wraps the result in the variant of the same dtype.
 macro_rules! with_dtype {
     (floats $value:expr, $held:pat => $result:expr) => {
         with_dtype!(@ Floats [F16 Bf16 F32 F64] $value, $held => $result)
@@ -181,8 +181,8 @@ integers! {
 
 /// A view of an array of numbers of any type: class indices, class probabilities, weights, variances.
 ///
-/// Made by `From` or `into` from arrays, references and views of any dimension that hold an integer type or `f16`, `bf16`,
-/// `f32` or `f64`. Functions that take `impl Into<Numbers>` take all of these.
+/// Made by `From` or `into` from arrays, references and views of any dimension that hold an integer type or `f16`,
+/// `bf16`, `f32` or `f64`. Functions that take `impl Into<Numbers>` take all of these.
 ///
 /// ```
 /// use crossent::Numbers;
@@ -201,7 +201,8 @@ macro_rules! word_sized {
             fn from(view: ArrayView<'a, $t, D>) -> Self {
                 let view = view.into_dyn();
                 let raw = view.raw_view();
-                // SAFETY: the two types have one size and one representation on this platform, and the view borrows them for as long.
+                // SAFETY: the two types have one size and one representation on this platform, and the view borrows
+                // them for as long.
                 unsafe {
                     if size_of::<$t>() == size_of::<$wide>() {
                         raw.cast::<$wide>().deref_into_view().into()
@@ -242,13 +243,13 @@ fn integer_name<I: Integer>(_: &View<'_, I>) -> &'static str {
 }
 
 impl<'a> Numbers<'a> {
-    /// Its shape.
+    /// The shape of the array.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         with_dtype!(any &self.0, view => view.shape())
     }
 
-    /// The name of the type of its elements, as in Rust.
+    /// The name of the type of the elements, as in Rust.
     #[must_use]
     pub fn dtype(&self) -> &'static str {
         match &self.0 {
@@ -257,7 +258,7 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Whether it holds floating-point numbers.
+    /// Whether the elements are floating-point numbers.
     #[must_use]
     pub fn is_floating(&self) -> bool {
         matches!(self.0, Any::Floats(_))
@@ -287,8 +288,8 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// A view of an array of floating-point numbers that is written. Made by `From` or `into` from `&mut` arrays and from mutable
-/// views, of any dimension.
+/// A view of an array of floating-point numbers that is written. Made by `From` or `into` from `&mut` arrays and from
+/// mutable views, of any dimension.
 ///
 /// ```
 /// use crossent::FloatsMut;
@@ -342,12 +343,12 @@ impl fmt::Debug for FloatsMut<'_> {
 }
 
 impl FloatsMut<'_> {
-    /// The same for a shorter time.
+    /// A view of the same array, with a shorter lifetime.
     pub(crate) fn reborrow(&mut self) -> FloatsMut<'_> {
         FloatsMut(with_dtype!(map floats &mut self.0, view => view.view_mut()))
     }
 
-    /// Its shape.
+    /// The shape of the array.
     #[must_use]
     pub fn shape(&self) -> &[usize] {
         with_dtype!(floats &self.0, view => view.shape())

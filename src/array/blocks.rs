@@ -1,8 +1,8 @@
 //! Arrays of any dtype and layout as blocks of numbers to compute with, read and written a block of elements at a time.
 //!
-//! Losses of single elements meet their arguments here: what is computed with is `f32` or `f64` whatever is stored, so the
-//! dtypes meet in a virtual call for each block and not in copies of the loss for each combination. A block that is stored
-//! as what is computed with is read where it is.
+//! Losses of single elements read their arguments here: they compute in `f32` or `f64` whatever is stored. Dtypes are
+//! told apart by a virtual call for each block, not by a copy of the loss for each combination. A block that is stored
+//! in the type of the computation is read in place.
 
 use std::any::TypeId;
 use std::ops::Range;
@@ -24,8 +24,8 @@ pub(crate) trait Source: Sync {
     /// Whether they are `f64`, which `f32` does not hold.
     fn is_wide(&self) -> bool;
 
-    /// The elements of `range`, at most a block of them: where they are if they are such numbers side by side, else brought to
-    /// `buffer`. The vector that the last one is part of is filled up with it. Integers beyond 2^53 are rounded.
+    /// The elements of `range`, at most a block of them, as `f64`: in place if they are contiguous `f64`, else copied
+    /// to `buffer`. The last element is repeated to the end of its vector. Integers beyond 2^53 are rounded.
     fn load_f64<'b>(
         &'b self,
         level: Level,
@@ -33,7 +33,9 @@ pub(crate) trait Source: Sync {
         buffer: &'b mut [f64; ELEMENTS],
     ) -> &'b [f64];
 
-    /// The same; integers beyond 2^24 and all `f64` are rounded.
+    /// The elements of `range`, at most a block of them, as `f32`: in place if they are contiguous `f32`, else copied
+    /// to `buffer`. The last element is repeated to the end of its vector. Integers beyond 2^24 and all `f64` are
+    /// rounded.
     fn load_f32<'b>(
         &'b self,
         level: Level,
@@ -94,7 +96,7 @@ pub(crate) trait Sink: Sync {
     unsafe fn store(&self, level: Level, range: Range<usize>, from: &[f64; ELEMENTS]);
 }
 
-/// The first `len` numbers, and the last of them up to the end of its vector.
+/// The first `len` numbers, the last of them repeated to the end of its vector.
 fn filled_up<R: Copy>(buffer: &mut [R; ELEMENTS], len: usize) -> &[R] {
     let whole = len.next_multiple_of(VECTOR);
     if len > 0 {
@@ -271,11 +273,12 @@ impl FloatsMut<'_> {
         with_dtype!(floats &mut self.0, view => Box::new(RowsMut::new(view, None)))
     }
 
-    /// To read and to write the same memory: a block has been read when it is overwritten.
+    /// A source and a sink of the same memory: a block has been read when it is overwritten.
     pub(crate) fn source_and_sink(&mut self) -> (Box<dyn Source + '_>, Box<dyn Sink + '_>) {
         with_dtype!(floats &mut self.0, view => {
             let to = RowsMut::new(view, None);
-            // SAFETY: a block's elements belong to one thread, which drops what it has borrowed of them before it writes them.
+            // SAFETY: a block's elements belong to one thread, which drops what it has borrowed of them before it
+            // writes them.
             (Box::new(FloatSource(unsafe { Rows::of_output(&to) })), Box::new(to))
         })
     }

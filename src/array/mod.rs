@@ -1,4 +1,4 @@
-//! Arrays of any layout and dtype, as rows, single rows and blocks of numbers.
+//! Arrays of any layout and dtype, read and written as rows, as single rows in `f64` and as blocks of numbers.
 
 pub(crate) mod any;
 pub(crate) mod blocks;

@@ -18,8 +18,8 @@ pub(crate) fn filled<T: Copy, D: Dimension>(shape: D, value: T) -> Result<Array<
     Array::from_shape_vec(shape, error::filled(count, value)?).map_err(too_large)
 }
 
-/// An array of zeros, of the shape of another and in its order of memory if that is C's or Fortran's. Large ones are pages that
-/// the system has cleared, and that nobody has touched.
+/// An array of zeros, of the shape of another and in its order of memory if that is C's or Fortran's. Large ones are
+/// pages that the system has cleared, and that nobody has touched.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
@@ -40,8 +40,8 @@ fn zeros<E: Element>(count: usize) -> Result<Vec<E>, NoMemory> {
     if layout.size() == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: the layout has a size. Elements are floating-point numbers, of which all bits 0 are 0; and the memory is of this
-    // layout, from the global allocator.
+    // SAFETY: the layout has a size. Elements are floating-point numbers, of which all bits 0 are 0; and the memory is
+    // of this layout, from the global allocator.
     unsafe {
         let start = alloc_zeroed(layout).cast::<E>();
         if start.is_null() {

@@ -1,4 +1,4 @@
-//! The validated view: an array of any layout as a sequence of rows, each with its classes.
+//! An array of any layout as a sequence of rows, each with its classes.
 //!
 //! Rows are numbered in the C order of the dimensions that remain when the class axis is taken away:
 //! the order of the target's elements. Nothing is copied to get there; dimensions that follow
@@ -14,10 +14,10 @@ use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::kernel::stream::to_next_line;
 
-/// Outputs from this size on are written past the caches, which they would only empty of what is still needed.
+/// Outputs from this size on are stored past the caches, where they would only replace what is still needed.
 const STREAMED_BYTES: usize = 1 << 25;
 
-/// A dimension: how many, and how far apart in elements.
+/// A dimension: its length, and its stride in elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Dim {
     len: usize,
@@ -245,14 +245,15 @@ pub(crate) fn read<T: Copy, U>(
 pub(crate) struct RowsMut<'a, E> {
     start: *mut E,
     pub layout: Layout,
-    /// Whether it is written past the caches.
+    /// Whether stores to it bypass the caches.
     pub streamed: bool,
     _borrow: PhantomData<&'a mut [E]>,
 }
 
 // SAFETY: a `RowsMut` is an exclusive borrow of an array; threads write disjoint rows of it.
 unsafe impl<E: Send> Send for RowsMut<'_, E> {}
-// SAFETY: as above; nothing is read through a shared `RowsMut`, and through `Rows::of_output` by a row's own thread only.
+// SAFETY: as above; nothing is read through a shared `RowsMut`, and through `Rows::of_output` by a row's own thread
+// only.
 unsafe impl<E: Send> Sync for RowsMut<'_, E> {}
 
 impl<'a, E: Copy> RowsMut<'a, E> {
@@ -265,8 +266,9 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         }
     }
 
-    /// Has it written past the caches if it is large. Rows of an `untouched` output are written to pages that the system has
-    /// just cleared, which are cached then; where a tile's classes lie in as many pages, they are not any more.
+    /// Makes stores to a large output bypass the caches, unless its pages are in them. Those of an `untouched` output
+    /// are, where rows are contiguous: the system clears a page when it is first touched. Where a tile's classes lie in
+    /// as many pages, the pages have been evicted before they are full.
     pub(crate) fn streamed(self, untouched: bool) -> Self {
         let bytes = self.layout.line.len().saturating_mul(self.layout.classes).saturating_mul(size_of::<E>());
         let cached = untouched && self.layout.contiguous();
@@ -389,7 +391,7 @@ pub(crate) fn row_shape(shape: &[usize], axis: usize) -> Vec<usize> {
     rows
 }
 
-/// Whether that is `rows`.
+/// Whether `rows` is the shape of the rows: `shape` without its class axis.
 pub(crate) fn is_row_shape(rows: &[usize], shape: &[usize], axis: usize) -> bool {
     rows.len() + 1 == shape.len() && rows[..axis] == shape[..axis] && rows[axis..] == shape[axis + 1..]
 }
@@ -402,7 +404,7 @@ pub(crate) fn class_axis(ndim: usize, axis: Option<isize>) -> Result<usize, Erro
     resolve_axis(axis.unwrap_or(isize::from(ndim > 1)), ndim)
 }
 
-/// The rows of a loss's input.
+/// The rows of an input, with its shape and its class axis.
 pub(crate) struct Input<'a, E> {
     pub rows: Rows<'a, E>,
     pub shape: &'a [usize],
@@ -415,7 +417,7 @@ impl<E> Input<'_, E> {
     }
 }
 
-/// The rows of a loss's input: its class axis resolved, 1 by default and 0 for a single row.
+/// The rows of an input. The class axis is 1 by default, and 0 for a one-dimensional input.
 pub(crate) fn input_rows<'a, E: Element>(
     input: &'a View<'_, E>,
     axis: Option<isize>,
@@ -424,7 +426,7 @@ pub(crate) fn input_rows<'a, E: Element>(
     Ok(Input { rows: Rows::new(input, Some(axis)), shape: input.shape(), axis })
 }
 
-/// Whether an argument has the shape it must have.
+/// Checks that an argument has the expected shape.
 ///
 /// # Errors
 /// [`Error::Shape`].
@@ -435,9 +437,9 @@ pub(crate) fn check_shape(name: &'static str, got: &[usize], expected: &[usize])
     Err(Error::Shape { name, got: got.to_vec(), expected: expected.to_vec() })
 }
 
-/// The dynamic-dimensional view that all public functions take.
+/// The dynamic-dimensional view that the arguments of public functions are turned into.
 pub type View<'a, E> = ArrayView<'a, E, IxDyn>;
-/// Its writable twin.
+/// The dynamic-dimensional view that public functions write to.
 pub type ViewMut<'a, E> = ArrayViewMut<'a, E, IxDyn>;
 
 #[cfg(test)]

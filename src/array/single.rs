@@ -1,4 +1,6 @@
-//! Single rows of any dtype and layout as `f64`: for what takes two arrays of different dtypes, or looks at a row many times.
+//! Single rows of any dtype and layout, read as `f64`.
+//!
+//! Functions that take two arrays of different dtypes, or read a row many times, use them.
 
 use fearless_simd::{Level, Simd, dispatch};
 use fearless_simd_macros::simd;
@@ -16,7 +18,7 @@ pub(crate) trait SingleRows: Sync {
     /// Elements of a row.
     fn classes(&self) -> usize;
 
-    /// Reads a row to the front of `to`, as long as [`padded`] says, and fills that up with -inf.
+    /// Reads a row to the front of `to`, whose length is [`padded`], and fills up the rest with -inf.
     fn read(&self, level: Level, row: usize, to: &mut [f64]);
 }
 

@@ -4,8 +4,8 @@
 //! log sum exp(x) = max + log1p(e),   e = exp(-d),   d = max - min
 //! ```
 //!
-//! One exponential, of a number that no common offset has made large, and a logarithm without a quotient. The rounding error of
-//! d is part of the argument: where d is large, the loss is e itself, and has all its digits.
+//! One exponential, of a number that no common offset has made large, and a logarithm without a quotient. The rounding
+//! error of d is part of the argument: where d is large, the loss is e itself, and has all its digits.
 
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
@@ -24,8 +24,8 @@ use super::real::Real;
 /// From d on, e is 0 as an `f64`.
 const FAR: f64 = 750.0;
 
-/// Finds `log1p_rest` of the first `rows` rows from their maxima and, for `shares`, what softmax is made of. Prefetches the
-/// rows `ahead`.
+/// Finds `log1p_rest` of the first `rows` rows from their maxima and, for `shares`, what softmax is made of. Prefetches
+/// the rows `ahead`.
 #[simd]
 pub(crate) fn two_classes<S: Simd, R: Real>(
     simd: S,
@@ -96,8 +96,8 @@ fn softmax_terms<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>)
     }
 }
 
-/// exp(other - m) of the maximum m and the other class: for `f32` to 2^-25, for `f64` as a double-double number. It is nan
-/// where a class is nan, where m is +inf and where both are -inf.
+/// exp(other - m) of the maximum m and the other class: for `f32` to 2^-25, for `f64` as a double-double number. It is
+/// nan where a class is nan, where m is +inf and where both are -inf.
 #[inline(always)]
 fn exp_of_distance<S: Simd, R: Real>(m: R::V<S>, other: R::V<S>) -> [Pair<S>; 2] {
     let simd = m.token();

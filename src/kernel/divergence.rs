@@ -1,15 +1,15 @@
 //! One row of logits in `f64`, or two: softmax, divergences, moments at a temperature.
 //!
 //! Rows are filled up with -inf to whole vectors. With d = log p - log q, the divergence KL(P || Q) is the sum over the
-//! classes of p d. Its terms are as large as d and of both signs, and where the models are near each other the sum is as
-//! small as d^2. So p - q, whose sum is 0, is subtracted from each term:
+//! classes of p d. Its terms are as large as d and of both signs, and where the models are near each other the sum is
+//! as small as d^2. So p - q, whose sum is 0, is subtracted from each term:
 //!
 //! ```text
 //! p d - (p - q) = p h(-d),   h(z) = exp(z) - 1 - z >= 0
 //! ```
 //!
-//! with h by its series where d is small. No term is negative, and nothing cancels. In the same way, with m = (p + q) / 2
-//! and t = (p - q) / (p + q), a term of the Jensen-Shannon divergence is
+//! with h by its series where d is small. No term is negative, and nothing cancels. In the same way, with m = (p + q) /
+//! 2 and t = (p - q) / (p + q), a term of the Jensen-Shannon divergence is
 //!
 //! ```text
 //! (p log(p / m) + q log(q / m)) / 2 = m g(t) / 2,   g(t) = (1 + t) log(1 + t) + (1 - t) log(1 - t) >= 0.
@@ -26,8 +26,8 @@ use super::sum::Sum;
 /// Lanes of the vectors here: rows are filled up to a multiple.
 pub(crate) const WIDTH: usize = 8;
 
-/// |d| and |t| below which the series are used. At this size their first terms left out are below 2^-52 of the first, and
-/// what cancels in the plain forms costs 6 bits.
+/// Below this |d| and |t| the series are used. At this size the first term that each leaves out is below 2^-52 of its
+/// first, and cancellation in the plain forms costs 6 bits.
 const SMALL: f64 = 0.02;
 
 /// The softmax of a row.
@@ -37,7 +37,8 @@ pub(crate) struct Soft {
     pub max: f64,
     /// The first class with the largest logit; none in a row with a nan.
     pub largest: Option<usize>,
-    /// The sum of exp(x - max) over all classes but one largest. It is nan in a row with a nan, with +inf or of nothing but -inf.
+    /// The sum of exp(x - max) over all classes but one largest. It is nan in a row with a nan, with +inf or of nothing
+    /// but -inf.
     pub rest: f64,
     /// log(1 + rest).
     pub log1p_rest: f64,

@@ -1,4 +1,4 @@
-//! The number as it is stored: what the four dtypes share, and the only place where they differ.
+//! The type of a stored number: what the four dtypes share, and the only place where they differ.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{f32x4, f32x16, f64x4, f64x8, u16x16, u32x16};
@@ -99,8 +99,8 @@ impl<'a, E> Fours<'a, E> {
     #[inline(always)]
     fn get(&self, i: usize) -> &[E; 4] {
         debug_assert!(i < self.count);
-        // SAFETY: i is below `count`, and the last four ends within the slice (see `new`). Sixteen checks would cost more than
-        // the loads.
+        // SAFETY: i is below `count`, and the last four ends within the slice (see `new`). Sixteen checks would cost
+        // more than the loads.
         unsafe { &*self.from.as_ptr().add(i * self.stride).cast::<[E; 4]>() }
     }
 }

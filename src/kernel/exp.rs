@@ -92,8 +92,8 @@ pub(crate) fn term<S: Simd, R: Real>(x: R::V<S>, pivot: &Pivot<R::V<S>>) -> R::V
     s.mul_add(q, s)
 }
 
-/// [`term`] of x and max - x, given max - base. Where the term is 0, max - x stays finite: their product is 0 even for an x of
-/// -inf.
+/// [`term`] of x and max - x, given max - base. Where the term is 0, max - x stays finite: their product is 0 even for
+/// an x of -inf.
 #[inline(always)]
 pub(crate) fn term_and_max_minus_x<S: Simd, R: Real>(
     x: R::V<S>,
@@ -105,14 +105,16 @@ pub(crate) fn term_and_max_minus_x<S: Simd, R: Real>(
     (s.mul_add(q, s), max_less_base - y)
 }
 
-/// exp(`t_max`): the term of the maximum, without the factor 2^SCALE, in f64 whatever the row's type; for `f32` to 2^-32.
+/// exp(`t_max`): the term of the maximum, without the factor 2^SCALE, in f64 whatever the row's type; for `f32` to
+/// 2^-32.
 #[inline(always)]
 pub(crate) fn exp_max_f64<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [R64<S>; 2] {
     let [exp_max, other] = exp_max_dd::<S, R>(m, pivot);
     [exp_max[0], other[0]]
 }
 
-/// exp(`t_max`) as a double-double number, because every sum of the row is in its units; for rows of `f32` the low part is 0.
+/// exp(`t_max`) as a double-double number, because every sum of the row is in its units; for rows of `f32` the low part
+/// is 0.
 #[inline(always)]
 pub(crate) fn exp_max_dd<S: Simd, R: Real>(m: R::V<S>, pivot: &Pivot<R::V<S>>) -> [Pair<S>; 2] {
     let (m, n) = (R::widen::<S>(m - pivot.base), R::widen::<S>(pivot.n));
@@ -170,8 +172,8 @@ pub(crate) fn exp_any<S: Simd>(x: R64<S>) -> R64<S> {
     first.mul_add(q, first) * rest
 }
 
-/// exp(x) d of every lane, for any x but a nan, where exp(x) alone may be no normal number: the power of two is multiplied in
-/// last, as three factors, so that no intermediate result overflows or is subnormal.
+/// exp(x) d of every lane, for any x but a nan, where exp(x) alone may be no normal number: the power of two is
+/// multiplied in last, as three factors, so that no intermediate result overflows or is subnormal.
 #[inline(always)]
 pub(crate) fn exp_times<S: Simd>(x: R64<S>, d: R64<S>) -> R64<S> {
     let c = |value| R64::<S>::splat(x.token(), value);
@@ -200,8 +202,8 @@ pub(crate) fn powers_of_two<S: Simd>(n: R64<S>) -> [R64<S>; 2] {
     )
 }
 
-/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, as a double-double number: its error is at most a quarter of a unit in the
-/// last place of the high part.
+/// exp(x - n ln 2) for an n within 1/2 of x / ln 2, as a double-double number: its error is at most a quarter of a unit
+/// in the last place of the high part.
 #[inline(always)]
 pub(crate) fn exp_dd<S: Simd>(x: f64x8<S>, n: f64x8<S>) -> Pair<S> {
     let c = |value| f64x8::splat(x.token(), value);

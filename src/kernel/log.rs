@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Where s is small, k = 0 and the numerator is s itself: it has all the digits that 1 + s / o would round off, and one
-//! division does. Refined, the series of artanh is that of fdlibm (Sun Microsystems, 1993), and the error at most 1.01 ULP
-//! (2 without a fused multiply-add; test below). The C library is not called: its results differ between platforms.
+//! division does. Refined, the series of artanh is that of fdlibm (Sun Microsystems, 1993), and the error at most 1.01
+//! ULP (2 without a fused multiply-add; test below). The C library is not called: its results differ between platforms.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
@@ -33,8 +33,8 @@ const SERIES: [f64; 7] = {
     }
     series
 };
-/// The coefficients of a shorter series than [`SERIES`], exact to 2^-29.7 of the logarithm, for results that are rounded to
-/// `f32` (Remez, for q up to 0.178).
+/// The coefficients of a shorter series than [`SERIES`], exact to 2^-29.7 of the logarithm, for results that are
+/// rounded to `f32` (Remez, for q up to 0.178).
 const SHORT: [f64; 3] = [0.083_333_508_229_466_76, 0.012_491_739_168_463_226, 0.002_342_458_222_088_945];
 // fdlibm's minimax coefficients of (log((1 + q) / (1 - q)) - 2 q) / q as a polynomial in q^2, from q^2 on.
 const LG: [f64; 7] = [
@@ -49,8 +49,8 @@ const LG: [f64; 7] = [
 // 1 / o to 1 % for o from sqrt(1/2) to sqrt(2): it only selects a k.
 const INVERSE: [f64; 3] = [2.999_85, -2.909_04, 0.914_19];
 
-/// log(1 + s / o) for s >= 0 and o from sqrt(1/2) to sqrt(2); nan at nan. Unless `refined`, to 2^-28.6, which is enough where
-/// the result is to be rounded to `f32`.
+/// log(1 + s / o) for s >= 0 and o from sqrt(1/2) to sqrt(2); nan at nan. Unless `refined`, to 2^-28.6, which is enough
+/// where the result is to be rounded to `f32`.
 #[inline(always)]
 pub(crate) fn log1p_ratio<S: Simd>(s: f64x8<S>, o: f64x8<S>, refined: bool) -> f64x8<S> {
     let simd = s.token();
@@ -372,8 +372,8 @@ mod tests {
         }
     }
 
-    /// The distance from the C library's result in `f64`, in units in the last place of R; that result has an error of up to
-    /// half a unit in its last place.
+    /// The distance from the C library's result in `f64`, in units in the last place of R; that result has an error of
+    /// up to half a unit in its last place.
     fn ulps<R: Real>(got: R, want: f64) -> f64 {
         let (got, bits) = (got.to_f64(), if R::IS_F64 { 52 } else { 23 });
         if got == want {

@@ -15,8 +15,8 @@ use super::exp::{exp_any, exp_max_dd, pivot, power_of_two};
 use super::log::{log1p_ratio, log1p_ratio_dd};
 use super::real::Real;
 
-/// The sums of a tile's rows. For rows of two classes `exp_max`, `sum_exp_rest` and their low parts are set only where the
-/// caller wants a softmax, and `ties` never is.
+/// The sums of a tile's rows. For rows of two classes `exp_max`, `sum_exp_rest` and their low parts are set only where
+/// the caller wants a softmax, and `ties` never is.
 #[derive(Clone)]
 pub(crate) struct TileSums<R> {
     /// The largest element.
@@ -27,14 +27,15 @@ pub(crate) struct TileSums<R> {
     pub exp_max: [f64; TILE],
     /// Its low part; 0 unless the rows are `f64`, for which there is no wider type.
     pub exp_max_low: [f64; TILE],
-    /// Before [`log_sum_exp`] the sum of the terms of smaller elements; after it that of all elements but one largest, in the
-    /// units of `exp_max`.
+    /// Before [`log_sum_exp`] the sum of the terms of smaller elements; after it that of all elements but one largest,
+    /// in the units of `exp_max`.
     pub sum_exp_rest: [f64; TILE],
     /// Its low part, as for `exp_max`.
     pub sum_exp_rest_low: [f64; TILE],
     /// What softmax is multiplied by: 1, or a gradient's factor.
     pub scale: [f64; TILE],
-    /// log1p(rest) with rest = `sum_exp_rest` / `exp_max`. It is nan for a row with a nan, with +inf or of nothing but -inf.
+    /// log1p(rest) with rest = `sum_exp_rest` / `exp_max`. It is nan for a row with a nan, with +inf or of nothing but
+    /// -inf.
     pub log1p_rest: [f64; TILE],
     /// Its low part, as for `exp_max`.
     pub log1p_low: [f64; TILE],
@@ -99,8 +100,8 @@ pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, row
 }
 
 /// The target's probability p for each of the first `rows` rows, and 1 - p without cancellation: where the target is a
-/// largest class, 1 - p is `sum_exp_rest` over the total. `max_minus_x` is the target's distance to the maximum, and `low`
-/// its low part.
+/// largest class, 1 - p is `sum_exp_rest` over the total. `max_minus_x` is the target's distance to the maximum, and
+/// `low` its low part.
 #[simd]
 pub(crate) fn target_share<S: Simd, R: Real>(
     simd: S,

@@ -1,11 +1,11 @@
 //! A long row, block by block: its maximum and the sum of the other classes' exponentials.
 //!
-//! The maximum of a block is known before its exponentials are computed, because it is found while the block before it is
-//! summed: memory is read once, and reading overlaps with computing. The term of the maximum is kept out of the sum, so that a
-//! confident row keeps its digits.
+//! The maximum of a block is known before its exponentials are computed, because it is found while the block before it
+//! is summed: memory is read once, and reading overlaps with computing. The term of the maximum is kept out of the sum,
+//! so that a confident row keeps its digits.
 //!
-//! Further statistics of a row, its entropy for instance, are updated in the same loop ([`OnlineStats`]): each element is read,
-//! and its exponential computed, once.
+//! Further statistics of a row, its entropy for instance, are updated in the same loop ([`OnlineStats`]): each element
+//! is read, and its exponential computed, once.
 //!
 //! The terms of a block are added in an order that only their positions decide (four vectors to one, that
 //! to the accumulator), and the sums of blocks are compensated: the same bits everywhere, and a million
@@ -235,8 +235,8 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool>(
     (terms.acc.reduce(), terms.equal, next_max.reduce())
 }
 
-/// The last `len` elements of a block, at the end of a vector of minus infinity. They are loaded together with the elements
-/// before them, where there are any.
+/// The last `len` elements of a block, at the end of a vector of minus infinity. They are loaded together with the
+/// elements before them, where there are any.
 #[inline(always)]
 pub(crate) fn last_vector<S: Simd, E: Element>(simd: S, block: &[E], len: usize) -> Vector<E, S> {
     let lanes = RealOf::<E>::LANES;

@@ -15,8 +15,8 @@ use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 use super::sum::Sum;
 
-/// The sum of q (max - x) over a block of one row; with `TOTAL` that of q too, else 0. With `TOTAL` each row has a q of its
-/// own, and the memory behind it is prefetched.
+/// The sum of q (max - x) over a block of one row; with `TOTAL` that of q too, else 0. With `TOTAL` each row has a q of
+/// its own, and the memory behind it is prefetched.
 #[simd]
 pub(crate) fn row_max_minus_x<S: Simd, E: Element, Q: Element, const TOTAL: bool>(
     simd: S,
@@ -59,8 +59,8 @@ fn widen<S: Simd, E: Element>(simd: S, from: &[E]) -> [f64x8<S>; 2] {
     if lanes == TWICE { first } else { [first[0], RealOf::<E>::widen(E::load(simd, &from[lanes..]))[0]] }
 }
 
-/// The last elements of a block, at the end of the two vectors. Before them are elements of the block that have been added
-/// already, or padding.
+/// The last elements of a block, at the end of the two vectors. Before them are elements of the block that have been
+/// added already, or padding.
 #[inline(always)]
 fn widen_last<S: Simd, E: Element>(simd: S, from: &[E]) -> [f64x8<S>; 2] {
     if from.len() >= TWICE {
@@ -91,7 +91,8 @@ impl TileWeights<'_> {
     }
 }
 
-/// The sum of q (max - x) over all classes, for each of the first `rows` rows of a packed tile; and with `TOTAL` that of q.
+/// The sum of q (max - x) over all classes, for each of the first `rows` rows of a packed tile; and with `TOTAL` that
+/// of q.
 #[simd]
 pub(crate) fn tile_max_minus_x<S: Simd, R: Real, const TOTAL: bool>(
     simd: S,
@@ -144,8 +145,8 @@ impl<S: Simd, R: Real, const TOTAL: bool> WeightedSum<S, R, TOTAL> {
     }
 }
 
-/// Sums of products, lane by lane. For rows of `f64`, for which there is no wider type, the rounding error of each addition
-/// is kept.
+/// Sums of products, lane by lane. For rows of `f64`, for which there is no wider type, the rounding error of each
+/// addition is kept.
 #[derive(Clone, Copy)]
 struct Wide<S: Simd, R: Real> {
     sum: f64x8<S>,

@@ -13,7 +13,7 @@
 //! | `rowset` | a set of a tile's rows: a bit for each active row |
 //! | `sum` | running sums of terms, compensated in f64 |
 //! | `prefetch` | prefetching of memory |
-//! | `stream` | stores that go past the caches |
+//! | `stream` | stores that bypass the caches |
 //! | `long_row` | maximum and sum of exponentials of a long row, lanes across the classes |
 //! | `short_row` | maximum and sum of exponentials of a tile of short rows, lanes across the rows |
 //! | `binary` | log sum exp of a tile of rows of two classes |
@@ -29,15 +29,15 @@
 //!
 //! | piece | is | decided by |
 //! |---|---|---|
-//! | row | the logits of one target, along the class axis; short up to `SHORT_ROW` classes, else long | the class axis |
-//! | tile | up to `TILE` consecutive rows: the unit in which targets are read, losses are formed and short rows are packed | the rows' order |
-//! | block | up to `BLOCK` consecutive classes of a long row, or as many elements: what stays in the first-level cache | the number of classes |
-//! | segment | up to `SEGMENT` classes, summed as a row of their own; threads take segments where rows are few | the number of classes |
+//! | row | the logits of one target, along the class axis: short up to `SHORT_ROW` classes, else long | the class axis |
+//! | tile | up to `TILE` consecutive rows: the unit of targets, losses and packed short rows | the rows' order |
+//! | block | up to `BLOCK` classes of a long row, or elements: it stays in the first-level cache | the number of classes |
+//! | segment | up to `SEGMENT` classes, summed as one row; threads take segments of few rows | the number of classes |
 //! | chunk | the rows of one task of a thread (`parallel`): about 65 536 elements | the shape |
 //! | run | consecutive rows at one distance in memory (`array::rows`) | the strides |
 //!
-//! What a piece is depends on shapes alone, never on the number of threads, the instruction set or the layout: each sum has one
-//! order, and so one result.
+//! What a piece is depends on shapes alone, never on the number of threads, the instruction set or the layout: each sum
+//! has one order, and so one result.
 //!
 //! All vectors have the fixed width of 512 bits, whatever the registers are, and every operation is
 //! written once: each level with a fused multiply-add therefore gives the same bits.

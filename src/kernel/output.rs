@@ -109,10 +109,14 @@ impl RowFunction for LogSoftmax {
     }
 }
 
-/// exp(x - log sum exp(x)) times the row's scale: 2^(n - p) (1 + q) c 2^k with c 2^k = scale / (exp_max + sum_exp_rest).
+/// exp(x - log sum exp(x)) times the row's scale:
 ///
-/// c is from 1 to 2, so that a large scale does not overflow before the result does, and double-double, so that the only
-/// roundings of size are those of q and of the result.
+/// ```text
+/// 2^(n - p) (1 + q) c 2^k,   c 2^k = scale / (exp_max + sum_exp_rest)
+/// ```
+///
+/// c is from 1 to 2, so that a large scale does not overflow before the result does, and double-double, so that the
+/// only roundings of size are those of q and of the result.
 #[derive(Clone, Copy)]
 pub(crate) struct Softmax;
 
@@ -197,7 +201,8 @@ fn power_below<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
     f64x8::from_bits(x.to_bits() & EXPONENT).max(c(least)).min(c(most))
 }
 
-/// x, or a number of R so large that its product with any exponential that counts is infinite, and with one of 0 is 0. A nan stays.
+/// x, or a number of R so large that its product with any exponential that counts is infinite, and with one of 0 is 0.
+/// A nan stays.
 #[inline(always)]
 fn within<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
     let most = f64x8::splat(x.token(), 0.25 * R::MAX.to_f64());
@@ -339,8 +344,8 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
     );
 }
 
-/// Hands every vector of `x` and `out` to `f`, with its position. The last vector may overlap the one before it; a block
-/// shorter than a vector is padded.
+/// Hands every vector of `x` and `out` to `f`, with its position. The last vector may overlap the one before it; a
+/// block shorter than a vector is padded.
 #[inline(always)]
 fn map<E: Element>(x: &[E], out: &mut [E], lanes: usize, mut f: impl FnMut(usize, &[E], &mut [E])) {
     let len = x.len();

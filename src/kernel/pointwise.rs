@@ -1,11 +1,11 @@
 //! Losses of one element: its input, its target, and a third number (the weight of positives, or a variance).
 //!
-//! Each works on a block, in `f32` or in `f64`: arguments of other types are converted when a block is read, and the results
-//! are widened to `f64`, weighted there and rounded, once, as they are stored. What may cancel is written for `f64` alone. A
-//! loss and its gradient come from one walk over a block, in which what they share is computed once.
+//! Each works on a block, in `f32` or in `f64`: arguments of other types are converted when a block is read, and the
+//! results are widened to `f64`, weighted there and rounded, once, as they are stored. What may cancel is written for
+//! `f64` alone. A loss and its gradient come from one walk over a block, in which what they share is computed once.
 //!
-//! Errors before the last rounding, relative to the largest term: below 4 ULP of the number computed with; but for the rate of
-//! a Poisson distribution, which is added to `eps` first.
+//! Errors before the last rounding, relative to the largest term: below 4 ULP of the number computed with; but for the
+//! rate of a Poisson distribution, which is added to `eps` first.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{f64x8, mask64x8};
@@ -343,7 +343,8 @@ impl Gradient for PoissonNll {
     }
 }
 
-/// Losses, and with `GRADIENT` their gradients, of a block's elements, without weights. False if an argument is refused.
+/// Losses, and with `GRADIENT` their gradients, of a block's elements, without weights. False if an argument is
+/// refused.
 #[simd]
 pub(crate) fn evaluate<S: Simd, R: Real, P: Pointwise<R>, const GRADIENT: bool>(
     simd: S,
@@ -404,8 +405,8 @@ fn nothing_refused<S: Simd, R: Real>(simd: S) -> Mask<S, R> {
     zero.simd_eq(zero)
 }
 
-/// The vectors of some elements' arguments. The memory ahead of them is prefetched a vector at a time, while these are computed
-/// with: prefetched at once, it would fill the processor's queue of requests.
+/// The vectors of some elements' arguments. The memory ahead of them is prefetched a vector at a time, while these are
+/// computed with: prefetched at once, it would fill the processor's queue of requests.
 #[inline(always)]
 fn load<S: Simd, R: Real>(simd: S, x: &[R], t: &[R], a: &[R]) -> (R::V<S>, R::V<S>, R::V<S>) {
     prefetch_ahead(x);

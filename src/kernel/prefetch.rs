@@ -1,7 +1,7 @@
 //! Prefetching: memory is requested before it is needed.
 
-/// How far ahead of the elements being read memory is prefetched: about as much as is computed in the latency of memory.
-/// Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
+/// How far ahead of the elements being read memory is prefetched: about as much as is computed in the latency of
+/// memory. Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
 pub(crate) const AHEAD_BYTES: usize = 8192;
 
 /// Prefetches `bytes` from `start` on. A hint, which changes no result: any address will do.

@@ -1,4 +1,4 @@
-//! The number that kernels compute with: `f32` (for half precision too) or `f64`.
+//! The number type that kernels compute with: `f32` (for half precision too) or `f64`.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
@@ -109,8 +109,8 @@ impl Real for f32 {
         }
     }
 
-    // c2 + c3 t + ... + c6 t^4; the coefficients interpolate at Chebyshev nodes, approximation error 2^-26.5 relative to
-    // exp(t).
+    // c2 + c3 t + ... + c6 t^4; the coefficients interpolate at Chebyshev nodes, approximation error 2^-26.5 relative
+    // to exp(t).
     #[inline(always)]
     fn exp_tail<S: Simd>(t: f32x16<S>) -> f32x16<S> {
         const C2: f32 = 0.5;
@@ -125,8 +125,8 @@ impl Real for f32 {
         t.mul_add(r, c(C2))
     }
 
-    // Interpolated in the same way, to degree 7 (2^-32), and added in pairs (Estrin): this is one row's, or one tile's, and
-    // nothing else fills the time that a chain would take.
+    // Interpolated in the same way, to degree 7 (2^-32), and added in pairs (Estrin): this is one row's, or one tile's,
+    // and nothing else fills the time that a chain would take.
     #[inline(always)]
     fn expm1_f64<S: Simd>(t: f64x8<S>) -> f64x8<S> {
         const C: [f64; 6] = [

@@ -1,4 +1,4 @@
-//! Some rows of a tile: a bit for each.
+//! A set of a tile's rows: a bit for each row.
 
 use super::TILE;
 

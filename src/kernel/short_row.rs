@@ -31,8 +31,8 @@ pub(crate) fn pack_class<S: Simd, E: Element>(
     }
 }
 
-/// Turns the rows of a square into its columns: as many vectors as a vector has lanes, of 16. Each perfect shuffle of the
-/// whole square moves one bit of an element's position from the column to the row.
+/// Turns the rows of a square into its columns: as many vectors as a vector has lanes, of 16. Each perfect shuffle of
+/// the whole square moves one bit of an element's position from the column to the row.
 #[inline(always)]
 pub(crate) fn transpose_square<S: Simd, R: Real>(square: &mut [R::V<S>; 16]) {
     for _ in 0..R::LANES.ilog2() {
@@ -49,8 +49,8 @@ pub(crate) const fn last_rows<E: Element>(classes: usize) -> usize {
     RealOf::<E>::LANES * classes + 4
 }
 
-/// Rows of two classes or more that follow each other in memory, turned into columns `first..` of a packed tile, and their
-/// maxima. Whole vectors are written, up to the tile's end; `last` is a scratch buffer of [`last_rows`].
+/// Rows of two classes or more that follow each other in memory, turned into columns `first..` of a packed tile, and
+/// their maxima. Whole vectors are written, up to the tile's end; `last` is a scratch buffer of [`last_rows`].
 #[inline(always)]
 pub(crate) fn pack_rows<S: Simd, E: Element>(
     simd: S,
@@ -109,8 +109,8 @@ fn pairs<S: Simd, E: Element>(simd: S, rows: &[E], packed: &mut [RealOf<E>], at:
     a.max(b)
 }
 
-/// As many rows as a vector has lanes, four classes at a time. A vector begins as four classes of some rows; each unzipping
-/// of all four vectors moves one bit of an element's position from the row to the class.
+/// As many rows as a vector has lanes, four classes at a time. A vector begins as four classes of some rows; each
+/// unzipping of all four vectors moves one bit of an element's position from the row to the class.
 #[inline(always)]
 fn fours<S: Simd, E: Element>(
     simd: S,
@@ -240,8 +240,8 @@ pub(crate) fn pick<S: Simd, R: Real>(
     picked
 }
 
-/// For each of the first `rows` rows the sum of the terms of classes below its maximum, double-double where rows are `f64`,
-/// and how many further classes equal it. Prefetches the rows `ahead`.
+/// For each of the first `rows` rows the sum of the terms of classes below its maximum, double-double where rows are
+/// `f64`, and how many further classes equal it. Prefetches the rows `ahead`.
 #[simd]
 pub(crate) fn row_sums<S: Simd, R: Real>(
     simd: S,

@@ -4,10 +4,11 @@
 //! max_minus_x = sum of term(x) (max - x),   entropy = log1p(rest) + max_minus_x / (exp_max + sum_exp_rest)
 //! ```
 //!
-//! in the units of [`super::log_sum_exp`]. Both parts are positive, so that the entropy of a confident row keeps its digits. For
-//! a row with a nan, with +inf or of nothing but -inf the numbers mean nothing.
+//! in the units of [`super::log_sum_exp`]. Both parts are positive, so that the entropy of a confident row keeps its
+//! digits. For a row with a nan, with +inf or of nothing but -inf the numbers mean nothing.
 //!
-//! The statistics of a long row are computed while it is summed ([`super::long_row`]), those of packed rows in a second pass.
+//! The statistics of a long row are computed while it is summed ([`super::long_row`]), those of packed rows in a second
+//! pass.
 
 use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
@@ -49,7 +50,8 @@ impl<R: Real> OnlineStats<R> {
         OnlineStats { logit, class, row: RowStats::default(), first: 0 }
     }
 
-    /// Expresses the sums in units of the `new` maximum, in which `sum` is the row's sum. `exp_max` was the term of the `old` one.
+    /// Expresses the sums in units of the `new` maximum, in which `sum` is the row's sum. `exp_max` was the term of the
+    /// `old` one.
     #[inline(always)]
     pub(crate) fn rescale(&mut self, sum: f64, old: R, new: R, exp_max: f64, factor: impl Fn(f64) -> f64) {
         // Each max - x grows by new - old; where the terms have faded to 0, the size of the difference does not matter.
@@ -71,8 +73,8 @@ impl<R: Real> OnlineStats<R> {
     }
 }
 
-/// Updates `first` and `tied_before` by a block before its terms are summed: `start` is its first class, `block_max` its
-/// maximum and `max` that of the row before it.
+/// Updates `first` and `tied_before` by a block before its terms are summed: `start` is its first class, `block_max`
+/// its maximum and `max` that of the row before it.
 #[inline(always)]
 pub(crate) fn before_block<S: Simd, E: Element>(
     simd: S,

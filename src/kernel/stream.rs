@@ -1,4 +1,4 @@
-//! Stores that go past the caches.
+//! Stores that bypass the caches.
 //!
 //! A store to memory that is not in a cache first reads it, to keep what it does not overwrite. A result that is larger
 //! than the caches is written whole and not read again soon: whole cache lines of it go to memory as they are.

@@ -64,8 +64,8 @@ impl<S: Simd, R: Real> Sum<S, R> {
     }
 }
 
-/// Sums, lane by lane, of four terms at a time: terms of `f32` are rounded twice before they are added in `f64`, however
-/// many there are.
+/// Sums, lane by lane, of four terms at a time: terms of `f32` are rounded twice before they are added in `f64`,
+/// however many there are.
 #[derive(Clone, Copy)]
 pub(crate) struct LaneSum<S: Simd, R: Real> {
     wide: [f64x8<S>; 2],

@@ -18,15 +18,16 @@ use crate::targets::{Call, Target};
 /// A loss of rows against classes: [`CrossEntropy`](crate::CrossEntropy), [`NllLoss`](crate::NllLoss) and
 /// [`TargetLoss`](crate::TargetLoss).
 ///
-/// The input is of shape (C,), (N, C) or (N, C, d1, ..., dk), or has its C classes along another axis. The target holds a
-/// class index for each row: it has the input's shape without the class axis, and any integer type. Cross-entropy also takes
-/// class probabilities: floating-point numbers of the input's shape. Losses are in nats, and are summed in `f64`.
+/// The input is of shape (C,), (N, C) or (N, C, d1, ..., dk), or has its C classes along another axis. The target holds
+/// a class index for each row: it has the input's shape without the class axis, and any integer type. Cross-entropy
+/// also takes class probabilities: floating-point numbers of the input's shape. Losses are in nats, and are summed in
+/// `f64`.
 ///
 /// The trait is sealed: its methods can be called, but it cannot be implemented.
 ///
 /// # Errors
-/// All methods check shapes, options and targets before they write anything; see [`Error`]. An output may have been written
-/// to where the call was interrupted.
+/// All methods check shapes, options and targets before they write anything; see [`Error`]. An output may have been
+/// written to where the call was interrupted.
 #[expect(private_bounds, reason = "how rows are walked is private")]
 pub trait ClassLoss: Prepare + Sync {
     /// The sum of the losses of all rows, and what a mean divides by.
@@ -54,7 +55,8 @@ pub trait ClassLoss: Prepare + Sync {
         total_of(self, &input.view().into_dyn(), &target.into(), call)
     }
 
-    /// The loss of each row, in nats; rows that are left out get 0. It has the shape of the input without its class axis.
+    /// The loss of each row, in nats; rows that are left out get 0. It has the shape of the input without its class
+    /// axis.
     ///
     /// ```
     /// use crossent::ndarray::array;
@@ -80,8 +82,8 @@ pub trait ClassLoss: Prepare + Sync {
         Ok(losses)
     }
 
-    /// The loss of each row, in nats, to an array of any floating-point type that has the shape of the input without its class
-    /// axis; rows that are left out get 0.
+    /// The loss of each row, in nats, to an array of any floating-point type that has the shape of the input without
+    /// its class axis; rows that are left out get 0.
     ///
     /// # Errors
     /// See [`Error`]; `out` is untouched then, unless the call was interrupted.
@@ -140,8 +142,8 @@ pub trait ClassLoss: Prepare + Sync {
         total_and_gradient_of(self, None, &target.into(), call, reduction, upstream, input)
     }
 
-    /// [`Self::each_row_into`], and the gradient of the losses' sum weighted with `upstream`, which has their shape, with
-    /// respect to the input.
+    /// [`Self::each_row_into`], and the gradient of the losses' sum weighted with `upstream`, which has their shape,
+    /// with respect to the input.
     ///
     /// # Errors
     /// See [`Error`]; `gradient` and `out` are untouched then, unless the call was interrupted.
@@ -175,8 +177,8 @@ pub trait ClassLoss: Prepare + Sync {
         each_row_and_gradient_of(self, None, &target.into(), call, &upstream, input, out.into())
     }
 
-    /// What the input seems to be instead of what the loss takes: a check of the first rows that count, for callers who want to
-    /// warn.
+    /// What the input seems to be instead of what the loss takes: a check of the first rows that count, for callers who
+    /// want to warn.
     ///
     /// ```
     /// use crossent::ndarray::array;

@@ -126,7 +126,8 @@ impl Prepare for CrossEntropy<'_> {
     }
 }
 
-/// The options of any loss of logits: one type, so that code that is generic over losses is compiled once for all of them.
+/// The options of any loss of logits: one type, so that code that is generic over losses is compiled once for all of
+/// them.
 #[derive(Clone, Copy)]
 pub(crate) struct LogitsLoss<'a> {
     /// The function of the target's probability that the loss is; none for cross-entropy.
@@ -323,8 +324,8 @@ impl<'a, E: Element> Work<'a, E> {
             write_zeros(rows, &gradient.out);
             return;
         }
-        // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: the term (1 - e) w_t
-        // of q belongs to the target alone.
+        // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: the term (1
+        // - e) w_t of q belongs to the target alone.
         let factor = gradient.factors(rows.clone());
         let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
         let (p, miss) = sums.share(simd, &logits);
@@ -392,7 +393,8 @@ impl<'a, E: Element> Work<'a, E> {
     }
 }
 
-/// Whether a loss of `f64` rows is not finite. The losses of other rows are summed in `f64`, whose range is wider than theirs.
+/// Whether a loss of `f64` rows is not finite. The losses of other rows are summed in `f64`, whose range is wider than
+/// theirs.
 #[inline(always)]
 fn is_any_far<R: Real>(losses: &TileLosses) -> bool {
     // Without branches, so that the loop is vectorized.
@@ -408,9 +410,10 @@ impl FarRows {
     }
 }
 
-/// sum q (lse - x) of the rows whose `loss` is not finite although their logits have a softmax: near the largest number, the
-/// differences of two logits and their sum over the classes overflow where the loss, which is their mean, does not. They are
-/// scaled down by a power of two before they are summed. `q` fills in the weights of a block of the classes of a row.
+/// sum q (lse - x) of the rows whose `loss` is not finite although their logits have a softmax: near the largest
+/// number, the differences of two logits and their sum over the classes overflow where the loss, which is their mean,
+/// does not. They are scaled down by a power of two before they are summed. `q` fills in the weights of a block of the
+/// classes of a row.
 #[cold]
 #[inline(never)]
 fn far_rows<E: Element>(
@@ -607,8 +610,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     }
 
     fn adjusted(&self, mut total: Total, context: Context<'_>) -> Result<Total, Error> {
-        // torch divides the two terms of a smoothed loss separately: where the weights of all targets are 0, the first is 0 / 0,
-        // and the loss is nan. Where weights cancel, the quotient is infinite.
+        // torch divides the two terms of a smoothed loss separately: where the weights of all targets are 0, the first
+        // is 0 / 0, and the loss is nan. Where weights cancel, the quotient is infinite.
         if self.smoothing > 0.0
             && total.weight == 0.0
             && total.counted > 0

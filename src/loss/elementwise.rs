@@ -116,8 +116,8 @@ impl Elementwise<'_> {
         self.run(Input::Overwritten(input, upstream), &target.into(), None, context)
     }
 
-    /// [`Self::each_into`], and the gradient of the losses' sum weighted with `upstream`, which has their shape, with respect to
-    /// the input.
+    /// [`Self::each_into`], and the gradient of the losses' sum weighted with `upstream`, which has their shape, with
+    /// respect to the input.
     ///
     /// # Errors
     /// See [`Error`]; `gradient` and `out` are untouched then, unless the call was interrupted.

@@ -81,8 +81,8 @@ fn none_is_positive(row: &mut dyn Iterator<Item = f64>) -> bool {
     true
 }
 
-/// Whether a row is a distribution. Reading ends at the first number that is no probability, or that makes the sum too large:
-/// in logits that comes soon.
+/// Whether a row is a distribution. Reading ends at the first number that is no probability, or that makes the sum too
+/// large: in logits that comes soon.
 fn are_probabilities<E: Element>(row: &mut dyn Iterator<Item = f64>) -> bool {
     let tolerance = if size_of::<E>() == 2 { 1e-2 } else { 1e-4 };
     let mut sum = 0.0;

@@ -1,4 +1,4 @@
-//! The losses, one file each, and the walk over the rows that they share.
+//! The losses of rows and of single elements, and the walk that the losses of rows share.
 
 pub(crate) mod class_loss;
 pub mod cross_entropy;

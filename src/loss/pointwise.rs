@@ -1,7 +1,7 @@
 //! Losses of single elements: binary cross-entropy, Kullback-Leibler divergence, Gaussian and Poisson likelihoods.
 //!
-//! One walk serves all of them: the kernel computes losses and gradients from a block of each argument, and they are rounded
-//! as they are stored.
+//! One walk serves all of them: the kernel computes losses and gradients from a block of each argument, and they are
+//! rounded as they are stored.
 
 use std::ops::Range;
 
@@ -81,8 +81,8 @@ pub(crate) enum Input<'a> {
 /// An elementwise loss of a whole array.
 ///
 /// Input and target are numbers of any type, and have one shape, or for [`ElementLoss::KlDivergence`],
-/// [`ElementLoss::GaussianNll`] and [`ElementLoss::PoissonNll`] shapes that broadcast to each other. With a gradient, the losses
-/// have the input's shape. Losses are in nats.
+/// [`ElementLoss::GaussianNll`] and [`ElementLoss::PoissonNll`] shapes that broadcast to each other. With a gradient,
+/// the losses have the input's shape. Losses are in nats.
 ///
 /// ```
 /// use crossent::ndarray::{Array1, array};
@@ -115,9 +115,9 @@ impl Elementwise<'_> {
         )
     }
 
-    /// Returns the sum of the losses and their number. Writes the losses to `losses`, if it is given: an array of the shape that
-    /// input and target broadcast to (for the binary cross-entropies they have one shape). Writes the gradient with respect to
-    /// the input, if `input` says where: the input is not broadcast then.
+    /// Returns the sum of the losses and their number. Writes the losses to `losses`, if it is given: an array of the
+    /// shape that input and target broadcast to (for the binary cross-entropies they have one shape). Writes the
+    /// gradient with respect to the input, if `input` says where: the input is not broadcast then.
     ///
     /// # Errors
     /// See [`Error`]; no output has been touched then, unless the call was interrupted.
@@ -321,8 +321,8 @@ fn broadcast<'n>(
     })
 }
 
-/// Variances of the shapes that torch takes, repeated to the input's shape: the input's shape, that with 1 in the place of one
-/// dimension, or that without the last dimension. One number fits an input of any shape.
+/// Variances of the shapes that torch takes, repeated to the input's shape: the input's shape, that with 1 in the place
+/// of one dimension, or that without the last dimension. One number fits an input of any shape.
 fn variances<'n>(var: &'n Numbers<'_>, shape: &[usize]) -> Result<Numbers<'n>, Error> {
     let got = var.shape();
     let without_last = shape.split_last().is_some_and(|(_, others)| others == got);

@@ -1,7 +1,7 @@
-//! Losses that are a function of the probability of the target: focal and poly loss.
+//! Losses that are a function of the target's probability: focal loss.
 //!
-//! With p the softmax of the target's logit, `nll = -log p` and `miss = 1 - p`, which is summed from the other classes, such a
-//! loss is
+//! With p the softmax of the target's logit, `nll = -log p` and `miss = 1 - p`, which is summed from the other classes,
+//! such a loss is
 //!
 //! ```text
 //! w_t f(nll, p, miss),      with the gradient  w_t f' (softmax - onehot),      f' = df / dnll   (dp / dnll = -p)
@@ -21,8 +21,8 @@ use crate::targets::{Call, Target};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum TargetFunction {
-    /// `-(1 - p)^gamma log p` with `gamma` of at least 0: rows whose target is probable weigh less. Lin et al., Focal Loss for
-    /// Dense Object Detection, 2017.
+    /// `-(1 - p)^gamma log p` with `gamma` of at least 0: rows whose target is probable weigh less. Lin et al., Focal
+    /// Loss for Dense Object Detection, 2017.
     Focal {
         /// The focusing parameter: the larger it is, the less such rows weigh; 0 gives cross-entropy.
         gamma: f64,

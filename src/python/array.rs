@@ -1,6 +1,6 @@
-//! Arguments to views.
+//! Arguments become views of NumPy's memory.
 //!
-//! An array is read where it lies. What is not a plain, aligned array in native byte order goes through
+//! An array is read in place. What is not a plain, aligned array in native byte order goes through
 //! `crossent._interop.as_array` first, which copies only what it must.
 //!
 //! The views do not hold NumPy's memory against other threads: as everywhere in NumPy, an argument that
@@ -86,7 +86,7 @@ fn plain<'py>(object: &Bound<'py, PyAny>) -> Option<Array<'py>> {
     is_plain(array).then(|| array.clone())
 }
 
-/// Whether the elements are where and what they seem.
+/// Whether the array is aligned, in native byte order, and strided by whole elements.
 pub(super) fn is_plain(array: &Array<'_>) -> bool {
     let dtype = array.dtype();
     let size = dtype.itemsize() as isize;
@@ -102,7 +102,7 @@ fn flags(array: &Array<'_>) -> i32 {
     unsafe { (*array.as_array_ptr()).fields.flags }
 }
 
-/// Where the first element is.
+/// The address of the first element.
 pub(super) fn data(array: &Array<'_>) -> *mut std::ffi::c_char {
     // SAFETY: the pointer is that of a live array.
     unsafe { (*array.as_array_ptr()).fields.data }
@@ -117,8 +117,8 @@ pub(super) fn float_dtype(array: &Array<'_>) -> Option<Float> {
     float_of(&array.dtype())
 }
 
-/// The floating dtype that a descriptor is. Kind and size do not say so: other packages register types of their own, and a
-/// subclass of `numpy.void` may have any name.
+/// The floating dtype that a descriptor is. Kind and size do not say so: other packages register types of their own,
+/// and a subclass of `numpy.void` may have any name.
 pub(super) fn float_of(dtype: &Bound<'_, PyArrayDescr>) -> Option<Float> {
     const HALF: c_int = NPY_TYPES::NPY_HALF as c_int;
     const FLOAT: c_int = NPY_TYPES::NPY_FLOAT as c_int;
@@ -134,7 +134,8 @@ pub(super) fn float_of(dtype: &Bound<'_, PyArrayDescr>) -> Option<Float> {
     }
 }
 
-/// Whether it is the type of `ml_dtypes`, which is not imported for this: an array of it shows that it has been imported.
+/// Whether a descriptor is the bfloat16 of `ml_dtypes`. That is not imported for this: an array of the type shows that
+/// it has been imported.
 fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
     static TYPE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = dtype.py();
@@ -150,10 +151,10 @@ fn is_bfloat16(dtype: &Bound<'_, PyArrayDescr>) -> bool {
         && known().is_ok_and(|known| dtype.typeobj().is(known.bind(py)))
 }
 
-/// The kind of a dtype of NumPy's own; that of raw bytes for a type of another package, whatever it says.
+/// The kind of a dtype of NumPy's; for a type of another package, whatever it declares, that of raw bytes.
 fn kind(dtype: &Bound<'_, PyArrayDescr>) -> u8 {
-    let own = 0..NPY_TYPES::NPY_USERDEF as c_int;
-    if own.contains(&dtype.num()) { dtype.kind() } else { b'V' }
+    let of_numpy = 0..NPY_TYPES::NPY_USERDEF as c_int;
+    if of_numpy.contains(&dtype.num()) { dtype.kind() } else { b'V' }
 }
 
 /// A view of an array of floating-point numbers.
@@ -245,7 +246,7 @@ pub(super) fn target<'a>(array: &'a Array<'_>) -> PyResult<Target<'a>> {
     }
 }
 
-/// Numbers of any real dtype, with or without booleans: what integers are is beyond doubt.
+/// An argument of any real dtype, integers included; with `bools` booleans too, as 0 and 1.
 pub(super) fn numbers<'py>(object: &Bound<'py, PyAny>, name: &str, bools: bool) -> PyResult<Array<'py>> {
     let array = array(object, name)?;
     let dtype = array.dtype();
@@ -298,7 +299,8 @@ pub(super) fn mask<'py>(object: Option<&Bound<'py, PyAny>>) -> PyResult<Option<A
 fn bits<'py>(array: &Array<'py>) -> PyResult<Array<'py>> {
     fn first<T: Copy + PartialEq + From<bool>>(view: &View<'_, T>) -> Option<IxDyn> {
         let is_bit = |x: &T| *x == T::from(false) || *x == T::from(true);
-        // Repeated elements are checked once, and the index of the first is searched only where there is one to be named.
+        // Repeated elements are checked once, and the index of the first is searched only where there is one to be
+        // named.
         let mut once = view.clone();
         for axis in 0..view.ndim() {
             if view.strides()[axis] == 0 && view.shape()[axis] > 1 {
@@ -338,8 +340,8 @@ fn bits<'py>(array: &Array<'py>) -> PyResult<Array<'py>> {
     )))
 }
 
-/// The error for what is neither booleans nor integers. Its advice depends on the numbers: an additive mask of floating numbers
-/// has 0 where others have 1.
+/// The error for what is neither booleans nor integers. Its advice depends on the numbers: an additive mask of floating
+/// numbers has 0 where others have 1.
 fn not_a_mask(array: &Array<'_>) -> PyErr {
     let seen = floats(array, "where").ok().map(|numbers| {
         with_dtype!(floats numbers, view => {
@@ -445,8 +447,8 @@ fn flipped(array: &Array<'_>) -> impl Iterator<Item = ndarray::Axis> {
     dims.filter_map(|(axis, (&len, &stride))| (len > 1 && stride < 0).then_some(ndarray::Axis(axis)))
 }
 
-/// How much there may be to do for an array: its elements, and where there are none, as many rows as it could have along its
-/// other axes.
+/// A measure of the work on an array: its elements, where an axis of length 0 counts as one of length 1, because its
+/// rows have targets even without classes.
 pub(super) fn work(array: &Array<'_>) -> usize {
     array.shape().iter().fold(1, |work: usize, n| work.saturating_mul((*n).max(1)))
 }

@@ -1,4 +1,4 @@
-//! A call into the library: without the interpreter's lock, stopped by Ctrl-C, with Python's exceptions.
+//! A call into the library: it releases the interpreter, can be stopped by Ctrl-C, and raises Python's exceptions.
 
 use std::borrow::Cow;
 use std::ffi::CStr;
@@ -15,11 +15,11 @@ use crate::error::Error;
 use crate::loss::misuse::LikelyMisuse;
 use crate::parallel::{Context, Interrupt};
 
-/// Work below which releasing the interpreter costs more than it could bring to another thread.
+/// Elements below which releasing the interpreter costs more than it could bring to another thread.
 const BRIEF_WORK: usize = 1 << 14;
 
-/// Runs `work`. Long work releases the interpreter to other threads, and checks for signals; `size` measures its length: the
-/// elements that are read or written, and no less than the rows, which may have none.
+/// Runs `work`. Long work releases the interpreter to other threads, and checks for signals; `size` measures its
+/// length: the elements that are read or written, and no less than the rows, which may have none.
 pub(super) fn run<T: Send>(
     py: Python<'_>,
     size: usize,
@@ -80,7 +80,7 @@ impl From<Error> for PyErr {
     }
 }
 
-/// An option as Rust has it, or an error that names it.
+/// An option as a Rust value, or an error that names it.
 fn option<'py, T: FromPyObjectOwned<'py>>(
     given: &Bound<'py, PyAny>,
     name: &str,
@@ -130,7 +130,7 @@ pub(super) fn reduction_name<'a>(given: &'a Bound<'_, PyAny>, expected: &str) ->
     Ok(name.to_string_lossy())
 }
 
-/// The error for a `reduction=` that is none.
+/// The error for a `reduction=` that there is not.
 pub(super) fn unknown_reduction(given: &str, expected: &str) -> PyErr {
     PyValueError::new_err(format!(
         "{given} is not a valid value for reduction: got '{given}', expected {expected}"

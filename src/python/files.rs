@@ -1,4 +1,4 @@
-//! Pieces of files: a call of the system for each, nothing of Python's between them, and several threads for many.
+//! Reading pieces of files: one system call for each, no Python between them, and several threads where there are many.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -13,11 +13,11 @@ use pyo3::prelude::*;
 
 functions! { read_pieces }
 
-/// A thread is started for so many pieces, which take about as long as twenty of its starts.
+/// Pieces for which another thread is started: reading them takes about as long as starting twenty threads.
 const PIECES_OF_A_THREAD: usize = 1 << 11;
 
-/// Reads pieces of a file one after the other into a buffer, and says whether all of them were read: groups of `count` pieces of
-/// `length` bytes each, `step` bytes apart, of which the first ones begin at the bytes `firsts`.
+/// Reads pieces of a file one after the other into a buffer, and says whether all of them were read: groups of `count`
+/// pieces of `length` bytes each, `step` bytes apart, of which the first ones begin at the bytes `firsts`.
 #[pyfunction]
 #[pyo3(signature = (descriptor, buffer, length, count, step, firsts, /))]
 pub(super) fn read_pieces(
@@ -48,12 +48,12 @@ pub(super) fn read_pieces(
     };
     let done: io::Result<()> = buffer.py().detach(|| {
         let mut parts = out.chunks_mut(each * length).enumerate();
-        let own = parts.next();
+        let first = parts.next();
         thread::scope(|scope| {
             let start =
                 |(number, part)| thread::Builder::new().spawn_scoped(scope, move || read(part, number));
             let others: Vec<_> = parts.map(start).collect();
-            own.map_or(Ok(()), |(number, part)| read(part, number))?;
+            first.map_or(Ok(()), |(number, part)| read(part, number))?;
             others
                 .into_iter()
                 .try_for_each(|other| other?.join().unwrap_or_else(|_| Err(ErrorKind::Other.into())))

@@ -1,8 +1,8 @@
-//! What to do about an error, for the end of its text.
+//! Hints: what to do about an error, appended to its text.
 //!
-//! A hint is given only where the arguments show what was meant: following it gives the number that was meant, or another
-//! error, but never another number. It uses NumPy's functions, not methods, so that it holds for lists and tensors as well
-//! as for arrays.
+//! A hint is given only where the arguments show what was meant: following it gives the number that was meant, or
+//! another error, but never another number. It uses NumPy's functions, not methods, so that it holds for lists and
+//! tensors as well as for arrays.
 
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
 use pyo3::exceptions::PyTypeError;
@@ -97,7 +97,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
 
 // Elements
 
-/// What is no further out of range than this may be a rounding.
+/// A number that is out of range by no more than this may be so by rounding.
 const ROUNDING: f64 = 1e-3;
 
 /// What to do about an element that is no probability, or no variance.
@@ -172,7 +172,7 @@ fn refolded(name: &str, got: &[usize], expected: &[usize]) -> String {
         }
     }
     match dropped.as_slice() {
-        // What was dropped has the length 1: what else there is is the same.
+        // The dropped axes have length 1, and the others are those expected.
         [axis] if left.peek().is_none() => format!("numpy.squeeze({name}, axis={axis})"),
         [_, ..] if left.peek().is_none() => format!("numpy.squeeze({name}, axis={})", shape(&dropped)),
         _ => format!("numpy.reshape({name}, {})", shape(expected)),
@@ -227,7 +227,7 @@ fn orders(got: &[usize], expected: &[usize]) -> Option<Vec<Vec<usize>>> {
     Some(found)
 }
 
-/// Which transposition it takes.
+/// The advice to transpose: by the one order of axes that fits, or by one of several.
 fn transposed(name: &str, array: &str, got: &[usize], orders: &[Vec<usize>]) -> String {
     if let [order] = orders {
         return format!("use {}", transposition(array, order));
@@ -308,12 +308,12 @@ fn axis_hint(axes: &[usize], ndim: usize) -> Option<String> {
     }
 }
 
-/// What a class axis of one logit, or none, is taken for.
+/// The hint for a class axis of one logit, or none.
 const ONE_LOGIT: &str = "one logit z for each row of two classes? use binary_cross_entropy_with_logits(z, target), with z \
                          and target of the same shape; or give both classes a logit, 0 and z: \
                          numpy.stack([numpy.zeros_like(z), z], axis=-1), for a z of shape (N,)";
 
-/// `probabilities` says whether the function takes these too.
+/// What to do about the shape of a target. `probabilities` is whether the function takes class probabilities too.
 fn target_shape(
     input: &[usize],
     axis: usize,
@@ -404,7 +404,7 @@ fn class_indices(held: &Held) -> String {
     advice.to_owned()
 }
 
-/// Integers where class probabilities could stand.
+/// The hint for integers of the input's shape, where class probabilities would fit.
 fn of_the_inputs_shape(axis: usize, numbers: Option<HeldNumbers>) -> Option<String> {
     let numbers = numbers?;
     Some(if numbers.one_hot {
@@ -453,7 +453,7 @@ fn weight_length(got: usize, input: &[usize], axis: usize) -> Option<String> {
 
 // Class indices
 
-/// Whom a hint speaks to.
+/// The interface whose words a hint uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Words {
     Python,
@@ -509,8 +509,8 @@ impl Words {
     }
 }
 
-/// A model of more classes is likely one of tokens, which are padded with an id next to the vocabulary, and of which a text
-/// need not have the first.
+/// A model of more classes is likely one of tokens, which are padded with an id next to the vocabulary, and of which a
+/// text need not have the first.
 const MOST_LABELS: i128 = 1000;
 
 /// What to do about a target that names no class.
@@ -610,7 +610,7 @@ pub(super) fn out_of_range(
     )
 }
 
-/// A single number that is no class, and not next to one either.
+/// The hint for a single number that is not a class, and is not next to one either.
 fn special(value: i128, has_ignored: bool, words: Words) -> String {
     // Rows that are ignored already need the index that they have.
     let out = if i64::try_from(value).is_ok() && !(has_ignored && words == Words::Python) {
@@ -629,7 +629,7 @@ fn special(value: i128, has_ignored: bool, words: Words) -> String {
     }
 }
 
-/// Numbers that another dtype would show as what they are.
+/// The hint for class indices that have wrapped around in a dtype of too few bits.
 fn wrapped(classes: i128, ignore_index: i64, found: &TargetsFound, words: Words) -> Option<String> {
     let (low, high) = found.outside;
     let range = 1_i128 << found.bits;
@@ -662,9 +662,9 @@ fn wrapped(classes: i128, ignore_index: i64, found: &TargetsFound, words: Words)
     })
 }
 
-// Arguments in each other's place
+// Swapped arguments
 
-/// The error for an input of integers where the target has the floating numbers, if it looks as if they were swapped.
+/// The error for an input of integers with a target of floating numbers, if their shapes fit once they are swapped.
 pub(super) fn swapped(input: &Array<'_>, name: &str, target: &Array<'_>) -> Option<PyErr> {
     let integers = matches!(input.dtype().kind(), b'i' | b'u' | b'b');
     array::float_dtype(target)?;
@@ -682,7 +682,7 @@ pub(super) fn swapped(input: &Array<'_>, name: &str, target: &Array<'_>) -> Opti
     })
 }
 
-/// Raises where they look so.
+/// Raises the error of [`swapped`] where there is one.
 pub(super) fn refuse_swapped(input: &Array<'_>, name: &str, target: &Array<'_>) -> PyResult<()> {
     if array::float_dtype(input).is_some() {
         return Ok(());
@@ -699,7 +699,8 @@ fn holds_bits(array: &Array<'_>) -> bool {
     within().unwrap_or(false)
 }
 
-/// What to do about class indices that are out of range, for the command line, which checks them before it reads the logits.
+/// What to do about class indices that are out of range, for the command line, which checks them before it reads the
+/// logits.
 #[pyfunction]
 #[pyo3(signature = (value, classes, ignore_index, inside, outside, ignored, dtype_bits, signed, /))]
 #[expect(clippy::too_many_arguments, reason = "the fields of an error")]

@@ -1,4 +1,4 @@
-//! Losses and scores.
+//! Losses of rows, with or without their gradients.
 
 use numpy::PyUntypedArrayMethods;
 use pyo3::exceptions::PyValueError;
@@ -36,7 +36,8 @@ impl<'py> FromPyObject<'_, 'py> for Reduce {
     }
 }
 
-/// What the losses of rows have in common: arguments to views, a reduction or an array as the result.
+/// The arguments that the losses of rows have in common. It turns them into views, and the losses into a reduction or
+/// an array.
 struct LossCall<'a, 'py> {
     input: &'a Bound<'py, PyAny>,
     target: &'a Bound<'py, PyAny>,
@@ -46,7 +47,7 @@ struct LossCall<'a, 'py> {
     out: Option<&'a Bound<'py, PyAny>>,
 }
 
-/// The arrays of a call, read where they lie.
+/// The arrays of a call, read in place.
 struct Arrays<'py> {
     input: Array<'py>,
     target: Array<'py>,
@@ -55,7 +56,7 @@ struct Arrays<'py> {
     dtype: Float,
 }
 
-/// What they hold.
+/// Views of the arrays of a call.
 struct Views<'a> {
     logits: FloatViews<'a>,
     classes: Target<'a>,
@@ -72,7 +73,7 @@ impl<'py> Arrays<'py> {
         })
     }
 
-    /// How much work there may be: without classes there are still the targets.
+    /// A measure of the work: without classes there are still the targets.
     fn size(&self) -> usize {
         array::work(&self.input)
     }
@@ -83,7 +84,8 @@ impl<'py> Arrays<'py> {
         Ok(crate::array::rows::row_shape(self.input.shape(), axis))
     }
 
-    /// The same, with copies of what the outputs would overwrite, but for an input that is meant to be overwritten.
+    /// The arrays, with copies of those that the outputs would overwrite, but for an input that is meant to be
+    /// overwritten.
     fn apart(self, outputs: &Outputs<'_, 'py>) -> PyResult<Self> {
         let in_place = outputs.overwrite(&self.input);
         Ok(Arrays {
@@ -110,13 +112,13 @@ impl<'py> LossCall<'_, 'py> {
         Ok(Arrays { input, target, mask, dtype })
     }
 
-    /// What the arrays hold. Warns of what they seem to be instead.
+    /// Views of the arrays. Warns where the input seems to be something else than what the loss takes.
     fn views<'a>(&self, arrays: &'a Arrays<'py>, loss: &impl ClassLoss) -> PyResult<Views<'a>> {
         let Views { logits, classes, mask } = arrays.views()?;
         let call = Call { mask, context: Context::default() };
         match with_dtype!(floats &logits, view => loss.likely_misuse(view, &classes, &call))? {
             None => Ok(Views { logits, classes, mask: call.mask }),
-            // A warning runs Python code, which might give the memory away.
+            // A warning runs Python code, which may free or move the memory.
             Some(mistake) => {
                 call::warn_mistake(self.input.py(), mistake)?;
                 arrays.views()
@@ -185,8 +187,8 @@ impl<'py> LossCall<'_, 'py> {
             losses: losses.as_ref(),
         };
         let total = with_dtype!(floats array::floats(&arrays.input, "input")?, view => {
-            // SAFETY: the gradient has the input's dtype, and all arguments are apart from it and the losses, but for an input
-            // in the gradient's place, which is not read as itself.
+            // SAFETY: the gradient has the input's dtype, and all arguments are apart from it and the losses, but for
+            // an input in the gradient's place, which is not read as itself.
             unsafe { work.run(loss, view, &arrays) }
         })?;
         let result = match (total, self.reduction, losses) {
@@ -232,7 +234,7 @@ impl<'py> LossCall<'_, 'py> {
     }
 }
 
-/// What a gradient needs besides the loss's arrays.
+/// The arguments of a gradient, besides the loss's arrays.
 struct GradientCall<'a, 'py> {
     reduction: Option<Reduction>,
     /// Whether the gradient overwrites the input.
@@ -243,6 +245,8 @@ struct GradientCall<'a, 'py> {
 }
 
 impl<'py> GradientCall<'_, 'py> {
+    /// Computes the gradient and the losses; returns the sums of a reduced loss.
+    ///
     /// # Safety
     /// As for [`Output::view_mut`], for the gradient and the losses; `upstream` holds float64.
     unsafe fn run<E: Element>(

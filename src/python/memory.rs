@@ -1,12 +1,12 @@
-//! Memory for new arrays.
+//! Memory for the arrays of results: that of large ones is used again.
 //!
-//! The system clears every page of a large array as it is first touched, which takes longer than computing what goes there.
-//! So the memory of the last two large results that nothing refers to any more is kept and used again: a loop that makes one
-//! gradient after the other touches new pages once.
+//! The system clears every page of a large array as it is first touched, which takes longer than computing what goes
+//! there. So the memory of the last two large results that nothing refers to any more is kept and used again: a loop
+//! that makes one gradient after the other touches new pages once.
 //!
-//! A block of memory is an array of bytes that only this file knows. The array of a result lies in it, and has an owner of its
-//! own as its base. Views, tensors and buffers refer to the result or to that owner, so when the owner goes, the block is free.
-//! Nothing that a caller can reach says how large a block is or whether it may be written to.
+//! A block of memory is an array of bytes that only this file knows. The array of a result lies in it, and has an owner
+//! of its own as its base. Views, tensors and buffers refer to the result or to that owner, so when the owner goes, the
+//! block is free. Nothing that a caller can reach says how large a block is or whether it may be written to.
 
 use std::ffi::{c_char, c_int};
 use std::sync::{Mutex, MutexGuard, TryLockError};
@@ -19,19 +19,19 @@ use pyo3::sync::PyOnceLock;
 use super::array::{self, Array};
 use crate::kernel::stream::LINE;
 
-/// Blocks of so many bytes are kept: below, pages cost little; above, too much would be held back.
+/// Blocks of so many bytes are kept: below, clearing pages costs little; above, too much memory would be held.
 const KEPT_BYTES: std::ops::RangeInclusive<usize> = 1 << 25..=1 << 29;
 
-/// How many are kept: as many as the call with the most large results makes, losses and a gradient.
+/// How many blocks are kept: as many large results as a call has at most, losses and a gradient.
 const MOST_KEPT: usize = 2;
 
 /// An array of bytes, one cache line longer than its capacity.
 struct Block {
     array: Py<PyUntypedArray>,
-    scratch: usize,
+    capacity: usize,
 }
 
-/// Those that nothing refers to, the one given back last at the end.
+/// The blocks that nothing refers to, the one given back last at the end.
 static KEPT: Mutex<Vec<Block>> = Mutex::new(Vec::new());
 
 /// The blocks that are kept; none where another thread has them, or had them when this process was forked off.
@@ -54,7 +54,7 @@ pub(super) struct ResultMemory {
 }
 
 impl ResultMemory {
-    /// `bytes` bytes.
+    /// Memory of `bytes` bytes.
     pub(super) fn new(py: Python<'_>, bytes: usize) -> PyResult<Bound<'_, Self>> {
         let again = if KEPT_BYTES.contains(&bytes) { taken(bytes) } else { None };
         let untouched = again.is_none();
@@ -65,7 +65,7 @@ impl ResultMemory {
         Bound::new(py, ResultMemory { block: Some(block), bytes, untouched })
     }
 
-    /// Where it begins: with a cache line (NumPy's own arrays begin 16 bytes behind one).
+    /// The address where it begins: that of a cache line (NumPy's own arrays begin 16 bytes behind one).
     pub(super) fn start(&self, py: Python<'_>) -> *mut c_char {
         self.block.as_ref().map_or(std::ptr::null_mut(), |block| {
             let start = array::data(block.array.bind(py));
@@ -87,7 +87,7 @@ impl ResultMemory {
     ) -> PyResult<()> {
         let (py, memory) = (slf.py(), slf.get());
         let start = memory.start(py).cast();
-        // SAFETY: the block has room for so many bytes from there on, and lives as long as this object, to which the buffer
+        // SAFETY: the block holds so many bytes from there on, and lives as long as this object, to which the buffer
         // refers.
         match unsafe {
             pyo3::ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, memory.bytes as isize, 0, flags)
@@ -101,7 +101,7 @@ impl ResultMemory {
 impl Drop for ResultMemory {
     fn drop(&mut self) {
         let Some(block) = self.block.take() else { return };
-        if !KEPT_BYTES.contains(&block.scratch) {
+        if !KEPT_BYTES.contains(&block.capacity) {
             return;
         }
         // What is given up is dropped when the lock is released.
@@ -115,17 +115,17 @@ impl Drop for ResultMemory {
 /// A block of an earlier result, large enough and not much larger.
 fn taken(bytes: usize) -> Option<Block> {
     let mut kept = kept()?;
-    let at = kept.iter().rposition(|block| block.scratch >= bytes && block.scratch / 2 <= bytes)?;
+    let at = kept.iter().rposition(|block| block.capacity >= bytes && block.capacity / 2 <= bytes)?;
     Some(kept.remove(at))
 }
 
-/// A new block. One that is kept and did not fit makes room for it; all of them do where there is no memory otherwise.
+/// A new block. One kept block that did not fit is freed for it, and all of them where there is no memory otherwise.
 fn fresh(py: Python<'_>, bytes: usize) -> PyResult<Block> {
     static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let new = || -> PyResult<Block> {
         let empty = EMPTY.import(py, "numpy", "empty")?;
         let array: Array<'_> = empty.call1((bytes.saturating_add(LINE), "uint8"))?.cast_into()?;
-        Ok(Block { array: array.unbind(), scratch: bytes })
+        Ok(Block { array: array.unbind(), capacity: bytes })
     };
     if KEPT_BYTES.contains(&bytes) {
         let _given_up = kept().and_then(|mut kept| (!kept.is_empty()).then(|| kept.remove(0)));

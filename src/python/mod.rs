@@ -4,13 +4,13 @@
 //! |---|---|
 //! | `array` | an argument becomes a view of memory that NumPy owns |
 //! | `result` | an array for a result; checks of `out=` |
-//! | `memory` | its memory, where it is large |
+//! | `memory` | the memory of large results |
 //! | `hints` | what to do about an error |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
 //! | `files` | pieces of files, read into a buffer |
-//! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | one wrapper for each function, which `functions!` names |
+//! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | a wrapper for each function that `functions!` names |
 
-/// Has `add` put these functions of the file into the module.
+/// Defines `add`, which adds these functions of the file to the module.
 macro_rules! functions {
     ($($function:ident)+) => {
         pub(super) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {

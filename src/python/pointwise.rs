@@ -49,7 +49,7 @@ impl Reduce {
     }
 }
 
-/// What all losses of elements have in common.
+/// The arguments that all losses of elements have in common.
 struct ElementCall<'a, 'py> {
     input: &'a Bound<'py, PyAny>,
     target: &'a Bound<'py, PyAny>,
@@ -79,7 +79,7 @@ impl<'py> ElementCall<'_, 'py> {
         self.run_both(loss, None).map(|(loss, _)| loss)
     }
 
-    /// The same, and its gradient.
+    /// The loss, reduced or not, and its gradient; `loss` gets the third argument.
     fn run_with_gradient(
         &self,
         loss: impl for<'n> Fn(Option<Numbers<'n>>) -> ElementLoss<'n>,
@@ -290,7 +290,7 @@ pub(super) fn binary_cross_entropy_with_logits_and_grad<'py>(
     )
 }
 
-/// Names a likely mistake where log-probabilities begin with a positive number.
+/// Warns of a likely mistake where log-probabilities begin with a positive number.
 fn warn_of_positive(object: &Bound<'_, PyAny>, name: &str, fix: &str) -> PyResult<()> {
     let array = array::array(object, name)?;
     let Some(_) = array::float_dtype(&array) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Results: NumPy scalars, new arrays, and arrays the caller brought.
+//! Results: NumPy scalars, new arrays, and the caller's `out=` arrays.
 
 use std::ffi::c_int;
 
@@ -81,14 +81,14 @@ fn checked<'py>(out: &Bound<'py, PyAny>, name: &str, shape: &[usize], dtype: Flo
     Ok(array.clone())
 }
 
-/// Larger arrays get memory of their own.
+/// New arrays from this size on lie in a [`ResultMemory`].
 const LARGE_BYTES: usize = 1 << 20;
 
 /// An array that a call writes to: the caller's, or a new one.
 pub(super) struct Output<'py> {
     array: Array<'py>,
     dtype: Float,
-    /// The argument that it is.
+    /// The argument, if the array is the caller's.
     given: Option<Bound<'py, PyAny>>,
     /// Whether its memory has never been touched.
     pub untouched: bool,
@@ -117,14 +117,14 @@ impl<'py> Output<'py> {
 
     /// The argument, or a copy of it where this would overwrite it.
     pub(super) fn apart(&self, argument: Array<'py>) -> PyResult<Array<'py>> {
-        // Nobody else knows a new array.
+        // Nothing else refers to a new array.
         if self.given.is_some() && array::may_overlap(&argument, &self.array) {
             return Ok(argument.call_method0("copy")?.cast_into()?);
         }
         Ok(argument)
     }
 
-    /// Its memory.
+    /// The memory of the array.
     ///
     /// # Safety
     /// What the call reads is [`Self::apart`] from it, and no other view of it is alive.
@@ -133,10 +133,10 @@ impl<'py> Output<'py> {
         unsafe { array::floats_mut(&self.array, self.dtype) }
     }
 
-    /// Its memory, as what its dtype holds.
+    /// The memory of the array, as elements of type E.
     ///
     /// # Safety
-    /// As for [`Self::floats_mut`], and that is E.
+    /// As for [`Self::floats_mut`], and the array's dtype is that of E.
     pub(super) unsafe fn view_mut<E>(&self) -> ViewMut<'_, E> {
         // SAFETY: see above.
         unsafe { array::view_mut(&self.array) }
@@ -147,7 +147,8 @@ impl<'py> Output<'py> {
         self.given.unwrap_or_else(|| self.array.into_any())
     }
 
-    /// The same, but of a new array without dimensions its element.
+    /// What the caller gets, as from [`Self::into_array`]; but for a new array without dimensions, its element as a
+    /// scalar.
     pub(super) fn into_result(self) -> PyResult<Bound<'py, PyAny>> {
         if self.array.ndim() == 0 && self.given.is_none() {
             return self.array.get_item(PyTuple::empty(self.array.py()));
@@ -205,8 +206,8 @@ fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<(Array
     let descriptor: Bound<'py, PyAny> = unsafe { Bound::from_owned_ptr(py, descriptor.cast()) };
     let memory = ResultMemory::new(py, bytes)?;
     let (start, untouched) = (memory.get().start(py), memory.get().untouched);
-    // SAFETY: as above. The memory has room for an array of this shape, begins with a cache line, and lives as long as the
-    // array, which takes over the reference to it.
+    // SAFETY: as above. The memory is large enough for an array of this shape, begins with a cache line, and lives as
+    // long as the array, which takes over the reference to it.
     let array = unsafe {
         let class = PyUntypedArray::type_object(py).as_type_ptr();
         let (descriptor, none) = (descriptor.into_ptr().cast(), std::ptr::null_mut());

@@ -1,4 +1,4 @@
-//! Row functions.
+//! Functions of rows: `log_softmax`, `softmax`, `logsumexp`; and of elements: `log_sigmoid`.
 
 use ndarray::{Axis as Axis0, IxDyn};
 use numpy::{PyArrayDescrMethods, PyUntypedArrayMethods};
@@ -64,6 +64,7 @@ impl Map for LogSigmoid {
     }
 }
 
+/// A function of an array to a new array, or to `out`.
 fn map<'py>(
     x: &Bound<'py, PyAny>,
     out: Option<&Bound<'py, PyAny>>,
@@ -105,7 +106,7 @@ fn map_rows<'py>(
     map(&input, out, function)
 }
 
-/// Whether a single number has this axis: it counts as one row of one class, as in torch.
+/// Checks that a single number has this axis: it counts as one row of one class, as in torch.
 fn number_axis(axis: isize) -> Result<(), Error> {
     if (-1..=0).contains(&axis) { Ok(()) } else { Err(Error::AxisOutOfRange { axis, ndim: 0 }) }
 }
@@ -174,6 +175,7 @@ pub(super) fn logsumexp<'py>(
     to.into_result()
 }
 
+/// logsumexp over these axes, on all threads.
 fn reduce<E: Element>(
     py: Python<'_>,
     view: View<'_, E>,
@@ -205,7 +207,7 @@ fn axes(axis: Option<&Bound<'_, PyAny>>, ndim: usize) -> PyResult<Vec<usize>> {
     if axes.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(PyValueError::new_err(format!("axis names a dimension twice: got {axis}")));
     }
-    // The axis of a single number is none that can be left out.
+    // The axis of a single number is not one of its dimensions.
     axes.retain(|axis| *axis < ndim);
     Ok(axes)
 }

@@ -20,7 +20,7 @@ use crate::{Call, Context, TemperatureSums};
 
 functions! { compare_sums exact_sums log_loss score score_sums temperature_sums }
 
-/// The arrays of a call, read where they lie.
+/// The arrays of a call, read in place.
 pub(super) struct Arrays<'py> {
     pub logits: Array<'py>,
     pub target: Array<'py>,
@@ -50,7 +50,7 @@ impl<'py> Arrays<'py> {
     }
 }
 
-/// Something to do with logits of any dtype.
+/// A computation on logits of any dtype.
 trait Work<T>: Send {
     fn run<E: Element>(
         self,
@@ -71,8 +71,8 @@ struct NewColumns<'py, O: numpy::Element> {
     top: Option<TopColumns<'py, O>>,
 }
 
-/// A new array, by NumPy itself, which raises where there is no memory for it, and counts pages that nobody has touched as
-/// zero.
+/// A new array of zeros, from NumPy itself: it raises where there is no memory, and takes pages that the system has
+/// cleared.
 pub(super) fn zeros<'py, T: numpy::Element>(
     py: Python<'py>,
     shape: &[usize],
@@ -140,7 +140,7 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
     }
 
     fn fill(&self, arrays: &Arrays<'py>, options: Score<'_>) -> PyResult<()> {
-        // SAFETY: the arrays are new, and nobody else knows them.
+        // SAFETY: the arrays are new: nothing else refers to them.
         arrays.run(ScoreWork(options, unsafe { self.views() }))
     }
 
@@ -174,7 +174,7 @@ pub(super) fn score<'py>(
     let options = Score::new().ignore_index(ignore_index).axis(axis.0);
     let named = [top_k];
     let options = options.top_k(&named).log_probs(call::flag(log_probs, "log_probs")?);
-    // No memory for columns that the number of classes forbids.
+    // A larger `top_k` than there are classes is an error: no memory is allocated for it before.
     let top = (top_k > 0).then(|| top_k.min(arrays.logits.shape()[class_axis]));
     if matches!(floats, Floats::F64(_)) {
         let columns = NewColumns::<f64>::new(py, &rows, top)?;
@@ -187,7 +187,7 @@ pub(super) fn score<'py>(
     }
 }
 
-/// A sum as Python takes it: the bytes of an integer of units of 2^-1074, and how many terms were +inf, -inf and nan.
+/// A sum for Python: the bytes of an integer of units of 2^-1074, and how many terms were +inf, -inf and nan.
 pub(super) type Units<'py> = (Bound<'py, PyBytes>, (u64, u64, u64));
 
 pub(super) fn units<'py>(py: Python<'py>, sum: &ExactSum) -> Units<'py> {
@@ -230,16 +230,16 @@ fn with_columns<'py, O: Element + numpy::Element>(
     let py = arrays.logits.py();
     let class_axis = crate::array::rows::class_axis(arrays.logits.ndim(), Some(options.axis))?;
     let columns = NewColumns::<O>::new(py, &row_shape(arrays.logits.shape(), class_axis), None)?;
-    // SAFETY: the arrays are new, and nobody else knows them.
+    // SAFETY: the arrays are new: nothing else refers to them.
     let sums = arrays.run(ColumnsAndSumsWork(options, unsafe { columns.views() }))?;
     Ok((sums, Some(columns.into_tuple(py)?)))
 }
 
-/// The numbers of rows, of those that count and of those that are right; of those with the target among the k largest; of those
-/// that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and squared error; for each bin the
-/// numbers of rows and of right ones, and the sum of confidences; the histogram of nll; and for each group of rows their number
-/// and the sums of nll and its square; and where `columns` asks for them, what [`score`] gives for no top k, of the same read.
-/// `groups` holds the group of each row, in the order of the targets.
+/// The numbers of rows, of those that count and of those that are correct; of those with the target among the k
+/// largest; of those that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and
+/// squared error; for each bin the numbers of rows and of correct ones, and the sum of confidences; the histogram of
+/// nll; and for each group of rows their number and the sums of nll and its square; and with `columns`, what [`score`]
+/// returns for a `top_k` of 0, from the same pass. `groups` holds the group of each row, in the order of the targets.
 #[pyfunction]
 #[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, groups, columns, /))]
 #[expect(clippy::too_many_arguments, reason = "those of the Python function")]
@@ -292,7 +292,8 @@ pub(super) fn score_sums<'py>(
         .into_pyobject(py)
 }
 
-/// The sum of each sequence of a one-dimensional float64 array; a sequence ends where the next one begins, at `offsets`.
+/// The sum of each sequence of a one-dimensional float64 array; a sequence ends where the next one begins, at
+/// `offsets`.
 #[pyfunction]
 #[pyo3(signature = (values, offsets, /))]
 pub(super) fn exact_sums<'py>(
@@ -316,9 +317,10 @@ pub(super) fn exact_sums<'py>(
     Ok(sums.collect())
 }
 
-/// The numbers of rows, of those that count and of those with the same prediction; the sums of KL(P || Q), its square, KL(Q ||
-/// P) and the Jensen-Shannon divergence; with a target, those of both nll, their squares and product, and of the difference of
-/// the target's probabilities, its square and fourth power; and KL(P || Q) of each row that counts, and that difference.
+/// The numbers of rows, of those that count and of those with the same prediction; the sums of KL(P || Q), its square,
+/// KL(Q || P) and the Jensen-Shannon divergence; with a target, those of both nll, their squares and product, and of
+/// the difference of the target's probabilities, its square and fourth power; and KL(P || Q) of each row that counts,
+/// and that difference.
 #[pyfunction]
 #[pyo3(signature = (logits, other_logits, target, ignore_index, r#where, axis, /))]
 pub(super) fn compare_sums<'py>(
@@ -383,7 +385,8 @@ impl Work<TemperatureSums> for TemperatureWork<'_> {
     }
 }
 
-/// The number of rows that count; and the sums of the nll of softmax(b logits) and its first two derivatives with respect to b.
+/// The number of rows that count; and the sums of the nll of softmax(b logits) and its first two derivatives with
+/// respect to b.
 #[pyfunction]
 #[pyo3(signature = (logits, target, ignore_index, r#where, axis, b, /))]
 pub(super) fn temperature_sums<'py>(
@@ -400,8 +403,8 @@ pub(super) fn temperature_sums<'py>(
     Ok((sums.count, [&sums.nll, &sums.slope, &sums.curvature].map(|sum| units(logits.py(), sum))))
 }
 
-/// The sums of the weighted losses and of the weights; the first row that is not of probabilities, and the first whose sum is
-/// not 1.
+/// The sums of the weighted losses and of the weights; the first row that is not of probabilities, and the first whose
+/// sum is not 1.
 #[pyfunction]
 #[pyo3(signature = (probabilities, classes, weight, eps, tolerance, /))]
 pub(super) fn log_loss<'py>(

@@ -1,4 +1,4 @@
-//! Threads, and what was built.
+//! The number of threads, and information about the build.
 
 use std::num::NonZero;
 
@@ -37,13 +37,13 @@ pub(super) fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(crate::set_num_threads(threads)?)
 }
 
-/// The number of threads of a call.
+/// The number of threads that a call may use.
 #[pyfunction]
 pub(super) fn get_num_threads() -> PyResult<usize> {
     Ok(crate::num_threads()?)
 }
 
-/// What was built, and what it runs on here.
+/// The version and the profile of the build, and the instruction set and the threads that it uses here.
 #[pyfunction]
 pub(super) fn build_info(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let info = PyDict::new(py);

@@ -1,4 +1,4 @@
-//! What the numbers of rows are, before they are scored.
+//! Checks of what rows hold before they are scored, and the logarithms of probabilities.
 
 use numpy::{PyArrayDyn, PyUntypedArrayMethods};
 use pyo3::prelude::*;
@@ -11,7 +11,7 @@ use crate::{Call, Context, Improper, Score};
 
 functions! { check_targets likely_mistake log_of_probabilities }
 
-/// Rows with their targets, if they have any.
+/// Rows with their targets and mask, if they have any.
 struct Arguments<'py> {
     rows: Array<'py>,
     target: Option<Array<'py>>,
@@ -33,7 +33,7 @@ impl<'py> Arguments<'py> {
     }
 }
 
-/// What the rows look like instead of logits, or of log-probabilities: "one class", "probabilities" or "positive".
+/// What the rows seem to be instead of logits, or of log-probabilities: "one class", "probabilities" or "positive".
 #[pyfunction]
 #[pyo3(signature = (rows, target, ignore_index, r#where, axis, log_probs, name, /))]
 pub(super) fn likely_mistake<'py>(
@@ -88,8 +88,8 @@ pub(super) fn check_targets(
     })
 }
 
-/// The row, the class and the number of the first that is no probability; the row and the sum of the first that does not add up
-/// to 1.
+/// The row, the class and the number of the first that is no probability; the row and the sum of the first that does
+/// not add up to 1.
 type FirstImproper = (Option<(u64, usize, f64)>, Option<(u64, f64)>);
 
 /// The logarithms of probabilities, classes last, and what is wrong with those of the rows that count.
@@ -113,7 +113,7 @@ pub(super) fn log_of_probabilities<'py>(
     let out = score::zeros::<f64>(py, &out_shape)?;
     let target = arrays.target.as_ref().map(array::target).transpose()?;
     let mask = arrays.mask.as_ref().map(array::mask_view);
-    // SAFETY: the array is new, and nobody else knows it.
+    // SAFETY: the array is new: nothing else refers to it.
     let mut to = unsafe { score::view_of(&out) };
     let Improper { number, sum } = with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {

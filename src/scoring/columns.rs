@@ -7,7 +7,8 @@ use crate::array::rows::ViewMut;
 use crate::error::Error;
 
 /// How rows are read and scored: for [`score`](crate::score), [`score_sums`](crate::score_sums),
-/// [`compare_sums`](crate::compare_sums), [`temperature_sums`](crate::temperature_sums) and the checks of their arguments.
+/// [`compare_sums`](crate::compare_sums), [`temperature_sums`](crate::temperature_sums) and the checks of their
+/// arguments.
 ///
 /// ```
 /// use crossent::Score;
@@ -24,11 +25,12 @@ pub struct Score<'a> {
     pub axis: isize,
     /// Whether the rows are log-probabilities: the negative log-likelihood is minus the target's, not normalised anew.
     pub log_probs: bool,
-    /// The numbers of largest classes to look for the target in; the largest of them says how many are named.
+    /// The numbers k for which top-k accuracy is counted. The largest of them is the number of top classes that are
+    /// named.
     pub top_k: &'a [usize],
     /// The number of bins for calibration; 15 by default.
     pub bins: usize,
-    /// A number of a group for each row, in the order of the targets: each group is added up by itself as well.
+    /// The number of the group of each row, in the order of the targets: each group is also summed by itself.
     pub groups: Option<&'a [u16]>,
 }
 
@@ -39,7 +41,7 @@ impl Default for Score<'_> {
 }
 
 impl<'a> Score<'a> {
-    /// The defaults.
+    /// The defaults: -100 is ignored, classes lie along the last axis, rows are logits, and there are 15 bins.
     #[must_use]
     pub fn new() -> Self {
         Score::default()
@@ -57,13 +59,13 @@ impl<'a> Score<'a> {
         Score { axis, ..self }
     }
 
-    /// Says whether the rows are log-probabilities.
+    /// Sets whether the rows are log-probabilities.
     #[must_use]
     pub fn log_probs(self, log_probs: bool) -> Self {
         Score { log_probs, ..self }
     }
 
-    /// Sets the numbers of largest classes to look for the target in.
+    /// Sets the numbers k for which top-k accuracy is counted.
     #[must_use]
     pub fn top_k(self, top_k: &'a [usize]) -> Self {
         Score { top_k, ..self }
@@ -75,7 +77,7 @@ impl<'a> Score<'a> {
         Score { bins, ..self }
     }
 
-    /// Sets the number of a group for each row.
+    /// Sets the number of the group of each row.
     #[must_use]
     pub fn groups(self, groups: &'a [u16]) -> Self {
         Score { groups: Some(groups), ..self }
@@ -87,8 +89,8 @@ impl<'a> Score<'a> {
     }
 }
 
-/// Where the results of [`score_into`](crate::score_into) go: arrays of the logits' shape without the class axis, as those of
-/// [`Scores`]. Columns that are not set are not written.
+/// The arrays that [`score_into`](crate::score_into) writes its results to: of the logits' shape without the class
+/// axis, as those of [`Scores`]. Columns that are not set are not written.
 #[derive(Debug)]
 pub struct Columns<'a, O> {
     pub(crate) nll: Option<ViewMut<'a, O>>,
@@ -125,7 +127,7 @@ impl<'a, O> Columns<'a, O> {
         Columns::default()
     }
 
-    /// How many of the largest classes are named: none where nobody asks for them.
+    /// How many of the largest classes are named: none where no column of them is set.
     pub(super) fn named(&self, options: &Score<'_>) -> usize {
         if self.top_classes.is_some() || self.top_log_probs.is_some() { options.named() } else { 0 }
     }
@@ -172,7 +174,8 @@ impl<'a, O> Columns<'a, O> {
         Columns { correct: Some(to.view_mut().into_dyn()), ..self }
     }
 
-    /// Where [`Scores::top_classes`] go: the logits' shape without the class axis, and the largest of `top_k` at the end.
+    /// Where [`Scores::top_classes`] go: the logits' shape without the class axis, and the largest of `top_k` at the
+    /// end.
     #[must_use]
     pub fn top_classes<D: Dimension>(self, to: &'a mut ArrayRef<i64, D>) -> Self {
         Columns { top_classes: Some(to.view_mut().into_dyn()), ..self }
@@ -185,8 +188,8 @@ impl<'a, O> Columns<'a, O> {
     }
 }
 
-/// What rows tell besides their loss: arrays of the logits' shape without the class axis. Rows that are left out have 0, and
-/// -1 for a class.
+/// The scores of rows, as arrays of the logits' shape without the class axis. Rows that are left out have 0, and -1 for
+/// a class.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Scores<D: RemoveAxis> {
@@ -198,21 +201,21 @@ pub struct Scores<D: RemoveAxis> {
     pub entropy: Array<f64, D::Smaller>,
     /// The first class with the largest logit; with a nan in the row, the first nan.
     pub prediction: Array<i64, D::Smaller>,
-    /// The target's place among the classes, from 1 on: 1 + the number of classes with a larger logit, or with the same and a
-    /// lower index. In a row with a nan it is the number of classes.
+    /// The target's place among the classes, from 1 on: 1 + the number of classes with a larger logit, or with the same
+    /// and a lower index. In a row with a nan it is the number of classes.
     pub rank: Array<i64, D::Smaller>,
     /// False for rows that are left out.
     pub counted: Array<bool, D::Smaller>,
-    /// Whether the prediction is the target, which no row with a nan counts as: whether the rank is 1.
+    /// Whether the prediction is the target; false in a row with a nan.
     pub correct: Array<bool, D::Smaller>,
     /// The classes of the largest logits, along a further axis at the end, where `top_k` was given.
     pub top_classes: Option<Array<i64, D>>,
-    /// The logarithms of their probabilities.
+    /// The logarithms of the probabilities of the top classes.
     pub top_log_probs: Option<Array<f64, D>>,
 }
 
 impl<D: RemoveAxis> Scores<D> {
-    /// Those of logits of this shape, not yet found.
+    /// Arrays for logits of this shape, to be written.
     pub(super) fn new(logits: &D, axis: usize, named: usize) -> Result<Self, Error> {
         let rows = logits.remove_axis(Axis(axis));
         // The class axis moves to the end.
@@ -234,7 +237,7 @@ impl<D: RemoveAxis> Scores<D> {
         })
     }
 
-    /// Where they go.
+    /// The arrays as columns, to write to.
     pub(super) fn columns(&mut self) -> Columns<'_, f64> {
         Columns {
             nll: Some(self.nll.view_mut().into_dyn()),

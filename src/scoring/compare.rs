@@ -1,4 +1,4 @@
-//! Two models' logits for the same rows: how far their distributions are from each other.
+//! Comparison of two models' logits for the same rows: how far their distributions are from each other.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -18,7 +18,8 @@ use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
 use crate::targets::{Call, Labels, Target, TileLabels, TileWork, Walk, labels, with_any_target};
 
-/// Sums over the rows that count, P being the first model and Q the second: exact, and their figures.
+/// Exact sums of [`compare_sums`] over the rows that count, and their figures. P is the first
+/// model, Q the second.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ComparisonSums {
@@ -30,7 +31,7 @@ pub struct ComparisonSums {
     pub same_top: u64,
     /// KL(P || Q) in nats.
     pub forward: ExactSum,
-    /// Its squares.
+    /// The squares of KL(P || Q).
     pub forward_squared: ExactSum,
     /// KL(Q || P) in nats.
     pub reverse: ExactSum,
@@ -40,7 +41,7 @@ pub struct ComparisonSums {
     pub targets: Option<TargetSums>,
 }
 
-/// What two models make of the targets, over the rows that count.
+/// Exact sums of two models' losses and probabilities of the targets, over the rows that count.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TargetSums {
@@ -48,19 +49,19 @@ pub struct TargetSums {
     pub count: u64,
     /// -log p of P, in nats.
     pub nll: ExactSum,
-    /// Its squares.
+    /// The squares of -log p.
     pub nll_squared: ExactSum,
     /// -log q of Q, in nats.
     pub other_nll: ExactSum,
-    /// Its squares.
+    /// The squares of -log q.
     pub other_nll_squared: ExactSum,
-    /// The products of the two.
+    /// The products of -log p and -log q.
     pub nll_product: ExactSum,
     /// q - p.
     pub difference: ExactSum,
-    /// Its squares.
+    /// The squares of q - p.
     pub difference_squared: ExactSum,
-    /// Its fourth powers.
+    /// The fourth powers of q - p.
     pub difference_fourth: ExactSum,
 }
 
@@ -73,7 +74,7 @@ impl TargetSums {
         self.other_nll_squared.add_square(other_nll);
         self.nll_product.add_product(nll, other_nll);
         self.difference.add(difference);
-        // Of the rounded square, as the fourth power is.
+        // Of the rounded square, because the fourth power is its square.
         let square = difference * difference;
         self.difference_squared.add(square);
         self.difference_fourth.add_square(square);
@@ -97,7 +98,7 @@ impl ComparisonSums {
         ComparisonSums { targets: has_target.then(TargetSums::default), ..ComparisonSums::default() }
     }
 
-    /// Adds sums that were made with targets too, or without them too.
+    /// Adds sums that have targets where these have, and none where these have none.
     pub(super) fn join(&mut self, other: &ComparisonSums) {
         self.rows += other.rows;
         self.count += other.count;
@@ -106,13 +107,13 @@ impl ComparisonSums {
         self.forward_squared.merge(&other.forward_squared);
         self.reverse.merge(&other.reverse);
         self.jensen_shannon.merge(&other.jensen_shannon);
-        if let (Some(own), Some(other)) = (&mut self.targets, &other.targets) {
-            own.join(other);
+        if let (Some(targets), Some(other)) = (&mut self.targets, &other.targets) {
+            targets.join(other);
         }
     }
 }
 
-/// What is kept of each row that counts, in their order.
+/// The values of each row that counts, in the order of the rows: percentiles need them.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ComparisonRows {
@@ -122,9 +123,9 @@ pub struct ComparisonRows {
     pub difference: Vec<f64>,
 }
 
-/// Compares the softmaxes P and Q of two arrays of logits of the same shape, row by row: the sums, and what percentiles need of
-/// each row. Without a target every row counts that the mask leaves in. Of the options, the class axis and the index to ignore
-/// are used. Each row is computed in `f64`.
+/// Compares the softmaxes P and Q of two arrays of logits of the same shape, row by row. Returns the sums, and the
+/// values of each row that percentiles need. Without a target every row counts that the mask leaves in. Of the options,
+/// the class axis and the index to ignore are used. Each row is computed in `f64`.
 ///
 /// ```
 /// use crossent::ndarray::array;
@@ -180,7 +181,8 @@ fn run(
     has_target: bool,
 ) -> Result<(ComparisonSums, ComparisonRows), Error> {
     let (rows, classes) = (p.count(), p.classes());
-    // Found out before the threads make theirs, which without rows they do not.
+    // Whether there is memory for the buffers of a thread is checked before threads allocate them; without rows they do
+    // not.
     filled(if rows == 0 { 0 } else { 2 * padded(classes) }, 0.0)?;
     let all = Mutex::new(ComparisonSums::new(has_target));
     let mut each = ComparisonRows::default();
@@ -199,7 +201,7 @@ struct Pairs<'w> {
     all: &'w Mutex<ComparisonSums>,
 }
 
-/// What a thread compares with.
+/// What a thread reuses from chunk to chunk.
 struct Pair<'w> {
     /// A row of each model, in `f64`.
     p: Vec<f64>,

@@ -1,7 +1,7 @@
-//! From sums to figures: means, their errors, and what is made of them.
+//! From sums to figures: means, their standard errors, and functions of them.
 //!
-//! Each figure is a quotient of exact sums, rounded once, or an elementary function of such quotients. It depends on the rows
-//! alone: not on how they were cut into calls, shared out to threads or merged.
+//! Each figure is a quotient of exact sums, rounded once, or an elementary function of such quotients. It depends on
+//! the rows alone: not on how they were cut into calls, split among threads or merged.
 
 use std::f64::consts::LN_2;
 
@@ -12,7 +12,7 @@ use crate::scoring::temperature::TemperatureSums;
 use crate::sum::exact::{covariance, covariance_divisor, ones, standard_error};
 use crate::sum::integer::Integer;
 
-/// The middle 95 % of a normal distribution lie within as many standard deviations of its mean.
+/// 95 % of a normal distribution lie within so many standard deviations of its mean.
 const Z: f64 = 1.9599639845400536;
 
 /// `part` / `whole`, rounded once; nan for nothing.
@@ -21,8 +21,8 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 impl ScoreSums {
-    /// Adds the sums of other rows, as if these came after one's own: the first row that is not finite is numbered so. Sums of
-    /// no rows may have been made with any options.
+    /// Adds the sums of later rows: `first_nonfinite` numbers the rows of both together. Sums of no rows may have been
+    /// made with any options.
     ///
     /// # Panics
     /// If the two were made with different `top_k` or numbers of `bins`.
@@ -59,14 +59,14 @@ impl ScoreSums {
         self.nll.mean(self.count)
     }
 
-    /// The standard error of [`Self::mean`]: the sample standard deviation (n - 1) over the root of n; nan for less than two
-    /// rows. It takes the rows as independent.
+    /// The standard error of [`Self::mean`]: the sample standard deviation (with n - 1) over the root of n; nan for
+    /// fewer than two rows. It takes the rows as independent.
     #[must_use]
     pub fn standard_error(&self) -> f64 {
         standard_error(&self.nll_squared, &self.nll, self.count)
     }
 
-    /// The exponential of the mean.
+    /// The perplexity: the exponential of [`Self::mean`].
     #[must_use]
     pub fn perplexity(&self) -> f64 {
         self.mean().exp()
@@ -79,7 +79,7 @@ impl ScoreSums {
         ((mean - Z * error).exp(), (mean + Z * error).exp())
     }
 
-    /// The mean in bits.
+    /// The mean negative log-likelihood in bits; nan for no rows.
     #[must_use]
     pub fn bits_per_row(&self) -> f64 {
         self.mean() / LN_2
@@ -110,8 +110,9 @@ impl ScoreSums {
         self.reciprocal_rank.mean(self.count)
     }
 
-    /// The mean over the rows of the distance between accuracy and mean confidence of their bin: sum |correct - confidence|
-    /// over the bins, divided by the number of rows in them. nan where there are none.
+    /// The expected calibration error: the mean over the rows of the distance between accuracy and mean confidence of
+    /// their bin, which is the sum over the bins of |correct - sum of confidences|, divided by the number of rows in
+    /// them. nan where there are none.
     #[must_use]
     pub fn expected_calibration_error(&self) -> f64 {
         let (mut gaps, mut rows) = (Integer::default(), 0);
@@ -122,7 +123,8 @@ impl ScoreSums {
         gaps.over(&ones(rows))
     }
 
-    /// The mean squared error of the probabilities, sum over the classes of (p - 1 for the target)^2: from 0 to 2.
+    /// The Brier score: the mean over the rows of the sum over the classes of (p - y)^2, where y is 1 for the target
+    /// and 0 for the other classes. From 0 to 2.
     #[must_use]
     pub fn brier_score(&self) -> f64 {
         self.squared_error.mean(self.count)
@@ -150,7 +152,7 @@ impl Group {
         self.nll.mean(self.count)
     }
 
-    /// The standard error of that mean; nan for less than two rows.
+    /// The standard error of [`Self::mean`]; nan for fewer than two rows.
     #[must_use]
     pub fn standard_error(&self) -> f64 {
         standard_error(&self.nll_squared, &self.nll, self.count)
@@ -189,7 +191,8 @@ impl ComparisonSums {
         self.forward.mean(self.count)
     }
 
-    /// The standard error of that mean: the sample standard deviation (n - 1) over the root of n; nan for less than two rows.
+    /// The standard error of [`Self::kl_mean`]: the sample standard deviation (with n - 1) over the root of n; nan for
+    /// fewer than two rows.
     #[must_use]
     pub fn kl_standard_error(&self) -> f64 {
         standard_error(&self.forward_squared, &self.forward, self.count)
@@ -201,7 +204,8 @@ impl ComparisonSums {
         self.reverse.mean(self.count)
     }
 
-    /// The mean of the Jensen-Shannon divergence, (KL(P || M) + KL(Q || M)) / 2 with M = (P + Q) / 2, in nats: from 0 to ln 2.
+    /// The mean of the Jensen-Shannon divergence, (KL(P || M) + KL(Q || M)) / 2 with M = (P + Q) / 2, in nats: from 0
+    /// to ln 2.
     #[must_use]
     pub fn jensen_shannon_mean(&self) -> f64 {
         self.jensen_shannon.mean(self.count)
@@ -213,7 +217,8 @@ impl ComparisonSums {
         share(self.same_top, self.count)
     }
 
-    /// The standard error of that share s: the root of s (1 - s) / (n - 1); nan for less than two rows.
+    /// The standard error of [`Self::same_top_share`]: the root of s (1 - s) / (n - 1) for a share s; nan for fewer
+    /// than two rows.
     #[must_use]
     pub fn same_top_standard_error(&self) -> f64 {
         let same = self.same_top_share();
@@ -226,7 +231,7 @@ struct Covariances {
     p: Integer,
     q: Integer,
     both: Integer,
-    /// What makes variances of means of them.
+    /// Divided by it, they are the variances and the covariance of the two means.
     divisor: Integer,
 }
 
@@ -269,7 +274,8 @@ impl TargetSums {
         self.other_nll_mean() - self.nll_mean()
     }
 
-    /// The standard error of that difference, in pairs: the root of (var(P) + var(Q) - 2 cov(P, Q)) / n with sample variances.
+    /// The standard error of [`Self::log_perplexity_ratio`], for paired rows: the root of (var(P) + var(Q) - 2 cov(P,
+    /// Q)) / n with sample variances.
     #[must_use]
     pub fn log_perplexity_ratio_standard_error(&self) -> f64 {
         self.covariances().map_or(f64::NAN, |Covariances { p, q, both, divisor }| {
@@ -283,7 +289,7 @@ impl TargetSums {
         self.log_perplexity_ratio().exp()
     }
 
-    /// The ratio times the standard error of its logarithm.
+    /// The standard error of [`Self::perplexity_ratio`]: the ratio times the standard error of its logarithm.
     #[must_use]
     pub fn perplexity_ratio_standard_error(&self) -> f64 {
         self.perplexity_ratio() * self.log_perplexity_ratio_standard_error()
@@ -295,7 +301,8 @@ impl TargetSums {
         self.other_nll_mean().exp() - self.nll_mean().exp()
     }
 
-    /// The root of (var(P) a^2 + var(Q) b^2 - 2 cov(P, Q) a b) / n, where a and b are the perplexities of P and Q.
+    /// The standard error of [`Self::perplexity_difference`]: the root of (var(P) a^2 + var(Q) b^2 - 2 cov(P, Q) a b) /
+    /// n, where a and b are the perplexities of P and Q.
     #[must_use]
     pub fn perplexity_difference_standard_error(&self) -> f64 {
         let (a, b) = (self.nll_mean().exp(), self.other_nll_mean().exp());
@@ -327,7 +334,7 @@ impl TargetSums {
         self.difference.mean(self.count)
     }
 
-    /// The standard error of that mean.
+    /// The standard error of [`Self::mean_difference`].
     #[must_use]
     pub fn mean_difference_standard_error(&self) -> f64 {
         standard_error(&self.difference_squared, &self.difference, self.count)
@@ -339,7 +346,8 @@ impl TargetSums {
         self.difference_squared.mean(self.count).sqrt()
     }
 
-    /// The standard error of the mean of (q - p)^2, over twice its root; 0 where all are 0.
+    /// The standard error of [`Self::rms_difference`]: that of the mean of (q - p)^2, over twice the root of the mean;
+    /// 0 where all differences are 0.
     #[must_use]
     pub fn rms_difference_standard_error(&self) -> f64 {
         let rms = self.rms_difference();
@@ -349,20 +357,20 @@ impl TargetSums {
 }
 
 impl ComparisonRows {
-    /// Adds other rows behind one's own.
+    /// Adds later rows at the end.
     pub fn merge(&mut self, other: &ComparisonRows) {
         self.forward.extend_from_slice(&other.forward);
         self.difference.extend_from_slice(&other.difference);
     }
 
-    /// Percentiles of KL(P || Q): linear between the neighbours of position percent / 100 (n - 1) of the sorted values. Percents
-    /// are from 0 to 100, and are rounded to tenths. nan for no rows, and where a value is nan.
+    /// Percentiles of KL(P || Q): linear between the neighbours of position percent / 100 (n - 1) of the sorted values.
+    /// Percents are from 0 to 100, and are rounded to tenths. nan for no rows, and where a value is nan.
     #[must_use]
     pub fn kl_percentiles(&self, percents: &[f64]) -> Vec<f64> {
         percentiles(&self.forward, percents)
     }
 
-    /// Percentiles of q - p of the targets, as those of [`Self::kl_percentiles`].
+    /// Percentiles of q - p of the targets, computed as in [`Self::kl_percentiles`].
     #[must_use]
     pub fn difference_percentiles(&self, percents: &[f64]) -> Vec<f64> {
         percentiles(&self.difference, percents)
@@ -376,7 +384,7 @@ fn percentiles(values: &[f64], percents: &[f64]) -> Vec<f64> {
     percents.iter().map(|percent| if has_nan { f64::NAN } else { percentile(&ordered, *percent) }).collect()
 }
 
-/// The position is found in integers, so that 99.9 % of 1000 steps are 999.
+/// A percentile of ordered values. Its position is computed in integers, so that 99.9 % of 1000 steps are 999.
 fn percentile(ordered: &[f64], percent: f64) -> f64 {
     let Some(last) = ordered.len().checked_sub(1) else { return f64::NAN };
     let thousandths = (10.0 * percent.clamp(0.0, 100.0)).round_ties_even() as u128 * last as u128;
@@ -418,9 +426,9 @@ impl TemperatureSums {
 }
 
 impl LogLoss {
-    /// Adds the sums of other rows, as if these came after one's own: the first rows that are improper are numbered so.
+    /// Adds the sums of later rows: `improper` and `not_normalised` number the rows of both together.
     pub fn merge(&mut self, other: &LogLoss) {
-        let later = |own: Option<u64>, other: Option<u64>| own.or(other.map(|row| self.rows + row));
+        let later = |earlier: Option<u64>, other: Option<u64>| earlier.or(other.map(|row| self.rows + row));
         let improper = later(self.improper, other.improper);
         let not_normalised = later(self.not_normalised, other.not_normalised);
         self.join(other);

@@ -1,4 +1,4 @@
-//! The log loss of probabilities as scikit-learn defines it, in one read of them.
+//! The log loss of probabilities as scikit-learn defines it, in one pass over them.
 
 use std::sync::Mutex;
 
@@ -19,7 +19,7 @@ use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
 use crate::targets::Target;
 
-/// The sums, exact, and what is wrong with the probabilities.
+/// Exact sums of [`log_loss`], and the first rows that are not distributions.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct LogLoss {
@@ -36,7 +36,7 @@ pub struct LogLoss {
 }
 
 impl LogLoss {
-    /// Adds what another thread has added up of the same call.
+    /// Adds the sums of another thread, of the same call.
     pub(super) fn join(&mut self, other: &LogLoss) {
         self.rows += other.rows;
         self.loss.merge(&other.loss);
@@ -46,14 +46,14 @@ impl LogLoss {
     }
 }
 
-/// The log loss of an (N, C) array of probabilities against N class indices of any integer type; where C is 1, each number is
-/// the probability of class 1 of two. For probabilities p of rows with classes t and weights w it is
+/// The log loss of an (N, C) array of probabilities against N class indices of any integer type; where C is 1, each
+/// number is the probability of class 1 of two. For probabilities p of rows with classes t and weights w it is
 ///
 /// ```text
 /// sum_n w_n -log(min(max(p_nt, eps), 1 - eps)) / sum_n w_n
 /// ```
 ///
-/// in nats, computed in `f64`. A row's sum is 1 when it is within `tolerance` of it: rows are reported, not refused.
+/// in nats, computed in `f64`. A row whose sum is not within `tolerance` of 1 is reported, not refused.
 ///
 /// ```
 /// use crossent::ndarray::array;
@@ -67,7 +67,8 @@ impl LogLoss {
 /// ```
 ///
 /// # Errors
-/// See [`Error`]: of shapes, for floating-point classes, and [`Error::Element`] for one that is no column.
+/// [`Error::Shape`] and the other errors of shapes, [`Error::FloatingTarget`], and [`Error::Element`] for a class that
+/// is no column; see [`Error`].
 pub fn log_loss<'t, E: Element, D: Dimension>(
     probabilities: &ArrayRef<E, D>,
     class: impl Into<Target<'t>>,

@@ -1,4 +1,4 @@
-//! What rows of logits tell besides a loss: scores, comparisons of two models, temperatures, log losses of probabilities.
+//! Statistics of rows besides a loss: scores, comparisons of two models, temperatures, log losses of probabilities.
 
 pub(crate) mod columns;
 pub(crate) mod compare;

@@ -1,6 +1,6 @@
-//! Batch scoring in one read of the logits: what a row tells besides its loss.
+//! Batch scoring in one pass over the logits: the loss of a row, and statistics of the row besides.
 //!
-//! A tile of rows is summed, as for a loss, and looked at in the same pass. [`score_into`] writes a
+//! A tile of rows is summed, as for a loss, and its statistics are found with the sums. [`score_into`] writes a
 //! column for each of the row's numbers; [`score_sums`] adds them up without rounding, so that the results of parts can
 //! be merged in any order.
 
@@ -26,7 +26,7 @@ use crate::sum::parts::{Part, finished, first};
 use crate::targets::{Call, Labels, Target, Targets, TileLabels, TileWork, Walk};
 use crate::tile::{Tile, Tiles, row_group, split_threads};
 
-/// The columns as rows that are shared out to threads.
+/// The columns as rows that are split among threads.
 struct ColumnRows<'a, O> {
     nll: Option<RowsMut<'a, O>>,
     logsumexp: Option<RowsMut<'a, O>>,
@@ -130,32 +130,32 @@ impl<'a, E: Element> Work<'a, E> {
         Ok(Work { rows, shape: row_shape(shape, axis), labels, named, log_probs: options.log_probs })
     }
 
-    /// Runs `each` on every tile that was looked at, on all threads. `part` makes what a thread keeps for itself.
+    /// Runs `each` on every tile, once its scores are found, on all threads. `part` makes the state of a thread.
     fn run<P>(
         &self,
         context: Context<'_>,
         part: impl Fn() -> P + Sync,
-        each: impl Fn(&mut P, &mut Seen<'_, '_, E>, Range<usize>) + Sync,
+        each: impl Fn(&mut P, &mut ScoredTile<'_, '_, E>, Range<usize>) + Sync,
     ) -> Result<(), Error> {
         let (context, segments) = split_threads(context, &self.rows);
         let walk = Walk::labelled(&self.labels, self.rows.layout.classes).row_group(row_group(&self.rows));
-        walk.run(context, &Look { work: self, segments, part, each }).map(|_| ())
+        walk.run(context, &ScoreTiles { work: self, segments, part, each }).map(|_| ())
     }
 }
 
-/// A look at every tile.
-struct Look<'w, 'a, E, P, F> {
+/// The work of scoring every tile.
+struct ScoreTiles<'w, 'a, E, P, F> {
     work: &'w Work<'a, E>,
-    /// What shares out the segments of a row, if not the rows are shared out.
+    /// The context under which the segments of a row are split among threads, where the rows are not.
     segments: Option<Context<'w>>,
     part: P,
     each: F,
 }
 
-impl<'w, E: Element, T, P, F> TileWork for Look<'w, '_, E, P, F>
+impl<'w, E: Element, T, P, F> TileWork for ScoreTiles<'w, '_, E, P, F>
 where
     P: Fn() -> T + Sync,
-    F: Fn(&mut T, &mut Seen<'_, '_, E>, Range<usize>) + Sync,
+    F: Fn(&mut T, &mut ScoredTile<'_, '_, E>, Range<usize>) + Sync,
 {
     type State = (T, Tiles<'w, E>, Found);
     type Chunk = ();
@@ -173,31 +173,32 @@ where
         rows: Range<usize>,
         labels: &TileLabels,
     ) {
-        let tile = found.look(simd, tiles, rows.clone(), labels, self.work.log_probs);
-        tell(&self.each, part, &mut Seen { tile, labels, found }, rows);
+        let tile = found.score(simd, tiles, rows.clone(), labels, self.work.log_probs);
+        hand_over(&self.each, part, &mut ScoredTile { tile, labels, found }, rows);
     }
 
     fn end(&self, _: &mut Self::State) {}
 }
 
-/// Not inlined: there once, and not for each instruction set.
+/// Calls `each`. Not inlined, so that it is compiled once, and not for each instruction set.
 #[inline(never)]
-fn tell<E: Element, T>(
-    each: &impl Fn(&mut T, &mut Seen<'_, '_, E>, Range<usize>),
+fn hand_over<E: Element, T>(
+    each: &impl Fn(&mut T, &mut ScoredTile<'_, '_, E>, Range<usize>),
     part: &mut T,
-    seen: &mut Seen<'_, '_, E>,
+    tile: &mut ScoredTile<'_, '_, E>,
     rows: Range<usize>,
 ) {
-    each(part, seen, rows);
+    each(part, tile, rows);
 }
 
-/// What is found of a tile's active rows besides their sums.
+/// The scores of a tile's active rows, besides their sums.
 struct Found {
     stats: TileStats,
-    /// Rows that hold a nan: no class of theirs is found.
+    /// A bit for each row with a nan: its target has no rank.
     nan: u64,
     nll: [f64; TILE],
-    /// The same under the softmax of the row, which differs for log-probabilities that do not add up to 1.
+    /// The negative log-likelihood under the softmax of the row. It differs from `nll` for log-probabilities whose
+    /// probabilities do not add up to 1.
     normalised: [f64; TILE],
     /// 1 - p of the target.
     miss: [f64; TILE],
@@ -218,9 +219,9 @@ impl Found {
         }
     }
 
-    /// Sums the rows, and finds what else they tell.
+    /// Sums the rows, and finds their scores.
     #[inline(always)]
-    fn look<'t, 'a, S: Simd, E: Element>(
+    fn score<'t, 'a, S: Simd, E: Element>(
         &mut self,
         simd: S,
         tiles: &'t mut Tiles<'a, E>,
@@ -235,29 +236,30 @@ impl Found {
         if *active == 0 {
             return tile;
         }
-        let own = tile.target_logits(simd, class, *active);
-        tile.nll(&own, &mut self.normalised);
-        self.nll = if log_probs { own.map(|x| 0.0 - x) } else { self.normalised };
-        self.miss = tile.share(simd, &own).1;
+        let logits = tile.target_logits(simd, class, *active);
+        tile.nll(&logits, &mut self.normalised);
+        self.nll = if log_probs { logits.map(|x| 0.0 - x) } else { self.normalised };
+        self.miss = tile.share(simd, &logits).1;
         for i in bits(*active) {
             if tile.log1p_rest(i).is_nan() {
-                self.look_at_no_softmax(&tile, i, class[i]);
+                self.rank_without_softmax(&tile, i, class[i]);
             }
         }
         tile
     }
 
-    /// Looks once more at a row without a softmax: with a nan, with +inf or of nothing but -inf.
+    /// Finds rank, prediction and largest classes of a row without a softmax: with a nan, with +inf or of nothing but
+    /// -inf.
     #[cold]
-    fn look_at_no_softmax<E: Element>(&mut self, tile: &Tile<'_, '_, E>, i: usize, class: usize) {
+    fn rank_without_softmax<E: Element>(&mut self, tile: &Tile<'_, '_, E>, i: usize, class: usize) {
         let classes = tile.classes();
-        let own = tile.logit(i, class);
+        let target = tile.logit(i, class);
         let (mut nan, mut greater, mut tied_before) = (false, 0, 0);
         for c in 0..classes {
             let x = tile.logit(i, c);
             nan |= x.is_nan();
-            greater += u64::from(x > own);
-            tied_before += u64::from(x == own && c < class);
+            greater += u64::from(x > target);
+            tied_before += u64::from(x == target && c < class);
         }
         self.nan |= u64::from(nan) << i;
         self.stats.rows[i].greater = greater as f64;
@@ -270,15 +272,15 @@ impl Found {
     }
 }
 
-/// A tile that has been summed and looked at.
-struct Seen<'t, 'a, E: Element> {
+/// A tile with its sums and its scores.
+struct ScoredTile<'t, 'a, E: Element> {
     tile: Tile<'t, 'a, E>,
     labels: &'t TileLabels,
     found: &'t mut Found,
 }
 
-impl<E: Element> Seen<'_, '_, E> {
-    fn is_counted(&self, i: usize) -> bool {
+impl<E: Element> ScoredTile<'_, '_, E> {
+    fn is_active(&self, i: usize) -> bool {
         self.labels.active >> i & 1 == 1
     }
 
@@ -287,7 +289,7 @@ impl<E: Element> Seen<'_, '_, E> {
     }
 
     fn is_correct(&self, i: usize) -> bool {
-        self.is_counted(i) && !self.has_nan(i) && self.found.stats.largest[i] == self.labels.class[i]
+        self.is_active(i) && !self.has_nan(i) && self.found.stats.largest[i] == self.labels.class[i]
     }
 
     /// Whether the target is among the k largest classes.
@@ -308,26 +310,33 @@ impl<E: Element> Seen<'_, '_, E> {
         1.0 + row.greater + row.tied_before
     }
 
+    /// The largest probability of row i.
+    fn confidence(&self, i: usize) -> f64 {
+        self.tile.confidence(i)
+    }
+
     fn squared_error(&self, i: usize) -> f64 {
         self.tile.squared_error(i, &self.found.stats.rows[i], self.found.normalised[i], self.found.miss[i])
     }
 
+    /// Writes the scores of the tile's rows to the columns.
+    ///
     /// # Safety
     /// The rows belong to this thread.
     unsafe fn write<O: Element>(&mut self, rows: Range<usize>, to: &ColumnRows<'_, O>) {
         // SAFETY: see above.
         unsafe {
-            let or_zero = |i, value: f64| O::from_f64(if self.is_counted(i) { value } else { 0.0 });
+            let or_zero = |i, value: f64| O::from_f64(if self.is_active(i) { value } else { 0.0 });
             write(to.nll.as_ref(), &rows, |i| or_zero(i, self.found.nll[i]));
             write(to.logsumexp.as_ref(), &rows, |i| {
-                if self.is_counted(i) { O::from_f64(self.tile.log_sum_exp(i)) } else { O::from_f64(0.0) }
+                if self.is_active(i) { O::from_f64(self.tile.log_sum_exp(i)) } else { O::from_f64(0.0) }
             });
             write(to.entropy.as_ref(), &rows, |i| or_zero(i, self.entropy(i)));
             write(to.prediction.as_ref(), &rows, |i| {
-                if self.is_counted(i) { self.found.stats.largest[i] as i64 } else { -1 }
+                if self.is_active(i) { self.found.stats.largest[i] as i64 } else { -1 }
             });
-            write(to.rank.as_ref(), &rows, |i| if self.is_counted(i) { self.rank(i) as i64 } else { 0 });
-            write(to.counted.as_ref(), &rows, |i| self.is_counted(i));
+            write(to.rank.as_ref(), &rows, |i| if self.is_active(i) { self.rank(i) as i64 } else { 0 });
+            write(to.counted.as_ref(), &rows, |i| self.is_active(i));
             write(to.correct.as_ref(), &rows, |i| self.is_correct(i));
         }
         let (classes_to, log_probs_to) = (&to.top_classes, &to.top_log_probs);
@@ -342,7 +351,7 @@ impl<E: Element> Seen<'_, '_, E> {
             locate(&to.layout, rows.clone(), &mut log_prob_at);
         }
         for i in 0..rows.len() {
-            let classes = if self.is_counted(i) { Some(self.found.top[i].take()) } else { None };
+            let classes = if self.is_active(i) { Some(self.found.top[i].take()) } else { None };
             let mut classes = classes.into_iter().flatten();
             for k in 0..self.found.top_k {
                 let class = classes.next();
@@ -361,8 +370,8 @@ impl<E: Element> Seen<'_, '_, E> {
     }
 }
 
-/// Scores rows of logits against class indices: what each row tells, as `f64` columns. The largest of the options' `top_k` says
-/// how many of the largest classes are named.
+/// Scores rows of logits against class indices: losses and other statistics of each row, as `f64` columns. The largest
+/// of the options' `top_k` is the number of top classes that are named.
 ///
 /// ```
 /// use crossent::ndarray::array;
@@ -386,14 +395,15 @@ pub fn score<'t, E: Element, D: RemoveAxis>(
     call: &Call<'_>,
 ) -> Result<Scores<D>, Error> {
     let axis = class_axis(logits.ndim(), Some(options.axis))?;
-    // No memory for columns that the number of classes forbids.
+    // A larger `top_k` than there are classes is an error: no memory is allocated for it before.
     let named = options.named().min(logits.len_of(Axis(axis)));
     let mut scores = Scores::new(&logits.raw_dim(), axis, named)?;
     score_into(logits, target, options, call, scores.columns())?;
     Ok(scores)
 }
 
-/// [`score`] to arrays of the caller's, of any floating-point type; columns that are not wanted are left out.
+/// Writes the columns of [`score`] to arrays of the caller's, of any floating-point type; columns that are not set are
+/// left out.
 ///
 /// ```
 /// use crossent::ndarray::{Array1, array};
@@ -429,10 +439,10 @@ fn score_of<E: Element, O: Element>(
     let work = Work::new(logits, target, options, columns.named(options), call)?;
     let columns = ColumnRows::new(&mut columns, &work.shape, work.named)?;
     // SAFETY: the rows of a chunk belong to one thread.
-    work.run(call.context, || (), |(), seen, rows| unsafe { seen.write(rows, &columns) })
+    work.run(call.context, || (), |(), tile, rows| unsafe { tile.write(rows, &columns) })
 }
 
-/// What [`score_sums`] adds up: exact sums, which merge in any order with the same bits, and the figures they give.
+/// The exact sums of [`score_sums`], which merge in any order with the same bits, and their figures.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ScoreSums {
@@ -442,17 +452,17 @@ pub struct ScoreSums {
     pub count: u64,
     /// Rows whose prediction is the target.
     pub correct: u64,
-    /// The numbers of largest classes that the target was looked for in.
+    /// The numbers k of the options.
     pub top_k: Vec<usize>,
-    /// For each of these numbers k, rows with the target among the k largest, the first of ties first. Rows with a nan are not.
+    /// For each k, the number of rows whose rank is at most k, and which have no nan.
     pub top: Vec<u64>,
-    /// Rows whose negative log-likelihood is not finite, and the first of them.
+    /// Rows whose negative log-likelihood is not finite.
     pub nonfinite: u64,
-    /// The number of the first of them.
+    /// The index of the first row whose negative log-likelihood is not finite.
     pub first_nonfinite: Option<u64>,
     /// Negative log-likelihoods, in nats.
     pub nll: ExactSum,
-    /// Their squares.
+    /// The squares of the negative log-likelihoods.
     pub nll_squared: ExactSum,
     /// Entropies, in nats.
     pub entropy: ExactSum,
@@ -462,28 +472,29 @@ pub struct ScoreSums {
     pub squared_error: ExactSum,
     /// Bins of the largest probability, equally wide and closed on the right.
     pub bins: Vec<Bin>,
-    /// How many finite negative log-likelihoods there are in each 32nd of a nat, from 0 on; the last number is of all those from
-    /// 32 nats on. What rounded log-probabilities give below 0 counts as 0.
+    /// The number of finite negative log-likelihoods in each 32nd of a nat, from 0 on; the last number is that of all
+    /// from 32 nats on. Negative ones, which rounded log-probabilities may give, count as 0.
     pub histogram: Vec<u64>,
     /// The groups of the call by their numbers, from 0 to the largest.
     pub groups: Vec<Group>,
 }
 
-/// Bins of the histogram for each nat. A power of two, so that an edge is a number and belongs to the bin above it.
+/// Bins of the histogram for each nat. A power of two, so that the edges are exact, and an edge belongs to the bin
+/// above it.
 const BINS_PER_NAT: f64 = 32.0;
 
 /// Bins of the histogram, but for the last, which has no end.
 const LOSS_BINS: usize = 1024;
 
-/// Some of the rows.
+/// The sums of a group of rows.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Group {
-    /// How many of them count.
+    /// Rows of the group that count.
     pub count: u64,
-    /// Their negative log-likelihoods, in nats.
+    /// Negative log-likelihoods of the group's rows, in nats.
     pub nll: ExactSum,
-    /// The squares of these.
+    /// The squares of the negative log-likelihoods.
     pub nll_squared: ExactSum,
 }
 
@@ -491,11 +502,11 @@ pub struct Group {
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Bin {
-    /// How many there are.
+    /// Rows in the bin.
     pub count: u64,
-    /// Those whose prediction is the target.
+    /// Rows in the bin whose prediction is the target.
     pub correct: u64,
-    /// Their largest probabilities.
+    /// The largest probabilities of the rows in the bin.
     pub confidence: ExactSum,
 }
 
@@ -524,14 +535,14 @@ impl ScoreSums {
         }
     }
 
-    fn add<E: Element>(&mut self, seen: &Seen<'_, '_, E>, rows: Range<usize>, groups: &[u16]) {
+    fn add<E: Element>(&mut self, tile: &ScoredTile<'_, '_, E>, rows: Range<usize>, groups: &[u16]) {
         self.rows += rows.len() as u64;
-        self.count += u64::from(seen.labels.active.count_ones());
-        for i in bits(seen.labels.active) {
-            let (nll, correct) = (seen.found.nll[i], u64::from(seen.is_correct(i)));
+        self.count += u64::from(tile.labels.active.count_ones());
+        for i in bits(tile.labels.active) {
+            let (nll, correct) = (tile.found.nll[i], u64::from(tile.is_correct(i)));
             self.correct += correct;
             for (count, k) in self.top.iter_mut().zip(&self.top_k) {
-                *count += u64::from(seen.is_among(*k, i));
+                *count += u64::from(tile.is_among(*k, i));
             }
             if nll.is_finite() {
                 self.histogram[((nll * BINS_PER_NAT) as usize).min(LOSS_BINS)] += 1;
@@ -547,10 +558,10 @@ impl ScoreSums {
             }
             self.nll.add(nll);
             self.nll_squared.add_square(nll);
-            self.entropy.add(seen.entropy(i));
-            self.reciprocal_rank.add(1.0 / seen.rank(i));
-            self.squared_error.add(seen.squared_error(i));
-            let confidence = seen.tile.confidence(i);
+            self.entropy.add(tile.entropy(i));
+            self.reciprocal_rank.add(1.0 / tile.rank(i));
+            self.squared_error.add(tile.squared_error(i));
+            let confidence = tile.confidence(i);
             if confidence.is_nan() || self.bins.is_empty() {
                 continue;
             }
@@ -562,7 +573,7 @@ impl ScoreSums {
         }
     }
 
-    /// Adds sums that were made with the same options; rows are numbered as they are.
+    /// Adds sums of the same call, or of the same options: the index of a row is taken as it is.
     pub(super) fn join(&mut self, other: &ScoreSums) {
         self.rows += other.rows;
         self.count += other.count;
@@ -596,10 +607,10 @@ impl ScoreSums {
 }
 
 /// Writes the columns of a tile's rows.
-type Write<'a, E> = &'a (dyn Fn(&mut Seen<'_, '_, E>, Range<usize>) + Sync);
+type Write<'a, E> = &'a (dyn Fn(&mut ScoredTile<'_, '_, E>, Range<usize>) + Sync);
 
 impl<E: Element> Work<'_, E> {
-    /// Adds the scores up, and writes them too where that is asked for.
+    /// Adds the scores up, and writes them too where `write` is given.
     fn sums(
         &self,
         context: Context<'_>,
@@ -616,10 +627,10 @@ impl<E: Element> Work<'_, E> {
         self.run(
             context,
             || Part::new(empty(), &all, ScoreSums::join),
-            |part, seen, rows| {
-                part.own.add(seen, rows.clone(), groups);
+            |part, tile, rows| {
+                part.own.add(tile, rows.clone(), groups);
                 if let Some(write) = write {
-                    write(seen, rows);
+                    write(tile, rows);
                 }
             },
         )?;
@@ -668,8 +679,8 @@ fn sums_of<E: Element>(
     Work::new(logits, target, options, 0, call)?.sums(call.context, options, None)
 }
 
-/// Scores rows of logits against class indices in one read: writes the columns of [`score`], and returns the sums of
-/// [`score_sums`], both with their bits.
+/// Scores rows of logits against class indices in one pass: writes the columns of [`score`], and returns the sums of
+/// [`score_sums`], both with the same bits.
 ///
 /// ```
 /// use crossent::ndarray::{Array1, array};
@@ -704,8 +715,8 @@ fn sums_and_columns_of<E: Element, O: Element>(
 ) -> Result<ScoreSums, Error> {
     let work = Work::new(logits, target, options, columns.named(options), call)?;
     let columns = ColumnRows::new(&mut columns, &work.shape, work.named)?;
-    // Behind a pointer, so that the code of the walk, which is long, is there once for both functions.
+    // Behind a pointer, so that the code of the walk, which is long, is compiled once for both functions.
     // SAFETY: the rows of a chunk belong to one thread.
-    let write = |seen: &mut Seen<'_, '_, E>, rows: Range<usize>| unsafe { seen.write(rows, &columns) };
+    let write = |tile: &mut ScoredTile<'_, '_, E>, rows: Range<usize>| unsafe { tile.write(rows, &columns) };
     work.sums(call.context, options, Some(&write))
 }

@@ -1,7 +1,7 @@
 //! The likelihood of softmax(b x) and its derivatives with respect to the inverse temperature b.
 //!
-//! With g = max - x, the loss of a row is `b g_t + log sum exp(-b g)`: its derivative is `g_t` less the mean of g under the
-//! softmax of b x, and its second derivative is the variance of g. It is convex in b.
+//! With g = max - x, the loss of a row is `b g_t + log sum exp(-b g)`. Its derivative is `g_t` less the mean of g under
+//! the softmax of b x, and its second derivative is the variance of g: the loss is convex in b.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -21,24 +21,26 @@ use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished};
 use crate::targets::{Call, Target, TileLabels, TileWork, Walk, labels};
 
-/// Sums over the rows that count, for one inverse temperature b: exact, and their figures.
+/// Exact sums over the rows that count, for one inverse temperature b, and their means.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TemperatureSums {
     /// Rows that count.
     pub count: u64,
-    /// The negative log-likelihood, in nats.
+    /// The negative log-likelihoods, in nats.
     pub nll: ExactSum,
-    /// Its derivative with respect to b.
+    /// The derivatives of the negative log-likelihoods with respect to b.
     pub slope: ExactSum,
-    /// Its second derivative.
+    /// The second derivatives of the negative log-likelihoods with respect to b.
     pub curvature: ExactSum,
 }
 
-/// The negative log-likelihood of softmax(b x) for logits x, `log sum exp(b x) - b x_t`, and its derivatives with respect to the
-/// inverse temperature b, which is positive. Of the options, the class axis and the index to ignore are used.
+/// The negative log-likelihood of softmax(b x) for logits x, `log sum exp(b x) - b x_t`, and its derivatives with
+/// respect to the inverse temperature b, which is positive. Of the options, the class axis and the index to ignore are
+/// used.
 ///
-/// Its mean is least at the temperature 1 / b which calibrates the logits. It is convex: Newton's steps find it, from nearby.
+/// The mean is least at the temperature 1 / b that calibrates the logits. It is convex in b, so Newton's method finds
+/// the minimum from a start nearby.
 ///
 /// ```
 /// use crossent::ndarray::array;
@@ -115,14 +117,14 @@ impl TemperatureSums {
     /// Adds a row.
     fn add(&mut self, row: &[f64], class: usize, soft: &Soft, moments: &Moments, b: f64) {
         self.count += 1;
-        let gap = soft.max - row[class];
-        if soft.rest.is_nan() || gap == f64::INFINITY {
-            // No softmax, or a target without probability: at no temperature does this row have a likelihood.
+        let max_minus_x = soft.max - row[class];
+        if soft.rest.is_nan() || max_minus_x == f64::INFINITY {
+            // No softmax, or a target of probability 0: the likelihood is nan or 0 at every temperature.
             self.nll.add(if soft.rest.is_nan() { f64::NAN } else { f64::INFINITY });
             return;
         }
-        self.nll.add(b * gap + moments.log_sum);
-        self.slope.add(gap - moments.mean);
+        self.nll.add(b * max_minus_x + moments.log_sum);
+        self.slope.add(max_minus_x - moments.mean);
         self.curvature.add(moments.variance);
     }
 }

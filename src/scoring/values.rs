@@ -1,4 +1,4 @@
-//! What the numbers of rows are: logits, log-probabilities or probabilities; and probabilities to log-probabilities.
+//! Checks of what rows hold: logits, log-probabilities or probabilities; and the logarithms of probabilities.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -22,9 +22,9 @@ use crate::loss::misuse::{FIRST, LikelyMisuse, in_log_probabilities, in_logits};
 use crate::sum::parts::{Part, finished};
 use crate::targets::{Call, Target, TileLabels, TileWork, Walk, labels, with_any_target};
 
-/// What rows look like instead of logits, or with `log_probs` instead of log-probabilities, by a look at the first of those
-/// that count. Without a target every row counts that the mask leaves in. Of the options, the class axis, the index to ignore
-/// and `log_probs` are used.
+/// What rows seem to be instead of logits, or with `log_probs` instead of log-probabilities: a check of the first rows
+/// that count. Without a target every row counts that the mask leaves in. Of the options, the class axis, the index to
+/// ignore and `log_probs` are used.
 ///
 /// ```
 /// use crossent::ndarray::array;
@@ -51,8 +51,8 @@ pub fn likely_misuse<E: Element, D: Dimension>(
     })
 }
 
-/// Checks that the targets fit the rows, and that each is a class or ignored. Of the options, the class axis and the index to
-/// ignore are used.
+/// Checks that the targets fit the rows, and that each is a class or ignored. Of the options, the class axis and the
+/// index to ignore are used.
 ///
 /// ```
 /// use crossent::ndarray::array;
@@ -78,10 +78,10 @@ pub fn check_targets<E: Element, D: Dimension>(
     })
 }
 
-/// How far above 1 rounding may take a probability.
+/// How far above 1 a probability may be by rounding.
 const ROUNDING: f64 = 1.0 / 256.0;
 
-/// How far from 1 the sum of a row may be: half precision loses that much over a large vocabulary.
+/// How far from 1 the sum of a row may be: the rounding error of half precision over a large vocabulary.
 const SUM: f64 = 0.02;
 
 /// What is wrong with the probabilities of the rows that count.
@@ -138,9 +138,9 @@ fn sum_of_proper<S: Simd>(simd: S, row: &[f64]) -> (f64, bool) {
     (sum.reduce_sum(), proper.reduce_min() > 0.0)
 }
 
-/// Writes the logarithms of the probabilities of the rows that count, and 0 for the others, which are not read. `out` has the
-/// rows' shape with the classes along a further axis at the end. Without a target every row counts that the mask leaves in. Of
-/// the options, the class axis and the index to ignore are used.
+/// Writes the logarithms of the probabilities of the rows that count, and 0 for the others, which are not read. `out`
+/// has the rows' shape with the classes along a further axis at the end. Without a target every row counts that the
+/// mask leaves in. Of the options, the class axis and the index to ignore are used.
 ///
 /// ```
 /// use crossent::ndarray::{Array2, array};
@@ -191,7 +191,7 @@ fn logarithms_of<E: Element>(
     })
 }
 
-/// Rows to their logarithms, and what is wrong with them.
+/// The work of [`log_of_probabilities`]: writes the logarithms of rows, and checks the rows.
 struct Logarithms<'w> {
     rows: &'w dyn SingleRows,
     out: &'w RowsMut<'w, f64>,
@@ -199,7 +199,7 @@ struct Logarithms<'w> {
 }
 
 impl<'w> TileWork for Logarithms<'w> {
-    /// What a thread finds wrong, and a row in `f64`.
+    /// The improper rows that a thread finds, and a row in `f64`.
     type State = (Part<'w, Improper>, Vec<f64>);
     type Chunk = ();
 

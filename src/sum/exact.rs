@@ -22,9 +22,9 @@ const UNIT_BITS: usize = 1074;
 
 /// A sum of `f64` numbers without rounding: the same for any order and any grouping of the terms.
 ///
-/// The sum of the finite terms is kept as an integer of units of 2^-1074, in 592 bytes whatever their number; infinities and
-/// nans are counted separately. Results are rounded once. Two sums are equal if their finite terms have the same sum, and their
-/// numbers of +inf, -inf and nan are the same.
+/// The sum of the finite terms is kept as an integer of units of 2^-1074, in 592 bytes whatever their number;
+/// infinities and nans are counted separately. Results are rounded once. Two sums are equal if their finite terms have
+/// the same sum, and their numbers of +inf, -inf and nan are the same.
 ///
 /// ```
 /// use crossent::ExactSum;
@@ -82,7 +82,8 @@ impl ExactSum {
         self.add_product(x, x);
     }
 
-    /// Adds a product and its rounding error: exactly the product, unless it is infinite or its rounding error underflows.
+    /// Adds a product and its rounding error: exactly the product, unless it is infinite or its rounding error
+    /// underflows.
     #[inline]
     pub fn add_product(&mut self, a: f64, b: f64) {
         let product = a * b;
@@ -143,8 +144,8 @@ impl ExactSum {
         }
     }
 
-    /// The finite terms' sum in units of 2^-1074: the bytes of a signed integer, lowest first. And how many terms were +inf,
-    /// -inf and nan.
+    /// The finite terms' sum in units of 2^-1074: the bytes of a signed integer, lowest first. And how many terms were
+    /// +inf, -inf and nan.
     #[must_use]
     pub fn units(&self) -> (Vec<u8>, [u64; 3]) {
         let mut sum = self.clone();
@@ -173,8 +174,8 @@ pub(crate) fn covariance_divisor(count: u64) -> Integer {
     ones(count).times(&ones(count.saturating_sub(1)))
 }
 
-/// The sample standard deviation (with n - 1) over the root of n, from the sum of n terms and that of their squares; nan for
-/// fewer than two terms.
+/// The sample standard deviation (with n - 1) over the root of n, from the sum of n terms and that of their squares;
+/// nan for fewer than two terms.
 pub(crate) fn standard_error(squares: &ExactSum, sum: &ExactSum, count: u64) -> f64 {
     if count < 2 || !(squares.is_finite() && sum.is_finite()) {
         return f64::NAN;

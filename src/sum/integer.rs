@@ -1,5 +1,4 @@
-//! Whole numbers of any size, as far as figures from exact sums need them: products, differences, and the quotient of two,
-//! rounded once.
+//! Integers of any size, with the operations that figures need: sums, products, roots, and quotients rounded once.
 
 use std::cmp::Ordering;
 
@@ -149,8 +148,8 @@ impl Integer {
         if self.is_zero() {
             return if divisor.negative { -0.0 } else { 0.0 };
         }
-        // |self| / |divisor| = (whole + rest / divisor) 2^exponent, with 55 or 56 bits of `whole`, or as many as there are down
-        // to two bits below the last of the smallest numbers.
+        // |self| / |divisor| = (whole + rest / divisor) 2^exponent, with 55 or 56 bits of `whole`, or as many as there are
+        // down to two bits below the last of the smallest numbers.
         let exponent = (self.bits() as isize - divisor.bits() as isize - BITS).max(SMALLEST - 2);
         let (above, below) = (exponent.min(0).unsigned_abs(), exponent.max(0).unsigned_abs());
         let (mut rest, by) = (self.shifted(above).abs(), divisor.shifted(below).abs());
@@ -254,7 +253,8 @@ mod tests {
 
     #[test]
     fn subnormal_quotients_are_rounded_once() {
-        // Rounded to 53 bits first, both would be halfway between two of the 52 bits that there are, and go to the other.
+        // Rounded to 53 bits first, both would be halfway between two of the 52 bits that there are, and go to the
+        // other.
         for (quarters, expected) in
             [(((1_u64 << 51) + 1) * 4 + 1, (1 << 51) + 1), ((1 << 53) + 2, (1 << 51) + 1)]
         {

@@ -2,8 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// The sums of one thread, which are merged into those of all threads when they are dropped. They are exact, so the order in
-/// which threads finish does not matter, and memory does not grow with the number of chunks.
+/// The sums of one thread, which are merged into those of all threads when they are dropped. They are exact, so the
+/// order in which threads finish does not matter, and memory does not grow with the number of chunks.
 pub(crate) struct Part<'a, T> {
     pub(crate) own: T,
     all: &'a Mutex<T>,

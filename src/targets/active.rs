@@ -18,8 +18,8 @@ pub(crate) struct ActiveRows {
 /// How many rows are searched for the first active ones: rows of a prompt or of padding may come before them.
 const MOST_BEFORE: usize = 1 << 14;
 
-/// The first `wanted` of `rows` rows if one of them is active, else the first active ones, at most `wanted`, of the first tile
-/// that has any.
+/// The first `wanted` of `rows` rows if one of them is active, else the first active ones, at most `wanted`, of the
+/// first tile that has any.
 pub(super) fn first_active(
     rows: usize,
     wanted: usize,

@@ -50,7 +50,8 @@ fn as_unsigned(value: i64) -> usize {
 }
 
 impl Labels<'_> {
-    /// Some of the first rows: among them an active one, if there is any nearby. None is active where a target is out of range.
+    /// Some of the first rows: among them an active one, if there is any nearby. None is active where a target is out
+    /// of range.
     pub(crate) fn first_active(&self, wanted: usize) -> ActiveRows {
         first_active(self.rows(), wanted, |rows| self.any_tile(rows).ok().map(|tile| tile.active))
     }
@@ -77,8 +78,8 @@ impl Labels<'_> {
         self.shape.iter().product()
     }
 
-    /// The class indices of the rows of `range`, as `from_i64` makes them. What int64 cannot hold becomes a number that is
-    /// neither a class nor ignored.
+    /// The class indices of the rows of `range`, as `from_i64` makes them. What int64 cannot hold becomes a number that
+    /// is neither a class nor ignored.
     #[inline(always)]
     fn read<T>(&self, range: Range<usize>, to: &mut [T; TILE], from_i64: impl Fn(i64) -> T) {
         let beyond = if self.ignore_index == -1 { -2 } else { -1 };
@@ -96,8 +97,8 @@ impl Labels<'_> {
         to: &mut TileLabels,
     ) -> Result<(), OutOfRange> {
         if !(0..self.classes as i64).contains(&self.ignore_index) {
-            // The usual tile: every row has a class. Beyond its rows are classes of an earlier tile. Negative numbers are huge
-            // as unsigned ones.
+            // The usual tile: every row has a class. Beyond its rows are classes of an earlier tile. Negative numbers
+            // are huge as unsigned ones.
             self.read(range.clone(), &mut to.class, as_unsigned);
             let outside: usize = to.class.iter().map(|class| usize::from(*class >= self.classes)).sum();
             if outside == 0 {
@@ -113,7 +114,8 @@ impl Labels<'_> {
         self.read_any_tile(range, &mut tile).map(|()| tile)
     }
 
-    /// [`Self::tile`] for rows of which some may be ignored or out of range. Compiled once, not for each instruction set.
+    /// [`Self::tile`] for rows of which some may be ignored or out of range. Compiled once, not for each instruction
+    /// set.
     #[inline(never)]
     fn read_any_tile(&self, range: Range<usize>, to: &mut TileLabels) -> Result<(), OutOfRange> {
         let (mut values, len, classes) = ([0_i64; TILE], range.len(), self.classes as u64);

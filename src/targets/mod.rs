@@ -74,8 +74,8 @@ fn held<T>(array: &View<'_, T>, axis: Option<usize>, number: impl Fn(&T) -> f64)
     all
 }
 
-/// A mask of rows, of the target's shape: false, or 0, leaves a row out. Made by `From` or `into` from arrays, references and
-/// views of any dimension that hold `bool` or `u8`.
+/// A mask of rows, of the target's shape: false, or 0, leaves a row out. Made by `From` or `into` from arrays,
+/// references and views of any dimension that hold `bool` or `u8`.
 #[derive(Clone, Debug)]
 pub struct Mask<'a>(pub(crate) View<'a, u8>);
 
@@ -223,8 +223,8 @@ pub(crate) fn labels<'a>(
     Ok(labels)
 }
 
-/// Runs `work` with the target and the index to ignore; where there is no target, with one of class 0 for every row, of which
-/// none is ignored.
+/// Runs `work` with the target and the index to ignore; where there is no target, with one of class 0 for every row, of
+/// which none is ignored.
 pub(crate) fn with_any_target<T>(
     target: Option<&Target<'_>>,
     ignore_index: i64,

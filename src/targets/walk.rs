@@ -1,4 +1,4 @@
-//! The walk over rows: chunks are split among threads, and each is walked tile by tile, each tile with its class indices.
+//! The walk over rows: chunks are split among threads, and a chunk is walked tile by tile with its class indices.
 
 use std::ops::Range;
 

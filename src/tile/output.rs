@@ -50,8 +50,8 @@ impl<E: Element> Tile<'_, '_, E> {
         );
     }
 
-    /// Writes the gradient of every active row to `out`, which may be the input itself, and 0 to the other rows. Those are not
-    /// read, but for rows packed with active neighbours.
+    /// Writes the gradient of every active row to `out`, which may be the input itself, and 0 to the other rows. Those
+    /// are not read, but for rows packed with active neighbours.
     #[simd]
     pub(crate) fn write_gradient<S: Simd>(
         self,

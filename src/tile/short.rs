@@ -12,8 +12,9 @@ use crate::kernel::real::Real;
 use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, unpack_rows};
 use crate::kernel::stream::{fence, stream, to_next_line};
 
-/// How many tiles ahead a packed tile's classes are prefetched: each class is one stream, and there are more of them than a
-/// processor follows by itself. Where classes are a power of two apart, what is prefetched earlier is evicted before its use.
+/// How many tiles ahead a packed tile's classes are prefetched: each class is one stream, and there are more of them
+/// than a processor follows by itself. Where classes are a power of two apart, what is prefetched earlier is evicted
+/// before its use.
 const AHEAD: usize = 3;
 
 /// Packs the rows of `range` and finds their maxima. Returns where the rows to prefetch are, some tiles later.

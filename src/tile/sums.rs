@@ -1,4 +1,4 @@
-//! The sums of a tile's rows, and the numbers of a row that follow from them: log sum exp, loss, probabilities, entropy.
+//! The sums of a tile's rows, and what follows from them: log sum exp, losses, probabilities, entropies.
 
 use std::ops::Range;
 
@@ -23,10 +23,12 @@ use crate::kernel::top::Top;
 use crate::kernel::{SEGMENT, SHORT_ROW, TILE};
 use crate::parallel::Context;
 
-/// Up to so many classes, the targets' logits are picked from all classes of a tile; above, each row's is read by itself.
+/// Up to so many classes, the targets' logits are picked from all classes of a tile; above, each row's is read by
+/// itself.
 const FEW: usize = 16;
 
-/// The rows of an array, which [`Self::sum`] sums a [`Tile`] at a time, and the memory that one thread reuses from tile to tile.
+/// The rows of an array, which [`Self::sum`] sums a [`Tile`] at a time, and the memory that one thread reuses from tile
+/// to tile.
 pub(crate) struct Tiles<'r, E: Element> {
     pub(super) rows: Rows<'r, E>,
     /// Rows of the tile.
@@ -35,7 +37,8 @@ pub(crate) struct Tiles<'r, E: Element> {
     pub(super) offsets: [isize; TILE],
     /// Short rows: class c of row i at `c * TILE + i`.
     pub(super) packed: Vec<RealOf<E>>,
-    /// Of long rows that are not slices, a block of each row of a group; of short rows that are, the last ones of a run.
+    /// Of long rows that are not slices, a block of each row of a group; of short rows that are, the last ones of a
+    /// run.
     pub(super) gathered: Vec<E>,
     /// Short rows: a scratch buffer for their q, packed too.
     pub(super) q: Vec<f64>,
@@ -73,8 +76,9 @@ impl<'r, E: Element> Tiles<'r, E> {
         self.rows.layout.classes <= SHORT_ROW
     }
 
-    /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of (of more
-    /// than two classes in any case). Rows that are not `active` are not read, but for those packed with active neighbours.
+    /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of
+    /// (of more than two classes in any case). Rows that are not `active` are not read, but for those packed with
+    /// active neighbours.
     #[simd]
     pub(crate) fn sum<S: Simd>(
         &mut self,
@@ -95,9 +99,9 @@ impl<'r, E: Element> Tiles<'r, E> {
         Tile(self)
     }
 
-    /// Sums the rows of `range` as [`Self::sum`] does, and finds the statistics of the active rows, whose target is `class`. The
-    /// largest logits go to `tops` where there is one for each row. For rows with a nan, statistics and largest logits mean
-    /// nothing.
+    /// Sums the rows of `range` as [`Self::sum`] does, and finds the statistics of the active rows, whose target is
+    /// `class`. The largest logits go to `tops` where there is one for each row. For rows with a nan, statistics and
+    /// largest logits mean nothing.
     #[simd]
     pub(crate) fn sum_with_stats<S: Simd>(
         &mut self,

@@ -1,5 +1,6 @@
-//! Long rows block by block: as slices where classes are contiguous, else gathered a group of rows at a time; and the segments
-//! that rows of very many classes are cut into.
+//! Long rows, block by block, and the segments that rows of very many classes are cut into.
+//!
+//! Rows are slices where their classes are contiguous; else a group of rows is gathered at a time.
 
 use std::ops::Range;
 
@@ -39,8 +40,8 @@ pub(super) fn segments(classes: usize) -> usize {
     classes.div_ceil(SEGMENT)
 }
 
-/// The context under which rows are split among threads, and the one for the segments of a row, if segments are split instead:
-/// rows are then taken on the calling thread alone.
+/// The context under which rows are split among threads, and the one for the segments of a row, if segments are split
+/// instead: rows are then taken on the calling thread alone.
 pub(crate) fn split_threads<'c, E: Element>(
     context: Context<'c>,
     rows: &Rows<'_, E>,
@@ -80,8 +81,8 @@ pub(super) struct LongRows<'t, 'r, E> {
     pub(super) active: u64,
 }
 
-/// Calls `f(row, first class, block, next block)` for the blocks of all active rows: row after row where rows are slices,
-/// and the last block is followed by nothing; else block after block for a group of rows, and no next.
+/// Calls `f(row, first class, block, next block)` for the blocks of all active rows: row after row where rows are
+/// slices, and the last block is followed by nothing; else block after block for a group of rows, and no next.
 #[inline(always)]
 pub(super) fn for_each_block<S: Simd, E: Element>(
     simd: S,

@@ -29,8 +29,8 @@ pub(crate) trait Weighting: Sync {
     /// q of a packed tile's rows; `memory` is a scratch buffer of one number for each class and row.
     fn tile<'m, S: Simd>(&self, simd: S, memory: &'m mut [f64]) -> TileWeights<'m>;
 
-    /// The sums over a block of the classes of row i of q (max - x), and of q, from q as it lies in memory; none where q has to be
-    /// computed.
+    /// The sums over a block of the classes of row i of q (max - x), and of q, from q as it lies in memory; none where
+    /// q has to be computed.
     #[inline(always)]
     fn max_minus_x<S: Simd, E: Element>(
         &self,
