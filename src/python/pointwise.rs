@@ -87,13 +87,13 @@ impl<'py> ElementCall<'_, 'py> {
         out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let (loss, gradient) = self.run_both(loss, Some(GradientCall { upstream, out }))?;
-        Ok((loss, gradient.expect("a gradient was asked for")))
+        Ok((loss, gradient.expect("a gradient was requested")))
     }
 
     fn run_both(
         &self,
         loss: impl for<'n> Fn(Option<Numbers<'n>>) -> ElementLoss<'n>,
-        asked: Option<GradientCall<'_, 'py>>,
+        wanted: Option<GradientCall<'_, 'py>>,
     ) -> PyResult<(Bound<'py, PyAny>, Option<Bound<'py, PyAny>>)> {
         let py = self.input.py();
         let scalar = self.reduction != Reduce::None;
@@ -111,12 +111,12 @@ impl<'py> ElementCall<'_, 'py> {
         let target = array::numbers(self.target, "target", true)?;
         let weight = self.weight.map(|weight| array::numbers(weight, "weight", true)).transpose()?;
         let third = self.third.map(|(name, third)| array::numbers(third, name, true)).transpose()?;
-        let upstream = asked.and_then(|gradient| gradient.upstream);
+        let upstream = wanted.and_then(|gradient| gradient.upstream);
         let upstream = upstream.map(|upstream| array::numbers(upstream, "grad_output", false)).transpose()?;
         let input_dtype = array::float_dtype(&input).unwrap_or(Float::F32);
         let dtype = result::loss_dtype(self.dtype, input_dtype)?;
         let mut shape = loss_shape(self.same_shapes, input.shape(), target.shape())?;
-        if asked.is_some() {
+        if wanted.is_some() {
             // The input is not repeated then, and a larger target is refused.
             shape = input.shape().to_vec();
         }
@@ -132,7 +132,7 @@ impl<'py> ElementCall<'_, 'py> {
             )));
         }
         let losses = if scalar { None } else { Some(Output::new(py, self.out, "out", &shape, dtype)?) };
-        let gradient = match asked {
+        let gradient = match wanted {
             Some(gradient) => Some(Output::new(py, gradient.out, "grad_out", &shape, input_dtype)?),
             None => None,
         };
