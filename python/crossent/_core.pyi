@@ -33,6 +33,7 @@ __all__ = [
     "nll_loss",
     "nll_loss_and_grad",
     "out_of_range_hint",
+    "percentiles",
     "poisson_nll_loss",
     "read_pieces",
     "score",
@@ -319,6 +320,7 @@ def out_of_range_hint(
     /,
 ) -> str: ...
 def shape_hint(name: str, got: Sequence[int], expected: Sequence[int], /) -> str | None: ...
+def percentiles(ordered: NDArray[np.float64], percents: Sequence[float], /) -> list[float]: ...
 def exact_sums(values: NDArray[np.float64], offsets: Sequence[int], /) -> list[_Units]: ...
 def read_pieces(
     descriptor: int,

@@ -51,7 +51,9 @@ mod _core {
     #[pymodule_export]
     use super::rows::{log_sigmoid, log_softmax, logsumexp, softmax};
     #[pymodule_export]
-    use super::score::{compare_sums, exact_sums, log_loss, score, score_sums, temperature_sums};
+    use super::score::{
+        compare_sums, exact_sums, log_loss, percentiles, score, score_sums, temperature_sums,
+    };
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, set_num_threads};
     #[pymodule_export]

@@ -12,6 +12,7 @@ use crate::array::any::Floats;
 use crate::array::rows::{View, ViewMut, row_shape};
 use crate::kernel::element::Element;
 use crate::scoring::columns::{Columns, Score};
+use crate::scoring::figures::percentiles_of_ordered;
 use crate::scoring::log_loss::log_loss_of;
 use crate::scoring::score::ScoreSums;
 use crate::sum::exact::ExactSum;
@@ -312,6 +313,13 @@ pub(super) fn exact_sums<'py>(
         units(py, &sum)
     });
     Ok(sums.collect())
+}
+
+/// Percentiles, which are from 0 to 100, of values that ascend; nan where there is one at the end.
+#[pyfunction]
+#[pyo3(signature = (ordered, percents, /))]
+pub(super) fn percentiles(ordered: PyReadonlyArray1<'_, f64>, percents: Vec<f64>) -> PyResult<Vec<f64>> {
+    Ok(percentiles_of_ordered(ordered.as_slice()?, &percents))
 }
 
 /// The numbers of rows, of those that count and of those with the same prediction; the sums of KL(P || Q), its square, KL(Q ||
