@@ -32,7 +32,10 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("MOST_PROBABILITY", crate::scoring::values::MOST)?;
+        module.add("BINS_PER_NAT", crate::scoring::score::BINS_PER_NAT as usize)?;
+        module.add("LOSS_BINS", crate::scoring::score::LOSS_BINS)
     }
 
     #[cfg(unix)]
@@ -57,5 +60,7 @@ mod _core {
     #[pymodule_export]
     use super::settings::{build_info, get_num_threads, set_num_threads};
     #[pymodule_export]
-    use super::values::{check_targets, likely_mistake, log_of_probabilities};
+    use super::values::{
+        active_rows, check_targets, likely_mistake, likely_values, log_of_probabilities, targets_found,
+    };
 }

@@ -432,10 +432,10 @@ pub struct ScoreSums {
 }
 
 /// Bins of the histogram for each nat. A power of two, so that an edge is a number and belongs to the bin above it.
-const BINS_PER_NAT: f64 = 32.0;
+pub(crate) const BINS_PER_NAT: f64 = 32.0;
 
 /// Bins of the histogram, but for the last, which has no end.
-const LOSS_BINS: usize = 1024;
+pub(crate) const LOSS_BINS: usize = 1024;
 
 /// Some of the rows.
 #[derive(Clone, Debug, Default, PartialEq)]
