@@ -375,13 +375,16 @@ fn scores_are_those_of_their_definitions() {
     let (mut ids, mut log_probs) = (Array2::zeros((ROWS, 4)), Array2::zeros((ROWS, 4)));
     let columns = Columns::new().nll(&mut nll).logsumexp(&mut lse).entropy(&mut entropy);
     let columns = columns.prediction(&mut prediction).rank(&mut rank).counted(&mut counted);
+    let mut unrounded = Array1::zeros(ROWS);
     let columns = columns.correct(&mut correct).top_classes(&mut ids).top_log_probs(&mut log_probs);
+    let columns = columns.unrounded_nll(&mut unrounded);
     score_into(&x, &target, &options, &call, columns).unwrap();
     let narrow = |column: &Array1<f64>| column.map(|x| *x as f32);
     assert_eq!(
         (nll, lse, entropy),
         (narrow(&scores.nll), narrow(&scores.logsumexp), narrow(&scores.entropy))
     );
+    assert_eq!(unrounded, scores.nll);
     assert_eq!((prediction, rank), (scores.prediction.clone(), scores.rank.clone()));
     assert_eq!((counted, correct), (scores.counted.clone(), scores.correct.clone()));
     assert_eq!((&ids, log_probs), (top.0, top.1.map(|x| *x as f32)));

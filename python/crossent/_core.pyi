@@ -62,7 +62,7 @@ MOST_PROBABILITY: Final[float]
 # A sum: the bytes of its units of 2**-1074, and how many terms were +inf, -inf and nan.
 _Units: TypeAlias = tuple[bytes, tuple[int, int, int]]
 
-# The fields of Scores, in their order.
+# The fields of Scores, in their order; and the losses as float64, where `score` gives the others as float32.
 _Columns: TypeAlias = tuple[
     NDArray[np.floating[Any]],
     NDArray[np.floating[Any]],
@@ -73,6 +73,7 @@ _Columns: TypeAlias = tuple[
     NDArray[np.bool_],
     NDArray[np.int64] | None,
     NDArray[np.floating[Any]] | None,
+    NDArray[np.float64] | None,
 ]
 
 @type_check_only

@@ -351,7 +351,7 @@ class Scorer(Accumulator[_Tally]):
             )
         )
         if scores is not None and columns is not None:
-            scores.append(Scores(*columns))
+            scores.append(Scores(*columns[:-1]))
         return _Tally(
             rows,
             count,
