@@ -47,7 +47,7 @@ def _look(source: Source, block: Block) -> None:
         )
         warnings.warn(f"{source.name}: {told}", LikelyMistakeWarning, stacklevel=4)
         return
-    found, has_positive = _core.likely_values(block.values, source.name)
+    found, has_positive = _core.likely_values(block.values, "logits")
     if found != "probabilities" and (source.values == "logits" or not has_positive):
         return
     what = "log-probabilities" if source.values == "log-probs" else "logits"
@@ -69,7 +69,7 @@ def _logarithms(source: Source, memory: int, start: int) -> Generator[Block, Non
         # The logarithms lie in memory in the order of the rows in the file.
         order = axes_in_memory(block.values)
         rows = block.values.transpose(*order, -1)
-        logs, (number, total) = _core.log_of_probabilities(rows, None, -100, None, -1, source.name)
+        logs, (number, total) = _core.log_of_probabilities(rows, None, -100, None, -1, "logits")
         if number is not None:
             row, column, value = number
             raise ValueError(
