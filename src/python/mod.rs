@@ -39,6 +39,9 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("MOST_PROBABILITY", crate::scoring::values::MOST)?;
+    module.add("BINS_PER_NAT", crate::scoring::score::BINS_PER_NAT as usize)?;
+    module.add("LOSS_BINS", crate::scoring::score::LOSS_BINS)?;
     #[cfg(unix)]
     files::add(module)?;
     hints::add(module)?;

@@ -56,19 +56,17 @@ pub(super) fn for_each_segment_of<E: Element, T: Send>(
     work: impl Fn(Range<usize>, &mut [E]) -> T + Sync,
 ) -> Vec<T> {
     let part = |segment: usize| segment * SEGMENT..((segment + 1) * SEGMENT).min(classes);
-    match context {
-        Some(context) => {
-            let gathered = gathered.len();
-            for_each_segment(context, segments(classes), |i| work(part(i), &mut vec![E::PADDING; gathered]))
-        }
-        None => {
-            let mut results = Vec::with_capacity(segments(classes));
-            for segment in 0..segments(classes) {
-                results.push(work(part(segment), gathered));
-            }
-            results
-        }
+    if let Some(context) = context {
+        let gathered = gathered.len();
+        return for_each_segment(context, segments(classes), |i| {
+            work(part(i), &mut vec![E::PADDING; gathered])
+        });
     }
+    let mut results = Vec::with_capacity(segments(classes));
+    for segment in 0..segments(classes) {
+        results.push(work(part(segment), gathered));
+    }
+    results
 }
 
 /// Where long rows are, and which of them count.

@@ -97,6 +97,8 @@ def test_names_of_files_with_escapes(folder: Path, capsys: Capture) -> None:
     assert "\x1b" not in capsys.readouterr().err
     assert score(name, "t.npy") == 0
     assert figures(capsys)["logits"] == name
+    assert score(name, "t.npy", "--values", "probs") == 1
+    assert "which is no probability" in capsys.readouterr().err
 
 
 def test_names_that_the_output_cannot_encode(folder: Path) -> None:
