@@ -56,17 +56,13 @@ pub(super) fn for_each_segment_of<E: Element, T: Send>(
     work: impl Fn(Range<usize>, &mut [E]) -> T + Sync,
 ) -> Vec<T> {
     let part = |segment: usize| segment * SEGMENT..((segment + 1) * SEGMENT).min(classes);
-    if let Some(context) = context {
-        let gathered = gathered.len();
-        return for_each_segment(context, segments(classes), |i| {
-            work(part(i), &mut vec![E::PADDING; gathered])
-        });
+    match context {
+        Some(context) => {
+            let gathered = gathered.len();
+            for_each_segment(context, segments(classes), |i| work(part(i), &mut vec![E::PADDING; gathered]))
+        }
+        None => (0..segments(classes)).map(|i| work(part(i), gathered)).collect(),
     }
-    let mut results = Vec::with_capacity(segments(classes));
-    for segment in 0..segments(classes) {
-        results.push(work(part(segment), gathered));
-    }
-    results
 }
 
 /// Where long rows are, and which of them count.
