@@ -27,6 +27,12 @@ pub enum TargetFunction {
         /// How fast.
         gamma: f64,
     },
+    /// `-log p + epsilon (1 - p)`: the first polynomial term of the cross-entropy is weighted anew. Leng et al., `PolyLoss`,
+    /// 2022.
+    Poly {
+        /// What is added to the weight of that term, which is 1.
+        epsilon: f64,
+    },
 }
 
 impl TargetFunction {
@@ -38,12 +44,17 @@ impl TargetFunction {
             TargetFunction::Focal { gamma } => {
                 Err(Error::Option { name: "gamma", value: gamma, expected: "a finite number of at least 0" })
             }
+            TargetFunction::Poly { epsilon } if epsilon.is_finite() => Ok(()),
+            TargetFunction::Poly { epsilon } => {
+                Err(Error::Option { name: "epsilon", value: epsilon, expected: "a finite number" })
+            }
         }
     }
 
     pub(super) fn name(self) -> &'static str {
         match self {
             TargetFunction::Focal { .. } => "focal_loss",
+            TargetFunction::Poly { .. } => "poly_loss",
         }
     }
 
@@ -52,6 +63,7 @@ impl TargetFunction {
     pub(super) fn value(self, nll: f64, _p: f64, miss: f64) -> f64 {
         match self {
             TargetFunction::Focal { gamma } => weighted(power(miss, gamma), nll),
+            TargetFunction::Poly { epsilon } => nll + epsilon * miss,
         }
     }
 
@@ -64,6 +76,7 @@ impl TargetFunction {
                 let ratio = if miss == 0.0 { 1.0 } else { weighted(p, nll) / miss };
                 power(miss, gamma) * (1.0 + gamma * ratio)
             }
+            TargetFunction::Poly { epsilon } => 1.0 + epsilon * p,
         }
     }
 }
@@ -168,7 +181,9 @@ mod tests {
 
     #[test]
     fn slopes_are_those_of_the_values() {
-        for function in [0.0, 0.5, 1.0, 2.0, 3.0, 2.5].map(|gamma| TargetFunction::Focal { gamma }) {
+        let focal = [0.0, 0.5, 1.0, 2.0, 3.0, 2.5].map(|gamma| TargetFunction::Focal { gamma });
+        let poly = [-1.0, 0.0, 2.0].map(|epsilon| TargetFunction::Poly { epsilon });
+        for function in focal.into_iter().chain(poly) {
             for nll in [1e-6, 0.1, 1.0, 5.0, 40.0] {
                 let at = |nll: f64| {
                     let (p, miss) = shares(nll);
@@ -207,5 +222,7 @@ mod tests {
                 Err(Error::Option { name: "gamma", .. })
             ));
         }
+        let poly = TargetFunction::Poly { epsilon: f64::NAN };
+        assert!(matches!(poly.check(), Err(Error::Option { name: "epsilon", .. })));
     }
 }
