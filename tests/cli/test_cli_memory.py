@@ -47,7 +47,7 @@ LIMIT = 256 << 20
 
 def run(*arguments: str) -> str:
     command = [sys.executable, "-c", WATCHED, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert int(done.stderr.split()[-1]) < LIMIT
     return done.stdout

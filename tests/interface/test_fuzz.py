@@ -298,7 +298,7 @@ def test_the_end_of_the_process_is_told_with_its_case(fault: str, words: str, tm
     worker.write_text(CRASH.format(fault=fault))
     code = f"import sys, fuzz; fuzz.WORKER = {str(worker)!r}; sys.exit(min(fuzz.supervise(5, 2, 1), 1))"
     run = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=600
     )
     assert run.returncode == 1
     assert run.stdout.startswith("case 5: the process")

@@ -643,7 +643,7 @@ def shrink(path: Path, length: int, *arguments: str) -> subprocess.CompletedProc
     """Score in a process of its own, which a memory map of a file that shrinks would end."""
     command = [sys.executable, "-c", SHRINKING, str(path), str(length), *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, env=environment()
+        command, capture_output=True, text=True, check=False, timeout=600, env=environment()
     )
 
 
