@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import array
+import atexit
 import contextlib
 import copy
 import decimal
@@ -196,6 +197,7 @@ TENSORS = tuple(np.dtype(c) for c in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", 
 @functools.cache
 def _mapped(size: int) -> Any:
     file = tempfile.TemporaryFile()  # noqa: SIM115
+    atexit.register(file.close)
     file.truncate(size)
     return file
 
