@@ -168,7 +168,7 @@ pub use kernel::element::Element;
 pub use kernel::isa::{available_isas, selected_isa};
 pub use loss::class_loss::ClassLoss;
 pub use loss::cross_entropy::CrossEntropy;
-pub use loss::misuse::LikelyMisuse;
+pub use loss::misuse::{FirstValues, LikelyMisuse, LikelyValues};
 pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
 pub use loss::target_loss::{TargetFunction, TargetLoss};
@@ -179,8 +179,10 @@ pub use scoring::compare::{ComparisonRows, ComparisonSums, TargetSums, compare_s
 pub use scoring::log_loss::{LogLoss, log_loss};
 pub use scoring::score::{Bin, Group, ScoreSums, score, score_into, score_sums, score_with_sums};
 pub use scoring::temperature::{TemperatureSums, temperature_sums};
-pub use scoring::values::{Improper, check_targets, likely_misuse, log_of_probabilities};
+pub use scoring::values::{
+    Improper, active_rows, check_targets, likely_misuse, likely_values, log_of_probabilities,
+};
 pub use sum::exact::ExactSum;
 pub use sum::reduce::Total;
-pub use targets::{Call, Mask, Target};
+pub use targets::{Call, Mask, Target, targets_found};
 pub use {half, ndarray};

@@ -310,11 +310,10 @@ pub(crate) fn for_each_segment<T: Send>(
         let result = work(segment);
         *places[segment].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     });
-    let mut results = Vec::with_capacity(segments);
-    for place in places {
-        results.extend(place.into_inner().unwrap_or_else(PoisonError::into_inner));
-    }
-    results
+    places
+        .into_iter()
+        .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner))
+        .collect()
 }
 
 /// The part of [`for_each_segment`] that is compiled once.
@@ -355,7 +354,7 @@ fn for_each_chunk<W, T: Send, E>(
             if context.stopped() {
                 break;
             }
-            match once(&work, &mut reused, chunk) {
+            match work(&mut reused, chunk) {
                 Ok(result) => results.push(result),
                 Err(_) => return Ok(Err(chunk)),
             }
@@ -380,7 +379,7 @@ fn for_each_chunk<W, T: Send, E>(
                 if chunk > failed.load(Ordering::Relaxed) {
                     break;
                 }
-                match once(&work, reused.get_or_insert_with(&state), chunk) {
+                match work(reused.get_or_insert_with(&state), chunk) {
                     Ok(result) => done.push((chunk, result)),
                     Err(_) => drop(failed.fetch_min(chunk, Ordering::Relaxed)),
                 }
@@ -407,17 +406,7 @@ fn for_each_chunk<W, T: Send, E>(
     for (chunk, result) in done {
         results[chunk] = Some(result);
     }
-    let mut all = Vec::with_capacity(chunks);
-    for result in results {
-        all.extend(result);
-    }
-    Ok(Ok(all))
-}
-
-/// Runs `work` on a chunk. Not inlined, so that its kernels are compiled once, and not for each caller.
-#[inline(never)]
-fn once<W, T, E>(work: &impl Fn(&mut W, usize) -> Result<T, E>, state: &mut W, chunk: usize) -> Result<T, E> {
-    work(state, chunk)
+    Ok(Ok(results.into_iter().flatten().collect()))
 }
 
 /// Runs `work` on `threads` threads, of which number 0 is the calling one; on that alone where there are no others.

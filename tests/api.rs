@@ -9,13 +9,13 @@ use crossent::half::{bf16, f16};
 use crossent::ndarray::{Array, Array1, Array2, Array3, ArrayD, Axis, Dimension, arr0, arr1, array, s};
 use crossent::{
     Bin, Call, ClassLoss, Columns, ComparisonRows, ComparisonSums, Context, CrossEntropy, Element,
-    ElementLoss, Elementwise, Error, ExactSum, FloatsMut, Group, Held, HeldNumbers, Improper, Interrupt,
-    LikelyMisuse, LogLoss, MAX_THREADS, Mask, NllLoss, Numbers, Reduction, Score, ScoreSums, Scores, Target,
-    TargetSums, TargetsFound, TemperatureSums, Total, available_isas, check_targets, compare_sums,
-    likely_misuse, log_loss, log_of_probabilities, log_sigmoid, log_sigmoid_in_place, log_sigmoid_into,
-    log_softmax, log_softmax_in_place, log_softmax_into, logsumexp, logsumexp_into, num_threads, score,
-    score_into, score_sums, score_with_sums, selected_isa, set_num_threads, softmax, softmax_in_place,
-    softmax_into, temperature_sums,
+    ElementLoss, Elementwise, Error, ExactSum, FirstValues, FloatsMut, Group, Held, HeldNumbers, Improper,
+    Interrupt, LikelyMisuse, LikelyValues, LogLoss, MAX_THREADS, Mask, NllLoss, Numbers, Reduction, Score,
+    ScoreSums, Scores, Target, TargetSums, TargetsFound, TemperatureSums, Total, active_rows, available_isas,
+    check_targets, compare_sums, likely_misuse, likely_values, log_loss, log_of_probabilities, log_sigmoid,
+    log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into, logsumexp,
+    logsumexp_into, num_threads, score, score_into, score_sums, score_with_sums, selected_isa,
+    set_num_threads, softmax, softmax_in_place, softmax_into, targets_found, temperature_sums,
 };
 
 const ROWS: usize = 37;
@@ -375,13 +375,16 @@ fn scores_are_those_of_their_definitions() {
     let (mut ids, mut log_probs) = (Array2::zeros((ROWS, 4)), Array2::zeros((ROWS, 4)));
     let columns = Columns::new().nll(&mut nll).logsumexp(&mut lse).entropy(&mut entropy);
     let columns = columns.prediction(&mut prediction).rank(&mut rank).counted(&mut counted);
+    let mut unrounded = Array1::zeros(ROWS);
     let columns = columns.correct(&mut correct).top_classes(&mut ids).top_log_probs(&mut log_probs);
+    let columns = columns.unrounded_nll(&mut unrounded);
     score_into(&x, &target, &options, &call, columns).unwrap();
     let narrow = |column: &Array1<f64>| column.map(|x| *x as f32);
     assert_eq!(
         (nll, lse, entropy),
         (narrow(&scores.nll), narrow(&scores.logsumexp), narrow(&scores.entropy))
     );
+    assert_eq!(unrounded, scores.nll);
     assert_eq!((prediction, rank), (scores.prediction.clone(), scores.rank.clone()));
     assert_eq!((counted, correct), (scores.counted.clone(), scores.correct.clone()));
     assert_eq!((&ids, log_probs), (top.0, top.1.map(|x| *x as f32)));
@@ -567,9 +570,29 @@ fn values_are_looked_at() {
     assert_eq!(loss.likely_misuse(&one, &zeros, &call).unwrap(), Some(LikelyMisuse::OneClass));
     check_targets(&x, Some(&of_targets), &options, &call).unwrap();
     let few = check_targets(&x.slice(s![.., ..3]), Some(&of_targets), &options, &call).unwrap_err();
-    let Error::TargetOutOfRange { index, classes: 3, found: Some(found), .. } = &few else { panic!("{few}") };
-    let found: &TargetsFound = found;
-    assert_eq!((index[0], found.inside, found.ignored), (1, Some((0, 2)), false));
+    let Error::TargetOutOfRange { index, classes: 3, found: Some(of_few), .. } = &few else {
+        panic!("{few}")
+    };
+    let of_few: &TargetsFound = of_few;
+    assert_eq!((index[0], of_few.inside, of_few.ignored), (1, Some((0, 2)), false));
+
+    let (found, first) = targets_found(&target, 3, -100).unwrap();
+    assert_eq!((found, first), (*of_few, Some(1)));
+    let refused = targets_found(&array![0.5], 3, -100).unwrap_err();
+    assert!(matches!(refused, Error::FloatingTarget { function: "targets_found", .. }));
+
+    let (mut active, mask) = (Array1::from_elem(ROWS, true), classes().map(|class| *class != 1));
+    let masked = call.clone().mask(&mask);
+    active_rows(&x, Some(&of_targets), &options.ignore_index(0), &masked, &mut active).unwrap();
+    assert_eq!(active, target.map(|class| *class > 1));
+    active_rows(&x, None, &options.ignore_index(0), &masked, &mut active).unwrap();
+    assert_eq!(active, mask);
+    let wrong = active_rows(&x, None, &options, &call, &mut Array1::from_elem(3, true)).unwrap_err();
+    assert!(matches!(wrong, Error::Shape { name: "out", .. }));
+
+    let found: FirstValues = likely_values(&p.t(), 0).unwrap();
+    assert_eq!((found.values, found.has_positive), (LikelyValues::Probabilities, true));
+    assert_eq!(likely_values(&x, 1).unwrap().values, LikelyValues::Logits);
 
     let mut log_p = Array2::zeros(p.raw_dim());
     let improper = log_of_probabilities(&p, Some(&of_targets), &options, &call, &mut log_p).unwrap();

@@ -1,4 +1,9 @@
-"""Settings shared by every test: property tests are reproducible."""
+"""Settings shared by every test: property tests are reproducible, and imports and the collector take little time."""
+
+import gc
+import os
+import sys
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
@@ -12,3 +17,17 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("crossent"), max_examples=5_000, derandomize=False)
 settings.load_profile("crossent")
+
+if sys.dont_write_bytecode:
+    # Torch and its like take more than twice as long to import without byte code, and hundreds of processes import
+    # something: it is kept, but out of sight, in the environment that the tests run in.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(sys.prefix) / "pycache")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector leave alone what torch and its like made: a million objects that stay to the end."""
+    gc.collect()
+    gc.freeze()

@@ -16,6 +16,8 @@ from crossent._losses.classes import (
     focal_loss_and_grad,
     nll_loss,
     nll_loss_and_grad,
+    poly_loss,
+    poly_loss_and_grad,
 )
 from crossent._losses.elements import (
     gaussian_nll_loss,
@@ -75,6 +77,8 @@ __all__ = [
     "nll_loss",
     "nll_loss_and_grad",
     "poisson_nll_loss",
+    "poly_loss",
+    "poly_loss_and_grad",
     "score",
     "set_num_threads",
     "show_versions",

@@ -9,7 +9,11 @@ from numpy.typing import DTypeLike, NDArray
 from crossent._interop import ArrayInput
 
 __all__ = [
+    "BINS_PER_NAT",
+    "LOSS_BINS",
+    "MOST_PROBABILITY",
     "__version__",
+    "active_rows",
     "binary_cross_entropy",
     "binary_cross_entropy_and_grad",
     "binary_cross_entropy_with_logits",
@@ -27,6 +31,7 @@ __all__ = [
     "kl_div",
     "kl_div_and_grad",
     "likely_mistake",
+    "likely_values",
     "log_loss",
     "log_of_probabilities",
     "log_sigmoid",
@@ -35,22 +40,33 @@ __all__ = [
     "nll_loss",
     "nll_loss_and_grad",
     "out_of_range_hint",
+    "percentiles",
     "poisson_nll_loss",
+    "poly_loss",
+    "poly_loss_and_grad",
     "read_pieces",
     "score",
     "score_sums",
     "set_num_threads",
     "shape_hint",
     "softmax",
+    "targets_found",
     "temperature_sums",
 ]
 
 __version__: Final[str]
 
+# The bins of a histogram of losses: how many there are for each nat, and all but the last, which has no end.
+BINS_PER_NAT: Final[int]
+LOSS_BINS: Final[int]
+
+# The largest number that passes for a probability: rounding may take one above 1.
+MOST_PROBABILITY: Final[float]
+
 # A sum: the bytes of its units of 2**-1074, and how many terms were +inf, -inf and nan.
 _Units: TypeAlias = tuple[bytes, tuple[int, int, int]]
 
-# The fields of Scores, in their order.
+# The fields of Scores, in their order; and the losses as float64, where `score` gives the others as float32.
 _Columns: TypeAlias = tuple[
     NDArray[np.floating[Any]],
     NDArray[np.floating[Any]],
@@ -61,6 +77,7 @@ _Columns: TypeAlias = tuple[
     NDArray[np.bool_],
     NDArray[np.int64] | None,
     NDArray[np.floating[Any]] | None,
+    NDArray[np.float64] | None,
 ]
 
 @type_check_only
@@ -143,6 +160,34 @@ def nll_loss_and_grad(
     input: ArrayInput,
     target: ArrayInput,
     weight: ArrayInput | None,
+    ignore_index: int,
+    reduction: str,
+    axis: int | None,
+    where: ArrayInput | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
+def poly_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    epsilon: float,
+    ignore_index: int,
+    reduction: str,
+    axis: int | None,
+    where: ArrayInput | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def poly_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None,
+    epsilon: float,
     ignore_index: int,
     reduction: str,
     axis: int | None,
@@ -292,6 +337,18 @@ def compare_sums(
     NDArray[np.float64],
     NDArray[np.float64] | None,
 ]: ...
+def active_rows(
+    rows: ArrayInput,
+    target: ArrayInput | None,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    name: str,
+    /,
+) -> NDArray[np.bool_]: ...
+def targets_found(
+    target: NDArray[Any], classes: int, ignore_index: int, /
+) -> tuple[tuple[int, int] | None, tuple[int, int] | None, bool, int | None]: ...
 def check_targets(
     rows: ArrayInput,
     target: ArrayInput | None,
@@ -311,6 +368,11 @@ def likely_mistake(
     name: str,
     /,
 ) -> str | None: ...
+def likely_values(
+    rows: NDArray[Any], name: str, /
+) -> tuple[
+    Literal["no finite rows", "one class only", "probabilities", "log-probabilities", "logits"], bool
+]: ...
 def log_of_probabilities(
     probabilities: ArrayInput,
     target: ArrayInput | None,
@@ -349,6 +411,7 @@ def out_of_range_hint(
     /,
 ) -> str: ...
 def shape_hint(name: str, got: Sequence[int], expected: Sequence[int], /) -> str | None: ...
+def percentiles(ordered: NDArray[np.float64], percents: Sequence[float], /) -> list[float]: ...
 def exact_sums(values: NDArray[np.float64], offsets: Sequence[int], /) -> list[_Units]: ...
 def read_pieces(
     descriptor: int,

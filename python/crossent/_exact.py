@@ -1,4 +1,8 @@
-"""Sums without rounding, as Python integers: the same for any order and any grouping of the terms."""
+"""Sums without rounding, as Python integers: the same for any order and any grouping of the terms.
+
+The sums of batches merge here, and are kept as text; the compiled code adds up the rows of each. For those who use the
+crate from Rust, `src/scoring/figures.rs` makes figures of sums as well: tests hold them to the bits of these.
+"""
 
 from __future__ import annotations
 

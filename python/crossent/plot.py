@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent._exact import ExactSum, standard_error
-from crossent._scoring.distribution import BINS_PER_NAT, LAST_EDGE, LossHistogram, PositionGroup
+from crossent._scoring.distribution import BINS_PER_NAT, LAST_EDGE, LossHistogram
 from crossent._scoring.report import Report, Z
 from crossent._scoring.rows import Scores
 from crossent._scoring.scorer import report_of_losses
@@ -202,7 +202,7 @@ def histogram(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     result : Report or Scores
-        A report's `loss_histogram` is drawn. The rows of scores are counted in the same bins.
+        A report's `loss_histogram` is drawn. The rows of scores are counted as a report on them counts them.
     ax : matplotlib.axes.Axes, optional
         The axes to draw on; by default those of a new figure.
 
@@ -239,11 +239,12 @@ def histogram(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
     'loss (nats)'
     """
     if isinstance(result, Report):
-        spread, mean = result.loss_histogram, result.mean
+        report = result
     elif isinstance(result, Scores):
-        spread, mean = report_of_losses(result.nll, result.counted).loss_histogram, result.mean
+        report = report_of_losses(result._losses(), result.counted)
     else:
         raise TypeError(f"a histogram needs a Report or Scores: got {type(result).__name__}")
+    spread, mean = report.loss_histogram, report.mean
     canvas = _Canvas(ax, height=2.3)
     ax = canvas.ax
     canvas.label("loss (nats)", "rows")
@@ -334,8 +335,9 @@ def position(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
     The band is the mean ± 1.96 standard errors of the rows of each group, taken as independent; a group with one row
     has none. Groups whose mean is nan or infinite leave a gap.
 
-    Scores are drawn as a report on the same rows is: for float64 logits with the same bits. Scores of other logits hold
-    their losses rounded to float32.
+    Scores are drawn as a report on the same rows is, to the bit and for logits of every dtype: those from `score`
+    remember their losses as they were before `nll` was rounded to float32. Scores that were put together from other
+    arrays, or whose `nll` has been changed, are drawn by `nll`.
 
     Examples
     --------
@@ -348,15 +350,15 @@ def position(result: Report | Scores, *, ax: Axes | None = None) -> Axes:
     >>> ax.get_lines()[0].get_xdata().tolist()
     [1.0, 2.0, 3.0, 4.0]
     """
-    groups: tuple[PositionGroup, ...]
     if isinstance(result, Report):
-        groups, mean = result.position_groups, result.mean
-        if not groups and result.count + result.ignored:
+        report = result
+        if not report.position_groups and report.count + report.ignored:
             raise ValueError("the report has no position_groups: make the scorer with by_position=True")
     elif isinstance(result, Scores):
-        groups, mean = report_of_losses(result.nll, result.counted).position_groups, result.mean
+        report = report_of_losses(result._losses(), result.counted)
     else:
         raise TypeError(f"a picture of positions needs a Report or Scores: got {type(result).__name__}")
+    groups, mean = report.position_groups, report.mean
     canvas = _Canvas(ax, height=2.3)
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

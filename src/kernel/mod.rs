@@ -29,9 +29,9 @@
 //!
 //! | piece | is | decided by |
 //! |---|---|---|
-//! | row | the logits of one target, along the class axis: short up to `SHORT_ROW` classes, else long | the class axis |
+//! | row | the logits of one target, of its classes: short up to `SHORT_ROW` of them, else long | the class axis |
 //! | tile | up to `TILE` consecutive rows: the unit of targets, losses and packed short rows | the rows' order |
-//! | block | up to `BLOCK` classes of a long row, or elements: it stays in the first-level cache | the number of classes |
+//! | block | up to `BLOCK` classes of a long row, or elements: it fits the first-level cache | the number of classes |
 //! | segment | up to `SEGMENT` classes, summed as one row; threads take segments of few rows | the number of classes |
 //! | chunk | the rows of one task of a thread (`parallel`): about 65 536 elements | the shape |
 //! | run | consecutive rows at one distance in memory (`array::rows`) | the strides |

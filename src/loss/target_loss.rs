@@ -1,4 +1,4 @@
-//! Losses that are a function of the target's probability: focal loss.
+//! Losses that are a function of the target's probability: focal and poly loss.
 //!
 //! With p the softmax of the target's logit, `nll = -log p` and `miss = 1 - p`, which is summed from the other classes,
 //! such a loss is
@@ -27,6 +27,12 @@ pub enum TargetFunction {
         /// The focusing parameter: the larger it is, the less such rows weigh; 0 gives cross-entropy.
         gamma: f64,
     },
+    /// `-log p + epsilon (1 - p)`: cross-entropy, where the first term of its series in 1 - p has the weight 1 +
+    /// `epsilon` instead of 1. Leng et al., `PolyLoss`, 2022.
+    Poly {
+        /// The change of the weight of the first term; 0 gives cross-entropy.
+        epsilon: f64,
+    },
 }
 
 impl TargetFunction {
@@ -40,6 +46,10 @@ impl TargetFunction {
             TargetFunction::Focal { gamma } => {
                 Err(Error::Option { name: "gamma", value: gamma, expected: "a finite number of at least 0" })
             }
+            TargetFunction::Poly { epsilon } if epsilon.is_finite() => Ok(()),
+            TargetFunction::Poly { epsilon } => {
+                Err(Error::Option { name: "epsilon", value: epsilon, expected: "a finite number" })
+            }
         }
     }
 
@@ -47,6 +57,7 @@ impl TargetFunction {
     pub(super) fn name(self) -> &'static str {
         match self {
             TargetFunction::Focal { .. } => "focal_loss",
+            TargetFunction::Poly { .. } => "poly_loss",
         }
     }
 
@@ -55,6 +66,7 @@ impl TargetFunction {
     pub(super) fn value(self, nll: f64, _p: f64, miss: f64) -> f64 {
         match self {
             TargetFunction::Focal { gamma } => weighted(power(miss, gamma), nll),
+            TargetFunction::Poly { epsilon } => nll + epsilon * miss,
         }
     }
 
@@ -67,6 +79,7 @@ impl TargetFunction {
                 let ratio = if miss == 0.0 { 1.0 } else { weighted(p, nll) / miss };
                 power(miss, gamma) * (1.0 + gamma * ratio)
             }
+            TargetFunction::Poly { epsilon } => 1.0 + epsilon * p,
         }
     }
 }
@@ -171,7 +184,9 @@ mod tests {
 
     #[test]
     fn slopes_are_those_of_the_values() {
-        for function in [0.0, 0.5, 1.0, 2.0, 3.0, 2.5].map(|gamma| TargetFunction::Focal { gamma }) {
+        let focal = [0.0, 0.5, 1.0, 2.0, 3.0, 2.5].map(|gamma| TargetFunction::Focal { gamma });
+        let poly = [-1.0, 0.0, 2.0].map(|epsilon| TargetFunction::Poly { epsilon });
+        for function in focal.into_iter().chain(poly) {
             for nll in [1e-6, 0.1, 1.0, 5.0, 40.0] {
                 let at = |nll: f64| {
                     let (p, miss) = shares(nll);
@@ -210,5 +225,7 @@ mod tests {
                 Err(Error::Option { name: "gamma", .. })
             ));
         }
+        let poly = TargetFunction::Poly { epsilon: f64::NAN };
+        assert!(matches!(poly.check(), Err(Error::Option { name: "epsilon", .. })));
     }
 }

@@ -17,7 +17,7 @@ use crate::options::Reduction;
 use crate::targets::Target;
 use crate::{Call, ClassLoss, Context, CrossEntropy, NllLoss, TargetFunction, TargetLoss, Total};
 
-functions! { cross_entropy cross_entropy_and_grad focal_loss focal_loss_and_grad nll_loss nll_loss_and_grad }
+functions! { cross_entropy cross_entropy_and_grad focal_loss focal_loss_and_grad nll_loss nll_loss_and_grad poly_loss poly_loss_and_grad }
 
 /// `reduction=`: one number, or (`None`) one for each row.
 pub(super) struct Reduce(Option<Reduction>);
@@ -453,6 +453,53 @@ pub(super) fn nll_loss_and_grad<'py>(
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let weight = array::class_weights(weight)?;
     let loss = nll_loss_options(weight.as_deref(), ignore_index, axis)?;
+    let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
+    call.run_with_gradient(&loss, grad_output, grad_out)
+}
+
+/// Poly loss of logits.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, epsilon, ignore_index, reduction, axis, r#where, dtype, out, /))]
+#[expect(clippy::too_many_arguments, reason = "the options of a loss")]
+pub(super) fn poly_loss<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
+    epsilon: &Bound<'py, PyAny>,
+    ignore_index: &Bound<'py, PyAny>,
+    reduction: Reduce,
+    axis: Option<Axis>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let weight = array::class_weights(weight)?;
+    let poly = TargetFunction::Poly { epsilon: call::number(epsilon, "epsilon")? };
+    let loss = target_loss(poly, weight.as_deref(), ignore_index, axis)?;
+    LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
+}
+
+/// Poly loss of logits, and its gradient.
+#[pyfunction]
+#[pyo3(signature = (input, target, weight, epsilon, ignore_index, reduction, axis, r#where, dtype, out, grad_output, grad_out, /))]
+#[expect(clippy::too_many_arguments, reason = "the options of a loss")]
+pub(super) fn poly_loss_and_grad<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    weight: Option<&Bound<'py, PyAny>>,
+    epsilon: &Bound<'py, PyAny>,
+    ignore_index: &Bound<'py, PyAny>,
+    reduction: Reduce,
+    axis: Option<Axis>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    grad_output: Option<&Bound<'py, PyAny>>,
+    grad_out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let weight = array::class_weights(weight)?;
+    let poly = TargetFunction::Poly { epsilon: call::number(epsilon, "epsilon")? };
+    let loss = target_loss(poly, weight.as_deref(), ignore_index, axis)?;
     let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
     call.run_with_gradient(&loss, grad_output, grad_out)
 }

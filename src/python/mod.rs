@@ -8,7 +8,7 @@
 //! | `hints` | what to do about an error |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
 //! | `files` | pieces of files, read into a buffer |
-//! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | a wrapper for each function that `functions!` names |
+//! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | wrappers of the functions that `functions!` names |
 
 /// Defines `add`, which adds these functions of the file to the module.
 macro_rules! functions {
@@ -39,6 +39,9 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("MOST_PROBABILITY", crate::scoring::values::MOST)?;
+    module.add("BINS_PER_NAT", crate::scoring::score::BINS_PER_NAT as usize)?;
+    module.add("LOSS_BINS", crate::scoring::score::LOSS_BINS)?;
     #[cfg(unix)]
     files::add(module)?;
     hints::add(module)?;

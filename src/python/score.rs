@@ -12,13 +12,14 @@ use crate::array::any::Floats;
 use crate::array::rows::{View, ViewMut, row_shape};
 use crate::kernel::element::Element;
 use crate::scoring::columns::{Columns, Score};
+use crate::scoring::figures::percentiles_of_ordered;
 use crate::scoring::log_loss::log_loss_of;
 use crate::scoring::score::ScoreSums;
 use crate::sum::exact::ExactSum;
 use crate::targets::Target;
 use crate::{Call, Context, TemperatureSums};
 
-functions! { compare_sums exact_sums log_loss score score_sums temperature_sums }
+functions! { compare_sums exact_sums log_loss percentiles score score_sums temperature_sums }
 
 /// The arrays of a call, read in place.
 pub(super) struct Arrays<'py> {
@@ -66,6 +67,8 @@ type TopColumns<'py, O> = (Bound<'py, PyArrayDyn<i64>>, Bound<'py, PyArrayDyn<O>
 /// New arrays, all of one shape but those of the largest classes.
 struct NewColumns<'py, O: numpy::Element> {
     floats: [Bound<'py, PyArrayDyn<O>>; 3],
+    /// The losses as float64, where the other columns are float32.
+    unrounded_nll: Option<Bound<'py, PyArrayDyn<f64>>>,
     integers: [Bound<'py, PyArrayDyn<i64>>; 2],
     flags: [Bound<'py, PyArrayDyn<bool>>; 2],
     top: Option<TopColumns<'py, O>>,
@@ -106,11 +109,12 @@ impl<O: Element> Work<()> for ScoreWork<'_, O> {
 }
 
 impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
-    fn new(py: Python<'py>, rows: &[usize], top_k: Option<usize>) -> PyResult<Self> {
+    fn new(py: Python<'py>, rows: &[usize], top_k: Option<usize>, unrounded: bool) -> PyResult<Self> {
         let mut top = rows.to_vec();
         top.extend(top_k);
         Ok(NewColumns {
             floats: [zeros(py, rows)?, zeros(py, rows)?, zeros(py, rows)?],
+            unrounded_nll: if unrounded { Some(zeros(py, rows)?) } else { None },
             integers: [zeros(py, rows)?, zeros(py, rows)?],
             flags: [zeros(py, rows)?, zeros(py, rows)?],
             top: if top_k.is_some() { Some((zeros(py, &top)?, zeros(py, &top)?)) } else { None },
@@ -127,6 +131,7 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
         unsafe {
             Columns {
                 nll: Some(view_of(&floats[0])),
+                unrounded_nll: self.unrounded_nll.as_ref().map(|nll| view_of(nll)),
                 logsumexp: Some(view_of(&floats[1])),
                 entropy: Some(view_of(&floats[2])),
                 prediction: Some(view_of(&integers[0])),
@@ -149,11 +154,14 @@ impl<'py, O: Element + numpy::Element> NewColumns<'py, O> {
         let [prediction, rank] = self.integers;
         let [counted, correct] = self.flags;
         let (ids, log_probs) = self.top.unzip();
-        (nll, logsumexp, entropy, prediction, rank, counted, correct, ids, log_probs).into_pyobject(py)
+        let unrounded = self.unrounded_nll;
+        (nll, logsumexp, entropy, prediction, rank, counted, correct, ids, log_probs, unrounded)
+            .into_pyobject(py)
     }
 }
 
-/// nll, logsumexp, entropy, prediction, rank, counted, correct, and the largest classes and their log-probabilities.
+/// nll, logsumexp, entropy, prediction, rank, counted, correct, the largest classes and their log-probabilities; and
+/// nll as float64 where the others are float32.
 #[pyfunction]
 #[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, log_probs, /))]
 pub(super) fn score<'py>(
@@ -177,11 +185,11 @@ pub(super) fn score<'py>(
     // A larger `top_k` than there are classes is an error: no memory is allocated for it before.
     let top = (top_k > 0).then(|| top_k.min(arrays.logits.shape()[class_axis]));
     if matches!(floats, Floats::F64(_)) {
-        let columns = NewColumns::<f64>::new(py, &rows, top)?;
+        let columns = NewColumns::<f64>::new(py, &rows, top, false)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     } else {
-        let columns = NewColumns::<f32>::new(py, &rows, top)?;
+        let columns = NewColumns::<f32>::new(py, &rows, top, true)?;
         columns.fill(&arrays, options)?;
         columns.into_tuple(py)
     }
@@ -229,7 +237,7 @@ fn with_columns<'py, O: Element + numpy::Element>(
 ) -> PyResult<(ScoreSums, Option<Bound<'py, PyTuple>>)> {
     let py = arrays.logits.py();
     let class_axis = crate::array::rows::class_axis(arrays.logits.ndim(), Some(options.axis))?;
-    let columns = NewColumns::<O>::new(py, &row_shape(arrays.logits.shape(), class_axis), None)?;
+    let columns = NewColumns::<O>::new(py, &row_shape(arrays.logits.shape(), class_axis), None, false)?;
     // SAFETY: the arrays are new: nothing else refers to them.
     let sums = arrays.run(ColumnsAndSumsWork(options, unsafe { columns.views() }))?;
     Ok((sums, Some(columns.into_tuple(py)?)))
@@ -239,7 +247,8 @@ fn with_columns<'py, O: Element + numpy::Element>(
 /// largest; of those that are not finite, and the first; the sums of nll, its square, entropy, reciprocal rank and
 /// squared error; for each bin the numbers of rows and of correct ones, and the sum of confidences; the histogram of
 /// nll; and for each group of rows their number and the sums of nll and its square; and with `columns`, what [`score`]
-/// returns for a `top_k` of 0, from the same pass. `groups` holds the group of each row, in the order of the targets.
+/// returns for a `top_k` of 0, from the same pass, but without the losses as float64. `groups` holds the group of each
+/// row, in the order of the targets.
 #[pyfunction]
 #[pyo3(signature = (logits, target, ignore_index, r#where, axis, top_k, bins, log_probs, groups, columns, /))]
 #[expect(clippy::too_many_arguments, reason = "those of the Python function")]
@@ -315,6 +324,13 @@ pub(super) fn exact_sums<'py>(
         units(py, &sum)
     });
     Ok(sums.collect())
+}
+
+/// Percentiles of values in ascending order, for percents from 0 to 100; nan where a nan stands at one of the ends.
+#[pyfunction]
+#[pyo3(signature = (ordered, percents, /))]
+pub(super) fn percentiles(ordered: PyReadonlyArray1<'_, f64>, percents: Vec<f64>) -> PyResult<Vec<f64>> {
+    Ok(percentiles_of_ordered(ordered.as_slice()?, &percents))
 }
 
 /// The numbers of rows, of those that count and of those with the same prediction; the sums of KL(P || Q), its square,

@@ -94,6 +94,7 @@ impl<'a> Score<'a> {
 #[derive(Debug)]
 pub struct Columns<'a, O> {
     pub(crate) nll: Option<ViewMut<'a, O>>,
+    pub(crate) unrounded_nll: Option<ViewMut<'a, f64>>,
     pub(crate) logsumexp: Option<ViewMut<'a, O>>,
     pub(crate) entropy: Option<ViewMut<'a, O>>,
     pub(crate) prediction: Option<ViewMut<'a, i64>>,
@@ -108,6 +109,7 @@ impl<O> Default for Columns<'_, O> {
     fn default() -> Self {
         Columns {
             nll: None,
+            unrounded_nll: None,
             logsumexp: None,
             entropy: None,
             prediction: None,
@@ -136,6 +138,12 @@ impl<'a, O> Columns<'a, O> {
     #[must_use]
     pub fn nll<D: Dimension>(self, to: &'a mut ArrayRef<O, D>) -> Self {
         Columns { nll: Some(to.view_mut().into_dyn()), ..self }
+    }
+
+    /// Where [`Scores::nll`] goes as `f64`, if the columns are of another type: they are the terms of the exact sums.
+    #[must_use]
+    pub fn unrounded_nll<D: Dimension>(self, to: &'a mut ArrayRef<f64, D>) -> Self {
+        Columns { unrounded_nll: Some(to.view_mut().into_dyn()), ..self }
     }
 
     /// Where [`Scores::logsumexp`] goes.
@@ -241,6 +249,7 @@ impl<D: RemoveAxis> Scores<D> {
     pub(super) fn columns(&mut self) -> Columns<'_, f64> {
         Columns {
             nll: Some(self.nll.view_mut().into_dyn()),
+            unrounded_nll: None,
             logsumexp: Some(self.logsumexp.view_mut().into_dyn()),
             entropy: Some(self.entropy.view_mut().into_dyn()),
             prediction: Some(self.prediction.view_mut().into_dyn()),

@@ -380,8 +380,13 @@ impl ComparisonRows {
 fn percentiles(values: &[f64], percents: &[f64]) -> Vec<f64> {
     let mut ordered = values.to_vec();
     ordered.sort_unstable_by(f64::total_cmp);
-    let has_nan = ordered.iter().any(|value| value.is_nan());
-    percents.iter().map(|percent| if has_nan { f64::NAN } else { percentile(&ordered, *percent) }).collect()
+    percentiles_of_ordered(&ordered, percents)
+}
+
+/// Percentiles of values in ascending order; a nan among them stands at one of the ends.
+pub(crate) fn percentiles_of_ordered(ordered: &[f64], percents: &[f64]) -> Vec<f64> {
+    let has_nan = [ordered.first(), ordered.last()].into_iter().flatten().any(|value| value.is_nan());
+    percents.iter().map(|percent| if has_nan { f64::NAN } else { percentile(ordered, *percent) }).collect()
 }
 
 /// A percentile of ordered values. Its position is computed in integers, so that 99.9 % of 1000 steps are 999.

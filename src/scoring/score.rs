@@ -29,6 +29,7 @@ use crate::tile::{Tile, Tiles, row_group, split_threads};
 /// The columns as rows that are split among threads.
 struct ColumnRows<'a, O> {
     nll: Option<RowsMut<'a, O>>,
+    unrounded_nll: Option<RowsMut<'a, f64>>,
     logsumexp: Option<RowsMut<'a, O>>,
     entropy: Option<RowsMut<'a, O>>,
     prediction: Option<RowsMut<'a, i64>>,
@@ -55,6 +56,7 @@ impl<'a, O: Element> ColumnRows<'a, O> {
     fn new(columns: &'a mut Columns<'_, O>, rows: &[usize], top_k: usize) -> Result<Self, Error> {
         let Columns {
             nll,
+            unrounded_nll,
             logsumexp,
             entropy,
             prediction,
@@ -69,6 +71,7 @@ impl<'a, O: Element> ColumnRows<'a, O> {
         let last = Some(rows.len());
         Ok(ColumnRows {
             nll: column("nll", nll, rows, None)?,
+            unrounded_nll: column("unrounded_nll", unrounded_nll, rows, None)?,
             logsumexp: column("logsumexp", logsumexp, rows, None)?,
             entropy: column("entropy", entropy, rows, None)?,
             prediction: column("prediction", prediction, rows, None)?,
@@ -328,6 +331,11 @@ impl<E: Element> ScoredTile<'_, '_, E> {
         unsafe {
             let or_zero = |i, value: f64| O::from_f64(if self.is_active(i) { value } else { 0.0 });
             write(to.nll.as_ref(), &rows, |i| or_zero(i, self.found.nll[i]));
+            write(
+                to.unrounded_nll.as_ref(),
+                &rows,
+                |i| if self.is_active(i) { self.found.nll[i] } else { 0.0 },
+            );
             write(to.logsumexp.as_ref(), &rows, |i| {
                 if self.is_active(i) { O::from_f64(self.tile.log_sum_exp(i)) } else { O::from_f64(0.0) }
             });
@@ -481,10 +489,10 @@ pub struct ScoreSums {
 
 /// Bins of the histogram for each nat. A power of two, so that the edges are exact, and an edge belongs to the bin
 /// above it.
-const BINS_PER_NAT: f64 = 32.0;
+pub(crate) const BINS_PER_NAT: f64 = 32.0;
 
 /// Bins of the histogram, but for the last, which has no end.
-const LOSS_BINS: usize = 1024;
+pub(crate) const LOSS_BINS: usize = 1024;
 
 /// The sums of a group of rows.
 #[derive(Clone, Debug, Default, PartialEq)]

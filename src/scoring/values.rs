@@ -18,7 +18,7 @@ use crate::kernel::TILE;
 use crate::kernel::divergence::WIDTH;
 use crate::kernel::element::Element;
 use crate::kernel::log::log;
-use crate::loss::misuse::{FIRST, LikelyMisuse, in_log_probabilities, in_logits};
+use crate::loss::misuse::{FIRST, FirstValues, LikelyMisuse, first_values, in_log_probabilities, in_logits};
 use crate::sum::parts::{Part, finished};
 use crate::targets::{Call, Target, TileLabels, TileWork, Walk, labels, with_any_target};
 
@@ -78,8 +78,87 @@ pub fn check_targets<E: Element, D: Dimension>(
     })
 }
 
+/// Writes to `out`, of the rows' shape, which rows count: those that neither their target nor the mask leaves out.
+/// Without a target every row counts that the mask leaves in. Of the options, the class axis and the index to ignore
+/// are used.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{Call, Score, Target, active_rows};
+///
+/// let (rows, target) = (array![[0.0_f32, 1.0], [1.0, 0.0]], array![0_i64, -100]);
+/// let mut active = array![false, false];
+/// active_rows(&rows, Some(&Target::from(&target)), &Score::new(), &Call::new(), &mut active)?;
+/// assert_eq!(active, array![true, false]);
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// See [`Error`]; targets that are class probabilities are refused.
+pub fn active_rows<E: Element, D: Dimension, R: Dimension>(
+    rows: &ArrayRef<E, D>,
+    target: Option<&Target<'_>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+    out: &mut ArrayRef<bool, R>,
+) -> Result<(), Error> {
+    let (view, mut out) = (rows.view().into_dyn(), out.view_mut().into_dyn());
+    let Input { shape, axis, .. } = input_rows(&view, Some(options.axis))?;
+    check_shape("out", out.shape(), &row_shape(shape, axis))?;
+    let out = RowsMut::new(&mut out, None);
+    with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
+        let labels = labels("score", target, shape, axis, ignore_index, call)?;
+        labels.check(call.context)?;
+        Walk::labelled(&labels, 1).run(call.context, &Marks { out: &out }).map(|_| ())
+    })
+}
+
+/// The work of [`active_rows`].
+struct Marks<'w> {
+    out: &'w RowsMut<'w, bool>,
+}
+
+impl TileWork for Marks<'_> {
+    type State = ();
+    type Chunk = ();
+
+    fn state(&self) {}
+
+    fn tile<S: Simd>(&self, _: S, (): &mut (), rows: Range<usize>, labels: &TileLabels) {
+        // SAFETY: the rows of a chunk belong to one thread.
+        unsafe { self.out.write(rows, |i| labels.active >> i & 1 == 1) };
+    }
+
+    fn end(&self, (): &mut ()) {}
+}
+
+/// What the first rows seem to be, where the caller does not know: a guess from more rows than [`likely_misuse`]
+/// checks, which tolerates numbers that were written with few digits. Rows that are not finite are left out.
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::{LikelyValues, likely_values};
+///
+/// let found = likely_values(&array![[0.33_f64, 0.33, 0.33], [0.2, 0.3, 0.5]], -1)?;
+/// assert_eq!((found.values, found.has_positive), (LikelyValues::Probabilities, true));
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// See [`Error`].
+pub fn likely_values<E: Element, D: Dimension>(
+    rows: &ArrayRef<E, D>,
+    axis: isize,
+) -> Result<FirstValues, Error> {
+    let view = rows.view().into_dyn();
+    Ok(first_values(&input_rows(&view, Some(axis))?.rows))
+}
+
 /// How far above 1 a probability may be by rounding.
 const ROUNDING: f64 = 1.0 / 256.0;
+
+/// The largest number that is a probability, but for rounding.
+pub(crate) const MOST: f64 = 1.0 + ROUNDING;
 
 /// How far from 1 the sum of a row may be: the rounding error of half precision over a large vocabulary.
 const SUM: f64 = 0.02;
@@ -122,7 +201,7 @@ impl Improper {
 
 /// Whether a number is a probability, but for rounding; nan is none.
 fn is_proper(p: f64) -> bool {
-    (0.0..=1.0 + ROUNDING).contains(&p)
+    (0.0..=MOST).contains(&p)
 }
 
 /// The sum of the numbers, and whether all are probabilities.
@@ -133,7 +212,7 @@ fn sum_of_proper<S: Simd>(simd: S, row: &[f64]) -> (f64, bool) {
     for p in row.chunks_exact(WIDTH) {
         let p = f64x8::from_slice(simd, p);
         sum += p;
-        proper = p.simd_ge(c(0.0)).select(p.simd_le(c(1.0 + ROUNDING)).select(proper, c(0.0)), c(0.0));
+        proper = p.simd_ge(c(0.0)).select(p.simd_le(c(MOST)).select(proper, c(0.0)), c(0.0));
     }
     (sum.reduce_sum(), proper.reduce_min() > 0.0)
 }

@@ -148,8 +148,8 @@ impl Integer {
         if self.is_zero() {
             return if divisor.negative { -0.0 } else { 0.0 };
         }
-        // |self| / |divisor| = (whole + rest / divisor) 2^exponent, with 55 or 56 bits of `whole`, or as many as there are
-        // down to two bits below the last of the smallest numbers.
+        // |self| / |divisor| = (whole + rest / divisor) 2^exponent, with 55 or 56 bits of `whole`, or as many as there
+        // are down to two bits below the last of the smallest numbers.
         let exponent = (self.bits() as isize - divisor.bits() as isize - BITS).max(SMALLEST - 2);
         let (above, below) = (exponent.min(0).unsigned_abs(), exponent.max(0).unsigned_abs());
         let (mut rest, by) = (self.shifted(above).abs(), divisor.shifted(below).abs());

@@ -183,24 +183,30 @@ impl Labels<'_> {
             value: self.value(named),
             classes: self.classes,
             ignore_index: self.ignore_index,
-            found: row.filter(|_| rows <= MOST_CHECKED).map(|_| Box::new(self.found(rows))),
+            found: row.filter(|_| rows <= MOST_CHECKED).map(|_| Box::new(self.found().0)),
         }
     }
 
-    /// The ranges of the class indices, for the text of an error.
-    fn found(&self, rows: usize) -> TargetsFound {
-        let (mut inside, mut outside, mut ignored) = (None, None, false);
+    /// The ranges of the class indices, and the first row whose target is out of range.
+    pub(super) fn found(&self) -> (TargetsFound, Option<usize>) {
+        let (mut inside, mut outside, mut ignored, mut first) = (None, None, false, None);
+        let rows = self.rows();
         for tile in (0..rows).step_by(TILE).map(|first| first..(first + TILE).min(rows)) {
             let mask = mask_bits(self.mask.as_ref(), tile.clone());
+            let start = tile.start;
             let mut values = [0_i128; TILE];
             with_dtype!(integers &self.values, rows => read(rows, tile, &mut values, Integer::to_i128));
-            for value in bits(mask).map(|i| values[i]) {
+            for (i, value) in bits(mask).map(|i| (i, values[i])) {
                 if value == i128::from(self.ignore_index) {
                     ignored = true;
                     continue;
                 }
-                let side =
-                    if (0..self.classes as i128).contains(&value) { &mut inside } else { &mut outside };
+                let side = if (0..self.classes as i128).contains(&value) {
+                    &mut inside
+                } else {
+                    first = first.or(Some(start + i));
+                    &mut outside
+                };
                 let (low, high) = side.unwrap_or((value, value));
                 *side = Some((value.min(low), value.max(high)));
             }
@@ -209,7 +215,7 @@ impl Labels<'_> {
             I::BITS
         }
         let (bits, signed) = with_dtype!(integers &self.values, rows => bits_of(rows));
-        TargetsFound { inside, outside: outside.unwrap_or((0, 0)), ignored, bits, signed }
+        (TargetsFound { inside, outside: outside.unwrap_or((0, 0)), ignored, bits, signed }, first)
     }
 
     fn value(&self, row: usize) -> i128 {

@@ -17,7 +17,7 @@ pub(crate) use self::probabilities::Probabilities;
 pub(crate) use self::walk::{TileWork, Walk};
 use crate::array::any::{Any, Integer, Numbers, with_dtype};
 use crate::array::rows::{Rows, View, is_row_shape, row_shape};
-use crate::error::{Error, Held, HeldNumbers};
+use crate::error::{Error, Held, HeldNumbers, TargetsFound};
 use crate::kernel::element::Element;
 use crate::parallel::Context;
 
@@ -221,6 +221,32 @@ pub(crate) fn labels<'a>(
         return Err(target.refused_as_floating(function, shape, axis));
     };
     Ok(labels)
+}
+
+/// The ranges of class indices for `classes` classes, and the number of the first, in C order, that is neither a class
+/// nor ignored. It checks indices before their rows are there. Where none is out of range, `outside` is (0, 0).
+///
+/// ```
+/// use crossent::ndarray::array;
+/// use crossent::targets_found;
+///
+/// let (found, first) = targets_found(&array![-100, 3, 9, 7], 8, -100)?;
+/// assert_eq!((found.inside, found.outside, found.ignored, first), (Some((3, 7)), (9, 9), true, Some(2)));
+/// # Ok::<(), crossent::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::FloatingTarget`] for class probabilities.
+pub fn targets_found<'t>(
+    target: impl Into<Target<'t>>,
+    classes: usize,
+    ignore_index: i64,
+) -> Result<(TargetsFound, Option<usize>), Error> {
+    let target = target.into();
+    let mut shape = target.shape().to_vec();
+    shape.push(classes);
+    let axis = shape.len() - 1;
+    Ok(labels("targets_found", &target, &shape, axis, ignore_index, &Call::new())?.found())
 }
 
 /// Runs `work` with the target and the index to ignore; where there is no target, with one of class 0 for every row, of

@@ -63,13 +63,7 @@ pub(super) fn for_each_segment_of<E: Element, T: Send>(
             let gathered = gathered.len();
             for_each_segment(context, segments(classes), |i| work(part(i), &mut vec![E::PADDING; gathered]))
         }
-        None => {
-            let mut results = Vec::with_capacity(segments(classes));
-            for segment in 0..segments(classes) {
-                results.push(work(part(segment), gathered));
-            }
-            results
-        }
+        None => (0..segments(classes)).map(|i| work(part(i), gathered)).collect(),
     }
 }
 

@@ -108,7 +108,7 @@ def assert_close(content: dict[str, Any], expected: dict[str, float]) -> None:
 
 def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "crossent", *arguments]
-    return subprocess.run(command, text=True, capture_output=True, check=False, timeout=60, **options)
+    return subprocess.run(command, text=True, capture_output=True, check=False, timeout=600, **options)
 
 
 # ---- results ----------------------------------------------------------------------------------------------
@@ -887,7 +887,9 @@ def test_closed_pipe(files: Files, arguments: tuple[str, ...]) -> None:
     os.close(reader)
     command = [sys.executable, "-m", "crossent", *arguments]
     folder = Path(files.logits).parent
-    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=folder, check=False, timeout=60)
+    done = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, cwd=folder, check=False, timeout=600
+    )
     os.close(writer)
     if "--help" in arguments:
         assert done.stderr == b""
@@ -905,7 +907,7 @@ def test_full_disk(files: Files) -> None:
     command = [sys.executable, "-m", "crossent", "score", files.logits, files.targets]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+            command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=600
         )
     assert done.returncode == 1
     first, second, *table = done.stderr.splitlines()
@@ -954,4 +956,4 @@ def test_tqdm_only_for_the_bar(files: Files) -> None:
     files.save(*made((20, 3)))
     script = "import sys; from crossent import _cli as cli; cli.main(sys.argv[1:]); sys.exit('tqdm' in sys.modules)"
     command = [sys.executable, "-c", script, "score", files.logits, files.targets]
-    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
+    assert subprocess.run(command, capture_output=True, check=False, timeout=600).returncode == 0

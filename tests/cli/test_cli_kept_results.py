@@ -187,7 +187,7 @@ sys.exit(cli.main(sys.argv[1:]))
 def limited(size: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command with no room for larger files."""
     command = [sys.executable, "-c", LIMITED.format(bytes=size), *arguments]
-    return subprocess.run(command, text=True, capture_output=True, check=False, timeout=60)
+    return subprocess.run(command, text=True, capture_output=True, check=False, timeout=600)
 
 
 @posix

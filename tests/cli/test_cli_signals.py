@@ -79,7 +79,7 @@ class Waiting:
 
     def end(self) -> tuple[int, str, str]:
         try:
-            out, err = self.process.communicate(timeout=20)
+            out, err = self.process.communicate(timeout=120)
         finally:
             self.process.kill()
         assert "Traceback" not in err

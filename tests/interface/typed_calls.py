@@ -31,6 +31,10 @@ def a_reduction_decides_what_comes_back(reduction: Literal["mean", "sum", "none"
     assert_type(crossent.cross_entropy_and_grad(x, target), tuple[Loss, NDArray[Any]])
     assert_type(crossent.cross_entropy_and_grad(x, target, reduction="none"), tuple[Losses, NDArray[Any]])
     assert_type(crossent.nll_loss(x, target, reduction="none"), Losses)
+    assert_type(crossent.focal_loss(x, target, gamma=1.0), Loss)
+    assert_type(crossent.focal_loss_and_grad(x, target), tuple[Loss, NDArray[Any]])
+    assert_type(crossent.poly_loss(x, target, reduction="none"), Losses)
+    assert_type(crossent.poly_loss_and_grad(x, target, reduction="none"), tuple[Losses, NDArray[Any]])
     assert_type(crossent.binary_cross_entropy(out, target), Loss)
     assert_type(crossent.binary_cross_entropy_with_logits(out, target, reduction="none"), Losses)
     assert_type(crossent.kl_div(x, x, reduction="batchmean"), Loss)
@@ -47,6 +51,7 @@ def a_typo_is_an_error(text: str) -> None:
     crossent.cross_entropy(x, target, reduction="batchmean")  # type: ignore[call-overload]
     crossent.cross_entropy(x, target, out=out)  # type: ignore[call-overload]
     crossent.nll_loss_and_grad(x, target, reduction="avg")  # type: ignore[call-overload]
+    crossent.focal_loss(x, target, reduction="batchmean")  # type: ignore[call-overload]
     crossent.binary_cross_entropy(out, target, reduction="Mean")  # type: ignore[call-overload]
     crossent.kl_div(x, x, reduction="batch_mean")  # type: ignore[call-overload]
     crossent.CrossEntropyLoss(reduction="average")  # type: ignore[call-overload]

@@ -97,6 +97,8 @@ def test_names_of_files_with_escapes(folder: Path, capsys: Capture) -> None:
     assert "\x1b" not in capsys.readouterr().err
     assert score(name, "t.npy") == 0
     assert figures(capsys)["logits"] == name
+    assert score(name, "t.npy", "--values", "probs") == 1
+    assert "which is no probability" in capsys.readouterr().err
 
 
 def test_names_that_the_output_cannot_encode(folder: Path) -> None:
@@ -105,6 +107,6 @@ def test_names_that_the_output_cannot_encode(folder: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     for arguments in (["info", "a.npz"], ["score", "x.npy", "t.npy"]):
         command = [sys.executable, "-m", "crossent", *arguments]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60, env=environment)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=600, env=environment)
         assert (done.returncode, done.stderr) == (0, b"")
         assert b"\\u4e2d\\u6587" in done.stdout or b"\\xb1" in done.stdout

@@ -351,7 +351,7 @@ ELEMENT_COLUMNS: dict[str, list[tuple[Any, ...]]] = {
     )
 }
 ELEMENT_CASES = {
-    key: {dtype: _draw(columns, 140, 100_000 + 1_000 * i) for i, dtype in enumerate(DTYPES)}
+    key: {dtype: _draw(columns, 90, 100_000 + 1_000 * i) for i, dtype in enumerate(DTYPES)}
     for key, columns in ELEMENT_COLUMNS.items()
 }
 WITH_GRADIENT = ("binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div")

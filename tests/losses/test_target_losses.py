@@ -23,6 +23,13 @@ LOSSES: dict[str, tuple[Loss, Loss, Loss, str, tuple[float, ...]]] = {
         "gamma",
         (0.0, 0.5, 1.0, 2.0, 2.5, 3.0, 7.0),
     ),
+    "poly_loss": (
+        crossent.poly_loss,
+        crossent.poly_loss_and_grad,
+        reference.poly_loss,
+        "epsilon",
+        (-1.0, 0.0, 1.0, 6.0),
+    ),
 }
 CASES = [(name, value) for name, (*_, values) in LOSSES.items() for value in values]
 
@@ -61,7 +68,7 @@ def test_narrow_dtypes_are_read_as_they_are(name: str, value: float, dtype: DTyp
         x, t, *_ = rows((40, classes), 1, classes, dtype)
         want = definition(x.astype(np.float64), t, **{option: value}, reduction="none")
         got = loss(x, t, **{option: value}, reduction="none", dtype=np.float64)
-        np.testing.assert_allclose(got, want, rtol=1e-13 if x.dtype == np.float64 else 2e-6)
+        np.testing.assert_allclose(got, want, rtol=1e-13 if x.dtype == np.float64 else 2e-6, atol=1e-18)
 
 
 @pytest.mark.parametrize(("name", "value"), CASES)
@@ -104,8 +111,10 @@ def test_ignored_rows_have_no_effect(name: str, value: float) -> None:
     spoilt = x.copy()
     spoilt[t == -100] = np.nan
     losses, grad = and_grad(spoilt, t, **{option: value}, reduction="none")
-    assert np.isfinite(losses).all() and np.isfinite(grad).all()
-    assert not losses[t == -100].any() and not grad[t == -100].any()
+    assert np.isfinite(losses).all()
+    assert np.isfinite(grad).all()
+    assert not losses[t == -100].any()
+    assert not grad[t == -100].any()
     np.testing.assert_array_equal(losses, loss(x, t, **{option: value}, reduction="none"))
 
 
@@ -123,7 +132,7 @@ def test_limits_are_reached(name: str, value: float) -> None:
 
 
 # The slope where the target has no probability.
-LOSS_OF_IMPOSSIBLE = {"focal_loss": 1.0}
+LOSS_OF_IMPOSSIBLE = {"focal_loss": 1.0, "poly_loss": 1.0}
 
 
 @pytest.mark.parametrize(("name", "value"), CASES)
@@ -136,8 +145,7 @@ def test_threads_and_layouts_change_no_bit(name: str, value: float) -> None:
             results = []
             for threads in (1, 2):
                 crossent.set_num_threads(threads)
-                for given in (x, np.asfortranarray(x)):
-                    results.append(and_grad(given, t, **{option: value}))
+                results += [and_grad(given, t, **{option: value}) for given in (x, np.asfortranarray(x))]
         finally:
             crossent.set_num_threads(before)
         for loss, grad in results[1:]:
@@ -166,9 +174,11 @@ def test_a_negative_gamma_is_refused() -> None:
         crossent.focal_loss(np.zeros((3, 4)), np.zeros(3, int), gamma=-1.0)
 
 
-def test_focal_loss_of_gamma_0_is_the_cross_entropy() -> None:
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_option_of_0_makes_it_the_cross_entropy(name: str) -> None:
+    loss, _, _, option, _ = LOSSES[name]
     x, t, weight, _ = rows((50, 6), 1, 2, np.float32)
-    assert crossent.focal_loss(x, t, weight, gamma=0.0) == crossent.cross_entropy(x, t, weight)
+    assert loss(x, t, weight, **{option: 0.0}) == crossent.cross_entropy(x, t, weight)
 
 
 def test_confident_rows_keep_their_digits() -> None:

@@ -124,7 +124,7 @@ def _run(level: str | None, *arguments: str) -> subprocess.CompletedProcess[str]
     env.pop("CROSSENT_ISA", None)
     if level is not None:
         env["CROSSENT_ISA"] = level
-    return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, *arguments], env=env, capture_output=True, text=True, timeout=600)
 
 
 def test_the_levels_available_are_known_and_the_best_is_in_use() -> None:

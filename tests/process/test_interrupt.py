@@ -108,7 +108,7 @@ def test_an_interrupt_ends_a_long_call(key: str, threads: str, children: Childre
     try:
         child.stdin.write(f"{CALLS[key]}\n".encode())
         assert _line(child) == "started"
-        time.sleep(0.2)
+        time.sleep(0.1)
         sent = time.monotonic()
         child.send_signal(signal.SIGINT)
         said = _line(child)

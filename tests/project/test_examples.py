@@ -40,7 +40,7 @@ def run(script: str, *arguments: str | Path) -> str:
 def run_alone(script: str, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a script in a process of its own."""
     command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
-    done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(command, text=True, capture_output=True, check=False, timeout=600)
     assert done.returncode == code, done.stderr
     return done
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import io
 import math
+import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -335,18 +340,45 @@ def test_the_loss_against_the_position_shows_the_groups() -> None:
         _save(ax)
 
 
-def test_scores_and_a_report_are_drawn_to_the_bit_alike() -> None:
+def _drawn(result: crossent.Report | crossent.Scores) -> tuple[object, ...]:
+    """What the pictures of a result show, with all bits."""
+    ax, of_losses = plot.position(result, ax=_axes()), plot.histogram(result, ax=_axes())
+    (band,) = (c for c in ax.collections if isinstance(c, PolyCollection))
+    lines = [np.asarray(line.get_data()).tobytes() for line in (*ax.get_lines(), *of_losses.get_lines())]
+    bars = [bar.get_bbox().bounds for bar in _bars(of_losses)]
+    return lines, np.asarray(band.get_paths()[0].vertices).tobytes(), bars
+
+
+@pytest.mark.parametrize("values", ["logits", "log_probs", "probs"])
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
+def test_scores_and_a_report_are_drawn_to_the_bit_alike(dtype: Any, values: Any) -> None:
     x, t = _texts_of_two_lengths()
-    assert x.dtype == np.float64  # whose losses scores hold as they are
-    results = _report(x, t, by_position=True), crossent.score(x, t)
-    drawn = []
-    for result in results:
-        ax = plot.position(result, ax=_axes())
-        (band,) = (c for c in ax.collections if isinstance(c, PolyCollection))
-        lines = [np.asarray(line.get_data()).tobytes() for line in ax.get_lines()]
-        bars = [(bar.get_bbox().bounds) for bar in _bars(plot.histogram(result, ax=_axes()))]
-        drawn.append((lines, np.asarray(band.get_paths()[0].vertices).tobytes(), bars))
-    assert drawn[0] == drawn[1]
+    if values != "logits":
+        x = crossent.log_softmax(x) if values == "log_probs" else crossent.softmax(x)
+    x = x.astype(dtype)
+    t[:, 7:9] = -100
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", crossent.LikelyMistakeWarning)  # of sums that are rounded
+        scorer = crossent.Scorer(by_position=True, values=values)
+        scorer.update(x, t)
+        scores = crossent.score(x, t, values=values)
+        in_blocks = crossent.score(crossent.blocks.ArrayBlocks(x, -1), t, values=values)
+    report = scorer.result()
+    expected = _drawn(report)
+    assert _drawn(scores) == expected
+    assert _drawn(in_blocks) == expected
+    assert _drawn(pickle.loads(pickle.dumps(scores))) == expected
+    assert _drawn(copy.copy(scores)) == expected
+
+
+def test_scores_whose_losses_have_been_changed_are_drawn_as_they_are() -> None:
+    x, t = _texts_of_two_lengths()
+    scores = crossent.score(x.astype(np.float32), t)
+    other = dataclasses.replace(scores, nll=scores.nll + 1)
+    assert np.asarray(plot.position(other, ax=_axes()).get_lines()[0].get_ydata()).min() > 1
+    expected = _drawn(other)
+    scores.nll[...] += 1
+    assert _drawn(scores) == expected
 
 
 def test_positions_without_rows_and_losses_that_are_not_finite_leave_gaps() -> None:
@@ -368,7 +400,7 @@ def test_positions_without_rows_and_losses_that_are_not_finite_leave_gaps() -> N
 def test_one_text_is_drawn_without_a_band_where_there_is_none() -> None:
     scores = crossent.score(*_kept("docs"))
     ax = plot.position(scores, ax=_axes())
-    groups = report_of_losses(scores.nll, scores.counted).position_groups
+    groups = report_of_losses(scores._losses(), scores.counted).position_groups
     assert sum(group.count for group in groups) == 1500
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), [group.mean for group in groups])
     assert math.isnan(groups[0].standard_error)

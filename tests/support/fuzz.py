@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import array
+import atexit
 import contextlib
 import copy
 import decimal
@@ -196,6 +197,7 @@ TENSORS = tuple(np.dtype(c) for c in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", 
 @functools.cache
 def _mapped(size: int) -> Any:
     file = tempfile.TemporaryFile()  # noqa: SIM115
+    atexit.register(file.close)
     file.truncate(size)
     return file
 
@@ -371,8 +373,9 @@ def good_rows(d: Draw, name: str) -> dict[str, Any]:
 
 
 def good_classes(d: Draw, name: str) -> dict[str, Any]:
-    """cross_entropy and nll_loss."""
+    """The losses of rows against classes."""
     log_p = name.startswith("nll")
+    option = {"focal": "gamma", "poly": "epsilon"}.get(name.split("_")[0])
     shape = _shape(d, 1, endless=True)
     dtype = _floating(d)
     axis = min(1, len(shape) - 1) if d.chance(0.6) else d.upto(len(shape))
@@ -387,9 +390,12 @@ def good_classes(d: Draw, name: str) -> dict[str, Any]:
         arguments["axis"] = axis - d.one((0, len(shape)))
     if d.chance(0.3) and not is_long((classes,)):
         arguments["weight"] = d.numbers.uniform(0.25, 2, classes).astype(_floating(d))
-    if not log_p and d.chance(0.4):
+    if option and d.chance(0.7):
+        arguments[option] = d.one((0, 0.5, 1, 2.0, 3, np.float32(2.5)))
+    plain = log_p or option
+    if not plain and d.chance(0.4):
         arguments["label_smoothing"] = d.one((0.0, 0.1, 0.5, 1.0, 0, 1, np.float32(0.25), True))
-    if not log_p and shape != rows and d.chance(0.25):
+    if not plain and shape != rows and d.chance(0.25):
         p = d.numbers.random(shape)
         arguments["target"] = (p / p.sum(axis=axis, keepdims=True)).astype(_floating(d))
     else:
@@ -472,7 +478,9 @@ def good_warning(d: Draw, name: str) -> dict[str, Any]:
 Good = Callable[[Draw, str], dict[str, Any]]
 _LOSSES: dict[str, Good] = {
     "cross_entropy": good_classes,
+    "focal_loss": good_classes,
     "nll_loss": good_classes,
+    "poly_loss": good_classes,
     "binary_cross_entropy": good_elements,
     "binary_cross_entropy_with_logits": good_elements,
     "kl_div": good_elements,
@@ -580,7 +588,7 @@ def gradient(name: str, a: dict[str, Any]) -> Array:
     x, t = reference.widen(a["input"]), np.asarray(a["target"])
     reduction = a.get("reduction", "mean")
     upstream = reference.widen(1.0 if a.get("grad_output") is None else a["grad_output"])
-    if name.startswith(("cross", "nll")):
+    if name.startswith(("cross", "focal", "nll", "poly")):
         return _class_gradient(name, a, x, t, upstream, reduction)
     w = reference.widen(1.0 if a.get("weight") is None else a["weight"])
     divisor = {"mean": x.size, "batchmean": x.shape[0] if x.ndim else 1}.get(reduction, 1)
@@ -614,7 +622,10 @@ def _class_gradient(
         hot = np.arange(classes) == chosen[..., np.newaxis]
         q = w * (hot * (1 - e) + e / max(classes, 1))
         divisor = (w[chosen] * counted).sum() if classes else 0
-    each = reference.softmax(x) * q.sum(axis=-1, keepdims=True) - q if name.startswith("cross") else -q
+    each = -q if name.startswith("nll") else reference.softmax(x) * q.sum(axis=-1, keepdims=True) - q
+    if name.startswith(("focal", "poly")) and classes:
+        nll = -np.take_along_axis(reference.log_softmax(x), chosen[..., np.newaxis], axis=-1)
+        each = each * reference.slope(name, nll, float(a.get("gamma", 2.0)), float(a.get("epsilon", 1.0)))
     each = np.where(counted[..., np.newaxis], each, 0) * np.asarray(upstream)[..., np.newaxis]
     return np.moveaxis(each / (divisor or 1) if reduction == "mean" else each, -1, axis)
 
@@ -1052,7 +1063,7 @@ PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
     **dict.fromkeys(("input", "x", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
     **dict.fromkeys(("out", "grad_out"), bad_out),
     **dict.fromkeys(("ignore_index", "axis"), INTS),
-    **dict.fromkeys(("label_smoothing", "clamp", "eps"), FLOATS),
+    **dict.fromkeys(("label_smoothing", "clamp", "eps", "epsilon", "gamma"), FLOATS),
     **dict.fromkeys(("full", "log_target", "log_input", "keepdims"), BOOLS),
     "n": _pool(0, 1, 2, 3, -1, 4096, 4097, 2**31, 2**63, 2**64, 2**70, -(2**63) - 1, 1.0, "2", True, None, np.int8(3)),
     "reduction": _pool(

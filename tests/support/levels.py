@@ -43,6 +43,12 @@ def at_levels(code: str, *folders: Path, given: object = None) -> dict[str, Any]
         return dict(zip(AVAILABLE, pool.map(run, AVAILABLE), strict=True))
 
 
+def begin_first(request: Any, fixture: str) -> None:
+    """Have a fixture start its processes at the first test of a module, if one that runs asks for it."""
+    if any(fixture in item.fixturenames for item in request.session.items if item.path == request.path):
+        request.getfixturevalue(fixture)
+
+
 def take() -> Any:
     """What a process at a level was given."""
     return pickle.load(sys.stdin.buffer)

@@ -159,6 +159,35 @@ def focal_loss(
     return _with_indices(-loss, np.asarray(target), weight, ignore_index, reduction, 0.0, axis, where)
 
 
+def poly_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    epsilon: float = 1.0,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    axis: int | None = None,
+    where: ArrayLike | None = None,
+) -> Float64:
+    """-log p + epsilon (1 - p) for p = softmax(input)[target]."""
+    input = np.asarray(input)
+    axis = _class_axis(input, axis)
+    nll = -log_softmax(input, axis)
+    loss = nll + epsilon * _others(nll)
+    return _with_indices(-loss, np.asarray(target), weight, ignore_index, reduction, 0.0, axis, where)
+
+
+@_quiet
+def slope(name: str, nll: Float64, gamma: float, epsilon: float) -> Float64:
+    """The derivative by -log p of focal_loss or poly_loss."""
+    p, others = np.exp(-nll), _others(nll)
+    if name.startswith("poly"):
+        return 1.0 + epsilon * p
+    # -p log p / (1 - p) goes to 1 where p does.
+    return others**gamma * (1.0 + gamma * np.where(others == 0.0, 1.0, times(p, nll) / others))
+
+
 def _others(nll: Float64) -> Float64:
     """1 - p, with its digits where p is near 1."""
     return -np.expm1(-nll)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+@functools.cache  # it keeps nothing of a command line, and takes longer to make than a small file to score
 def _parser() -> Parser:
     parser = Parser(
         prog="crossent",

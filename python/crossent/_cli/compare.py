@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossent import _core
 from crossent._cli.files import inputs_of
 from crossent._cli.options import (
     Subparsers,
@@ -169,7 +170,9 @@ class Comparing(Job[Comparer]):
         part = Comparer(ignore_index=ignored)
         # What the numbers look like has been checked for the files; a softmax makes log-probabilities of any kind.
         part._add(p.values, q.values, p.target, "logits")
-        counted = None if p.target is None else p.target != ignored
+        counted = None
+        if p.target is not None and not (p.clamped is None and q.clamped is None):
+            counted = _core.active_rows(p.values, p.target, ignored, None, -1, "logits")
         with stop.held():
             self.total.merge(part)
             self.state.clamped = _more(self.state.clamped, p.clamped, counted)

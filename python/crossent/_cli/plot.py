@@ -246,7 +246,17 @@ class _Pairs(Comparing):
     def add(self, p: Chunk, q: Chunk, stop: Stop) -> None:
         """Score some rows under both models."""
         scored = [
-            score_rows(rows.values, p.target, self._options.ignore_index, None, -1, 0, scored_as(source), [])
+            score_rows(
+                rows.values,
+                p.target,
+                self._options.ignore_index,
+                None,
+                -1,
+                0,
+                scored_as(source),
+                [],
+                keep_unrounded=False,
+            )
             for rows, source in zip((p, q), self.sources, strict=True)
             if p.target is not None
         ]

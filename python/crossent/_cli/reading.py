@@ -243,21 +243,13 @@ class Seen:
         self._outside: tuple[int, int] | None = None
         self._has_ignored = False
 
-    def add(self, block: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Take note of a block; returns where its targets name no class, if some do."""
-        if block.size == 0:
-            return None
-        low, high = int(block.min()), int(block.max())
-        if low >= 0 and high < self.classes and not low <= self.ignored <= high:
-            self._inside = _wider(self._inside, (low, high))
-            return None
-        counted = block != self.ignored
-        inside = (block >= 0) & (block < self.classes)
-        self._has_ignored |= not counted.all()
-        self._inside = _wider(self._inside, _ends(block[inside & counted]))
-        outside = ~inside & counted
-        self._outside = _wider(self._outside, _ends(block[outside]))
-        return outside if outside.any() else None
+    def add(self, block: NDArray[Any]) -> int | None:
+        """Take note of a block; returns the number of the first of its targets that names no class, if one does."""
+        inside, outside, has_ignored, first = _core.targets_found(block, self.classes, self.ignored)
+        self._inside = _wider(self._inside, inside)
+        self._outside = _wider(self._outside, outside)
+        self._has_ignored |= has_ignored
+        return first
 
     def hint(self, value: int, dtype: np.dtype[Any]) -> str:
         """Return the fix for a target that names no class."""
@@ -271,10 +263,6 @@ class Seen:
             8 * dtype.itemsize,
             dtype.kind == "i",
         )
-
-
-def _ends(values: NDArray[Any]) -> tuple[int, int] | None:
-    return (int(values.min()), int(values.max())) if values.size else None
 
 
 def _wider(one: tuple[int, int] | None, other: tuple[int, int] | None) -> tuple[int, int] | None:
@@ -305,8 +293,8 @@ def check_block(block: NDArray[Any], start: int, name: str, seen: Seen) -> None:
         raise _no_class(block, wrong, start, name, seen)
 
 
-def _no_class(block: NDArray[Any], wrong: NDArray[np.bool_], start: int, name: str, seen: Seen) -> DataError:
-    first, *rest = (int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
+def _no_class(block: NDArray[Any], wrong: int, start: int, name: str, seen: Seen) -> DataError:
+    first, *rest = (int(i) for i in np.unravel_index(wrong, block.shape))
     value = int(block[(first, *rest)])
     place = ", ".join(map(str, (start + first, *rest)))
     return DataError(

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from decimal import Decimal
 from enum import Enum
 
-_DIGITS = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+# Digits are never given back: else the ways to read many numbers before one that is none would double with each.
+_DIGITS = r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
 _NUMBER = re.compile(_DIGITS)
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _SPECIAL = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
@@ -19,8 +20,8 @@ _SPECIAL = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _MARK = "\0"
 _AMONG = re.compile(rf"{_MARK}[ \t]*{_DIGITS}[ \t]*(?={_MARK})")
 
-_ALL_INTEGERS = re.compile(rf"(?:[+-]?[0-9]+{_MARK})+")
-_ALL_NUMBERS = re.compile(rf"(?:{_DIGITS}{_MARK})+")
+_ALL_INTEGERS = re.compile(rf"(?:[+-]?[0-9]++{_MARK})++")
+_ALL_NUMBERS = re.compile(rf"(?:{_DIGITS}{_MARK})++")
 
 _MISSING = frozenset({
     "", "na", "n/a", "<na>", "#n/a", "#na", "nan", "null", "none", "nil", "nat", "missing", "-", "--", "?", ".",

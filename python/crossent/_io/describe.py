@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossent import _core
 from crossent._io.arrays import ArraySource
 from crossent._io.dtypes import is_floating, is_untyped
 from crossent._io.format import Content, LogitsOptions
 from crossent._io.formats import format_of
 from crossent._io.opening import paths_of
-from crossent._io.probabilities import guess
 from crossent._io.source import OptionError, Stored, UnreadableError, dtype_text
 
 _LOOK_BYTES = 4 << 20
@@ -155,7 +155,7 @@ def _looked_at(rows: NDArray[Any]) -> dict[str, Any]:
     first = [float(value) for value in rows[0, :_FIRST]] if rows.size else []
     finite = np.isfinite(rows).all(axis=1) if rows.size else np.ones(len(rows), bool)
     return {
-        "guess": guess(rows),
+        "guess": _core.likely_values(rows, "logits")[0],
         "first_values": first,
         "checked_rows": len(rows),
         "not_finite": int(np.count_nonzero(~finite)),

@@ -1,4 +1,4 @@
-"""What the numbers of a source are, by a guess from its first rows; and probabilities to log-probabilities."""
+"""The blocks of a source as they are scored: a look at what they hold, and probabilities to log-probabilities."""
 
 from __future__ import annotations
 
@@ -16,35 +16,6 @@ from crossent._arguments import Values
 from crossent._exceptions import LikelyMistakeWarning
 from crossent._io.source import Source
 from crossent.blocks import Block
-
-# How far the sum of a row's probabilities may be from 1 in half precision over a large vocabulary.
-_NEAR = 0.05
-# How far above 1 rounding may take a probability; the compiled code allows as much.
-_ROUNDING = 2.0**-8
-# Some rows are enough for a guess, and need little memory in float64.
-_MOST_ROWS, _MOST_NUMBERS, _LEAST_ROWS = 200, 1 << 18, 3
-
-
-def guess(rows: NDArray[Any]) -> str:
-    """Guess from the first finite rows, of two dimensions, what the numbers are."""
-    rows = rows[: max(_MOST_NUMBERS // max(rows.shape[1], 1), _LEAST_ROWS)]
-    finite = rows[np.isfinite(rows).all(axis=1)] if rows.size else rows
-    numbers = finite[:_MOST_ROWS].astype(np.float64)
-    if numbers.size == 0:
-        return "no finite rows"
-    if numbers.shape[1] == 1:
-        return "one class only"
-    if (
-        (numbers >= 0).all()
-        and (numbers <= 1 + _NEAR).all()
-        and np.median(np.abs(numbers.sum(axis=1) - 1)) < _NEAR
-    ):
-        return "probabilities"
-    top = numbers.max(axis=1)
-    sums = top + np.log(np.exp(numbers - top[:, np.newaxis]).sum(axis=1))
-    if (top <= _NEAR).all() and np.median(np.abs(sums)) < _NEAR:
-        return "log-probabilities"
-    return "logits"
 
 
 def scored_as(source: Source) -> Values:
@@ -76,10 +47,8 @@ def _look(source: Source, block: Block) -> None:
         )
         warnings.warn(f"{source.name}: {told}", LikelyMistakeWarning, stacklevel=4)
         return
-    rows = block.values
-    rows = rows.reshape(-1, source.classes) if rows.flags.c_contiguous else _first_rows(rows)
-    found = guess(rows)
-    if found != "probabilities" and (source.values == "logits" or not _has_positive(rows)):
+    found, has_positive = _core.likely_values(block.values, "logits")
+    if found != "probabilities" and (source.values == "logits" or not has_positive):
         return
     what = "log-probabilities" if source.values == "log-probs" else "logits"
     if found == "probabilities":
@@ -94,26 +63,13 @@ def _look(source: Source, block: Block) -> None:
     warnings.warn(f"{source.name}: {told}", LikelyMistakeWarning, stacklevel=4)
 
 
-def _first_rows(rows: NDArray[Any]) -> NDArray[Any]:
-    """Copy the first rows of an array whose classes do not lie side by side."""
-    classes = rows.shape[-1]
-    count = min(math.prod(rows.shape[:-1]), max(_MOST_NUMBERS // max(classes, 1), _LEAST_ROWS), _MOST_ROWS)
-    places = np.unravel_index(np.arange(count), rows.shape[:-1])
-    return np.asarray(rows[places]).reshape(count, classes)
-
-
-def _has_positive(rows: NDArray[Any]) -> bool:
-    """Return whether one of the first log-probabilities is larger than rounding makes it."""
-    return bool((rows[:_MOST_ROWS] > _NEAR).any())
-
-
 def _logarithms(source: Source, memory: int, start: int) -> Generator[Block, None, None]:
     told = False
     for block in source.row_blocks(memory // 3, start):
         # The logarithms lie in memory in the order of the rows in the file.
         order = axes_in_memory(block.values)
         rows = block.values.transpose(*order, -1)
-        logs, (number, total) = _core.log_of_probabilities(rows, None, -100, None, -1, source.name)
+        logs, (number, total) = _core.log_of_probabilities(rows, None, -100, None, -1, "logits")
         if number is not None:
             row, column, value = number
             raise ValueError(
@@ -141,7 +97,7 @@ def _cause(source: Source, block: Block, value: float) -> str:
     """Explain why a number may be no probability, and the fix."""
     if math.isnan(value):
         return "its row cannot be scored: leave it out of the file, or find out why the model gave none"
-    improper = ~((block.values >= 0) & (block.values <= 1 + _ROUNDING))
+    improper = ~((block.values >= 0) & (block.values <= _core.MOST_PROBABILITY))
     return source.likely_cause(block.values, improper)
 
 

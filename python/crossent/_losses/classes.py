@@ -396,9 +396,10 @@ def focal_loss(
 
     Notes
     -----
-    T.-Y. Lin et al., "Focal Loss for Dense Object Detection", 2017. torch has no function for it; in its terms the
-    loss of a row is ``(1 - p) ** gamma * F.cross_entropy(x, t, weight)``. Here 1 - p is the sum of the other classes'
-    probabilities, and keeps its digits where p is near 1.
+    T.-Y. Lin et al., "Focal Loss for Dense Object Detection", 2017.
+
+    The torch equivalent is ``torch.nn.functional.cross_entropy`` of each row times ``(1 - p) ** gamma``. Here 1 - p is
+    the sum of the other classes' probabilities, and keeps its digits where p is near 1.
 
     Examples
     --------
@@ -407,7 +408,7 @@ def focal_loss(
     >>> logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
     >>> targets = np.array([0, 2])
     >>> crossent.focal_loss(logits, targets, reduction="none").round(4).tolist()
-    [0.0111, 4.9873]
+    [0.0111, 4.9907]
     >>> crossent.cross_entropy(logits, targets, reduction="none").round(4).tolist()
     [0.2413, 5.055]
     """
@@ -505,6 +506,11 @@ def focal_loss_and_grad(
     --------
     focal_loss : The loss alone.
 
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.functional.cross_entropy`` of each row, times ``(1 - p) ** gamma``, followed by
+    ``backward``. What an ignored row holds has no effect: its gradient is 0.
+
     Examples
     --------
     >>> import numpy as np
@@ -512,9 +518,9 @@ def focal_loss_and_grad(
     >>> logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
     >>> loss, grad = crossent.focal_loss_and_grad(logits, np.array([0, 2]))
     >>> round(float(loss), 4)
-    2.4992
+    2.5009
     >>> grad.round(4).tolist()
-    [[-0.0248, 0.0048, 0.02], [0.0249, 0.4996, -0.5245]]
+    [[-0.0136, 0.0025, 0.0112], [0.0248, 0.4976, -0.5223]]
     """
     return _core.focal_loss_and_grad(
         input, target, weight, gamma, ignore_index, reduction, axis, where, dtype, out, grad_output, grad_out
@@ -751,4 +757,243 @@ def nll_loss_and_grad(
     """
     return _core.nll_loss_and_grad(
         input, target, weight, ignore_index, reduction, axis, where, dtype, out, grad_output, grad_out
+    )
+
+
+@overload
+def poly_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    epsilon: float = 1.0,
+    ignore_index: int = -100,
+    reduction: Literal["mean", "sum"] = "mean",
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: None = None,
+) -> np.floating[Any]: ...
+@overload
+def poly_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    epsilon: float = 1.0,
+    ignore_index: int = -100,
+    reduction: Literal["none"],
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[np.floating[Any]] | None = None,
+) -> NDArray[np.floating[Any]]: ...
+def poly_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    epsilon: float = 1.0,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[Any] | None = None,
+) -> Any:
+    """Compute the poly loss of logits: a cross entropy whose first polynomial term is weighted anew.
+
+    For a row x of C logits with target t and class weights w (all 1 without `weight`), ::
+
+        p = softmax(x)[t]
+
+        loss = w[t] (-log(p) + epsilon (1 - p))
+
+    ``-log(p)`` is the sum of ``(1 - p)**j / j`` over j = 1, 2, ...: the first term counts 1 + epsilon times. With
+    epsilon = 0 it is the cross entropy. "mean" divides the sum of the losses by the sum of w[t] over the counted
+    rows: their number, without `weight`.
+
+    Parameters
+    ----------
+    input : array-like of shape (C,), (N, C) or (N, C, d1, ..., dk)
+        Logits: unnormalised scores, float16, bfloat16, float32 or float64. With `axis`, the classes may lie
+        along any axis.
+    target : array-like
+        Class indices from 0 to C - 1, of any integer dtype and of the shape of `input` without its class
+        axis: (), (N,) or (N, d1, ..., dk).
+    weight : array-like of shape (C,), optional
+        A factor for each class.
+    epsilon : float, default 1.0
+        What is added to the weight of the first term. It may be negative.
+    ignore_index, reduction, axis, where, dtype, out
+        As for `cross_entropy`.
+
+    Returns
+    -------
+    numpy.floating or numpy.ndarray
+        The loss in nats. A NumPy scalar for "mean" and "sum"; for "none" the losses of the rows, of the
+        shape of `input` without its class axis.
+
+    Raises
+    ------
+    IndexError
+        If a target is not a class and not `ignore_index`; the text names the first such row. Or if `axis`
+        is out of range.
+    TypeError
+        If an argument cannot be read as an array, or has a dtype that does not fit; class probabilities too.
+    ValueError
+        If shapes do not fit each other, if `epsilon` is not finite, or if `reduction` is not one of
+        those allowed.
+    OverflowError
+        If int64 does not hold `ignore_index`.
+
+    Warns
+    -----
+    LikelyMistakeWarning
+        As `cross_entropy`.
+
+    See Also
+    --------
+    cross_entropy : The loss with epsilon = 0, also of class probabilities.
+
+    Notes
+    -----
+    Z. Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions", 2022.
+
+    The torch equivalent is ``torch.nn.functional.cross_entropy`` of each row plus ``epsilon * (1 - p)``; optax has
+    ``poly_loss_cross_entropy``. Here 1 - p is the sum of the other classes' probabilities, and keeps its digits where p
+    is near 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+    >>> targets = np.array([0, 2])
+    >>> crossent.poly_loss(logits, targets, reduction="none").round(4).tolist()
+    [0.4557, 6.0486]
+    >>> crossent.cross_entropy(logits, targets, reduction="none").round(4).tolist()
+    [0.2413, 5.055]
+    """
+    return _core.poly_loss(input, target, weight, epsilon, ignore_index, reduction, axis, where, dtype, out)
+
+
+@overload
+def poly_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    epsilon: float = 1.0,
+    ignore_index: int = -100,
+    reduction: Literal["mean", "sum"] = "mean",
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: None = None,
+    grad_output: ArrayInput | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> tuple[np.floating[Any], NDArray[Any]]: ...
+@overload
+def poly_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    epsilon: float = 1.0,
+    ignore_index: int = -100,
+    reduction: Literal["none"],
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[np.floating[Any]] | None = None,
+    grad_output: ArrayInput | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> tuple[NDArray[np.floating[Any]], NDArray[Any]]: ...
+def poly_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    weight: ArrayInput | None = None,
+    *,
+    epsilon: float = 1.0,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
+    axis: int | None = None,
+    where: ArrayInput | None = None,
+    dtype: DTypeLike | None = None,
+    out: NDArray[Any] | None = None,
+    grad_output: ArrayInput | None = None,
+    grad_out: NDArray[Any] | None = None,
+) -> tuple[Any, NDArray[Any]]:
+    """Compute the poly loss of logits and its gradient with respect to them.
+
+    For a row x of C logits with target t, p = softmax(x) and w the class weights, ::
+
+        d loss / d x[c] = g w[t] (1 + epsilon p[t]) (p[c] - (c == t)) / D
+
+    where g is `grad_output` and D what the reduction divides by: 1 for "sum" and "none".
+
+    Parameters
+    ----------
+    input, target, weight, epsilon, ignore_index, reduction, axis, where, dtype, out
+        As for `poly_loss`.
+    grad_output : array-like, optional
+        What the gradient is multiplied by, as in ``loss.backward(grad_output)``: a number, or with "none" also one
+        for each loss, in their shape. By default 1.
+    grad_out : numpy.ndarray, optional
+        An array of the shape and dtype of `input` that receives the gradient and is returned. It may be `input`
+        itself, which is then overwritten.
+
+    Returns
+    -------
+    loss : numpy.floating or numpy.ndarray
+        The loss in nats, as `poly_loss` returns it.
+    grad : numpy.ndarray
+        The gradient, of the shape and dtype of `input`; 0 in ignored rows.
+
+    Raises
+    ------
+    IndexError, TypeError, ValueError, OverflowError
+        As `poly_loss`. Besides, `ValueError` if `grad_output` or `grad_out` has another shape, or if `grad_out`
+        cannot be written to or shares memory with `out`; and `TypeError` if it has another dtype. Nothing has
+        been written then.
+
+    Warns
+    -----
+    LikelyMistakeWarning
+        As `poly_loss`.
+
+    See Also
+    --------
+    poly_loss : The loss alone.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.functional.cross_entropy`` of each row, plus ``epsilon * (1 - p)``, followed by
+    ``backward``. What an ignored row holds has no effect: its gradient is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> logits = np.array([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+    >>> loss, grad = crossent.poly_loss_and_grad(logits, np.array([0, 2]))
+    >>> round(float(loss), 4)
+    3.2522
+    >>> grad.round(4).tolist()
+    [[-0.1914, 0.0349, 0.1565], [0.0237, 0.4763, -0.5]]
+    """
+    return _core.poly_loss_and_grad(
+        input,
+        target,
+        weight,
+        epsilon,
+        ignore_index,
+        reduction,
+        axis,
+        where,
+        dtype,
+        out,
+        grad_output,
+        grad_out,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeAlias
 
@@ -218,20 +219,20 @@ class Comparer(Accumulator[_Tally]):
         n = t.count
         forward, squared, reverse, shannon = t.sums
         same = t.same_top / n if n else math.nan
-        each = np.sort(_whole(t.each))  # a nan comes last
+        kl_min, *kl_percentiles, kl_max = _percentiles(t.each, _KL_PERCENTILES)
         return Comparison(
             count=n,
             ignored=t.rows - n,
             kl_mean=forward.over(n),
             kl_standard_error=standard_error(squared, forward, n),
-            kl_percentiles={key: _percentile(each, key) for key in _KL_PERCENTILES},
-            kl_min=_percentile(each, 0),
-            kl_max=_percentile(each, 100),
+            kl_percentiles=dict(zip(_KL_PERCENTILES, kl_percentiles, strict=True)),
+            kl_min=kl_min,
+            kl_max=kl_max,
             same_top=same,
             same_top_standard_error=math.sqrt(same * (1.0 - same) / (n - 1)) if n > 1 else math.nan,
             reverse_kl_mean=reverse.over(n),
             jensen_shannon_mean=shannon.over(n),
-            **_of_targets(t.targets, np.sort(_whole(t.differences)), n),
+            **_of_targets(t.targets, t.differences, n),
         )
 
     def _state(self) -> dict[str, Any]:
@@ -279,21 +280,12 @@ def _from_text(text: str) -> NDArray[np.float64]:
     return np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
 
 
-def _percentile(ordered: NDArray[np.float64], percent: float) -> float:
-    """Interpolate linearly at position percent / 100 (n - 1), found in integers, as llama.cpp does."""
-    if not ordered.size or math.isnan(ordered[-1]):
-        return math.nan
-    below, thousandths = divmod(round(10 * percent) * (ordered.size - 1), 1000)
-    low = float(ordered[below])
-    if thousandths == 0:
-        return low  # 0 times an infinite neighbour would be nan.
-    part, high = thousandths / 1000, float(ordered[below + 1])
-    return min(max((1.0 - part) * low + part * high, low), high)
+def _percentiles(each: Each, percents: Sequence[float]) -> list[float]:
+    """Return the smallest number, percentiles, and the largest."""
+    return _core.percentiles(np.sort(_whole(each)), [0, *percents, 100])  # a nan comes last
 
 
-def _of_targets(
-    sums: tuple[ExactSum, ...] | None, differences: NDArray[np.float64], n: int
-) -> dict[str, Any]:
+def _of_targets(sums: tuple[ExactSum, ...] | None, differences: Each, n: int) -> dict[str, Any]:
     names = [f.name for f in fields(Comparison)]
     names = names[names.index("nll_mean") :]
     if sums is None:
@@ -324,6 +316,7 @@ def _of_targets(
     rms_error = standard_error(fourth, squared, n)
     if rms > 0:
         rms_error *= 0.5 / rms
+    least, *percentiles, most = _percentiles(differences, _DIFFERENCE_PERCENTILES)
     values = (
         a.over(n),
         b.over(n),
@@ -337,9 +330,9 @@ def _of_targets(
         standard_error(squared, difference, n),
         rms,
         rms_error,
-        {key: _percentile(differences, key) for key in _DIFFERENCE_PERCENTILES},
-        _percentile(differences, 0),
-        _percentile(differences, 100),
+        dict(zip(_DIFFERENCE_PERCENTILES, percentiles, strict=True)),
+        least,
+        most,
         correlation,
     )
     return dict(zip(names, values, strict=True))

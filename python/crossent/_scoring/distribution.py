@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossent import _core
 from crossent._exact import ExactSum, standard_error, whole
 
-# The bins of the compiled code. Powers of two, so that the edges are exact.
-BINS_PER_NAT = 32
-LAST_EDGE = 32
-_BINS = BINS_PER_NAT * LAST_EDGE
+# Powers of two, so that the edges are exact.
+BINS_PER_NAT = _core.BINS_PER_NAT
+LAST_EDGE = _core.LOSS_BINS // BINS_PER_NAT
+_BINS = _core.LOSS_BINS
 
 # Positions below the first have a group each; from there on, each doubling has as many groups as the second.
 _SINGLE = 16

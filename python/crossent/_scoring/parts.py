@@ -69,14 +69,9 @@ class Part:
         """Return the number among all rows, in C order, of one of these."""
         return row if self.places is None else int(np.ravel_multi_index(self.place(row), self.row_shape))
 
-    def is_active(self, ignore_index: int) -> bool:
-        """Return whether a row counts."""
-        active = np.ones(self.rows.shape[:-1], bool)
-        if self.target is not None:
-            active &= self.target != ignore_index
-        if self.where is not None:
-            active &= self.where.astype(bool)
-        return bool(active.any())
+    def active(self, ignore_index: int) -> NDArray[np.bool_]:
+        """Return which of the rows count."""
+        return _core.active_rows(self.rows, self.target, ignore_index, self.where, self.axis, "logits")
 
     def of_rows(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the elements that belong to these rows, of an array with one for each of all rows in C order."""
@@ -114,7 +109,7 @@ def parts(
             yield _logarithms(part, ignore_index, mistakes, "logits")
             continue
         yield part
-        if first and mistakes is not None and part.is_active(ignore_index):
+        if first and mistakes is not None and part.active(ignore_index).any():
             look(part.rows, part.target, ignore_index, part.where, -1, values, mistakes)
             first = False
 
@@ -151,7 +146,7 @@ def pairs(
                 for part, name in zip(both, names, strict=True)
             ]
         yield both[0], both[1]
-        if first and both[0].is_active(ignore_index):
+        if first and both[0].active(ignore_index).any():
             for part, name in zip(both, names, strict=True):
                 look(part.rows, part.target, ignore_index, part.where, -1, values, mistakes, name)
             first = False

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,11 @@ class Scores:
     See Also
     --------
     score : Makes it.
+
+    Notes
+    -----
+    Where the losses are float32, `score` keeps them as float64 too, for pictures with the bits of a report's: 8 bytes a
+    row.
     """
 
     nll: NDArray[np.floating[Any]]
@@ -117,6 +122,19 @@ class Scores:
     correct: NDArray[np.bool_]
     top_ids: NDArray[np.int64] | None = None
     top_log_probs: NDArray[np.floating[Any]] | None = None
+
+    # The losses before they were rounded to float32. No field: what is made of other columns does not have them.
+    _unrounded: ClassVar[NDArray[np.float64] | None] = None
+
+    def _losses(self) -> NDArray[np.float64]:
+        """Return the losses that a scorer of the same rows adds up, unless `nll` has been changed since."""
+        unrounded = self._unrounded
+        with np.errstate(over="ignore"):
+            if unrounded is not None and np.array_equal(
+                unrounded.astype(self.nll.dtype), self.nll, equal_nan=True
+            ):
+                return unrounded
+        return self.nll.astype(np.float64)
 
     @property
     def count(self) -> int:
@@ -419,7 +437,9 @@ def score(
         logits, later, where = shifted(logits, target, where, axis, shift)
         target = later if later is not None else target
     mistakes: list[str] = []
-    scores = score_rows(logits, target, ignore_index, where, axis, top_k, values, mistakes)
+    scores = score_rows(
+        logits, target, ignore_index, where, axis, top_k, values, mistakes, keep_unrounded=True
+    )
     tell(mistakes)
     return scores
 
@@ -433,23 +453,32 @@ def score_rows(
     top_k: int,
     values: Values,
     mistakes: list[str],
+    *,
+    keep_unrounded: bool,
 ) -> Scores:
     """Score rows, and note likely mistakes."""
     logits = logits if has_row_blocks(logits) else as_array(logits, "logits")
     real = np.float64 if np.dtype(logits.dtype).newbyteorder("=") == np.float64 else np.float32
     columns: list[NDArray[Any] | None] = []
+    unrounded: NDArray[np.float64] | None = None
     for part in parts(logits, target, where, axis, ignore_index, values, mistakes):
-        found = _core.score(
+        *found, losses = _core.score(
             part.rows, part.target, ignore_index, part.where, part.axis, top_k, part.log_probs
         )
         if part.places is None:
-            columns = list(found)
+            columns, unrounded = found, losses
             continue
+        if real is np.float32:
+            unrounded = np.zeros(part.row_shape) if unrounded is None else unrounded
+            unrounded[part.places] = found[0] if losses is None else losses
         columns = columns or [_of_all_rows(column, part.row_shape, real) for column in found]
         for to, column in zip(columns, found, strict=True):
             if to is not None:
                 to[part.places] = column
-    return Scores(*columns)  # type: ignore[arg-type]
+    scores = Scores(*columns)  # type: ignore[arg-type]
+    if keep_unrounded:
+        object.__setattr__(scores, "_unrounded", unrounded)
+    return scores
 
 
 def _of_all_rows(

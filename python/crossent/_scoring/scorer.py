@@ -315,15 +315,24 @@ class Scorer(Accumulator[_Tally]):
             target = later if later is not None else target
         groups = self._groups(unshifted, positions, axis, shift)
         tally: _Tally | None = None
+        total = ExactSum()
         nonfinite = []
         for part in parts(logits, target, where, axis, self._ignore_index, values, mistakes):
             own = self._tally_of(part, None if groups is None else part.of_rows(groups), scores)
             if own.first_nonfinite is not None:
                 nonfinite.append(part.number(own.first_nonfinite))
             tally = own if tally is None else tally + own
+            if given is not None and given.ndim:
+                active = part.active(self._ignore_index).reshape(-1)
+                total += ExactSum.of(part.of_rows(given.reshape(-1))[active])
         assert tally is not None  # there is a part at least, if of no rows
-        total = None if given is None else self._total(given, target, where)
-        return replace(tally, units=total, first_nonfinite=min(nonfinite, default=None))
+        if given is not None and given.ndim == 0:
+            total = ExactSum.of(given)
+        return replace(
+            tally,
+            units=None if given is None else total,
+            first_nonfinite=min(nonfinite, default=None),
+        )
 
     def _tally_of(self, part: Part, groups: NDArray[np.uint16] | None, scores: list[Scores] | None) -> _Tally:
         """Add up the scores of some rows, and put them into `scores` where there is such a list."""
@@ -342,7 +351,7 @@ class Scorer(Accumulator[_Tally]):
             )
         )
         if scores is not None and columns is not None:
-            scores.append(Scores(*columns))
+            scores.append(Scores(*columns[:-1]))
         return _Tally(
             rows,
             count,
@@ -373,15 +382,6 @@ class Scorer(Accumulator[_Tally]):
             first: Any = shifted(np.expand_dims(groups.reshape(rows), axis), None, None, axis, shift)[0]
             groups = np.ascontiguousarray(first.reshape(-1))
         return groups
-
-    def _total(self, units: NDArray[np.float64], target: ArrayInput, where: ArrayInput | None) -> ExactSum:
-        """Add up the units of the counted rows."""
-        if units.ndim == 0:
-            return ExactSum.of(units)
-        counted = as_array(target, "target") != self._ignore_index
-        if where is not None:
-            counted = counted & (as_array(where, "where") != 0)
-        return ExactSum.of(units[counted])
 
     def result(self) -> Report:
         """Report on all rows so far.
