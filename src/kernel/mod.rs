@@ -29,7 +29,7 @@
 //!
 //! | piece | is | decided by |
 //! |---|---|---|
-//! | row | the logits of one target, of its classes: short up to `SHORT_ROW` of them, else long | the class axis |
+//! | row | the logits of one target: short up to `SHORT_ROW` classes, else long | the class axis |
 //! | tile | up to `TILE` consecutive rows: the unit of targets, losses and packed short rows | the rows' order |
 //! | block | up to `BLOCK` classes of a long row, or elements: it fits the first-level cache | the number of classes |
 //! | segment | up to `SEGMENT` classes, summed as one row; threads take segments of few rows | the number of classes |
