@@ -23,7 +23,7 @@ use super::Prepare;
 use super::class_loss::ClassLoss;
 use super::gradient::Gradient;
 use super::misuse::{self, LikelyMisuse};
-use super::target_loss::TargetFunction;
+use super::target_function::TargetFunction;
 use super::walk::RowLoss;
 use crate::array::rows::Input;
 use crate::array::rows::Rows;

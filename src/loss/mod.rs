@@ -7,6 +7,7 @@ pub(crate) mod gradient;
 pub mod misuse;
 pub mod nll_loss;
 pub mod pointwise;
+pub mod target_function;
 pub mod target_loss;
 pub(crate) mod walk;
 
