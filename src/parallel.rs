@@ -26,10 +26,6 @@ const CHUNK_ELEMENTS: usize = 1 << 16;
 /// Elements below which waking another thread costs more than it brings.
 const SERIAL_ELEMENTS: usize = 1 << 17;
 
-/// The most results that memory is reserved for in advance: a view that repeats a few numbers may have more chunks than
-/// fit into memory, most of which a call does not reach before it fails or is interrupted.
-const MOST_RESERVED: usize = 1 << 12;
-
 /// How often the calling thread checks for an interrupt.
 const INTERRUPT_PERIOD: Duration = Duration::from_millis(50);
 
@@ -340,73 +336,91 @@ fn for_each_chunk<W, T: Send, E>(
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, usize) -> Result<T, E> + Sync,
 ) -> Result<Result<Vec<T>, usize>, Error> {
-    let wanted = context.threads.map_or_else(num_threads, |n| Ok(n.get()))?;
-    if chunks == 0 {
-        // No state either: it may be as large as a row.
-        return Ok(Ok(Vec::new()));
-    }
-    let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(chunks).max(1) };
-    if threads == 1 {
-        let (watch, mut reused) = (context.watch(), state());
-        let mut results = Vec::with_capacity(chunks.min(MOST_RESERVED));
-        for chunk in 0..chunks {
-            watch();
-            if context.stopped() {
-                break;
-            }
-            match work(&mut reused, chunk) {
-                Ok(result) => results.push(result),
-                Err(_) => return Ok(Err(chunk)),
-            }
-        }
-        return if context.stopped() { Err(Error::Interrupted) } else { Ok(Ok(results)) };
-    }
-
-    let shares: Vec<Share> = (0..threads).map(|i| Share::new(chunks, threads, i)).collect();
-    let failed = AtomicUsize::new(usize::MAX);
-    // Takes chunks until there are none, those of the thread's own share first; `before` runs before each.
-    let take = |thread: usize, before: &dyn Fn()| {
-        let mut done = Vec::new();
-        let mut reused = None;
-        let (others, own) = shares.split_at(thread);
-        for share in own.iter().chain(others) {
-            while let Some(chunk) = share.next() {
-                before();
-                if context.stopped() {
-                    return done;
-                }
-                // A chunk before the one that failed may fail too, and would be the first.
-                if chunk > failed.load(Ordering::Relaxed) {
-                    break;
-                }
-                match work(reused.get_or_insert_with(&state), chunk) {
-                    Ok(result) => done.push((chunk, result)),
-                    Err(_) => drop(failed.fetch_min(chunk, Ordering::Relaxed)),
-                }
-            }
-        }
-        done
-    };
     let parts = Mutex::new(Vec::new());
-    on_threads(threads, &|thread| {
-        let mut part = if thread == 0 { take(0, &context.watch()) } else { take(thread, &|| ()) };
-        parts.lock().unwrap_or_else(PoisonError::into_inner).append(&mut part);
-    });
-    let done = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if context.stopped() {
-        return Err(Error::Interrupted);
-    }
-    let failed = failed.into_inner();
+    let failed = hand_out(context, chunks, elements, &|next, failed| {
+        let (mut done, mut reused) = (Vec::new(), None);
+        while let Some(chunk) = next() {
+            match work(reused.get_or_insert_with(&state), chunk) {
+                Ok(result) => done.push((chunk, result)),
+                Err(_) => drop(failed.fetch_min(chunk, Ordering::Relaxed)),
+            }
+        }
+        let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if parts.is_empty() {
+            *parts = done;
+        } else {
+            parts.append(&mut done);
+        }
+    })?;
     if failed < usize::MAX {
         return Ok(Err(failed));
     }
-    // To their places: a sort would be compiled once for each type of result.
-    let mut results: Vec<Option<T>> = Vec::new();
-    results.resize_with(chunks, || None);
-    for (chunk, result) in done {
-        results[chunk] = Some(result);
+    let mut done = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // Each to its place: a sort would be compiled anew for each kind of result.
+    for at in 0..done.len() {
+        while done[at].0 != at {
+            let place = done[at].0;
+            done.swap(at, place);
+        }
     }
-    Ok(Ok(results.into_iter().flatten().collect()))
+    Ok(Ok(done.into_iter().map(|(_, result)| result).collect()))
+}
+
+/// What a thread does: it asks for chunks until there are none, and lowers the number to that of a chunk that fails.
+type Worker<'a> = &'a (dyn Fn(&mut dyn FnMut() -> Option<usize>, &AtomicUsize) + Sync);
+
+/// The part of [`for_each_chunk`] that is compiled once: hands the chunks out to the threads, and returns the number of
+/// the first that failed, or else the largest number there is.
+///
+/// # Errors
+/// [`Error::Interrupted`], [`Error::NumThreads`].
+fn hand_out(
+    context: Context<'_>,
+    chunks: usize,
+    elements: usize,
+    worker: Worker<'_>,
+) -> Result<usize, Error> {
+    let wanted = context.threads.map_or_else(num_threads, |n| Ok(n.get()))?;
+    let failed = AtomicUsize::new(usize::MAX);
+    if chunks == 0 {
+        // No state either: it may be as large as a row.
+        return Ok(usize::MAX);
+    }
+    let threads = if elements < SERIAL_ELEMENTS { 1 } else { wanted.min(chunks).max(1) };
+    // Takes the thread's own share first; `before` comes before each chunk.
+    let work = |shares: &[Share], thread: usize, before: &dyn Fn()| {
+        let mut left = shares[thread..].iter().chain(&shares[..thread]);
+        let mut share = left.next();
+        let mut next = || loop {
+            let Some(chunk) = share?.next() else {
+                share = left.next();
+                continue;
+            };
+            before();
+            if context.stopped() {
+                return None;
+            }
+            if chunk <= failed.load(Ordering::Relaxed) {
+                return Some(chunk);
+            }
+            // Those of the other shares may come before the one that failed.
+            share = left.next();
+        };
+        worker(&mut next, &failed);
+    };
+    if threads == 1 {
+        work(&[Share::new(chunks, 1, 0)], 0, &context.watch());
+    } else {
+        let shares: Vec<Share> = (0..threads).map(|i| Share::new(chunks, threads, i)).collect();
+        on_threads(threads, &|thread| {
+            if thread == 0 {
+                work(&shares, 0, &context.watch());
+            } else {
+                work(&shares, thread, &|| ());
+            }
+        });
+    }
+    if context.stopped() { Err(Error::Interrupted) } else { Ok(failed.into_inner()) }
 }
 
 /// Runs `work` on `threads` threads, of which number 0 is the calling one; on that alone where there are no others.

@@ -25,6 +25,20 @@ pub(super) fn run<T: Send>(
     size: usize,
     work: impl FnOnce(Context<'_>) -> Result<T, Error> + Send,
 ) -> PyResult<T> {
+    let (mut work, mut result) = (Some(work), None);
+    run_once(py, size, &mut |context| {
+        result = work.take().map(|work| work(context)).transpose()?;
+        Ok(())
+    })?;
+    Ok(result.unwrap_or_else(|| unreachable!("the work is run once")))
+}
+
+/// The part of [`run`] that is compiled once.
+fn run_once(
+    py: Python<'_>,
+    size: usize,
+    work: &mut (dyn FnMut(Context<'_>) -> Result<(), Error> + Send),
+) -> PyResult<()> {
     if size < BRIEF_WORK {
         return Ok(work(Context::default())?);
     }

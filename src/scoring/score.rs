@@ -84,15 +84,25 @@ impl<'a, O: Element> ColumnRows<'a, O> {
     }
 }
 
-/// Writes one number for each row to a column that is wanted.
+/// Writes one number for each row to a column that is wanted; `value` is asked for a whole tile.
 ///
 /// # Safety
 /// The rows belong to this thread.
 unsafe fn write<T: Copy>(to: Option<&RowsMut<'_, T>>, rows: &Range<usize>, value: impl FnMut(usize) -> T) {
     if let Some(to) = to {
         // SAFETY: see above.
-        unsafe { to.write(rows.clone(), value) };
+        unsafe { write_values(to, rows.clone(), &std::array::from_fn(value)) };
     }
+}
+
+/// Writes the numbers of a tile's rows. Not inlined: there once for each type of number, and not for each column.
+///
+/// # Safety
+/// The rows belong to this thread.
+#[inline(never)]
+unsafe fn write_values<T: Copy>(to: &RowsMut<'_, T>, rows: Range<usize>, values: &[T; TILE]) {
+    // SAFETY: see above.
+    unsafe { to.write(rows, |i| values[i]) };
 }
 
 /// Checked arguments.

@@ -5,7 +5,7 @@ mod indices;
 mod probabilities;
 mod walk;
 
-use ndarray::{ArrayBase, ArrayRef, ArrayView, Axis, Data, Dimension, arr0};
+use ndarray::{ArrayBase, ArrayRef, ArrayView, Data, Dimension, arr0};
 
 pub(crate) use self::active::ActiveRows;
 use self::active::first_active;
@@ -29,9 +29,14 @@ impl Target<'_> {
     fn held(&self, input: &[usize], axis: usize) -> Held {
         let few = self.shape().iter().try_fold(1_usize, |all, n| all.checked_mul(*n)) <= Some(MOST_CHECKED);
         let axis = (self.shape() == input).then_some(axis);
+        let row = axis.map(|axis| input[axis]);
         let numbers = few.then(|| match &self.0 {
-            Any::Floats(array) => with_dtype!(floats array, array => held(array, axis, |x| x.to_f64())),
-            Any::Integers(array) => with_dtype!(integers array, array => held(array, axis, |x| x.to_f64())),
+            Any::Floats(array) => {
+                with_dtype!(floats array, array => held(&mut numbers(array, axis, |x| x.to_f64()), row))
+            }
+            Any::Integers(array) => {
+                with_dtype!(integers array, array => held(&mut numbers(array, axis, |x| x.to_f64()), row))
+            }
         });
         Held { dtype: self.dtype(), floating: self.is_floating(), numbers }
     }
@@ -48,30 +53,40 @@ impl Target<'_> {
     }
 }
 
-/// What an array holds; `axis` is that of the classes where it has the input's shape.
-fn held<T>(array: &View<'_, T>, axis: Option<usize>, number: impl Fn(&T) -> f64) -> HeldNumbers {
-    let mut all = HeldNumbers {
-        smallest: f64::INFINITY,
-        largest: f64::NEG_INFINITY,
-        whole: true,
-        nan: false,
-        one_hot: false,
-    };
-    for x in array {
-        let x = number(x);
+/// The numbers of an array, those along `axis` one after the other.
+fn numbers<T>(
+    array: &View<'_, T>,
+    axis: Option<usize>,
+    number: impl Fn(&T) -> f64,
+) -> impl Iterator<Item = f64> {
+    let mut array = array.clone();
+    if let Some(axis) = axis {
+        let last = array.ndim() - 1;
+        array.swap_axes(axis, last);
+    }
+    array.into_iter().map(number)
+}
+
+/// What the numbers of an array are; `row` is the length of its rows where it has the input's shape.
+fn held(numbers: &mut dyn Iterator<Item = f64>, row: Option<usize>) -> HeldNumbers {
+    let (mut smallest, mut largest, mut whole, mut nan) = (f64::INFINITY, f64::NEG_INFINITY, true, false);
+    let (mut at, mut sum, mut sums_to_1) = (0, 0.0, row.is_some());
+    for x in numbers {
         if x.is_nan() {
-            all.nan = true;
+            nan = true;
         } else {
-            all.smallest = all.smallest.min(x);
-            all.largest = all.largest.max(x);
-            all.whole &= x.fract() == 0.0;
+            smallest = smallest.min(x);
+            largest = largest.max(x);
+            whole &= x.fract() == 0.0;
+        }
+        (at, sum) = (at + 1, sum + x);
+        if Some(at) == row {
+            sums_to_1 &= sum == 1.0;
+            (at, sum) = (0, 0.0);
         }
     }
-    let bits = !all.nan && all.whole && all.smallest == 0.0 && all.largest == 1.0;
-    all.one_hot = axis.is_some_and(|axis| {
-        bits && array.lanes(Axis(axis)).into_iter().all(|row| row.iter().map(&number).sum::<f64>() == 1.0)
-    });
-    all
+    let one_hot = sums_to_1 && !nan && whole && smallest == 0.0 && largest == 1.0;
+    HeldNumbers { smallest, largest, whole, nan, one_hot }
 }
 
 /// A mask of rows, of the target's shape: false, or 0, leaves a row out. Made by `From` or `into` from arrays,
