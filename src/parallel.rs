@@ -293,27 +293,9 @@ impl Share {
     }
 }
 
-/// Runs `work` on every segment of a row and returns the results in order. After an interrupt there are fewer results;
-/// the call that the segments are part of then ends with [`Error::Interrupted`].
-pub(crate) fn for_each_segment<T: Send>(
-    context: Context<'_>,
-    segments: usize,
-    work: impl Fn(usize) -> T + Sync,
-) -> Vec<T> {
-    let mut places: Vec<Mutex<Option<T>>> = Vec::new();
-    places.resize_with(segments, Mutex::default);
-    run_each(context, segments, &|segment| {
-        let result = work(segment);
-        *places[segment].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-    });
-    places
-        .into_iter()
-        .filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner))
-        .collect()
-}
-
-/// The part of [`for_each_segment`] that is compiled once.
-fn run_each(context: Context<'_>, segments: usize, work: &(dyn Fn(usize) + Sync)) {
+/// Runs `work` on every segment of a row, given its number. After an interrupt on fewer; the call that the segments are
+/// part of then ends with [`Error::Interrupted`].
+pub(crate) fn for_each_segment(context: Context<'_>, segments: usize, work: &(dyn Fn(usize) + Sync)) {
     let work = |(): &mut (), segment| {
         work(segment);
         Ok::<(), Infallible>(())

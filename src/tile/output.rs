@@ -146,7 +146,7 @@ impl<E: Element> Tiles<'_, E> {
         locate(&out.layout, range, &mut to);
         let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered, sums) = (self.rows.layout.classes, &mut self.gathered, &self.sums);
-        for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
+        for_each_segment_of(self.segments, classes, gathered, &|_, range, gathered| {
             let f = |i: usize, start: usize, block: &[E], q: &mut [f64], result: &mut [E]| {
                 f(sums, i, start, block, q, result);
             };

@@ -7,7 +7,7 @@ use fearless_simd_macros::simd;
 
 use super::long::{Segment, sum_segment};
 use super::short::pack;
-use super::walk::{LongRows, for_each_segment_of, group, pitch};
+use super::walk::{LongRows, group, pitch, results_of_segments};
 use crate::array::rows::{Rows, locate};
 use crate::kernel::binary::two_classes;
 use crate::kernel::double_double::{dd_add, two_sum};
@@ -175,16 +175,17 @@ impl<'r, E: Element> Tiles<'r, E> {
             sum_segment::<S, E, STATS>(simd, long, gathered, 0..classes, &mut group, stats, tops);
         } else {
             let (new_stats, new_tops) = (&*stats, &*tops);
-            let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
-                let mut part = Segment {
-                    sums: vec![RowSum::EMPTY; long.offsets.len()],
-                    stats: new_stats.to_vec(),
-                    tops: new_tops.to_vec(),
-                };
-                let Segment { sums, stats, tops } = &mut part;
-                sum_segment::<S, E, STATS>(simd, long, gathered, range, sums, stats, tops);
-                part
-            });
+            let parts =
+                results_of_segments(self.segments, classes, gathered, &|_, range, gathered: &mut [E]| {
+                    let mut part = Segment {
+                        sums: vec![RowSum::EMPTY; long.offsets.len()],
+                        stats: new_stats.to_vec(),
+                        tops: new_tops.to_vec(),
+                    };
+                    let Segment { sums, stats, tops } = &mut part;
+                    sum_segment::<S, E, STATS>(simd, long, gathered, range, sums, stats, tops);
+                    part
+                });
             let mut nothing = OnlineStats::new(RealOf::<E>::ZERO, 0);
             for part in parts {
                 for i in bits(active) {

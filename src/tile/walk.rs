@@ -3,6 +3,7 @@
 //! Rows are slices where their classes are contiguous; else a group of rows is gathered at a time.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
@@ -49,22 +50,41 @@ pub(crate) fn split_threads<'c, E: Element>(
     context.for_rows_or_segments(rows.layout.line.len(), segments(rows.layout.classes))
 }
 
-/// Runs `work` on each segment's classes, with a buffer to gather in.
-#[inline(always)]
-pub(super) fn for_each_segment_of<E: Element, T: Send>(
+/// What is done with a segment, given its number, its classes and a buffer to gather in.
+type SegmentWork<'w, E, T> = &'w (dyn Fn(usize, Range<usize>, &mut [E]) -> T + Sync);
+
+/// Runs `work` on each segment.
+pub(super) fn for_each_segment_of<E: Element>(
     context: Option<Context<'_>>,
     classes: usize,
     gathered: &mut [E],
-    work: impl Fn(Range<usize>, &mut [E]) -> T + Sync,
-) -> Vec<T> {
+    work: SegmentWork<'_, E, ()>,
+) {
+    let (count, buffer) = (segments(classes), gathered.len());
     let part = |segment: usize| segment * SEGMENT..((segment + 1) * SEGMENT).min(classes);
     match context {
         Some(context) => {
-            let gathered = gathered.len();
-            for_each_segment(context, segments(classes), |i| work(part(i), &mut vec![E::PADDING; gathered]))
+            for_each_segment(context, count, &|i| work(i, part(i), &mut vec![E::PADDING; buffer]));
         }
-        None => (0..segments(classes)).map(|i| work(part(i), gathered)).collect(),
+        None => (0..count).for_each(|i| work(i, part(i), gathered)),
     }
+}
+
+/// The results of `work` on each segment, in the order of the segments.
+pub(super) fn results_of_segments<E: Element, T: Send>(
+    context: Option<Context<'_>>,
+    classes: usize,
+    gathered: &mut [E],
+    work: SegmentWork<'_, E, T>,
+) -> Vec<T> {
+    let mut places = Vec::new();
+    places.resize_with(segments(classes), || None);
+    let places = Mutex::new(places);
+    for_each_segment_of(context, classes, gathered, &|segment, range, gathered| {
+        let result = work(segment, range, gathered);
+        places.lock().unwrap_or_else(PoisonError::into_inner)[segment] = Some(result);
+    });
+    places.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect()
 }
 
 /// Where long rows are, and which of them are active.

@@ -7,7 +7,7 @@ use fearless_simd_macros::simd;
 
 use super::long::weighted_segment;
 use super::sums::{Tile, Tiles};
-use super::walk::{LongRows, for_each_segment_of};
+use super::walk::{LongRows, results_of_segments};
 use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::kernel::max_minus_x::{TileWeights, row_max_minus_x, tile_max_minus_x};
@@ -130,7 +130,7 @@ impl<E: Element> Tiles<'_, E> {
         let (classes, gathered, max) = (self.rows.layout.classes, &mut self.gathered, &self.sums.max);
         let none = (Compensated::default(), Compensated::default());
         let mut sums = [none; TILE];
-        let parts = for_each_segment_of(self.segments, classes, gathered, |range, gathered| {
+        let parts = results_of_segments(self.segments, classes, gathered, &|_, range, gathered: &mut [E]| {
             weighted_segment(simd, long, gathered, range, max, &block_sums)
         });
         for part in parts {
