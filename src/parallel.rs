@@ -526,7 +526,8 @@ mod tests {
                     },
                 );
                 assert_eq!(got.unwrap(), Err(bad), "{threads} threads");
-                assert!(begun.into_inner() <= bad + threads);
+                // Each thread may begin one of each share before it sees that it fails.
+                assert!(begun.into_inner() <= bad + threads * threads);
             }
         }
     }

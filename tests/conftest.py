@@ -22,7 +22,7 @@ if sys.dont_write_bytecode:
     # Torch and its like take more than twice as long to import without byte code, and hundreds of processes import
     # something: it is kept, but out of sight, in the environment that the tests run in.
     sys.dont_write_bytecode = False
-    sys.pycache_prefix = str(Path(sys.prefix) / "pycache")
+    sys.pycache_prefix = sys.pycache_prefix or str(Path(sys.prefix) / "pycache")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 

@@ -243,8 +243,8 @@ impl<'a, E: Element> Work<'a, E> {
         let (p, miss) = sums.share(simd, &logits);
         for i in bits(*active) {
             losses.weight[i] = self.weight.of(class[i]);
-            let loss = weighted(losses.weight[i], function.value(nll[i], p[i], miss[i]));
-            losses.set::<RealOf<E>>(i, [loss, 0.0]);
+            let value = function.value(nll[i], miss[i]);
+            losses.set::<RealOf<E>>(i, weighted_dd::<RealOf<E>>([losses.weight[i], 0.0], [value, 0.0]));
         }
         let Some(gradient) = &self.gradient else { return };
         let factor = gradient.factors(rows.clone());

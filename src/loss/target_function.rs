@@ -54,11 +54,14 @@ impl TargetFunction {
         }
     }
 
-    /// The loss, from -log p, p and 1 - p of the target.
+    /// The loss, from -log p and 1 - p of the target.
     #[inline(always)]
-    pub(super) fn value(self, nll: f64, _p: f64, miss: f64) -> f64 {
+    pub(super) fn value(self, nll: f64, miss: f64) -> f64 {
         match self {
             TargetFunction::Focal { gamma } => weighted(power(miss, gamma), nll),
+            TargetFunction::Poly { epsilon } if epsilon < -0.5 => {
+                (1.0 + epsilon) * miss + later_terms(nll, miss)
+            }
             TargetFunction::Poly { epsilon } => nll + epsilon * miss,
         }
     }
@@ -72,9 +75,21 @@ impl TargetFunction {
                 let ratio = if miss == 0.0 { 1.0 } else { weighted(p, nll) / miss };
                 power(miss, gamma) * (1.0 + gamma * ratio)
             }
+            TargetFunction::Poly { epsilon } if miss < 0.5 => (1.0 + epsilon) - epsilon * miss,
             TargetFunction::Poly { epsilon } => 1.0 + epsilon * p,
         }
     }
+}
+
+/// -log(p) - (1 - p), which is the sum of (1 - p)^j / j from j = 2 on, without cancellation.
+#[inline(always)]
+fn later_terms(nll: f64, miss: f64) -> f64 {
+    if miss > 0.125 {
+        return nll - miss;
+    }
+    // 1/8^19 / 19 is less than a quarter of a unit in the last place of the first term.
+    let sum = (2..=19).rev().fold(0.0, |sum: f64, j| sum.mul_add(miss, 1.0 / f64::from(j)));
+    sum * miss * miss
 }
 
 /// `base^exponent`; by products where the exponent is a small integer, the usual case.
@@ -104,10 +119,7 @@ mod tests {
         let poly = [-1.0, 0.0, 2.0].map(|epsilon| TargetFunction::Poly { epsilon });
         for function in focal.into_iter().chain(poly) {
             for nll in [1e-6, 0.1, 1.0, 5.0, 40.0] {
-                let at = |nll: f64| {
-                    let (p, miss) = shares(nll);
-                    function.value(nll, p, miss)
-                };
+                let at = |nll: f64| function.value(nll, shares(nll).1);
                 let step = 1e-5 * nll;
                 let expected = (at(nll + step) - at(nll - step)) / (2.0 * step);
                 let (p, miss) = shares(nll);
@@ -125,10 +137,10 @@ mod tests {
         for gamma in [0.0, 0.5, 1.0, 2.0, 2.5] {
             let focal = TargetFunction::Focal { gamma };
             let certain = if gamma == 0.0 { 1.0 } else { 0.0 };
-            assert_eq!((focal.value(0.0, 1.0, 0.0), focal.slope(0.0, 1.0, 0.0)), (0.0, certain));
-            assert_eq!(focal.value(f64::INFINITY, 0.0, 1.0), f64::INFINITY);
+            assert_eq!((focal.value(0.0, 0.0), focal.slope(0.0, 1.0, 0.0)), (0.0, certain));
+            assert_eq!(focal.value(f64::INFINITY, 1.0), f64::INFINITY);
             assert_eq!(focal.slope(f64::INFINITY, 0.0, 1.0), 1.0);
-            assert!(focal.value(f64::NAN, f64::NAN, f64::NAN).is_nan());
+            assert!(focal.value(f64::NAN, f64::NAN).is_nan());
             assert!(focal.slope(f64::NAN, f64::NAN, f64::NAN).is_nan());
         }
     }
@@ -143,5 +155,17 @@ mod tests {
         }
         let poly = TargetFunction::Poly { epsilon: f64::NAN };
         assert!(matches!(poly.check(), Err(Error::Option { name: "epsilon", .. })));
+    }
+
+    #[test]
+    fn poly_loss_without_its_first_term_keeps_its_digits() {
+        let poly = TargetFunction::Poly { epsilon: -1.0 };
+        for miss in [1e-300, 1e-9, 1e-3, 0.1, 0.125, 0.1251, 0.3] {
+            let terms = (2..400).map(|j| f64::powi(miss, j) / f64::from(j));
+            let expected = terms.rev().sum::<f64>();
+            let loss = poly.value(-f64::ln_1p(-miss), miss);
+            assert!((loss - expected).abs() <= 1e-14 * expected, "{miss} {loss} {expected}");
+            assert!((poly.slope(-f64::ln_1p(-miss), 1.0 - miss, miss) - miss).abs() <= 1e-15 * miss);
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::array::any::{Integer, IntegerRows, with_dtype};
 use crate::array::rows::{Rows, read, unravel};
 use crate::error::{Error, TargetsFound};
 use crate::kernel::real::Real;
-use crate::kernel::rowset::bits;
+use crate::kernel::rowset::{all, bits};
 use crate::kernel::{TILE, isa};
 use crate::options::ClassWeights;
 use crate::parallel::{Context, try_for_each_chunk_of};
@@ -174,7 +174,7 @@ impl Labels<'_> {
 
     /// The error that names the first of these rows whose target is out of range.
     pub(crate) fn first_out_of_range(&self, among: Range<usize>) -> Error {
-        let rows: usize = self.shape.iter().product();
+        let rows = self.rows();
         // None where another thread has changed the targets since they were found out of range.
         let row = among.clone().find(|row| self.any_tile(*row..row + 1).is_err());
         let named = row.unwrap_or(among.start);
@@ -193,7 +193,18 @@ impl Labels<'_> {
         let rows = self.rows();
         for tile in (0..rows).step_by(TILE).map(|first| first..(first + TILE).min(rows)) {
             let mask = mask_bits(self.mask.as_ref(), tile.clone());
-            let start = tile.start;
+            let (start, len) = (tile.start, tile.len());
+            let mut values = [0_i64; TILE];
+            self.read(tile.clone(), &mut values, |value| value);
+            let (low, high) =
+                values[..len].iter().fold((i64::MAX, i64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
+            let usual = low >= 0 && (high as u64) < self.classes as u64;
+            if usual && mask == all(len) && !(low..=high).contains(&self.ignore_index) {
+                let (low, high) = (i128::from(low), i128::from(high));
+                let (least, most) = inside.unwrap_or((low, high));
+                inside = Some((low.min(least), high.max(most)));
+                continue;
+            }
             let mut values = [0_i128; TILE];
             with_dtype!(integers &self.values, rows => read(rows, tile, &mut values, Integer::to_i128));
             for (i, value) in bits(mask).map(|i| (i, values[i])) {

@@ -176,9 +176,31 @@ def test_a_negative_gamma_is_refused() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_an_option_of_0_makes_it_the_cross_entropy(name: str) -> None:
-    loss, _, _, option, _ = LOSSES[name]
-    x, t, weight, _ = rows((50, 6), 1, 2, np.float32)
-    assert loss(x, t, weight, **{option: 0.0}) == crossent.cross_entropy(x, t, weight)
+    loss, and_grad, _, option, _ = LOSSES[name]
+    for dtype in DTYPES:
+        for classes in (2, 3, 20, 150, 1500):
+            x, t, weight, _ = rows((70, classes), 1, classes, dtype)
+            for w in (None, weight):
+                for reduction in ("mean", "sum", "none"):
+                    want, slope = crossent.cross_entropy_and_grad(x, t, w, reduction=reduction)
+                    got, grad = and_grad(x, t, w, **{option: 0.0}, reduction=reduction)
+                    np.testing.assert_array_equal(got, want)
+                    np.testing.assert_array_equal(loss(x, t, w, **{option: 0.0}, reduction=reduction), want)
+                    np.testing.assert_array_equal(grad, slope)
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, -0.9, -0.6, -0.5])
+def test_poly_loss_keeps_its_digits_where_terms_cancel(epsilon: float) -> None:
+    mpmath = pytest.importorskip("mpmath")
+    gap = np.array([0.5, 1.0, 1.9, 2.0, 5.0, 12.0, 20.0, 40.0])
+    x = np.stack([gap, np.zeros(gap.size)], axis=1)
+    got, grad = crossent.poly_loss_and_grad(x, np.zeros(gap.size, int), epsilon=epsilon, reduction="none")
+    with mpmath.workdps(60):
+        miss = [1 / (1 + mpmath.exp(mpmath.mpf(d))) for d in gap]
+        want = [float(-mpmath.log1p(-m) + mpmath.mpf(epsilon) * m) for m in miss]
+        slope = [float((1 + mpmath.mpf(epsilon) * (1 - m)) * m) for m in miss]
+    np.testing.assert_allclose(got, want, rtol=2e-15)
+    np.testing.assert_allclose(grad[:, 1], slope, rtol=2e-15)
 
 
 def test_confident_rows_keep_their_digits() -> None:

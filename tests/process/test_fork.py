@@ -122,6 +122,8 @@ def test_a_fork_during_a_call_of_another_thread_leaves_both_working() -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
+    while not calls:
+        time.sleep(0.01)
     failed = [_in_child(lambda: bool(crossent.cross_entropy(x, t) == expected)) for _ in range(10)]
     stop.set()
     thread.join()

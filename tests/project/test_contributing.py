@@ -28,6 +28,38 @@ def _section(title: str) -> str:
     return text.partition("\n## ")[0]
 
 
+# ---- a loss ---------------------------------------------------------------------------------------------
+
+SOURCES = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("title", "most", "names"),
+    [
+        ("a function of the target's probability", 5, r"poly_loss|Poly\b"),
+        ("of single elements", 6, r"gaussian_nll_loss|GaussianNll"),
+    ],
+)
+def test_the_list_for_a_loss_is_that_of_the_files_that_name_one(title: str, most: int, names: str) -> None:
+    """The files of the sources that a loss of the kind is in are those which the page says it touches."""
+    line = next(line for line in _section("Add a loss").split("\n- ") if title in line.split(":")[0])
+    listed = set(re.findall(r"`((?:src|python)/[\w/.]+)`", line))
+    assert len(listed) <= most
+    files = [
+        path
+        for folder in ("src", "python/crossent")
+        for path in (SOURCES / folder).rglob("*.*")
+        if path.is_file()
+    ]
+    naming = {
+        path.relative_to(SOURCES).as_posix()
+        for path in files
+        if path.suffix in (".rs", ".py", ".pyi") and re.search(names, path.read_text(encoding="utf-8"))
+    }
+    # Where the names of earlier versions stood, which is nothing that a new loss touches.
+    assert naming - {"python/crossent/_names.py"} == listed
+
+
 # ---- a format of files ----------------------------------------------------------------------------------
 
 # A line that tells the format, and one for each row: its target, then its logits.
@@ -219,7 +251,7 @@ def test_without_them_it_is_of_no_kind_that_is_known(
     monkeypatch.chdir(folder)
     for command in ("score", "score of several", "info", "info of any name"):
         assert cli.main(COMMANDS[command]) != 0
-        assert "of no kind that its name or its first bytes tell" in capsys.readouterr().err
+        assert "of no kind that its name or its first bytes show" in capsys.readouterr().err
     for command in ("another name of ours", "a folder"):
         assert cli.main(COMMANDS[command]) != 0
         assert "rows" not in capsys.readouterr().err.replace("of_rows", "")

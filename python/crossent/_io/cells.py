@@ -20,8 +20,8 @@ _SPECIAL = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
 _MARK = "\0"
 _AMONG = re.compile(rf"{_MARK}[ \t]*{_DIGITS}[ \t]*(?={_MARK})")
 
-_ALL_INTEGERS = re.compile(rf"(?:[+-]?[0-9]++{_MARK})++")
-_ALL_NUMBERS = re.compile(rf"(?:{_DIGITS}{_MARK})++")
+_ALL_INTEGERS = re.compile(rf"(?:[+-]?[0-9]++{_MARK})+")
+_ALL_NUMBERS = re.compile(rf"(?:{_DIGITS}{_MARK})+")
 
 _MISSING = frozenset({
     "", "na", "n/a", "<na>", "#n/a", "#na", "nan", "null", "none", "nil", "nat", "missing", "-", "--", "?", ".",
@@ -40,7 +40,7 @@ _ALMOST = (
     ),
     (re.compile(r"[+-]?[0-9.,]+\s*[%‰]"), "which is a percentage; write it as a fraction of 1"),
     (
-        re.compile(r"[+-]?[0-9][0-9_.]*_[0-9_.]*(?:[eE][+-]?[0-9]+)?"),
+        re.compile(r"[+-]?(?=[0-9][0-9.]*_)[0-9_.]++(?:[eE][+-]?[0-9]+)?"),
         "which is no number because of the _; write the digits alone",
     ),
     (re.compile(r"[+-]?0[xX][0-9a-fA-F]+"), "which is hexadecimal; write it as a decimal number"),

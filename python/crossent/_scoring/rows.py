@@ -468,7 +468,7 @@ def score_rows(
         if part.places is None:
             columns, unrounded = found, losses
             continue
-        if real is np.float32:
+        if keep_unrounded and real is np.float32:
             unrounded = np.zeros(part.row_shape) if unrounded is None else unrounded
             unrounded[part.places] = found[0] if losses is None else losses
         columns = columns or [_of_all_rows(column, part.row_shape, real) for column in found]
