@@ -104,7 +104,7 @@ check-docs: docs
 check-wheel: $(VENV)/made
 	rm -rf build/dist build/wheel-env
 	$(MATURIN) sdist --out build/dist
-	$(MATURIN) build --release --interpreter $(PYO3_PYTHON) --out build/dist
+	$(MATURIN) build --release --compression-level 9 --interpreter $(PYO3_PYTHON) --out build/dist
 	$(PY) tools/check_dist.py build/dist
 	$(PY) -m venv build/wheel-env
 	build/wheel-env/bin/python -m pip install --quiet build/dist/*.whl

@@ -8,6 +8,7 @@ use fearless_simd_macros::simd;
 use super::walk::{LongRows, for_each_block, for_each_group, gather, pitch, put, scatter};
 use crate::array::rows::RowsMut;
 use crate::kernel::element::{Element, RealOf};
+use crate::kernel::log_sum_exp::TileSums;
 use crate::kernel::long_row::{RowSum, block_max, update};
 use crate::kernel::real::Real;
 use crate::kernel::rowset::bits;
@@ -66,6 +67,16 @@ pub(super) fn sum_segment<S: Simd, E: Element, const STATS: bool>(
     );
 }
 
+/// The sums over a block of row i of q (max - x), and of q: from i, the classes, the block, max and a buffer for as many
+/// q. Behind a pointer, as is [`BlockFunction`], so that the loops over blocks are there once.
+pub(super) type BlockSums<'f, E> =
+    &'f (dyn Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync);
+
+/// Turns a block of row i into what is written: from the sums of the tile, i, its first class, the block, a buffer for
+/// as many q, and the result.
+pub(super) type BlockFunction<'f, E> =
+    &'f (dyn Fn(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [f64], &mut [E]) + Sync);
+
 /// Sums q (max - x), and q, over a segment's classes; see [`Tiles::weighted_long`].
 #[simd]
 #[inline(never)]
@@ -75,7 +86,7 @@ pub(super) fn weighted_segment<S: Simd, E: Element>(
     gathered: &mut [E],
     classes: Range<usize>,
     max: &[RealOf<E>; TILE],
-    block_sums: &impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64),
+    block_sums: BlockSums<'_, E>,
 ) -> Vec<(Compensated, Compensated)> {
     let mut sums = vec![(Compensated::default(), Compensated::default()); long.offsets.len()];
     let mut q = [0.0; BLOCK];
@@ -98,13 +109,13 @@ pub(super) fn weighted_segment<S: Simd, E: Element>(
 /// Writes a segment's classes; see [`Tiles::write_blocks`].
 #[simd]
 #[inline(never)]
-pub(super) fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut [f64], &mut [E])>(
+pub(super) fn write_segment<S: Simd, E: Element>(
     simd: S,
     long: LongRows<'_, '_, E>,
     gathered: &mut [E],
     classes: Range<usize>,
     (out, to): (&RowsMut<'_, E>, &[isize; TILE]),
-    f: F,
+    (sums, f): (&TileSums<RealOf<E>>, BlockFunction<'_, E>),
 ) {
     let LongRows { rows, offsets, active } = long;
     let mut result = [E::PADDING; BLOCK];
@@ -118,7 +129,7 @@ pub(super) fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut 
             while start < classes.end {
                 let block = rows.classes_of(offsets[i], start..end.min(classes.end));
                 let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
-                f(i, start, block, q, result);
+                f(sums, i, start, block, q, result);
                 put(out, to[i], start, result);
                 (start, end) = (end, end + BLOCK);
             }
@@ -139,7 +150,7 @@ pub(super) fn write_segment<S: Simd, E: Element, F: Fn(usize, usize, &[E], &mut 
             for k in bits(active) {
                 let gathered = &mut gathered[k * pitch..k * pitch + block.len()];
                 let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
-                f(group.start + k, block.start, gathered, q, result);
+                f(sums, group.start + k, block.start, gathered, q, result);
                 gathered.copy_from_slice(result);
             }
             scatter(simd, gathered, block, out, &to[group], active);

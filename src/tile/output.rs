@@ -5,20 +5,19 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
-use super::long::write_segment;
+use super::long::{BlockFunction, write_segment};
 use super::short::unpack;
 use super::sums::{Tile, Tiles};
 use super::walk::{LongRows, for_each_segment_of};
 use super::weighted::{Weighting, scratch};
 use crate::array::rows::{RowsMut, locate};
-use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf};
-use crate::kernel::log_sum_exp::TileSums;
 use crate::kernel::output::{
     RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
 };
 use crate::kernel::real::Real;
 use crate::kernel::rowset::all;
+use crate::kernel::{SEGMENT, TILE};
 
 /// The gradient of a tile's rows: scale softmax(x) - factor q, but for the target's entry where it is given.
 pub(crate) struct TileGradient<'t, W> {
@@ -40,14 +39,9 @@ impl<E: Element> Tile<'_, '_, E> {
             unpack(simd, &tiles.packed, range, out);
             return;
         }
-        tiles.write_blocks(
-            simd,
-            range,
-            all(tiles.len),
-            out,
-            #[inline(always)]
-            |sums, i, _, block, _, result| apply_to_row::<S, E, F>(simd, block, sums, i, result),
-        );
+        tiles.write_blocks(simd, range, all(tiles.len), out, &|sums, i, _, block, _, result| {
+            apply_to_row::<S, E, F>(simd, block, sums, i, result);
+        });
     }
 
     /// Writes the gradient of every active row to `out`, which may be the input itself, and 0 to the other rows. Those
@@ -85,25 +79,20 @@ impl<E: Element> Tile<'_, '_, E> {
             return;
         }
         match q {
-            None => tiles.write_blocks(
-                simd,
-                range.clone(),
-                active,
-                out,
-                #[inline(always)]
-                |sums, i, _, block, _, result| apply_to_row::<S, E, Softmax>(simd, block, sums, i, result),
-            ),
-            Some((factor, weighting)) => tiles.write_blocks(
-                simd,
-                range.clone(),
-                active,
-                out,
-                #[inline(always)]
-                |sums, i, start, block, q, result| {
-                    weighting.row(simd, i, start..start + block.len(), q);
-                    gradient_of_row(simd, block, q, factor[i], sums, i, result);
-                },
-            ),
+            None => tiles.write_blocks(simd, range.clone(), active, out, &|sums, i, _, block, _, result| {
+                apply_to_row::<S, E, Softmax>(simd, block, sums, i, result);
+            }),
+            Some((factor, weighting)) => {
+                tiles.write_blocks(simd, range.clone(), active, out, &|sums, i, start, block, q, result| {
+                    simd.vectorize(
+                        #[inline(always)]
+                        || {
+                            weighting.row(simd, i, start..start + block.len(), q);
+                            gradient_of_row(simd, block, q, factor[i], sums, i, result);
+                        },
+                    );
+                });
+            }
         }
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
@@ -133,24 +122,28 @@ pub(crate) fn write_zeros<E: Element>(range: Range<usize>, out: &RowsMut<'_, E>)
 
 impl<E: Element> Tiles<'_, E> {
     /// Hands every block of the active rows to `f`, with a buffer for as many q, and writes its results to `out`.
-    #[inline(always)]
+    #[simd]
     fn write_blocks<S: Simd>(
         &mut self,
         simd: S,
         range: Range<usize>,
         active: u64,
         out: &RowsMut<'_, E>,
-        f: impl Fn(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [f64], &mut [E]) + Sync,
+        f: BlockFunction<'_, E>,
     ) {
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
         let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered, sums) = (self.rows.layout.classes, &mut self.gathered, &self.sums);
-        for_each_segment_of(self.segments, classes, gathered, &|_, range, gathered| {
-            let f = |i: usize, start: usize, block: &[E], q: &mut [f64], result: &mut [E]| {
-                f(sums, i, start, block, q, result);
-            };
-            write_segment::<S, E, _>(simd, long, gathered, range, (out, &to), f);
-        });
+        let segment = |classes, gathered: &mut [E]| {
+            write_segment(simd, long, gathered, classes, (out, &to), (sums, f));
+        };
+        if classes <= SEGMENT {
+            segment(0..classes, gathered);
+        } else {
+            for_each_segment_of(self.segments, classes, gathered, &|_, range, gathered| {
+                segment(range, gathered);
+            });
+        }
     }
 }

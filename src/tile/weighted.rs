@@ -5,13 +5,13 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
-use super::long::weighted_segment;
+use super::long::{BlockSums, weighted_segment};
 use super::sums::{Tile, Tiles};
 use super::walk::{LongRows, results_of_segments};
-use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::kernel::max_minus_x::{TileWeights, row_max_minus_x, tile_max_minus_x};
 use crate::kernel::rowset::bits;
+use crate::kernel::{SEGMENT, TILE};
 use crate::options::ClassWeights;
 use crate::sum::compensated::Compensated;
 
@@ -68,14 +68,9 @@ impl<E: Element> Tile<'_, '_, E> {
             let mut totals = [0.0; TILE];
             tile_max_minus_x::<_, _, false>(simd, &tiles.packed, q, tiles.len, max, &mut all, &mut totals);
         } else {
-            let sums = tiles.weighted_long(
-                simd,
-                active,
-                #[inline(always)]
-                |_, classes, x, max, _| {
-                    row_max_minus_x::<_, _, _, false>(simd, x, weight.block(classes), max)
-                },
-            );
+            let sums = tiles.weighted_long(simd, active, &|_, classes, x, max, _| {
+                row_max_minus_x::<_, _, _, false>(simd, x, weight.block(classes), max)
+            });
             bits(active).for_each(|i| all[i] = sums[i].0.get());
         }
         all
@@ -97,18 +92,18 @@ impl<E: Element> Tile<'_, '_, E> {
             let to = (&mut max_minus_x, &mut totals);
             tile_max_minus_x::<_, _, true>(simd, &tiles.packed, q, tiles.len, max, to.0, to.1);
         } else {
-            let sums = tiles.weighted_long(
-                simd,
-                active,
-                #[inline(always)]
-                |i, classes, x, max, q| {
-                    if let Some(sums) = weighting.max_minus_x(simd, i, classes.clone(), x, max) {
-                        return sums;
-                    }
-                    weighting.row(simd, i, classes, q);
-                    row_max_minus_x::<_, _, _, true>(simd, x, q, max)
-                },
-            );
+            let sums = tiles.weighted_long(simd, active, &|i, classes, x, max, q| {
+                simd.vectorize(
+                    #[inline(always)]
+                    || {
+                        if let Some(sums) = weighting.max_minus_x(simd, i, classes.clone(), x, max) {
+                            return sums;
+                        }
+                        weighting.row(simd, i, classes, q);
+                        row_max_minus_x::<_, _, _, true>(simd, x, q, max)
+                    },
+                )
+            });
             for i in bits(active) {
                 (max_minus_x[i], totals[i]) = (sums[i].0.get(), sums[i].1.get());
             }
@@ -124,15 +119,21 @@ impl<E: Element> Tiles<'_, E> {
         &mut self,
         simd: S,
         active: u64,
-        block_sums: impl Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync,
+        block_sums: BlockSums<'_, E>,
     ) -> [(Compensated, Compensated); TILE] {
         let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered, max) = (self.rows.layout.classes, &mut self.gathered, &self.sums.max);
         let none = (Compensated::default(), Compensated::default());
         let mut sums = [none; TILE];
-        let parts = results_of_segments(self.segments, classes, gathered, &|_, range, gathered: &mut [E]| {
-            weighted_segment(simd, long, gathered, range, max, &block_sums)
-        });
+        let segment =
+            |classes, gathered: &mut [E]| weighted_segment(simd, long, gathered, classes, max, block_sums);
+        let parts = if classes <= SEGMENT {
+            vec![segment(0..classes, gathered)]
+        } else {
+            results_of_segments(self.segments, classes, gathered, &|_, range, gathered| {
+                segment(range, gathered)
+            })
+        };
         for part in parts {
             for i in bits(active) {
                 sums[i].0.merge(part[i].0);
