@@ -43,6 +43,8 @@ pub(crate) fn widen_slice<S: Simd, E: Element>(simd: S, from: &[E], to: &mut [f6
 /// How elements go into and out of vectors.
 pub(crate) trait Lanes: Sized {
     type Real: Real;
+    /// A type that is narrowed to alike, by [`Self::narrow`]: code that stores vectors of `Real` is there once for both.
+    type Alike: Element + Lanes<Real = Self::Real>;
 
     /// Minus infinity: it fills the lanes behind the end of a row.
     const PADDING: Self;
@@ -141,6 +143,7 @@ impl Element for f32 {
 
 impl Lanes for f32 {
     type Real = f32;
+    type Alike = f32;
     const PADDING: f32 = f32::NEG_INFINITY;
 
     #[inline(always)]
@@ -191,6 +194,7 @@ impl Element for f64 {
 
 impl Lanes for f64 {
     type Real = f64;
+    type Alike = f64;
     const PADDING: f64 = f64::NEG_INFINITY;
 
     #[inline(always)]
@@ -235,6 +239,7 @@ impl Element for bf16 {
 
 impl Lanes for bf16 {
     type Real = f32;
+    type Alike = bf16;
     const PADDING: bf16 = bf16::NEG_INFINITY;
 
     #[inline(always)]
@@ -291,6 +296,7 @@ impl Element for f16 {
 
 impl Lanes for f16 {
     type Real = f32;
+    type Alike = bf16;
     const PADDING: f16 = f16::NEG_INFINITY;
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use fearless_simd::Simd;
 use ndarray::{ArrayRef, Dimension};
 
 use super::columns::Score;
-use crate::array::rows::{Input, input_rows};
+use crate::array::rows::input_rows;
 use crate::array::rows::{View, check_shape};
 use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
@@ -164,12 +164,21 @@ fn sums_of<P: Element, Q: Element>(
     let p = input_rows(logits, Some(options.axis))?;
     check_shape("other", other.shape(), logits.shape())?;
     let q = input_rows(other, Some(options.axis))?;
-    let Input { rows: p, shape, axis } = p;
-    let has_target = target.is_some();
-    with_any_target(target, options.ignore_index, shape, axis, |target, ignore_index| {
-        let labels = labels("compare_sums", target, shape, axis, ignore_index, call)?;
+    sums_of_rows((&p.rows, &q.rows), (p.shape, p.axis), target, options, call)
+}
+
+/// The part that is compiled once for all dtypes.
+fn sums_of_rows(
+    (p, q): (&dyn SingleRows, &dyn SingleRows),
+    (shape, axis): (&[usize], usize),
+    target: Option<&Target<'_>>,
+    options: &Score<'_>,
+    call: &Call<'_>,
+) -> Result<(ComparisonSums, ComparisonRows), Error> {
+    with_any_target(target, options.ignore_index, shape, axis, |of_rows, ignore_index| {
+        let labels = labels("compare_sums", of_rows, shape, axis, ignore_index, call)?;
         labels.check(call.context)?;
-        run(&p, &q.rows, &labels, call, has_target)
+        run(p, q, &labels, call, target.is_some())
     })
 }
 

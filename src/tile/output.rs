@@ -35,7 +35,7 @@ impl<E: Element> Tile<'_, '_, E> {
     pub(crate) fn write<S: Simd, F: RowFunction>(self, simd: S, range: Range<usize>, out: &RowsMut<'_, E>) {
         let tiles = self.0;
         if tiles.is_short() {
-            apply_to_tile::<S, E, F>(simd, &mut tiles.packed, &tiles.sums, tiles.len);
+            apply_to_tile::<S, E::Alike, F>(simd, &mut tiles.packed, &tiles.sums, tiles.len);
             unpack(simd, &tiles.packed, range, out);
             return;
         }
@@ -60,10 +60,19 @@ impl<E: Element> Tile<'_, '_, E> {
         tiles.sums.scale = *scale;
         if tiles.is_short() {
             match q {
-                None => apply_to_tile::<S, E, Softmax>(simd, &mut tiles.packed, &tiles.sums, tiles.len),
+                None => {
+                    apply_to_tile::<S, E::Alike, Softmax>(simd, &mut tiles.packed, &tiles.sums, tiles.len);
+                }
                 Some((factor, weighting)) => {
                     let q = weighting.tile(simd, scratch(&mut tiles.q, tiles.packed.len()));
-                    gradient_of_tile::<S, E>(simd, &mut tiles.packed, q, factor, &tiles.sums, tiles.len);
+                    gradient_of_tile::<S, E::Alike>(
+                        simd,
+                        &mut tiles.packed,
+                        q,
+                        factor,
+                        &tiles.sums,
+                        tiles.len,
+                    );
                 }
             }
             for i in 0..tiles.len {
