@@ -11,11 +11,12 @@ use crossent::{
     Bin, Call, ClassLoss, Columns, ComparisonRows, ComparisonSums, Context, CrossEntropy, Element,
     ElementLoss, Elementwise, Error, ExactSum, FirstValues, FloatsMut, Group, Held, HeldNumbers, Improper,
     Interrupt, LikelyMisuse, LikelyValues, LogLoss, MAX_THREADS, Mask, NllLoss, Numbers, Reduction, Score,
-    ScoreSums, Scores, Target, TargetSums, TargetsFound, TemperatureSums, Total, active_rows, available_isas,
-    check_targets, compare_sums, likely_misuse, likely_values, log_loss, log_of_probabilities, log_sigmoid,
-    log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into, logsumexp,
-    logsumexp_into, num_threads, score, score_into, score_sums, score_with_sums, selected_isa,
-    set_num_threads, softmax, softmax_in_place, softmax_into, targets_found, temperature_sums,
+    ScoreSums, Scores, Target, TargetFunction, TargetLoss, TargetSums, TargetsFound, TemperatureSums, Total,
+    active_rows, available_isas, check_targets, compare_sums, likely_misuse, likely_values, log_loss,
+    log_of_probabilities, log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax,
+    log_softmax_in_place, log_softmax_into, logsumexp, logsumexp_into, num_threads, score, score_into,
+    score_sums, score_with_sums, selected_isa, set_num_threads, softmax, softmax_in_place, softmax_into,
+    targets_found, temperature_sums,
 };
 
 const ROWS: usize = 37;
@@ -269,6 +270,38 @@ fn gradients_are_those_of_their_definitions_apart_and_in_place() {
     let refused =
         loss.each_row_and_gradient_in_place(&mut x.clone(), &target, &call, &short, &mut arr1(&[0.0; ROWS]));
     assert!(matches!(refused, Err(Error::Shape { name: "upstream", .. })));
+}
+
+#[test]
+fn functions_of_the_targets_probability_are_those_of_their_definitions() {
+    let (x, target, call) = (logits::<f64>(), classes(), Call::new());
+    let (nll, p) = (nll(&x, &target), softmax_of(&x));
+    let p_of_target = nll.map(|nll| (-nll).exp());
+    let miss = 1.0 - &p_of_target;
+    let focal = TargetLoss::new(TargetFunction::Focal { gamma: 2.0 });
+    let poly = TargetLoss::new(TargetFunction::Poly { epsilon: 0.5 });
+    let expected = [
+        (focal, &miss * &miss * &nll, &miss * (&miss + 2.0 * &p_of_target * &nll)),
+        (poly, &nll + 0.5 * &miss, 1.0 + 0.5 * &p_of_target),
+    ];
+    for (loss, values, slopes) in expected {
+        close(&loss.each_row(&x, &target, &call).unwrap(), &values, 1e-13);
+        near(loss.total(&x, &target, &call).unwrap().sum, values.sum());
+        let mut gradient = p.clone();
+        target.iter().enumerate().for_each(|(n, t)| gradient[[n, *t]] -= 1.0);
+        gradient *= &slopes.insert_axis(Axis(1));
+        let mut got = Array2::zeros(x.raw_dim());
+        loss.total_and_gradient(&x, &target, &call, Reduction::Sum, 1.0, &mut got).unwrap();
+        close(&got, &gradient, 1e-13);
+
+        let weight: Vec<f64> = (0..CLASSES).map(|c| 1.0 + c as f64).collect();
+        let each_weight = target.map(|t| weight[*t]);
+        let weighted = loss.weight(&weight).ignore_index(-1).axis(-1).total(&x, &target, &call).unwrap();
+        near(weighted.reduce(Reduction::Mean), (&values * &each_weight).sum() / each_weight.sum());
+        assert!(matches!(loss.total(&x, &x, &call), Err(Error::FloatingTarget { .. })));
+    }
+    let refused = TargetLoss::new(TargetFunction::Focal { gamma: -1.0 }).total(&x, &target, &call);
+    assert!(matches!(refused, Err(Error::Option { name: "gamma", .. })));
 }
 
 #[test]
@@ -705,8 +738,8 @@ fn public_types_can_be_printed_and_sent() {
         Bin Call<'static> Columns<'static, f32> ComparisonRows ComparisonSums Context<'static>
         CrossEntropy<'static> ElementLoss<'static> Elementwise<'static> Error ExactSum FloatsMut<'static> Group
         Held HeldNumbers Improper Interrupt<'static> LikelyMisuse LogLoss Mask<'static> NllLoss<'static>
-        Numbers<'static> Reduction Score<'static> ScoreSums Scores<crossent::ndarray::Ix2> TargetSums TargetsFound
-        TemperatureSums Total
+        Numbers<'static> Reduction Score<'static> ScoreSums Scores<crossent::ndarray::Ix2> TargetFunction
+        TargetLoss<'static> TargetSums TargetsFound TemperatureSums Total
     }
     let error: Box<dyn std::error::Error + Send + Sync> = Box::new(Error::Interrupted);
     assert_eq!(error.to_string(), "interrupted");
