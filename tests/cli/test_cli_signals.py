@@ -29,6 +29,8 @@ SMALL = ("--memory", "50K")
 WAITING = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 import steps
 from crossent import _cli as cli
 from crossent._cli import output, reading, running

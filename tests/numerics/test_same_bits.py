@@ -147,6 +147,14 @@ CLASS_LOSSES: dict[str, Function] = {
     "cross_entropy, probabilities, weight and smoothing": lambda r, how: crossent.cross_entropy(
         r.x, r.p, r.weight, axis=r.axis, reduction=how, label_smoothing=0.1
     ),
+    "focal_loss": lambda r, how: crossent.focal_loss(r.x, r.t, r.weight, axis=r.axis, reduction=how),
+    "focal_loss, gamma": lambda r, how: crossent.focal_loss(
+        r.x, r.t, gamma=0.75, axis=r.axis, reduction=how, where=r.where
+    ),
+    "poly_loss": lambda r, how: crossent.poly_loss(r.x, r.t, r.weight, axis=r.axis, reduction=how),
+    "poly_loss, epsilon": lambda r, how: crossent.poly_loss(
+        r.x, r.t, epsilon=-0.9, axis=r.axis, reduction=how, where=r.where
+    ),
     "nll_loss": lambda r, how: crossent.nll_loss(r.log_p, r.t, r.weight, axis=r.axis, reduction=how),
 }
 ELEMENT_LOSSES: dict[str, Function] = {
@@ -192,6 +200,12 @@ CLASS_GRADIENTS: dict[str, Function] = {
     ),
     "cross_entropy_and_grad, probabilities": lambda r, how: crossent.cross_entropy_and_grad(
         r.x, r.p, r.weight, axis=r.axis, reduction=how, grad_output=_upstream(r, how)
+    ),
+    "focal_loss_and_grad": lambda r, how: crossent.focal_loss_and_grad(
+        r.x, r.t, r.weight, axis=r.axis, reduction=how, grad_output=_upstream(r, how)
+    ),
+    "poly_loss_and_grad": lambda r, how: crossent.poly_loss_and_grad(
+        r.x, r.t, r.weight, axis=r.axis, reduction=how, where=r.where, grad_output=_upstream(r, how)
     ),
     "nll_loss_and_grad": lambda r, how: crossent.nll_loss_and_grad(
         r.log_p, r.t, r.weight, axis=r.axis, reduction=how, grad_output=_upstream(r, how)
@@ -580,7 +594,11 @@ def _ulp(key: str, mine: Array, best: Array) -> float:
 
 
 def _limit(key: str, dtype: DType) -> int:
-    """ULP: four where nothing wider is at hand, for single elements and for differences; else two."""
+    """ULP: six for a product of three such numbers; four where nothing wider is at hand, for single elements and for
+    differences; else two.
+    """
+    if key.startswith("focal"):
+        return 6
     single = key.startswith("binary") or any(part in key for part in CANCEL)
     return 4 if single or dtype == np.float64 else 2
 
