@@ -50,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-@functools.cache  # it keeps nothing of a command line, and takes longer to make than a small file to score
-def _parser() -> Parser:
+def _new_parser() -> Parser:
     parser = Parser(
         prog="crossent",
         description="Score, compare, calibrate and plot saved logits.",
@@ -65,3 +64,7 @@ def _parser() -> Parser:
         command.add(commands)
     parser.share_commands(dict(commands.choices))
     return parser
+
+
+# Made once: it keeps nothing of a command line, and takes longer to make than a small file to score.
+_parser = functools.cache(_new_parser)
