@@ -5,31 +5,47 @@ use pyo3::prelude::*;
 
 use super::array::{self, Array, Axis, with_dtype};
 use super::{call, score};
-use crate::array::rows::row_shape;
+use crate::array::rows::{View, class_axis, row_shape};
 use crate::loss::misuse::LikelyMisuse;
-use crate::{Call, Context, Improper, LikelyValues, Score};
+use crate::{Call, Context, Improper, LikelyValues, Score, Target};
 
 functions! { active_rows check_targets likely_mistake likely_values log_of_probabilities targets_found }
 
-/// Rows with their targets and mask, if they have any.
+/// Rows with their targets and mask, if they have any, and how they are read.
 struct Arguments<'py> {
     rows: Array<'py>,
     target: Option<Array<'py>>,
     mask: Option<Array<'py>>,
+    options: Score<'static>,
 }
 
 impl<'py> Arguments<'py> {
     fn new(
         rows: &Bound<'py, PyAny>,
         target: Option<&Bound<'py, PyAny>>,
+        ignore_index: &Bound<'py, PyAny>,
         mask: Option<&Bound<'py, PyAny>>,
+        axis: &Axis,
         name: &str,
     ) -> PyResult<Self> {
         Ok(Arguments {
+            options: Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0),
             rows: array::array(rows, name)?,
             target: target.map(|target| array::array(target, "target")).transpose()?,
             mask: array::mask(mask)?,
         })
+    }
+
+    /// The targets and the mask.
+    fn views(&self) -> PyResult<(Option<Target<'_>>, Option<View<'_, u8>>)> {
+        let target = self.target.as_ref().map(array::target).transpose()?;
+        Ok((target, self.mask.as_ref().map(array::mask_view)))
+    }
+
+    /// The class axis, counted from the front, and the shape of the rows without it.
+    fn row_shape(&self) -> PyResult<(usize, Vec<usize>)> {
+        let axis = class_axis(self.rows.ndim(), Some(self.options.axis))?;
+        Ok((axis, row_shape(self.rows.shape(), axis)))
     }
 }
 
@@ -46,11 +62,9 @@ pub(super) fn likely_mistake<'py>(
     name: &str,
 ) -> PyResult<Option<&'static str>> {
     let py = rows.py();
-    let options =
-        Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0).log_probs(log_probs);
-    let arrays = Arguments::new(rows, target, r#where, name)?;
-    let target = arrays.target.as_ref().map(array::target).transpose()?;
-    let mask = arrays.mask.as_ref().map(array::mask_view);
+    let arrays = Arguments::new(rows, target, ignore_index, r#where, &axis, name)?;
+    let options = arrays.options.log_probs(log_probs);
+    let (target, mask) = arrays.views()?;
     let found = with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
@@ -76,14 +90,12 @@ pub(super) fn check_targets(
     name: &str,
 ) -> PyResult<()> {
     let py = rows.py();
-    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
-    let arrays = Arguments::new(rows, target, r#where, name)?;
-    let target = arrays.target.as_ref().map(array::target).transpose()?;
-    let mask = arrays.mask.as_ref().map(array::mask_view);
+    let arrays = Arguments::new(rows, target, ignore_index, r#where, &axis, name)?;
+    let (target, mask) = arrays.views()?;
     with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
-            crate::check_targets(view, target.as_ref(), &options, &call)
+            crate::check_targets(view, target.as_ref(), &arrays.options, &call)
         })
     })
 }
@@ -100,21 +112,15 @@ pub(super) fn active_rows<'py>(
     name: &str,
 ) -> PyResult<Bound<'py, PyArrayDyn<bool>>> {
     let py = rows.py();
-    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
-    let arrays = Arguments::new(rows, target, r#where, name)?;
-    let shape = arrays.rows.shape();
-    let out = score::zeros::<bool>(
-        py,
-        &row_shape(shape, crate::array::rows::class_axis(shape.len(), Some(axis.0))?),
-    )?;
-    let target = arrays.target.as_ref().map(array::target).transpose()?;
-    let mask = arrays.mask.as_ref().map(array::mask_view);
+    let arrays = Arguments::new(rows, target, ignore_index, r#where, &axis, name)?;
+    let out = score::zeros::<bool>(py, &arrays.row_shape()?.1)?;
+    let (target, mask) = arrays.views()?;
     // SAFETY: the array is new: nothing else refers to it.
     let mut to = unsafe { score::view_of(&out) };
     with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, out.len(), |context: Context<'_>| {
             let call = Call { mask, context };
-            crate::active_rows(view, target.as_ref(), &options, &call, &mut to)
+            crate::active_rows(view, target.as_ref(), &arrays.options, &call, &mut to)
         })?;
     });
     Ok(out)
@@ -173,21 +179,17 @@ pub(super) fn log_of_probabilities<'py>(
     name: &str,
 ) -> PyResult<(Bound<'py, PyArrayDyn<f64>>, FirstImproper)> {
     let py = probabilities.py();
-    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
-    let arrays = Arguments::new(probabilities, target, r#where, name)?;
-    let shape = arrays.rows.shape();
-    let class_axis = crate::array::rows::class_axis(shape.len(), Some(axis.0))?;
-    let mut out_shape = row_shape(shape, class_axis);
-    out_shape.push(shape[class_axis]);
+    let arrays = Arguments::new(probabilities, target, ignore_index, r#where, &axis, name)?;
+    let (class_axis, mut out_shape) = arrays.row_shape()?;
+    out_shape.push(arrays.rows.shape()[class_axis]);
     let out = score::zeros::<f64>(py, &out_shape)?;
-    let target = arrays.target.as_ref().map(array::target).transpose()?;
-    let mask = arrays.mask.as_ref().map(array::mask_view);
+    let (target, mask) = arrays.views()?;
     // SAFETY: the array is new: nothing else refers to it.
     let mut to = unsafe { score::view_of(&out) };
     let Improper { number, sum } = with_dtype!(floats &array::floats(&arrays.rows, name)?, view => {
         call::run(py, array::work(&arrays.rows), |context: Context<'_>| {
             let call = Call { mask, context };
-            crate::log_of_probabilities(view, target.as_ref(), &options, &call, &mut to)
+            crate::log_of_probabilities(view, target.as_ref(), &arrays.options, &call, &mut to)
         })?
     });
     Ok((out, (number, sum)))

@@ -457,7 +457,7 @@ mod tests {
 
     const ROWS: u64 = 1000;
 
-    /// Numbers from 0 to 1 without a pattern; `tests/scoring/test_crate_figures.py` makes the same.
+    /// Numbers from 0 to 1 without a pattern, which `tests/scoring/test_crate_figures.py` computes too.
     fn number(i: u64) -> f64 {
         (i * 2_654_435_761 % (1 << 32)) as f64 / 2.0_f64.powi(32)
     }

@@ -24,7 +24,7 @@ const UNIT_BITS: usize = 1074;
 ///
 /// The sum of the finite terms is kept as an integer of units of 2^-1074, in 592 bytes whatever their number;
 /// infinities and nans are counted separately. Results are rounded once. Two sums are equal if their finite terms have
-/// the same sum, and their numbers of +inf, -inf and nan are the same.
+/// the same sum, and if they have as many terms of +inf, of -inf and of nan.
 ///
 /// ```
 /// use crossent::ExactSum;

@@ -152,11 +152,11 @@ def focal_loss(
     where: ArrayLike | None = None,
 ) -> Float64:
     """(1 - p)**gamma (-log p) for p = softmax(input)[target]."""
-    input = np.asarray(input)
-    axis = _class_axis(input, axis)
-    nll = -log_softmax(input, axis)
+    nll = _nll(input, axis)
     loss = times(_others(nll) ** gamma, nll)
-    return _with_indices(-loss, np.asarray(target), weight, ignore_index, reduction, 0.0, axis, where)
+    return nll_loss(
+        -loss, target, weight, ignore_index=ignore_index, reduction=reduction, axis=axis, where=where
+    )
 
 
 def poly_loss(
@@ -171,11 +171,11 @@ def poly_loss(
     where: ArrayLike | None = None,
 ) -> Float64:
     """-log p + epsilon (1 - p) for p = softmax(input)[target]."""
-    input = np.asarray(input)
-    axis = _class_axis(input, axis)
-    nll = -log_softmax(input, axis)
+    nll = _nll(input, axis)
     loss = nll + epsilon * _others(nll)
-    return _with_indices(-loss, np.asarray(target), weight, ignore_index, reduction, 0.0, axis, where)
+    return nll_loss(
+        -loss, target, weight, ignore_index=ignore_index, reduction=reduction, axis=axis, where=where
+    )
 
 
 @_quiet
@@ -186,6 +186,12 @@ def slope(name: str, nll: Float64, gamma: float, epsilon: float) -> Float64:
         return 1.0 + epsilon * p
     # -p log p / (1 - p) goes to 1 where p does.
     return others**gamma * (1.0 + gamma * np.where(others == 0.0, 1.0, times(p, nll) / others))
+
+
+def _nll(input: ArrayLike, axis: int | None) -> Float64:
+    """-log softmax of each class."""
+    input = np.asarray(input)
+    return -log_softmax(input, _class_axis(input, axis))
 
 
 def _others(nll: Float64) -> Float64:
