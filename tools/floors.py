@@ -43,6 +43,7 @@ PYTHON = [
     "_arguments",
     "_rows",
     "_losses",
+    "sharded",
     "_modules",
     "_scoring",
     "__init__",

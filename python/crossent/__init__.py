@@ -25,6 +25,7 @@ from crossent._losses.elements import (
     kl_div_and_grad,
     poisson_nll_loss,
 )
+from crossent._losses.teacher import kl_div_topk, kl_div_topk_and_grad
 from crossent._modules import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -81,6 +82,8 @@ __all__ = [
     "get_num_threads",
     "kl_div",
     "kl_div_and_grad",
+    "kl_div_topk",
+    "kl_div_topk_and_grad",
     "log_loss",
     "log_sigmoid",
     "log_softmax",
