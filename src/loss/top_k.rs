@@ -14,6 +14,7 @@ use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
 use crate::kernel::teacher::{Buffers, Known, divergence, slope_of_tail};
+use crate::parallel::Context;
 use crate::targets::{Call, TileLabels, TileWork, Walk, mask_bits};
 
 /// A teacher's distribution of each row, of which the probabilities of k classes are known.
@@ -159,7 +160,12 @@ struct Teacher {
 
 impl Teacher {
     /// Checks the rows that the mask leaves in; the others hold zeros.
-    fn new(teacher: &TopKTeacher<'_>, input: &[usize], mask: Option<&Rows<'_, u8>>) -> Result<Self, Error> {
+    fn new(
+        teacher: &TopKTeacher<'_>,
+        input: &[usize],
+        mask: Option<&Rows<'_, u8>>,
+        context: Context<'_>,
+    ) -> Result<Self, Error> {
         let TopKTeacher { ids, log_probs, tail } = teacher;
         let (count, row_shape) = input.split_last().ok_or(Error::TooFewDimensions)?;
         let last = row_shape.len();
@@ -184,7 +190,12 @@ impl Teacher {
             index.push(j);
             index
         };
+        let watch = context.watch();
         for start in (0..rows).step_by(TILE) {
+            watch();
+            if context.stopped() {
+                return Err(Error::Interrupted);
+            }
             let range = start..(start + TILE).min(rows);
             for i in bits(mask_bits(mask, range.clone())) {
                 let row = start + i;
@@ -274,7 +285,7 @@ fn run(
         check_shape("mask", mask.shape(), &shape[..shape.len() - 1])?;
     }
     let mask = mask.map(|mask| Rows::new(mask, None));
-    let teacher = Teacher::new(teacher, shape, mask.as_ref())?;
+    let teacher = Teacher::new(teacher, shape, mask.as_ref(), call.context)?;
     let (rows, classes) = (input.count(), input.classes());
     let mut losses = filled(rows, 0.0)?;
     filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
