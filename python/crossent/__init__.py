@@ -3,6 +3,7 @@
 from crossent import _names
 from crossent._core import __version__
 from crossent._exceptions import LikelyMistakeWarning
+from crossent._linear import LinearLogits
 from crossent._losses.binary import (
     binary_cross_entropy,
     binary_cross_entropy_and_grad,
@@ -45,6 +46,7 @@ __all__ = [
     "Comparison",
     "CrossEntropyLoss",
     "LikelyMistakeWarning",
+    "LinearLogits",
     "LogSoftmax",
     "LossHistogram",
     "NLLLoss",

@@ -55,6 +55,22 @@ def as_array(obj: object, name: str) -> NDArray[Any]:
     return _refusing(obj, name, _numbers)
 
 
+def is_lazy(obj: object) -> bool:
+    """Say whether an object is an array that is read part by part, and not one in memory: a dataset in a file."""
+    if isinstance(obj, list | tuple) or any(
+        str(cls.__module__).partition(".")[0] in _READERS for cls in type(obj).__mro__
+    ):
+        return False
+    cls = type(obj)
+    if any(hasattr(cls, name) for name in ("__array_interface__", "__array_struct__", "__dlpack__")):
+        return False
+    try:
+        memoryview(obj)  # type: ignore[arg-type]
+    except TypeError:
+        return hasattr(cls, "__getitem__") and hasattr(obj, "shape") and hasattr(obj, "dtype")
+    return False
+
+
 def as_labels(obj: object, name: str) -> NDArray[Any]:
     """Give labels as a plain `numpy.ndarray`, which may hold Python objects, as strings often are.
 
