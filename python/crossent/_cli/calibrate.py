@@ -15,6 +15,7 @@ from crossent._cli.options import (
     Subparsers,
     add_command,
     add_files,
+    add_head,
     add_json,
     add_memory,
     add_no_progress,
@@ -24,7 +25,7 @@ from crossent._cli.options import (
 )
 from crossent._cli.output import DataError, made_by, print_result, say, table, to_json
 from crossent._cli.progress import Bar
-from crossent._cli.reading import Rows, Targets, open_source, read_rows, say_notes
+from crossent._cli.reading import Rows, Targets, open_source, read_rows, say_notes, what_is_read
 from crossent._cli.score import figures_of, first_nonfinite
 from crossent._cli.stopping import Ended, Stop, stopping
 from crossent._scoring.report import Report
@@ -61,6 +62,7 @@ def add(commands: Subparsers) -> None:
     add_no_progress(parser)
     add_memory(parser)
     add_json(parser)
+    add_head(parser, "LOGITS")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -109,7 +111,7 @@ def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
             "before": figures_of(before),
             "after": figures_of(after),
             **made_by(),
-            "logits": options.logits,
+            what_is_read(passes.source): options.logits,
             "targets": passes.targets.name,
             **passes.source.provenance(),
             "ignore_index": options.ignore_index,

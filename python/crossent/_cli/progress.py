@@ -24,9 +24,7 @@ class Bar:
 
         rows = source.rows
         if what is None:
-            size = "" if rows is None else f", {rows * source.classes * source.dtype.itemsize / 1e6:,.1f} MB"
-            count = "rows" if rows is None else f"{rows:,} rows"
-            say(f"{count} of {source.classes:,} classes, {source.dtype}{size}")
+            say(source.in_words())
         self._bar = tqdm(
             desc=what,
             total=rows,
