@@ -167,6 +167,17 @@ fn losses_are_those_of_their_definitions() {
     let even = -log_p.mean_axis(Axis(1)).unwrap();
     close(&smoothed, &(0.75 * &expected + 0.25 * even), 1e-14);
 
+    let squares = logsumexp(&x, 1).unwrap().map(|lse| 0.5 * lse * lse);
+    let with_z = CrossEntropy::new().z_loss(0.5).weight(&weight).total(&x, &target, &call).unwrap();
+    let mean = (&expected * &each_weight).sum() / each_weight.sum() + squares.sum() / ROWS as f64;
+    near(with_z.reduce(Reduction::Mean), mean);
+    near(with_z.sum, (&expected * &each_weight).sum() + squares.sum());
+    close(
+        &CrossEntropy::new().z_loss(0.5).each_row(&x, &target, &call).unwrap(),
+        &(&expected + &squares),
+        1e-14,
+    );
+
     let probabilities = softmax(&x.slice(s![..;-1, ..]), 1).unwrap();
     let soft = loss.each_row(&x, &probabilities, &call).unwrap();
     close(&soft, &-(&probabilities * &log_p).sum_axis(Axis(1)), 1e-14);

@@ -77,7 +77,7 @@ def kernels() -> Iterator[tuple[str, int, Callable[[int], Callable[[], Any]]]]:
                 x, t = aligned(x.T)[np.newaxis], t[np.newaxis]
             w = np.ones(classes, np.float32) if hard else None
             smoothing = 0.1 if hard else 0.0
-            return lambda: _core.cross_entropy(x, t, w, -100, "mean", smoothing, None, None, None, None)
+            return lambda: _core.cross_entropy(x, t, w, -100, "mean", smoothing, 0.0, None, None, None, None)
 
         return make
 
@@ -86,7 +86,7 @@ def kernels() -> Iterator[tuple[str, int, Callable[[int], Callable[[], Any]]]]:
             x, t = logits(rows, classes, np.float32), np.arange(rows) % classes
             out = aligned(x)
             return lambda: _core.cross_entropy_and_grad(
-                x, t, None, -100, "mean", 0.0, None, None, None, None, None, out
+                x, t, None, -100, "mean", 0.0, 0.0, None, None, None, None, None, out
             )
 
         return make

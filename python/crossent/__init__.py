@@ -26,7 +26,16 @@ from crossent._losses.elements import (
     kl_div_and_grad,
     poisson_nll_loss,
 )
-from crossent._modules import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, LogSoftmax, NLLLoss, Softmax
+from crossent._modules import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    FocalLoss,
+    LogSoftmax,
+    NLLLoss,
+    PolyLoss,
+    Softmax,
+)
 from crossent._rows import log_sigmoid, log_softmax, logsumexp, softmax
 from crossent._scoring.comparer import Comparer, compare
 from crossent._scoring.comparison import Comparison
@@ -45,11 +54,13 @@ __all__ = [
     "Comparer",
     "Comparison",
     "CrossEntropyLoss",
+    "FocalLoss",
     "LikelyMistakeWarning",
     "LinearLogits",
     "LogSoftmax",
     "LossHistogram",
     "NLLLoss",
+    "PolyLoss",
     "PositionGroup",
     "Report",
     "Scorer",

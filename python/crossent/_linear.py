@@ -616,7 +616,8 @@ def as_block_bytes(block_bytes: int | None) -> int:
 def _position(item: Any, length: int) -> int:
     """Return an integer of an index, not negative, or raise."""
     try:
-        at = operator.index("" if isinstance(item, bool | np.bool_) else item)
+        choice: Any = "" if isinstance(item, bool | np.bool_) else item
+        at = operator.index(choice)
     except TypeError:
         raise TypeError(
             "the rows of a LinearLogits are chosen by integers, slices and an ellipsis: got "

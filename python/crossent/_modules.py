@@ -25,7 +25,16 @@ _Float = TypeVar("_Float", bound=np.floating[Any])
 _Loss: TypeAlias = np.floating[Any]
 _Losses: TypeAlias = NDArray[np.floating[Any]]
 
-__all__ = ["BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "LogSoftmax", "NLLLoss", "Softmax"]
+__all__ = [
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "LogSoftmax",
+    "NLLLoss",
+    "PolyLoss",
+    "Softmax",
+]
 
 
 # A loss calls the compiled function itself, as its function does: a warning then names the line that called the object.
@@ -71,7 +80,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
     ----------
     weight : array-like of shape (C,), optional
         A factor for each class. It is copied, and cannot be changed afterwards.
-    ignore_index, reduction, label_smoothing, axis, dtype
+    ignore_index, reduction, label_smoothing, z_loss, axis, dtype
         As for `cross_entropy`, which checks them when the object is called.
 
     See Also
@@ -98,6 +107,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
     ignore_index: int = -100
     reduction: Reduction = "mean"
     label_smoothing: float = 0.0
+    z_loss: float = 0.0
     axis: int | None = None
     dtype: DTypeLike | None = None
 
@@ -111,6 +121,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
             ignore_index: int = -100,
             reduction: Literal["mean", "sum"] = "mean",
             label_smoothing: float = 0.0,
+            z_loss: float = 0.0,
             axis: int | None = None,
             dtype: DTypeLike | None = None,
         ) -> None: ...
@@ -122,6 +133,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
             ignore_index: int = -100,
             reduction: Literal["none"],
             label_smoothing: float = 0.0,
+            z_loss: float = 0.0,
             axis: int | None = None,
             dtype: DTypeLike | None = None,
         ) -> None: ...
@@ -144,6 +156,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
             self.ignore_index,
             self.reduction,
             self.label_smoothing,
+            self.z_loss,
             self.axis,
             where,
             self.dtype,
@@ -227,6 +240,190 @@ class NLLLoss(_Options, Generic[_ResultT]):
         array: Any = out
         result: _ResultT = _core.nll_loss(
             input, target, self.weight, self.ignore_index, self.reduction, self.axis, where, self.dtype, array
+        )
+        return result
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FocalLoss(_Options, Generic[_ResultT]):
+    """`focal_loss` with its options, to be called with the logits and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `focal_loss`.
+
+    Parameters
+    ----------
+    weight : array-like of shape (C,), optional
+        A factor for each class. It is copied, and cannot be changed afterwards.
+    gamma, ignore_index, reduction, axis, dtype
+        As for `focal_loss`, which checks them when the object is called.
+
+    See Also
+    --------
+    focal_loss : The function.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.CrossEntropyLoss`` of each row times ``(1 - p) ** gamma``. Objects are
+    frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.FocalLoss(gamma=1.0)
+    >>> loss
+    FocalLoss(gamma=1.0)
+    >>> round(float(loss(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]]), np.array([2, 0]))), 4)
+    2.0446
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    gamma: float = 2.0
+    ignore_index: int = -100
+    reduction: Reduction = "mean"
+    axis: int | None = None
+    dtype: DTypeLike | None = None
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "FocalLoss[_Loss]",
+            weight: ArrayInput | None = None,
+            *,
+            gamma: float = 2.0,
+            ignore_index: int = -100,
+            reduction: Literal["mean", "sum"] = "mean",
+            axis: int | None = None,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "FocalLoss[_Losses]",
+            weight: ArrayInput | None = None,
+            *,
+            gamma: float = 2.0,
+            ignore_index: int = -100,
+            reduction: Literal["none"],
+            axis: int | None = None,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        def __init__(self, weight: ArrayInput | None = None, **options: Any) -> None: ...
+
+    def __call__(
+        self,
+        input: ArrayInput,
+        target: ArrayInput,
+        *,
+        where: ArrayInput | None = None,
+        out: _ResultT | None = None,
+    ) -> _ResultT:
+        """Compute the loss; `where` and `out` as for `focal_loss`."""
+        array: Any = out
+        result: _ResultT = _core.focal_loss(
+            input,
+            target,
+            self.weight,
+            self.gamma,
+            self.ignore_index,
+            self.reduction,
+            self.axis,
+            where,
+            self.dtype,
+            array,
+        )
+        return result
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PolyLoss(_Options, Generic[_ResultT]):
+    """`poly_loss` with its options, to be called with the logits and their targets.
+
+    The loss, its equation, shapes, units (nats) and errors are those of `poly_loss`.
+
+    Parameters
+    ----------
+    weight : array-like of shape (C,), optional
+        A factor for each class. It is copied, and cannot be changed afterwards.
+    epsilon, ignore_index, reduction, axis, dtype
+        As for `poly_loss`, which checks them when the object is called.
+
+    See Also
+    --------
+    poly_loss : The function.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.CrossEntropyLoss`` of each row plus ``epsilon * (1 - p)``. Objects are
+    frozen and can be pickled.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> loss = crossent.PolyLoss(epsilon=2.0)
+    >>> loss
+    PolyLoss(epsilon=2.0)
+    >>> round(float(loss(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]]), np.array([2, 0]))), 4)
+    3.5331
+    """
+
+    weight: ArrayInput | None = None
+    _: KW_ONLY
+    epsilon: float = 1.0
+    ignore_index: int = -100
+    reduction: Reduction = "mean"
+    axis: int | None = None
+    dtype: DTypeLike | None = None
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "PolyLoss[_Loss]",
+            weight: ArrayInput | None = None,
+            *,
+            epsilon: float = 1.0,
+            ignore_index: int = -100,
+            reduction: Literal["mean", "sum"] = "mean",
+            axis: int | None = None,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "PolyLoss[_Losses]",
+            weight: ArrayInput | None = None,
+            *,
+            epsilon: float = 1.0,
+            ignore_index: int = -100,
+            reduction: Literal["none"],
+            axis: int | None = None,
+            dtype: DTypeLike | None = None,
+        ) -> None: ...
+        def __init__(self, weight: ArrayInput | None = None, **options: Any) -> None: ...
+
+    def __call__(
+        self,
+        input: ArrayInput,
+        target: ArrayInput,
+        *,
+        where: ArrayInput | None = None,
+        out: _ResultT | None = None,
+    ) -> _ResultT:
+        """Compute the loss; `where` and `out` as for `poly_loss`."""
+        array: Any = out
+        result: _ResultT = _core.poly_loss(
+            input,
+            target,
+            self.weight,
+            self.epsilon,
+            self.ignore_index,
+            self.reduction,
+            self.axis,
+            where,
+            self.dtype,
+            array,
         )
         return result
 

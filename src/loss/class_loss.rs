@@ -252,11 +252,11 @@ pub(crate) fn total_and_gradient_of<L: Prepare + ?Sized, E: Element>(
     let (input, out) = input_and_gradient(input, &mut gradient, &shape, loss.axis(), call.context)?;
     let mut work = loss.work(input, target, call)?;
     work.check(call.context)?;
-    let divisor = match reduction {
-        Reduction::Sum => 1.0,
-        Reduction::Mean => work.divisor(call.context)?,
+    let (divisor, unweighted_divisor) = match reduction {
+        Reduction::Sum => (1.0, 1.0),
+        Reduction::Mean => (work.divisor(call.context)?, work.unweighted_divisor(call.context)?),
     };
-    work.set_gradient(Gradient { out, upstream: Upstream::Same(upstream), divisor });
+    work.set_gradient(Gradient { out, upstream: Upstream::Same(upstream), divisor, unweighted_divisor });
     total(&work, call.context)
 }
 
@@ -276,6 +276,6 @@ pub(crate) fn each_row_and_gradient_of<L: Prepare + ?Sized, E: Element>(
     let mut work = loss.work(input, target, call)?;
     check_shape("upstream", upstream.shape(), &rows)?;
     let upstream = Upstream::Each(Rows::new(upstream, None));
-    work.set_gradient(Gradient { out: to, upstream, divisor: 1.0 });
+    work.set_gradient(Gradient { out: to, upstream, divisor: 1.0, unweighted_divisor: 1.0 });
     each_row(&work, &rows, call.context, out)
 }

@@ -12,6 +12,14 @@
 //! loss = sum_c q_c (lse - x_c).
 //! ```
 //!
+//! A z-loss of z adds
+//!
+//! ```text
+//! z lse^2,      with the gradient 2 z lse softmax(x),
+//! ```
+//!
+//! which has no class weight: a mean divides its sum by the number of active rows.
+//!
 //! `lse` itself is never formed: (max - x) is exact, and `log1p(rest)` is added to it last, so that a
 //! loss of 1e-20 has all its digits.
 
@@ -67,13 +75,15 @@ pub struct CrossEntropy<'a> {
     pub ignore_index: i64,
     /// Between 0 and 1: how much of the target is spread evenly over all classes.
     pub label_smoothing: f64,
+    /// What the square of the log-sum-exp is multiplied by and added to each loss; at least 0.
+    pub z_loss: f64,
     /// The class axis; 1 by default, 0 for a one-dimensional input.
     pub axis: Option<isize>,
 }
 
 impl Default for CrossEntropy<'_> {
     fn default() -> Self {
-        CrossEntropy { weight: None, ignore_index: -100, label_smoothing: 0.0, axis: None }
+        CrossEntropy { weight: None, ignore_index: -100, label_smoothing: 0.0, z_loss: 0.0, axis: None }
     }
 }
 
@@ -100,6 +110,12 @@ impl<'a> CrossEntropy<'a> {
     #[must_use]
     pub fn label_smoothing(self, label_smoothing: f64) -> Self {
         CrossEntropy { label_smoothing, ..self }
+    }
+
+    /// Sets what the square of the log-sum-exp is multiplied by and added to each loss, to keep it near 0.
+    #[must_use]
+    pub fn z_loss(self, z_loss: f64) -> Self {
+        CrossEntropy { z_loss, ..self }
     }
 
     /// Sets the class axis, which may count from the end.
@@ -135,13 +151,14 @@ pub(crate) struct LogitsLoss<'a> {
     pub(super) weight: Option<&'a [f64]>,
     pub(super) ignore_index: i64,
     pub(super) label_smoothing: f64,
+    pub(super) z_loss: f64,
     pub(super) axis: Option<isize>,
 }
 
 impl<'a> From<CrossEntropy<'a>> for LogitsLoss<'a> {
     fn from(loss: CrossEntropy<'a>) -> Self {
-        let CrossEntropy { weight, ignore_index, label_smoothing, axis } = loss;
-        LogitsLoss { function: None, weight, ignore_index, label_smoothing, axis }
+        let CrossEntropy { weight, ignore_index, label_smoothing, z_loss, axis } = loss;
+        LogitsLoss { function: None, weight, ignore_index, label_smoothing, z_loss, axis }
     }
 }
 
@@ -180,10 +197,16 @@ impl<'a> LogitsLoss<'a> {
                 return Err(target.refused_as_floating(function.name(), shape, axis));
             }
         }
+        if !(self.z_loss >= 0.0 && self.z_loss.is_finite()) {
+            let expected = "a finite number of at least 0";
+            return Err(Error::Option { name: "z_loss", value: self.z_loss, expected });
+        }
         Ok(Work {
             weight,
             function: self.function,
             smoothing: LabelSmoothing::new(self.label_smoothing)?.get(),
+            // Rows without classes have no log-sum-exp.
+            z_loss: if rows.layout.classes > 0 { self.z_loss } else { 0.0 },
             targets: Targets::new(target, shape, axis, self.ignore_index, call.mask.as_ref())?,
             spread: match self.weight {
                 Some(weight) => {
@@ -210,6 +233,7 @@ pub(super) struct Work<'a, E> {
     /// The function of the target's probability that the loss is; none for cross-entropy.
     function: Option<TargetFunction>,
     smoothing: f64,
+    z_loss: f64,
     /// The sum of all weights.
     spread: f64,
     /// The context under which the segments of a row are split among threads, where the rows are not.
@@ -318,6 +342,9 @@ impl<'a, E: Element> Work<'a, E> {
                 far.for_each_finite(|i, loss| losses.set::<RealOf<E>>(i, [loss, 0.0]));
             }
         }
+        if self.z_loss > 0.0 {
+            sums.squared_log_sum_exp(self.z_loss, labels.active, losses);
+        }
         let spread = if smoothing > 0.0 { self.spread } else { 0.0 };
         let Some(gradient) = &self.gradient else { return };
         if labels.active == 0 {
@@ -341,6 +368,13 @@ impl<'a, E: Element> Work<'a, E> {
                 factor[i] * share * (spread - weight) - scale[i] * miss[i]
             };
         }
+        if self.z_loss > 0.0 {
+            let more = self.slope_of_z_loss(&sums, labels.active, gradient, rows.clone());
+            for i in bits(labels.active) {
+                scale[i] += more[i];
+                value[i] += more[i] * p[i];
+            }
+        }
         let smoothed = Smoothed { share, weight: self.weight, classes: self.rows.layout.classes };
         let gradient_of = TileGradient {
             scale: &scale,
@@ -348,6 +382,22 @@ impl<'a, E: Element> Work<'a, E> {
             q: (smoothing > 0.0).then_some((&factor, smoothed)),
         };
         sums.write_gradient(simd, rows, labels.active, gradient_of, &gradient.out);
+    }
+
+    /// What the softmax of each row is multiplied by in the gradient of the z-loss: 2 z lse.
+    #[inline(never)]
+    fn slope_of_z_loss(
+        &self,
+        sums: &Tile<'_, '_, E>,
+        active: u64,
+        gradient: &Gradient<'a, E>,
+        rows: Range<usize>,
+    ) -> [f64; TILE] {
+        let mut slope = gradient.unweighted_factors(rows);
+        for i in bits(active) {
+            slope[i] *= 2.0 * self.z_loss * sums.log_sum_exp(i);
+        }
+        slope
     }
 
     /// Losses against class probabilities.
@@ -378,6 +428,9 @@ impl<'a, E: Element> Work<'a, E> {
             let far = far_rows(&sums, losses.active, &losses.loss, q);
             far.for_each_finite(|i, loss| losses.set::<RealOf<E>>(i, [loss, 0.0]));
         }
+        if self.z_loss > 0.0 {
+            sums.squared_log_sum_exp(self.z_loss, losses.active, losses);
+        }
         let Some(gradient) = &self.gradient else { return };
         if losses.active == 0 {
             write_zeros(rows, &gradient.out);
@@ -387,6 +440,10 @@ impl<'a, E: Element> Work<'a, E> {
         let mut scale = totals;
         for i in 0..TILE {
             scale[i] *= factor[i];
+        }
+        if self.z_loss > 0.0 {
+            let more = self.slope_of_z_loss(&sums, losses.active, gradient, rows.clone());
+            bits(losses.active).for_each(|i| scale[i] += more[i]);
         }
         let gradient_of = TileGradient { scale: &scale, entry: None, q: Some((&factor, &given)) };
         sums.write_gradient(simd, rows, losses.active, gradient_of, &gradient.out);
@@ -586,6 +643,16 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         match &self.targets {
             Targets::Indices(labels) => labels.divisor::<RealOf<E>>(self.weight, context),
             Targets::Probabilities(probabilities) => probabilities.divisor(context),
+        }
+    }
+
+    fn unweighted_divisor(&self, context: Context<'_>) -> Result<f64, Error> {
+        match &self.targets {
+            Targets::Indices(labels) if self.z_loss > 0.0 => {
+                labels.divisor::<RealOf<E>>(ClassWeights::none(), context)
+            }
+            Targets::Probabilities(probabilities) if self.z_loss > 0.0 => probabilities.divisor(context),
+            _ => Ok(1.0),
         }
     }
 

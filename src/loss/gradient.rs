@@ -12,6 +12,8 @@ pub(crate) struct Gradient<'a, E> {
     pub upstream: Upstream<'a>,
     /// What the reduction divides by.
     pub divisor: f64,
+    /// What it divides by in the terms of the losses that have no weights.
+    pub unweighted_divisor: f64,
 }
 
 /// The gradient of a result with respect to the losses: `grad_output`.
@@ -26,11 +28,22 @@ impl<E> Gradient<'_, E> {
     /// What the gradient of each row's loss is multiplied by.
     #[inline(always)]
     pub(crate) fn factors(&self, rows: Range<usize>) -> [f64; TILE] {
+        self.upstream(rows).map(|factor| factor / self.divisor)
+    }
+
+    /// What the gradient of the term without weights of each row's loss is multiplied by.
+    pub(crate) fn unweighted_factors(&self, rows: Range<usize>) -> [f64; TILE] {
+        self.upstream(rows).map(|factor| factor / self.unweighted_divisor)
+    }
+
+    /// The upstream gradient of each row's loss.
+    #[inline(always)]
+    fn upstream(&self, rows: Range<usize>) -> [f64; TILE] {
         let mut factors = [0.0; TILE];
         match &self.upstream {
             Upstream::Same(factor) => factors.fill(*factor),
             Upstream::Each(each) => read(each, rows, &mut factors, |factor| factor),
         }
-        factors.map(|factor| factor / self.divisor)
+        factors
     }
 }

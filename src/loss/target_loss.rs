@@ -66,7 +66,7 @@ impl<'a> TargetLoss<'a> {
 impl<'a> From<TargetLoss<'a>> for LogitsLoss<'a> {
     fn from(loss: TargetLoss<'a>) -> Self {
         let TargetLoss { function, weight, ignore_index, axis } = loss;
-        LogitsLoss { function: Some(function), weight, ignore_index, label_smoothing: 0.0, axis }
+        LogitsLoss { function: Some(function), weight, ignore_index, label_smoothing: 0.0, z_loss: 0.0, axis }
     }
 }
 

@@ -50,6 +50,10 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     }
     /// What a mean will divide by, from the targets alone.
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
+    /// What a mean divides by in the terms of the losses that have no weights.
+    fn unweighted_divisor(&self, _: Context<'_>) -> Result<f64, Error> {
+        Ok(1.0)
+    }
     /// What the input seems to be instead of what the loss takes.
     fn likely_misuse(&self) -> Option<LikelyMisuse>;
     /// Whether no row is active.
@@ -169,6 +173,7 @@ impl<'a, E: Element, L: RowLoss<'a, E>> TileWork for Losses<'_, 'a, L, E> {
     ) {
         self.loss.tile(simd, state, rows.clone(), labels, losses);
         if let Some(out) = self.out {
+            losses.join();
             // SAFETY: the rows of a chunk belong to one thread.
             unsafe { out.write(rows, &losses.loss) };
         } else if self.size >= TILE {

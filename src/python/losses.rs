@@ -294,11 +294,13 @@ fn cross_entropy_options<'w>(
     weight: Option<&'w [f64]>,
     ignore_index: &Bound<'_, PyAny>,
     label_smoothing: &Bound<'_, PyAny>,
+    z_loss: &Bound<'_, PyAny>,
     axis: Option<Axis>,
 ) -> PyResult<LogitsLoss<'w>> {
     let ignore_index = call::ignore_index(ignore_index)?;
     let label_smoothing = call::number(label_smoothing, "label_smoothing")?;
-    Ok(CrossEntropy { weight, ignore_index, label_smoothing, axis: axis.map(|axis| axis.0) }.into())
+    let z_loss = call::number(z_loss, "z_loss")?;
+    Ok(CrossEntropy { weight, ignore_index, label_smoothing, z_loss, axis: axis.map(|axis| axis.0) }.into())
 }
 
 /// The options of `nll_loss`.
@@ -324,7 +326,7 @@ fn target_loss<'w>(
 
 /// Cross-entropy of logits.
 #[pyfunction]
-#[pyo3(signature = (input, target, weight, ignore_index, reduction, label_smoothing, axis, r#where, dtype, out, /))]
+#[pyo3(signature = (input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, r#where, dtype, out, /))]
 #[expect(clippy::too_many_arguments, reason = "torch's")]
 pub(super) fn cross_entropy<'py>(
     input: &Bound<'py, PyAny>,
@@ -333,19 +335,20 @@ pub(super) fn cross_entropy<'py>(
     ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
     label_smoothing: &Bound<'py, PyAny>,
+    z_loss: &Bound<'py, PyAny>,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let weight = array::class_weights(weight)?;
-    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis)?;
+    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, z_loss, axis)?;
     LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out }.run(&loss)
 }
 
 /// Cross-entropy of logits, and its gradient.
 #[pyfunction]
-#[pyo3(signature = (input, target, weight, ignore_index, reduction, label_smoothing, axis, r#where, dtype, out, grad_output, grad_out, /))]
+#[pyo3(signature = (input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, r#where, dtype, out, grad_output, grad_out, /))]
 #[expect(clippy::too_many_arguments, reason = "torch's")]
 pub(super) fn cross_entropy_and_grad<'py>(
     input: &Bound<'py, PyAny>,
@@ -354,6 +357,7 @@ pub(super) fn cross_entropy_and_grad<'py>(
     ignore_index: &Bound<'py, PyAny>,
     reduction: Reduce,
     label_smoothing: &Bound<'py, PyAny>,
+    z_loss: &Bound<'py, PyAny>,
     axis: Option<Axis>,
     r#where: Option<&Bound<'py, PyAny>>,
     dtype: Option<&Bound<'py, PyAny>>,
@@ -362,7 +366,7 @@ pub(super) fn cross_entropy_and_grad<'py>(
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let weight = array::class_weights(weight)?;
-    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, axis)?;
+    let loss = cross_entropy_options(weight.as_deref(), ignore_index, label_smoothing, z_loss, axis)?;
     let call = LossCall { input, target, mask: r#where, reduction: reduction.0, dtype, out };
     call.run_with_gradient(&loss, grad_output, grad_out)
 }

@@ -21,11 +21,23 @@ pub(crate) struct TileLosses {
     /// Whether the rows have weights: else each active row weighs 1.
     pub weighted: bool,
     pub weight: [f64; TILE],
+    /// Whether the losses have a further term, which has no weight: a mean divides it by the number of active rows.
+    pub has_unweighted: bool,
+    pub unweighted: [f64; TILE],
 }
 
 impl TileLosses {
     pub(crate) fn new() -> Self {
-        TileLosses { active: 0, loss: [0.0; TILE], low: [0.0; TILE], weighted: false, weight: [0.0; TILE] }
+        let zero = [0.0; TILE];
+        TileLosses {
+            active: 0,
+            loss: zero,
+            low: zero,
+            weighted: false,
+            weight: zero,
+            has_unweighted: false,
+            unweighted: zero,
+        }
     }
 
     /// Starts a tile of rows of R. The caller then sets all of `loss`.
@@ -33,6 +45,7 @@ impl TileLosses {
     pub(crate) fn begin<R: Real>(&mut self, active: u64, weighted: bool) {
         self.active = active;
         self.weighted = weighted;
+        self.has_unweighted = false;
         if R::IS_F64 {
             self.low = [0.0; TILE];
         }
@@ -57,13 +70,25 @@ impl TileLosses {
         }
     }
 
+    /// Adds the further terms to the losses, which are not summed then.
+    pub(crate) fn join(&mut self) {
+        if self.has_unweighted {
+            for (i, unweighted) in self.unweighted.iter().enumerate() {
+                let [loss, low] = dd_add::<f64>([self.loss[i], 0.0], [*unweighted, 0.0]);
+                self.loss[i] = loss + low;
+            }
+        }
+    }
+
     /// Some of the rows as another tile.
     pub(crate) fn part(&self, rows: Range<usize>) -> Self {
         let mut part = TileLosses::new();
         part.begin::<f64>(self.active >> rows.start & all(rows.len()), self.weighted);
         part.loss[..rows.len()].copy_from_slice(&self.loss[rows.clone()]);
         part.low[..rows.len()].copy_from_slice(&self.low[rows.clone()]);
-        part.weight[..rows.len()].copy_from_slice(&self.weight[rows]);
+        part.weight[..rows.len()].copy_from_slice(&self.weight[rows.clone()]);
+        part.has_unweighted = self.has_unweighted;
+        part.unweighted[..rows.len()].copy_from_slice(&self.unweighted[rows]);
         part
     }
 }
@@ -73,6 +98,8 @@ impl TileLosses {
 pub(crate) struct ChunkSum {
     loss: Compensated,
     weight: Compensated,
+    /// The sum of the terms without weights.
+    unweighted: Compensated,
     /// The number of active rows.
     active: usize,
 }
@@ -93,6 +120,11 @@ impl ChunkSum {
         if R::IS_F64 {
             self.weight.error += error;
         }
+        if tile.has_unweighted {
+            let [unweighted, error] = pairwise::<f64>(&tile.unweighted);
+            self.unweighted.add(unweighted);
+            self.unweighted.error += error;
+        }
         self.active += active as usize;
     }
 
@@ -100,13 +132,16 @@ impl ChunkSum {
     pub(crate) fn merge(&mut self, next: ChunkSum) {
         self.loss.merge(next.loss);
         self.weight.merge(next.weight);
+        self.unweighted.merge(next.unweighted);
         self.active += next.active;
     }
 
     /// The sums, rounded.
     pub(crate) fn total(self) -> Total {
-        let ([sum, sum_low], [weight, weight_low]) = (self.loss.dd(), self.weight.dd());
-        Total { sum, sum_low, weight, weight_low, counted: self.active }
+        let (loss, [weight, weight_low], unweighted) =
+            (self.loss.dd(), self.weight.dd(), self.unweighted.dd());
+        let sum = dd_add::<f64>(loss, unweighted)[0];
+        Total { sum, loss, unweighted, weight, weight_low, counted: self.active }
     }
 
     /// Adds the sum of `count` losses, each of weight 1.
@@ -142,7 +177,10 @@ fn pairwise<R: Real>(values: &[f64; TILE]) -> [f64; 2] {
 pub struct Total {
     /// The sum of the losses, in nats.
     pub sum: f64,
-    sum_low: f64,
+    /// The sum of the terms that the mean divides by the weights, double-double.
+    loss: [f64; 2],
+    /// The sum of the terms that it divides by the number of rows.
+    unweighted: [f64; 2],
     /// What the mean divides by: the sum of the weights of the rows that count.
     pub weight: f64,
     weight_low: f64,
@@ -164,7 +202,12 @@ impl Total {
         match reduction {
             Reduction::Sum => self.sum,
             Reduction::Mean => {
-                let [mean, low] = dd_div::<f64>([self.sum, self.sum_low], [self.weight, self.weight_low]);
+                let mean = dd_div::<f64>(self.loss, [self.weight, self.weight_low]);
+                let [mean, low] = if self.unweighted == [0.0; 2] {
+                    mean
+                } else {
+                    dd_add::<f64>(mean, dd_div::<f64>(self.unweighted, [self.counted as f64, 0.0]))
+                };
                 mean + low
             }
         }
@@ -198,5 +241,24 @@ mod tests {
         let nothing = ChunkSum::default().total();
         assert!(nothing.reduce(Reduction::Mean).is_nan());
         assert_eq!(nothing.reduce(Reduction::Sum), 0.0);
+    }
+
+    #[test]
+    fn terms_without_weights_are_divided_by_the_number_of_rows() {
+        let mut tile = TileLosses::new();
+        tile.begin::<f64>(0b11, true);
+        (tile.loss[0], tile.weight[0]) = (2.0, 0.5);
+        (tile.loss[1], tile.weight[1]) = (4.0, 1.5);
+        tile.has_unweighted = true;
+        tile.unweighted[..2].copy_from_slice(&[8.0, 2.0]);
+        let mut chunk = ChunkSum::default();
+        fearless_simd::dispatch!(fearless_simd::Level::new(), simd => chunk.add::<_, f64>(simd, &tile));
+        let total = chunk.total();
+        assert_eq!(
+            (total.sum, total.reduce(Reduction::Sum), total.reduce(Reduction::Mean)),
+            (16.0, 16.0, 8.0)
+        );
+        tile.join();
+        assert_eq!(tile.loss[..3], [10.0, 6.0, 0.0]);
     }
 }

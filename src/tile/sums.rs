@@ -10,7 +10,7 @@ use super::short::pack;
 use super::walk::{LongRows, group, pitch, results_of_segments};
 use crate::array::rows::{Rows, locate};
 use crate::kernel::binary::two_classes;
-use crate::kernel::double_double::{dd_add, two_sum};
+use crate::kernel::double_double::{dd_add, dd_mul, two_sum};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::exp::power_of_two;
 use crate::kernel::log_sum_exp::{TileSums, log_sum_exp, target_share};
@@ -22,6 +22,7 @@ use crate::kernel::stats::{OnlineStats, RowStats, TileStats, tile_stats};
 use crate::kernel::top::Top;
 use crate::kernel::{SEGMENT, SHORT_ROW, TILE};
 use crate::parallel::Context;
+use crate::sum::reduce::TileLosses;
 
 /// Up to so many classes, the targets' logits are picked from all classes of a tile; above, each row's is read by
 /// itself.
@@ -224,6 +225,18 @@ impl<E: Element> Tile<'_, '_, E> {
     #[inline(always)]
     pub(crate) fn log1p_rest_dd(&self, i: usize) -> [f64; 2] {
         [self.0.sums.log1p_rest[i], self.0.sums.log1p_low[i]]
+    }
+
+    /// Adds z times the square of log sum exp to the losses of the active rows, as a term without weights.
+    #[inline(never)]
+    pub(crate) fn squared_log_sum_exp(&self, z: f64, active: u64, losses: &mut TileLosses) {
+        losses.has_unweighted = true;
+        losses.unweighted = [0.0; TILE];
+        for i in bits(active) {
+            let log_sum_exp = dd_add::<f64>([self.max(i), 0.0], self.log1p_rest_dd(i));
+            let [square, low] = dd_mul::<f64>(log_sum_exp, log_sum_exp);
+            losses.unweighted[i] = z * (square + low);
+        }
     }
 
     /// log softmax of row i at a class, with the bits that the function `log_softmax` rounds.

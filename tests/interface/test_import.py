@@ -19,16 +19,16 @@ from crossent._scoring.report import Z
 
 FUNCTIONS = {
     "cross_entropy": (
-        "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, axis=None, "
-        "where=None, dtype=None, out=None"
+        "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, z_loss=0.0, "
+        "axis=None, where=None, dtype=None, out=None"
     ),
     "nll_loss": (
         "input, target, weight=None, *, ignore_index=-100, reduction='mean', axis=None, where=None, dtype=None, "
         "out=None"
     ),
     "cross_entropy_and_grad": (
-        "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, axis=None, "
-        "where=None, dtype=None, out=None, grad_output=None, grad_out=None"
+        "input, target, weight=None, *, ignore_index=-100, reduction='mean', label_smoothing=0.0, z_loss=0.0, "
+        "axis=None, where=None, dtype=None, out=None, grad_output=None, grad_out=None"
     ),
     "nll_loss_and_grad": (
         "input, target, weight=None, *, ignore_index=-100, reduction='mean', axis=None, where=None, dtype=None, "

@@ -66,6 +66,8 @@ def an_object_is_typed_as_its_function(loss: crossent.CrossEntropyLoss) -> None:
     assert_type(crossent.CrossEntropyLoss(label_smoothing=0.1, reduction="sum")(x, target, where=None), Loss)
     assert_type(crossent.CrossEntropyLoss([1, 2, 3], reduction="none")(x, target, out=out), Losses)
     assert_type(crossent.NLLLoss(reduction="none")(x, target), Losses)
+    assert_type(crossent.FocalLoss(gamma=1.0)(x, target), Loss)
+    assert_type(crossent.PolyLoss([1, 2, 3], reduction="none")(x, target, out=out), Losses)
     assert_type(crossent.BCELoss(clamp=None)(out, target), Loss)
     assert_type(crossent.BCEWithLogitsLoss(reduction="none")(out, target), Losses)
     assert_type(crossent.Softmax()(some), NDArray[np.float16])

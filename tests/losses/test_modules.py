@@ -26,14 +26,17 @@ W = np.array([1.0, 2.0, 5.0])
         {"ignore_index": 0},
         {"reduction": "none", "dtype": np.float32},
         {"label_smoothing": 0.1, "weight": W},
+        {"z_loss": 0.1, "weight": W},
         {"axis": 0},
     ],
     ids=str,
 )
 def test_an_object_gives_what_its_function_gives(options: dict[str, Any]) -> None:
     pairs: list[tuple[Any, Any]] = [(crossent.CrossEntropyLoss, crossent.cross_entropy)]
-    if "label_smoothing" not in options:
+    if not {"label_smoothing", "z_loss"} & set(options):
         pairs.append((crossent.NLLLoss, crossent.nll_loss))
+        pairs.append((crossent.FocalLoss, crossent.focal_loss))
+        pairs.append((crossent.PolyLoss, crossent.poly_loss))
     for kind, function in pairs:
         x = crossent.log_softmax(X)
         loss = kind(**options)
@@ -44,6 +47,14 @@ def test_an_object_gives_what_its_function_gives(options: dict[str, Any]) -> Non
             assert np.array_equal(result, expected)
         where = np.array([True, False, True])
         assert np.array_equal(loss(x, T, where=where), function(x, T, where=where, **options))
+
+
+def test_functions_of_the_probability_hold_their_option() -> None:
+    focal, poly = crossent.FocalLoss(W, gamma=0.5), crossent.PolyLoss(epsilon=-1.0, reduction="none")
+    assert focal(X, T) == crossent.focal_loss(X, T, W, gamma=0.5)
+    np.testing.assert_array_equal(poly(X, T), crossent.poly_loss(X, T, epsilon=-1.0, reduction="none"))
+    assert repr(poly) == "PolyLoss(epsilon=-1.0, reduction='none')"
+    assert pickle.loads(pickle.dumps(focal))(X, T) == focal(X, T)
 
 
 @pytest.mark.parametrize(

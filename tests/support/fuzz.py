@@ -395,6 +395,8 @@ def good_classes(d: Draw, name: str) -> dict[str, Any]:
     plain = log_p or option
     if not plain and d.chance(0.4):
         arguments["label_smoothing"] = d.one((0.0, 0.1, 0.5, 1.0, 0, 1, np.float32(0.25), True))
+    if not plain and d.chance(0.3):
+        arguments["z_loss"] = d.one((0.0, 1e-4, 0.5, 0, 1, np.float32(0.25), True))
     if not plain and shape != rows and d.chance(0.25):
         p = d.numbers.random(shape)
         arguments["target"] = (p / p.sum(axis=axis, keepdims=True)).astype(_floating(d))
@@ -622,12 +624,18 @@ def _class_gradient(
         hot = np.arange(classes) == chosen[..., np.newaxis]
         q = w * (hot * (1 - e) + e / max(classes, 1))
         divisor = (w[chosen] * counted).sum() if classes else 0
+    z_loss = float(a.get("z_loss", 0.0)) if classes else 0.0
     each = -q if name.startswith("nll") else reference.softmax(x) * q.sum(axis=-1, keepdims=True) - q
     if name.startswith(("focal", "poly")) and classes:
         nll = -np.take_along_axis(reference.log_softmax(x), chosen[..., np.newaxis], axis=-1)
         each = each * reference.slope(name, nll, float(a.get("gamma", 2.0)), float(a.get("epsilon", 1.0)))
+    if reduction == "mean":
+        each = each / (divisor or 1)
+    if z_loss:
+        slope = 2 * z_loss * reference.logsumexp(x, -1)[..., np.newaxis] * reference.softmax(x)
+        each = each + slope / (counted.sum() or 1 if reduction == "mean" else 1)
     each = np.where(counted[..., np.newaxis], each, 0) * np.asarray(upstream)[..., np.newaxis]
-    return np.moveaxis(each / (divisor or 1) if reduction == "mean" else each, -1, axis)
+    return np.moveaxis(each, -1, axis)
 
 
 def expected_values(name: str, plain: dict[str, Any]) -> list[Array]:
@@ -637,6 +645,7 @@ def expected_values(name: str, plain: dict[str, Any]) -> list[Array]:
     function = getattr(reference, name.removesuffix("_and_grad"))
     if name in ("cross_entropy", "cross_entropy_and_grad"):
         options["label_smoothing"] = float(options.get("label_smoothing", 0.0))
+        options["z_loss"] = float(options.get("z_loss", 0.0))
     with np.errstate(all="ignore"):
         values = [np.asarray(function(**options))]
         if name.endswith("_and_grad"):
@@ -1063,7 +1072,7 @@ PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
     **dict.fromkeys(("input", "x", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
     **dict.fromkeys(("out", "grad_out"), bad_out),
     **dict.fromkeys(("ignore_index", "axis"), INTS),
-    **dict.fromkeys(("label_smoothing", "clamp", "eps", "epsilon", "gamma"), FLOATS),
+    **dict.fromkeys(("label_smoothing", "z_loss", "clamp", "eps", "epsilon", "gamma"), FLOATS),
     **dict.fromkeys(("full", "log_target", "log_input", "keepdims"), BOOLS),
     "n": _pool(0, 1, 2, 3, -1, 4096, 4097, 2**31, 2**63, 2**64, 2**70, -(2**63) - 1, 1.0, "2", True, None, np.int8(3)),
     "reduction": _pool(

@@ -128,12 +128,33 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     axis: int | None = None,
     where: ArrayLike | None = None,
 ) -> Float64:
-    """-log softmax(input)[target], or -sum(target * log softmax(input)) for a target of probabilities."""
+    """-log softmax(input)[target], or -sum(target * log softmax(input)) for a target of probabilities.
+
+    And z_loss log(sum(exp(input)))**2, of which "mean" takes the mean over the rows whatever their weights.
+    """
     input, target = np.asarray(input), np.asarray(target)
     axis = _class_axis(input, axis)
+    if z_loss and input.shape[axis]:
+        plain = cross_entropy(
+            input,
+            target,
+            weight,
+            ignore_index=ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+            axis=axis,
+            where=where,
+        )
+        rows = np.delete(input.shape, axis)
+        counted = np.ones(rows, dtype=bool) if where is None else np.asarray(where, dtype=bool).reshape(rows)
+        if target.shape != input.shape or target.dtype.kind in "iu":
+            counted = counted & np.asarray(target.astype(object) != ignore_index, dtype=bool).reshape(rows)
+        squares = np.where(counted, z_loss * logsumexp(input, axis) ** 2, 0.0)
+        return np.asarray(plain + _reduce(squares, counted.astype(np.float64), reduction))
     log_p = log_softmax(input, axis)
     if target.shape == input.shape and target.dtype.kind not in "iu":
         return _with_probabilities(log_p, target, weight, reduction, label_smoothing, axis, where)

@@ -23,6 +23,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: Literal["mean", "sum"] = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -37,6 +38,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: Literal["none"],
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -50,6 +52,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -66,7 +69,8 @@ def cross_entropy(
 
     "mean" divides the sum of the losses by the sum of w[t] over the counted rows (their number, without
     `weight`) where the targets are class indices, and by the number of counted rows where they are
-    probabilities.
+    probabilities. A z-loss of z adds z log(sum_c exp(x[c]))² to the loss of each counted row, which has no class
+    weight: "mean" divides its sum by the number of counted rows.
 
     Parameters
     ----------
@@ -86,6 +90,9 @@ def cross_entropy(
         How the losses of the rows are reduced: to their weighted mean, to their sum, or not at all.
     label_smoothing : float, default 0.0
         From 0 to 1: how much of the target is spread evenly over all classes.
+    z_loss : float, default 0.0
+        At least 0: the factor of the squared log-sum-exp, which keeps the logits of a model in training from drifting
+        (PaLM uses 1e-4).
     axis : int, optional
         The class axis of `input`; by default 1, and 0 for an `input` of one dimension. No axis costs a copy.
     where : array-like of bool, or of integers 0 and 1, optional
@@ -110,7 +117,8 @@ def cross_entropy(
     TypeError
         If an argument cannot be read as an array, or has a dtype that does not fit; integer logits too.
     ValueError
-        If shapes do not fit each other, or if `reduction` or `label_smoothing` is not one of those allowed.
+        If shapes do not fit each other, or if `reduction`, `label_smoothing` or `z_loss` is not one of those
+        allowed.
     OverflowError
         If int64 does not hold `ignore_index`.
 
@@ -134,7 +142,7 @@ def cross_entropy(
     * Weight 0 or probability 0 contributes nothing at an infinite logit; torch gives nan.
     * A label smoothing that is negative or nan raises; torch takes it as 0.
     * Targets may have any integer dtype, not int64 alone. A target out of range is named with its row.
-    * `axis`, `where`, `dtype` and `out` are additions; everything after `weight` is keyword-only.
+    * `z_loss`, `axis`, `where`, `dtype` and `out` are additions; everything after `weight` is keyword-only.
 
     A mean over no rows is nan, as in torch, with a warning. The result has the same bits for any memory
     layout, class axis, row batching and number of threads.
@@ -162,7 +170,7 @@ def cross_entropy(
     1.2149
     """
     return _core.cross_entropy(
-        input, target, weight, ignore_index, reduction, label_smoothing, axis, where, dtype, out
+        input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, where, dtype, out
     )
 
 
@@ -175,6 +183,7 @@ def cross_entropy_and_grad(
     ignore_index: int = -100,
     reduction: Literal["mean", "sum"] = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -191,6 +200,7 @@ def cross_entropy_and_grad(
     ignore_index: int = -100,
     reduction: Literal["none"],
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -206,6 +216,7 @@ def cross_entropy_and_grad(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     axis: int | None = None,
     where: ArrayInput | None = None,
     dtype: DTypeLike | None = None,
@@ -220,14 +231,15 @@ def cross_entropy_and_grad(
         q[c] = (1 - e) w[t] (c == t) + e/C w[c]         target t, a class index
         q[c] = w[c] ((1 - e) p_target[c] + e/C)         target p_target, class probabilities
 
-        d loss / d x[c] = g (p[c] sum(q) - q[c]) / D
+        d loss / d x[c] = g (p[c] sum(q) - q[c]) / D + g 2 z lse p[c] / N
 
-    where g is `grad_output` and D what the reduction divides by: 1 for "sum" and "none". The entry of a target's class
+    where g is `grad_output`, z the z-loss, lse the log-sum-exp of the row, D what the reduction divides by and N the
+    number of counted rows for "mean"; both are 1 for "sum" and "none". The entry of a target's class
     is formed from 1 - p[t] without cancellation: a confident, correct row keeps its digits.
 
     Parameters
     ----------
-    input, target, weight, ignore_index, reduction, label_smoothing, axis, where, dtype, out
+    input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, where, dtype, out
         As for `cross_entropy`.
     grad_output : array-like, optional
         The upstream gradient, which multiplies the result, as in ``loss.backward(grad_output)``: a number, or with
@@ -290,6 +302,7 @@ def cross_entropy_and_grad(
         ignore_index,
         reduction,
         label_smoothing,
+        z_loss,
         axis,
         where,
         dtype,
