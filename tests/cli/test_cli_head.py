@@ -421,7 +421,9 @@ def test_files_that_hold_no_hidden_states(model: Model, capsys: Capture) -> None
 def test_a_compressed_output_matrix_has_to_fit(model: Model, capsys: Capture) -> None:
     head, *_ = compressed(model.folder, model.weight)
     model.score("--memory", "100K", head=head, code=2)
-    assert f"{head} is compressed, and its 53280 bytes would have to be decompressed again" in error(capsys)
+    assert f"{head} is compressed, and would have to be decompressed again for each block of rows" in error(
+        capsys
+    )
     model.score("--memory", "1M", head=head)
 
 
@@ -696,7 +698,10 @@ def test_pictures(model: Model, capsys: Capture) -> None:
 
 def test_what_the_bar_says(model: Model) -> None:
     source = open_hidden(model.files["hidden"], Head(model.files["weight"]))
-    assert source.in_words() == "1,000 rows of 40 numbers, float32, 0.2 MB; 333 classes, float32, 0.1 MB"
+    told = "1,000 rows of 40 numbers, float32, 0.2 MB; 333 classes, float32, 0.1 MB"
+    assert source.in_words(1 << 20) == told
+    again = "; --head is read for each block of rows, and with --memory 1M once"
+    assert source.in_words(1 << 17) == told + again
 
 
 @posix
@@ -707,5 +712,6 @@ def test_a_large_output_matrix_is_not_copied_whole(tmp_path: Path, dtype: str) -
     head = sparse(tmp_path / "w.npy", dtype, (classes, width))  # 524 megabytes
     hidden = sparse(tmp_path / "x.npy", "<f2", (rows, width))
     targets = sparse(tmp_path / "t.npy", "<i8", (rows,))
-    told = json.loads(run_watched("score", hidden, targets, "--head", head, "--json"))
+    command = ["score", hidden, targets, "--head", head, "--json", "--memory", "64M"]
+    told = json.loads(run_watched(*command))
     assert told["mean"] == pytest.approx(np.log(classes), rel=1e-6)

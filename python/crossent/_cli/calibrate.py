@@ -22,6 +22,7 @@ from crossent._cli.options import (
     add_reading,
     add_tables,
     count,
+    memory_of,
 )
 from crossent._cli.output import DataError, made_by, print_result, say, table, to_json
 from crossent._cli.progress import Bar
@@ -175,7 +176,7 @@ class _Passes:
         """Read the file once more."""
         self.number += 1
         what = f"read {self.number}"
-        blocks = read_rows(self.source, self.targets, self._options.memory)
+        blocks = read_rows(self.source, self.targets, memory_of(self._options))
         with Bar(self.source, self._options, what=what) as bar, contextlib.closing(blocks):
             for rows in blocks:
                 yield rows

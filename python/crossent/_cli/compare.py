@@ -23,6 +23,7 @@ from crossent._cli.options import (
     add_targets,
     deciding,
     input_file,
+    memory_of,
 )
 from crossent._cli.output import DataError, made_by, table, to_json
 from crossent._cli.reading import Targets, open_source, read_rows
@@ -147,7 +148,7 @@ class Comparing(Job[Comparer]):
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
         """Compare chunk after chunk of rows that both files have at hand."""
-        memory = self._options.memory // 2
+        memory = memory_of(self._options) // 2
         with contextlib.ExitStack() as stack:
             chunks = []
             for source, targets in zip(self.sources, (self._targets, None), strict=True):

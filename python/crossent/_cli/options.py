@@ -11,6 +11,9 @@ from typing import Any, Protocol
 from crossent._io import RAW_DTYPES, RAW_TARGET_DTYPES, VALUES, Head, OptionError
 from crossent.blocks import MEMORY
 
+# An output matrix that takes no more than half of it is read once; and the more rows of logits there are at a time, the
+# faster they are computed. What is not needed is not taken.
+_HEAD_MEMORY = 1 << 30
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
@@ -129,10 +132,16 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         type=memory,
-        default=MEMORY,
         metavar="SIZE",
-        help=f"about how much memory to use (default {MEMORY >> 20}M)",
+        help=f"about how much memory to use (default {MEMORY >> 20}M; with --head {_HEAD_MEMORY >> 30}G)",
     )
+
+
+def memory_of(options: argparse.Namespace) -> int:
+    """Return how many bytes to use."""
+    if options.memory is not None:
+        return int(options.memory)
+    return _HEAD_MEMORY if any(heads_of(options)) else MEMORY
 
 
 def add_no_progress(parser: argparse.ArgumentParser) -> None:

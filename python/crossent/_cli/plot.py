@@ -26,6 +26,7 @@ from crossent._cli.options import (
     add_tables,
     heads_of,
     input_file,
+    memory_of,
     output_file,
     positive,
 )
@@ -213,7 +214,7 @@ def _scored(options: argparse.Namespace) -> Report:
         bins=options.bins or 15,
         by_position=length is not None,
     )
-    blocks = read_rows(source, targets, options.memory)
+    blocks = read_rows(source, targets, memory_of(options))
     with Bar(source, options) as bar, contextlib.closing(blocks):
         for rows in blocks:
             positions = None if length is None else (rows.places() % length).reshape(rows.target.shape)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from crossent._cli.options import memory_of
 from crossent._cli.output import on_terminal, say
 from crossent._io import Source
 
@@ -24,7 +25,7 @@ class Bar:
 
         rows = source.rows
         if what is None:
-            say(source.in_words())
+            say(source.in_words(memory_of(options)))
         self._bar = tqdm(
             desc=what,
             total=rows,

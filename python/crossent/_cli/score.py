@@ -26,6 +26,7 @@ from crossent._cli.options import (
     counts,
     deciding,
     input_file,
+    memory_of,
     output_file,
 )
 from crossent._cli.output import DataError, made_by, table, to_json
@@ -134,7 +135,7 @@ class Scoring(Job[Scorer]):
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
         """Score block after block."""
-        blocks = read_rows(self.source, self._targets, self._options.memory, self.rows)
+        blocks = read_rows(self.source, self._targets, memory_of(self._options), self.rows)
         with contextlib.closing(blocks):
             for rows in blocks:
                 self._add(rows, stop)

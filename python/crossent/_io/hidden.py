@@ -86,21 +86,29 @@ class HiddenSource(Source):
         self._check_compressed(MEMORY if memory is None else memory)
         yield from self._logits.row_blocks(MEMORY if memory is None else memory, start)
 
+    def _memory_to_keep(self) -> int:
+        """Return about how much memory is needed for the output matrix to be read once, and kept."""
+        return 5 * self.weight.size * max(self.weight.dtype.itemsize, self.dtype.itemsize) // 2
+
     def _check_compressed(self, memory: int) -> None:
         """Raise where the output matrix would be decompressed again and again."""
-        whole = self.weight.size * max(self.weight.dtype.itemsize, self.dtype.itemsize)
-        if isinstance(self.weight, Compressed) and whole > memory // 2:
+        if isinstance(self.weight, Compressed) and self._memory_to_keep() > memory:
             raise OptionError(
-                f"{self.weight.name} is compressed, and its {whole} bytes would have to be decompressed again for each "
-                f"block of rows; save it with numpy.savez, which does not compress, or pass --memory "
-                f"{5 * whole // 2 // (1 << 20) + 1}M"
+                f"{self.weight.name} is compressed, and would have to be decompressed again for each block of rows; "
+                f"save it with numpy.savez, which does not compress, or pass --memory {_size(self._memory_to_keep())}"
             )
 
-    def in_words(self) -> str:
+    def in_words(self, memory: int) -> str:
         """Return how many rows there are, and how many bytes the hidden states and the output matrix take."""
+        kept = self._memory_to_keep()
+        again = (
+            ""
+            if kept <= memory
+            else f"; {self.head.option} is read for each block of rows, and with --memory {_size(kept)} once"
+        )
         return (
             f"{self.rows:,} rows of {self.width:,} numbers, {self.hidden_dtype}, {self.hidden_bytes / 1e6:,.1f} MB; "
-            f"{self.classes:,} classes, {self.weight.dtype}, {self.weight.nbytes / 1e6:,.1f} MB"
+            f"{self.classes:,} classes, {self.weight.dtype}, {self.weight.nbytes / 1e6:,.1f} MB{again}"
         )
 
     def provenance(self) -> dict[str, Any]:
@@ -183,6 +191,11 @@ def describe_hidden(
         if source is not None and told["name"] == source.name:
             told |= {"classes": None, "hidden_size": source.width, "guess": "hidden states"}
     return arrays, source
+
+
+def _size(memory: int) -> str:
+    """Write a number of bytes as `--memory` takes it, rounded up."""
+    return f"{-(-memory // (1 << 30))}G" if memory > 4 << 30 else f"{-(-memory // (1 << 20))}M"
 
 
 # Hidden states
