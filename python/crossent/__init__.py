@@ -26,6 +26,7 @@ from crossent._losses.elements import (
     kl_div_and_grad,
     poisson_nll_loss,
 )
+from crossent._losses.linear import LinearGradients, linear_cross_entropy, linear_cross_entropy_and_grad
 from crossent._modules import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -56,6 +57,7 @@ __all__ = [
     "CrossEntropyLoss",
     "FocalLoss",
     "LikelyMistakeWarning",
+    "LinearGradients",
     "LinearLogits",
     "LogSoftmax",
     "LossHistogram",
@@ -83,6 +85,8 @@ __all__ = [
     "get_num_threads",
     "kl_div",
     "kl_div_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "log_loss",
     "log_sigmoid",
     "log_softmax",

@@ -516,7 +516,18 @@ def _from_xarray(obj: Any) -> NDArray[Any]:
     return _from_protocol(obj)
 
 
+def _from_crossent(obj: Any) -> NDArray[Any]:
+    if not hasattr(obj, "row_blocks"):
+        return _from_protocol(obj)
+    fix = (
+        "cross_entropy and the functions that score take it; for gradients use linear_cross_entropy_and_grad; where all "
+        "logits fit into memory, pass numpy.asarray(x)"
+    )
+    raise _Refusal("is a product that is not computed yet", _class_name(obj), "an array in memory", fix)
+
+
 _READERS: dict[str, Callable[[Any], NDArray[Any]]] = {
+    "crossent": _from_crossent,
     "numpy": _from_numpy,
     "torch": _from_torch,
     "jax": _from_jax,

@@ -88,7 +88,8 @@ class Product:
         linear_bias: object,
         *,
         softcap: float | None,
-        scale: float,
+        scale: float = 1.0,
+        pad: bool = False,
     ) -> None:
         self.input = _matrix(input, "input")
         self.weight = _matrix(linear_weight, "linear_weight")
@@ -118,8 +119,9 @@ class Product:
         is_double = any(float_name(np.dtype(each.dtype).newbyteorder("=")) == "float64" for each in given)
         self.dtype: np.dtype[Any] = np.dtype(np.float64 if is_double else np.float32)
         self.bias = None if bias is None else bias.astype(self.dtype, copy=False)
-        # Zeros in place of the features that lack do not change a sum.
-        self.padded = up(self.features) if self.features > _WHOLE_SUM else self.features
+        # Zeros in place of the features that lack do not change a sum. Where the features are no sum but a side of a
+        # product, as in gradients, `pad` says so.
+        self.padded = up(self.features) if pad or self.features > _WHOLE_SUM else self.features
         self._in_place = (
             isinstance(self.weight, np.ndarray)
             and self.weight.dtype == self.dtype
@@ -137,11 +139,11 @@ class Product:
         """The number of rows."""
         return math.prod(self.row_shape)
 
-    def plan(self, budget: int, buffers: int = 1, other: int = 0) -> Plan:
-        """Cut the product so that `buffers` blocks of logits and all else take about `budget` bytes.
+    def plan(self, budget: int, *, buffers: int = 1, hidden: int = 1) -> Plan:
+        """Cut the product so that its buffers take about `budget` bytes.
 
-        `other` are the bytes that each row of a block takes besides. The number of rows does not depend on how many
-        there are.
+        `buffers` is how many numbers a block has for each logit, and `hidden` how many for each feature of its rows.
+        How many rows a block has does not depend on how many there are.
         """
         size = self.dtype.itemsize
         classes, row, weights = 0, up(self.classes) * size, self.padded * size
@@ -151,7 +153,7 @@ class Product:
             if classes * weights > budget // 2:
                 classes = max(budget // 8 // max(weights, 1) // UNIT * UNIT, UNIT)
             left = budget - classes * weights
-        rows = left // max(buffers * row + weights + other, 1) // UNIT * UNIT
+        rows = left // max(buffers * row + hidden * weights, 1) // UNIT * UNIT
         enough = max(_ENOUGH_ROWS, BLOCK_BYTES // max(row, 1) // UNIT * UNIT)
         return Plan(max(min(rows, enough), UNIT), classes)
 
@@ -159,13 +161,13 @@ class Product:
         """Return the matrix as what rows are multiplied with."""
         return Operands(self, plan.classes)
 
-    def buffer(self, plan: Plan) -> NDArray[Any]:
-        """Return a buffer for a block of logits."""
-        return np.empty((min(plan.rows, up(self.rows)), up(self.classes)), self.dtype)
+    def buffer(self, rows: int) -> NDArray[Any]:
+        """Return a buffer for the logits of some rows."""
+        return np.empty((rows, up(self.classes)), self.dtype)
 
-    def hidden_buffer(self, plan: Plan) -> NDArray[Any]:
-        """Return a buffer for the rows of a block."""
-        return np.empty((min(plan.rows, up(self.rows)), self.padded), self.dtype)
+    def hidden_buffer(self, rows: int) -> NDArray[Any]:
+        """Return a buffer for the hidden states of some rows."""
+        return np.empty((rows, self.padded), self.dtype)
 
     def read(self, begin: int, end: int, hidden: NDArray[Any]) -> NDArray[Any]:
         """Read rows into a buffer, and return the part of it that they fill, with zeros up to a multiple of `UNIT`."""
@@ -176,8 +178,27 @@ class Product:
                 part = _part(self.input, index, "input").reshape(count, self.features)
                 hidden[at : at + count, : self.features] = part
                 at += count
-        whole = hidden[: up(at)]
-        whole[at:] = 0.0
+        return self._filled_up(hidden, at)
+
+    def gather(self, numbers: NDArray[np.int64], hidden: NDArray[Any]) -> NDArray[Any]:
+        """Read rows by their ascending numbers into a buffer, as `read` does."""
+        first, last = int(numbers[0]), int(numbers[-1])
+        if last - first + 1 == numbers.size:
+            return self.read(first, last + 1, hidden)
+        if isinstance(self.input, np.ndarray):
+            with np.errstate(all="ignore"):
+                place = np.unravel_index(numbers, self.row_shape)
+                hidden[: numbers.size, : self.features] = self.input[place]
+            return self._filled_up(hidden, numbers.size)
+        # Rows that follow each other are read at once.
+        starts = np.flatnonzero(np.diff(numbers, prepend=first - 2) != 1)
+        for begin, end in zip(starts, [*starts[1:], numbers.size], strict=True):
+            self.read(int(numbers[begin]), int(numbers[end - 1]) + 1, hidden[begin:])
+        return self._filled_up(hidden, numbers.size)
+
+    def _filled_up(self, hidden: NDArray[Any], count: int) -> NDArray[Any]:
+        whole = hidden[: up(count)]
+        whole[count:] = 0.0
         whole[:, self.features :] = 0.0
         return whole
 
@@ -517,6 +538,11 @@ class LinearLogits:
         """The dtype of the logits, float32 or float64."""
         return self._product.dtype
 
+    @property
+    def block_bytes(self) -> int:
+        """About how many bytes the blocks and all other buffers may take."""
+        return self._block_bytes
+
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield the rows in C order, in blocks that are computed when they are requested.
 
@@ -542,8 +568,9 @@ class LinearLogits:
         firsts = range(start // plan.rows * plan.rows, rows if start < rows else 0, plan.rows)
         if not firsts:
             return
-        operands, hidden = product.operands(plan), product.hidden_buffer(plan)
-        buffers = [product.buffer(plan) for _ in firsts[:2]]
+        most = min(plan.rows, up(rows))
+        operands, hidden = product.operands(plan), product.hidden_buffer(most)
+        buffers = [product.buffer(most) for _ in firsts[:2]]
         for number, begin in enumerate(firsts):
             end = min(begin + plan.rows, rows)
             x = product.logits(
