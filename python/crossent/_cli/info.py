@@ -121,7 +121,9 @@ def _product(sources: Sequence[HiddenSource]) -> dict[str, Any]:
     first = sources[0]
     rows = sum(source.rows or 0 for source in sources)
     return {
-        **first.head_told(),
+        "head": first.weight.name,
+        "head_dtype": str(first.weight.dtype),
+        "head_bias": None if first.bias is None else first.bias.name,
         "head_shape": list(first.weight.shape),
         "head_bytes": first.weight.nbytes,
         "hidden_size": first.width,
