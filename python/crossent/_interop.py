@@ -522,8 +522,8 @@ def _from_crossent(obj: Any) -> NDArray[Any]:
     if not hasattr(obj, "row_blocks"):
         return _from_protocol(obj)
     fix = (
-        "cross_entropy and the functions that score take it; for gradients use linear_cross_entropy_and_grad; where all "
-        "logits fit into memory, pass numpy.asarray(x)"
+        "cross_entropy and the functions that score take it; for gradients use linear_cross_entropy_and_grad; where "
+        "all logits fit into memory, pass numpy.asarray(x)"
     )
     raise _Refusal("is a product that is not computed yet", _class_name(obj), "an array in memory", fix)
 

@@ -555,26 +555,44 @@ class LinearLogits:
             How many rows to leave out from the beginning. The first block is computed from its beginning all the same,
             so that the rows have the bits that they have without `start`.
 
-        Yields
-        ------
-        Block
-            Some rows, valid until the next block but one is requested.
+        Returns
+        -------
+        iterator of Block
+            The blocks, each valid until the next one but one is requested.
         """
+        return self._blocks(memory, start, buffers=2)
+
+    def row_blocks_in_turn(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield what `row_blocks` does, but valid until the next block is requested: larger blocks, from one buffer.
+
+        Parameters
+        ----------
+        memory, start
+            As for `row_blocks`.
+
+        Returns
+        -------
+        iterator of Block
+            The blocks.
+        """
+        return self._blocks(memory, start, buffers=1)
+
+    def _blocks(self, memory: int | None, start: int, *, buffers: int) -> Iterator[Block]:
         if start < 0:
             raise ValueError(f"start must not be negative: got {start}")
         product = self._product
         budget = self._block_bytes if memory is None else min(self._block_bytes, memory)
-        plan, rows = product.plan(budget, buffers=2), product.rows
+        plan, rows = product.plan(budget, buffers=buffers), product.rows
         firsts = range(start // plan.rows * plan.rows, rows if start < rows else 0, plan.rows)
         if not firsts:
             return
         most = min(plan.rows, up(rows))
         operands, hidden = product.operands(plan), product.hidden_buffer(most)
-        buffers = [product.buffer(most) for _ in firsts[:2]]
+        each = [product.buffer(most) for _ in firsts[:buffers]]
         for number, begin in enumerate(firsts):
             end = min(begin + plan.rows, rows)
             x = product.logits(
-                product.read(begin, end, hidden), end - begin, operands, buffers[number % len(buffers)]
+                product.read(begin, end, hidden), end - begin, operands, each[number % len(each)]
             )
             at = max(start - begin, 0)
             for index in flat_range(product.row_shape, begin + at, end):
@@ -621,7 +639,7 @@ class LinearLogits:
             raise ValueError("a LinearLogits cannot be an array without a copy: its logits are computed")
         logits = np.empty(self.shape, self.dtype if dtype is None else dtype)
         with np.errstate(all="ignore"):
-            for block in self.row_blocks():
+            for block in self.row_blocks_in_turn():
                 place: Any = (*block.index, ...)
                 logits[place] = block.values
         return logits
