@@ -115,7 +115,9 @@ class LinearLoss:
         divisor = float(ExactSum.of(of_rows))
         if divisor == 0.0 and self._smoothing > 0.0 and not of_rows.any():
             return math.nan  # torch divides the term of the smoothing separately
-        if self._z == 0.0 or divisor == 0.0 or not math.isfinite(divisor):
+        if divisor == 0.0 or not math.isfinite(divisor):
+            self._z = 0.0  # The quotient is not finite without it either.
+        if self._z == 0.0:
             return divisor
         self._weight = self._weight.astype(np.float64) * (count / divisor)
         return float(count)
