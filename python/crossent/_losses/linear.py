@@ -115,7 +115,9 @@ class LinearLoss:
         divisor = float(ExactSum.of(of_rows))
         if divisor == 0.0 and self._smoothing > 0.0 and not of_rows.any():
             return math.nan  # torch divides the term of the smoothing separately
-        if self._z == 0.0 or divisor == 0.0 or not math.isfinite(divisor):
+        if divisor == 0.0 or not math.isfinite(divisor):
+            self._z = 0.0  # The quotient is not finite without it either.
+        if self._z == 0.0:
             return divisor
         self._weight = self._weight.astype(np.float64) * (count / divisor)
         return float(count)
@@ -473,10 +475,12 @@ def linear_cross_entropy(
         A number for each class. -inf makes it a class of probability 0.
     weight : array-like of shape (V,), optional
         A factor for each class, in the loss.
-    ignore_index, reduction, label_smoothing, z_loss
+    ignore_index, reduction, label_smoothing
         As for `cross_entropy`.
     softcap : float, optional
         The number c of ``c tanh(y / c)``, as `final_logit_softcapping` of Gemma. A logit of -inf stays -inf.
+    z_loss : float, default 0.0
+        As for `cross_entropy`: how much of the squared log-sum-exp is added to the loss of a row.
     where : array-like of bool, or of integers 0 and 1, optional
         A mask of the rows, of the shape of `target`. The rows it leaves out are ignored.
     dtype : dtype, optional
@@ -534,9 +538,9 @@ def linear_cross_entropy(
     >>> hidden, weight = rng.normal(size=(6, 8)), rng.normal(size=(50, 8))
     >>> target = np.array([3, 1, 4, 1, 5, -100])
     >>> round(float(crossent.linear_cross_entropy(hidden, weight, target)), 4)
-    6.2743
+    5.4141
     >>> round(float(crossent.cross_entropy(hidden @ weight.T, target)), 4)
-    6.2743
+    5.4141
     """
     loss = LinearLoss(
         Product(input, linear_weight, linear_bias, softcap=softcap),
@@ -669,7 +673,7 @@ def linear_cross_entropy_and_grad(
     >>> target = np.array([3, 1, 4, 1, 5, -100])
     >>> loss, gradients = crossent.linear_cross_entropy_and_grad(hidden, weight, target)
     >>> round(float(loss), 4), gradients.input.shape, gradients.linear_weight.shape, gradients.linear_bias
-    (6.2743, (6, 8), (50, 8), None)
+    (5.4141, (6, 8), (50, 8), None)
 
     A step of gradient descent:
 
