@@ -236,6 +236,15 @@ def test_hidden_states_in_several_files_and_axes(model: Model, capsys: Capture) 
         assert {**figures(content), "shape": expected["shape"], "axis": 1} == expected
 
 
+def test_no_hidden_states(model: Model, capsys: Capture) -> None:
+    files = model.save("none", model.hidden[:0]), model.save("t", model.target[:0])
+    assert cli.main(["score", *files, "--head", model.files["weight"]]) == 1
+    assert f"no row was counted: {files[0]} has no rows" in capsys.readouterr().err
+    np.savez(model.folder / "empty.npz")
+    model.score(head=str(model.folder / "empty.npz"), code=2)
+    assert "empty.npz: no array is in the file" in error(capsys)
+
+
 def test_one_hidden_state(model: Model, capsys: Capture) -> None:
     files = model.save("one", model.hidden[7]), model.save("t", np.array(5))
     assert cli.main(["score", *files, "--head", model.files["weight"], "--json"]) == 0
@@ -700,8 +709,10 @@ def test_what_the_bar_says(model: Model) -> None:
     source = open_hidden(model.files["hidden"], Head(model.files["weight"]))
     told = "1,000 rows of 40 numbers, float32, 0.2 MB; 333 classes, float32, 0.1 MB"
     assert source.in_words(1 << 20) == told
-    again = "; --head is read for each block of rows, and with --memory 1M once"
+    again = "; the matrix is read for each block of rows, and once with --memory 1M"
     assert source.in_words(1 << 17) == told + again
+    assert source.in_words(200_000) == told
+    assert source.in_words(200_000, 2) == told + again
 
 
 @posix

@@ -25,7 +25,8 @@ class Bar:
 
         rows = source.rows
         if what is None:
-            say(source.in_words(memory_of(options)))
+            files = 1 if getattr(options, "other", None) is None else 2
+            say(source.in_words(memory_of(options), files))
         self._bar = tqdm(
             desc=what,
             total=rows,

@@ -98,14 +98,11 @@ class HiddenSource(Source):
                 f"save it with numpy.savez, which does not compress, or pass --memory {_size(self._memory_to_keep())}"
             )
 
-    def in_words(self, memory: int) -> str:
+    def in_words(self, memory: int, files: int = 1) -> str:
         """Return how many rows there are, and how many bytes the hidden states and the output matrix take."""
-        kept = self._memory_to_keep()
-        again = (
-            ""
-            if kept <= memory
-            else f"; {self.head.option} is read for each block of rows, and with --memory {_size(kept)} once"
-        )
+        kept, again = files * self._memory_to_keep(), ""
+        if kept > memory:
+            again = f"; the matrix is read for each block of rows, and once with --memory {_size(kept)}"
         return (
             f"{self.rows:,} rows of {self.width:,} numbers, {self.hidden_dtype}, {self.hidden_bytes / 1e6:,.1f} MB; "
             f"{self.classes:,} classes, {self.weight.dtype}, {self.weight.nbytes / 1e6:,.1f} MB{again}"
@@ -222,12 +219,12 @@ def _hidden_in(path: str, key: str | None, dtype: str | None, width: int | None)
             f"{path} is {format.kind.what}, which holds no hidden states; --head goes with those in .npy, .npz, "
             ".safetensors or raw numbers"
         )
-    if width is not None and dtype is None and suffix_dtype(path) not in RAW_DTYPES:
-        raise OptionError(
-            f"{path} is of no kind that its name or its first bytes show; if it holds raw hidden states, row after "
-            "row, pass --dtype (such as f16)"
-        )
     if isinstance(format, Raw):
+        if dtype is None and suffix_dtype(path) not in RAW_DTYPES:
+            raise OptionError(
+                f"{path} is of no kind that its name or its first bytes show; if it holds raw hidden states, row after "
+                "row, pass --dtype (such as f16)"
+            )
         return format.find(path, key, dtype, width, floats=True)
     found = format.contents(path, key, LogitsOptions(dtype))
     if len(found) > 1:
@@ -316,7 +313,8 @@ def _arrays(name: str, option: str, dtype: str | None) -> list[Content]:
         else:
             found += format.contents(path, key, LogitsOptions(dtype))
     if not found:
-        raise OptionError(f"{option} {name}: no array of that name is in any of the {len(paths)} files")
+        which = f"of that name is in any of the {len(paths)} files" if len(paths) > 1 else "is in the file"
+        raise OptionError(f"{option} {name}: no array {which}; check the name")
     return found
 
 

@@ -133,9 +133,12 @@ class Source(abc.ABC):
         lengths = [length for length in self.row_shape if length is not None]
         return math.prod(lengths) if len(lengths) == len(self.row_shape) else None
 
-    def in_words(self, memory: int) -> str:
-        """Return how many rows of how many numbers are read with so much memory, and how many bytes they take."""
-        del memory
+    def in_words(self, memory: int, files: int = 1) -> str:
+        """Return how many rows of how many numbers there are, and how many bytes they take.
+
+        `memory` is how much there is for so many `files`.
+        """
+        del memory, files
         rows = self.rows
         size = "" if rows is None else f", {rows * self.classes * self.dtype.itemsize / 1e6:,.1f} MB"
         return f"{'' if rows is None else f'{rows:,} '}rows of {self.classes:,} classes, {self.dtype}{size}"
