@@ -41,6 +41,9 @@ _ENOUGH_ROWS = 512
 _WHOLE_SUM = 256
 """The most features whose sum no BLAS library cuts into parts."""
 
+_MOST_INDICES = 32
+"""The most arrays of indices that NumPy takes at a time."""
+
 _CACHED = 1 << 16
 """How many logits are changed at a time: they stay in the cache."""
 
@@ -185,7 +188,7 @@ class Product:
         first, last = int(numbers[0]), int(numbers[-1])
         if last - first + 1 == numbers.size:
             return self.read(first, last + 1, hidden)
-        if isinstance(self.input, np.ndarray):
+        if isinstance(self.input, np.ndarray) and self.input.ndim <= _MOST_INDICES:
             with np.errstate(all="ignore"):
                 place = np.unravel_index(numbers, self.row_shape)
                 hidden[: numbers.size, : self.features] = self.input[place]

@@ -205,7 +205,7 @@ class LinearLoss:
         back = np.empty((padded, most), product.dtype)
         back_piece = np.empty_like(back) if 0 < plan.classes < classes or classes % UNIT else None
         piece = np.empty((step, padded), product.dtype)
-        of_input = np.zeros((*product.row_shape, features), _dtype_of(product.input))
+        of_input = np.zeros((product.rows, features), _dtype_of(product.input))
         of_weight = np.zeros((classes, features), product.dtype)
         of_bias = np.zeros(classes, np.float64)
         losses, operands = _Losses(self), product.operands(plan)
@@ -229,16 +229,13 @@ class LinearLoss:
                     else:
                         assert back_piece is not None
                         to_states += np.matmul(matrix.T, columns.T, out=back_piece[:, : len(states)])
-                place: Any = np.unravel_index(numbers, product.row_shape) if product.row_shape else ()
-                of_input[place] = _rounded(
-                    to_states[:features, :count].T.reshape(*of_input[place].shape), of_input.dtype
-                )
+                of_input[numbers] = _rounded(to_states[:features, :count].T, of_input.dtype)
                 for first in range(0, classes, step):
                     columns = whole[:, first : first + step]
                     found = np.matmul(columns.T, states, out=piece[: columns.shape[1]])
                     of_weight[first : first + step] += found[: classes - first, :features]
         gradients = LinearGradients(
-            of_input,
+            of_input.reshape(*product.row_shape, features),
             _rounded(of_weight, _dtype_of(product.weight)),
             None if bias_dtype is None else _rounded(of_bias, bias_dtype),
         )
@@ -340,32 +337,31 @@ class _Losses:
         self._loss, self._sum = loss, ExactSum()
         self._each: NDArray[Any] | None = None
         if loss._reduction == "none":
-            out = loss._out
-            self._each = np.empty(loss._product.row_shape, loss._dtype) if out is None else out
-            self._each[...] = 0
+            self._each = np.zeros(loss._product.rows, loss._dtype)
 
     def add(self, numbers: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
         """Take the losses of some rows."""
         if self._each is None:
             self._sum += ExactSum.of(losses)
-            return
-        shape = self._loss._product.row_shape
-        place: Any = np.unravel_index(numbers, shape) if shape else ()
-        losses = _rounded(losses, self._each.dtype)
-        self._each[place] = losses if shape else losses[0]
+        else:
+            self._each[numbers] = _rounded(losses, self._each.dtype)
 
     def result(self) -> Any:
         """Return the loss."""
         loss = self._loss
         if self._each is not None:
-            return self._each if loss._out is not None or self._each.ndim else self._each[()]
-        if loss._reduction == "mean" and loss._weight is None:
+            each = self._each.reshape(loss._product.row_shape)
+            if loss._out is None:
+                return each if each.ndim else each[()]
+            loss._out[...] = each
+            return loss._out
+        if loss._reduction == "mean" and not loss._numbers.size:
+            total = math.nan
+        elif loss._reduction == "mean" and loss._weight is None:
             total = self._sum.over(loss._numbers.size)
         else:
             with np.errstate(all="ignore"):
                 total = float(np.float64(float(self._sum)) / np.float64(loss._divisor))
-        if loss._reduction == "mean" and not loss._numbers.size:
-            total = math.nan
         return _rounded(np.asarray(total), loss._dtype)[()]
 
 
