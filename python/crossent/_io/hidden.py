@@ -15,7 +15,6 @@ from crossent._io.describe import describe
 from crossent._io.dtypes import is_floating, is_untyped
 from crossent._io.format import ArrayFormat, Content, Holder, HolderFormat, LogitsOptions
 from crossent._io.formats import format_of
-from crossent._io.npz import Compressed
 from crossent._io.opening import paths_of
 from crossent._io.raw import RAW_DTYPES, RAW_TARGET_DTYPES, Raw, suffix_dtype
 from crossent._io.source import OptionError, Source, Stored, UnreadableError, dtype_text
@@ -92,7 +91,7 @@ class HiddenSource(Source):
 
     def _check_compressed(self, memory: int) -> None:
         """Raise where the output matrix would be decompressed again and again."""
-        if isinstance(self.weight, Compressed) and self._memory_to_keep() > memory:
+        if self.weight.is_compressed and self._memory_to_keep() > memory:
             raise OptionError(
                 f"{self.weight.name} is compressed, and would have to be decompressed again for each block of rows; "
                 f"save it with numpy.savez, which does not compress, or pass --memory {_size(self._memory_to_keep())}"
@@ -363,7 +362,10 @@ def _listed(found: Sequence[Content]) -> str:
 
 def _is_told_bfloat16(stored: Stored | None) -> bool:
     """Return whether the user had to say that an array is bfloat16, since its file does not."""
-    return stored is not None and stored.dtype.name == "bfloat16" and stored.format != "safetensors"
+    if stored is None or stored.dtype.name != "bfloat16":
+        return False
+    format = format_of(stored.path)
+    return not (isinstance(format, HolderFormat) and format.tells_dtypes)
 
 
 def _may_be_floats(stored: Stored) -> bool:

@@ -165,6 +165,9 @@ class Source(abc.ABC):
 class Stored(abc.ABC):
     """One array in a file. It gives its parts as a `TargetArray` does, each read when it is requested."""
 
+    is_compressed: bool = False
+    """Whether all that lies before a part has to be decompressed for it."""
+
     def __init__(
         self, name: str, path: str, kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, fortran: bool
     ) -> None:
