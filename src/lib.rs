@@ -173,6 +173,7 @@ pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
 pub use loss::target_function::TargetFunction;
 pub use loss::target_loss::TargetLoss;
+pub use loss::top_k::{TopKTeacher, kl_div_topk, kl_div_topk_and_gradient};
 pub use options::Reduction;
 pub use parallel::{Context, Interrupt, MAX_THREADS, num_threads, set_num_threads};
 pub use scoring::columns::{Columns, Score, Scores};

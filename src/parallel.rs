@@ -122,12 +122,12 @@ impl<'a> Context<'a> {
         self.threads.map_or_else(|| num_threads().unwrap_or(1), NonZero::get)
     }
 
-    fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         self.interrupt.is_some_and(Interrupt::stopped)
     }
 
     /// What the calling thread does before each chunk: it checks for an interrupt if the period has passed.
-    fn watch(self) -> impl Fn() + 'a {
+    pub(crate) fn watch(self) -> impl Fn() + 'a {
         let checked = Cell::new(self.interrupt.map(|interrupt| (interrupt, Instant::now())));
         move || {
             if let Some((interrupt, last)) = checked.get()
@@ -149,7 +149,8 @@ impl<'a> Context<'a> {
         // Of n pieces, each thread gets at most r = n / threads, rounded up: n / (r threads) of the threads' time is
         // used.
         let rounds = |pieces: usize| pieces.div_ceil(threads) as u128;
-        if segments as u128 * rounds(rows) > rows as u128 * rounds(segments) {
+        // One thread checks for an interrupt after each segment.
+        if threads == 1 || segments as u128 * rounds(rows) > rows as u128 * rounds(segments) {
             (Context { threads: Some(NonZero::<usize>::MIN), ..self }, Some(self))
         } else {
             (self, None)

@@ -11,12 +11,12 @@ use crossent::{
     Bin, Call, ClassLoss, Columns, ComparisonRows, ComparisonSums, Context, CrossEntropy, Element,
     ElementLoss, Elementwise, Error, ExactSum, FirstValues, FloatsMut, Group, Held, HeldNumbers, Improper,
     Interrupt, LikelyMisuse, LikelyValues, LogLoss, MAX_THREADS, Mask, NllLoss, Numbers, Reduction, Score,
-    ScoreSums, Scores, Target, TargetFunction, TargetLoss, TargetSums, TargetsFound, TemperatureSums, Total,
-    active_rows, available_isas, check_targets, compare_sums, likely_misuse, likely_values, log_loss,
-    log_of_probabilities, log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax,
-    log_softmax_in_place, log_softmax_into, logsumexp, logsumexp_into, num_threads, score, score_into,
-    score_sums, score_with_sums, selected_isa, set_num_threads, softmax, softmax_in_place, softmax_into,
-    targets_found, temperature_sums,
+    ScoreSums, Scores, Target, TargetFunction, TargetLoss, TargetSums, TargetsFound, TemperatureSums,
+    TopKTeacher, Total, active_rows, available_isas, check_targets, compare_sums, kl_div_topk,
+    kl_div_topk_and_gradient, likely_misuse, likely_values, log_loss, log_of_probabilities, log_sigmoid,
+    log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into, logsumexp,
+    logsumexp_into, num_threads, score, score_into, score_sums, score_with_sums, selected_isa,
+    set_num_threads, softmax, softmax_in_place, softmax_into, targets_found, temperature_sums,
 };
 
 const ROWS: usize = 37;
@@ -187,6 +187,42 @@ fn losses_are_those_of_their_definitions() {
     assert_eq!(loss.each_row(&x.row(0), &arr0(target[0]), &call).unwrap(), arr0(transposed[0]));
     let log_p_0 = log_p.row(0).insert_axis(Axis(1));
     assert_eq!(NllLoss::new().axis(0).each_row(&log_p_0, &arr1(&[0_u8]), &call).unwrap()[0], -log_p[[0, 0]]);
+}
+
+#[test]
+fn a_teacher_of_known_probabilities() {
+    let (x, call) = (logits::<f32>(), Call::new());
+    let p = softmax_of(&wide(&logits::<f64>().slice(s![.., ..;-1]).to_owned()));
+    let ids = Array2::from_shape_fn((ROWS, 2), |(n, j)| (n * 5 + j * 3) % CLASSES);
+    let log_probs = Array2::from_shape_fn((ROWS, 2), |(n, j)| p[[n, ids[[n, j]]]].ln());
+    let q = softmax_of(&wide(&x));
+    let expected: Array1<f64> = (0..ROWS)
+        .map(|n| {
+            let known = |of: &Array2<f64>| of[[n, ids[[n, 0]]]] + of[[n, ids[[n, 1]]]];
+            let term = |p: f64, q: f64| p * (p / q).ln();
+            let tail = term(1.0 - known(&p), 1.0 - known(&q));
+            tail + (0..2).map(|j| term(p[[n, ids[[n, j]]]], q[[n, ids[[n, j]]]])).sum::<f64>()
+        })
+        .collect();
+    let teacher = TopKTeacher::new(&ids, &log_probs);
+    close(&kl_div_topk(&x, &teacher, &call).unwrap(), &expected, 1e-12);
+    let (upstream, mut gradient) = (Array1::ones(ROWS), Array2::<f32>::zeros((ROWS, CLASSES)));
+    let again = kl_div_topk_and_gradient(&x, &teacher, &call, &upstream, &mut gradient).unwrap();
+    close(&again, &expected, 1e-12);
+    for (n, row) in gradient.outer_iter().enumerate() {
+        assert!(row.iter().map(|g| f64::from(*g)).sum::<f64>().abs() < 1e-6);
+        let class = ids[[n, 1]];
+        assert!((f64::from(row[class]) - (q[[n, class]] - p[[n, class]])).abs() < 1e-6);
+    }
+    let mask = Array1::from_shape_fn(ROWS, |n| n > 0);
+    let masked = kl_div_topk(&x, &teacher.clone().tail(false), &Call::new().mask(&mask)).unwrap();
+    assert_eq!(masked[0], 0.0);
+    let twice = Array2::<u8>::zeros((ROWS, 2));
+    let refused = kl_div_topk(&x, &TopKTeacher::new(&twice, &log_probs), &call).unwrap_err();
+    assert!(refused.to_string().contains("given twice: got teacher_ids[0, 1] = 0"), "{refused}");
+    let positive = log_probs.mapv(|x| -x);
+    assert!(kl_div_topk(&x, &TopKTeacher::new(&ids, &positive), &call).is_err());
+    assert!(kl_div_topk(&x, &TopKTeacher::new(&log_probs, &log_probs), &call).is_err());
 }
 
 #[test]

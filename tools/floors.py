@@ -44,6 +44,7 @@ PYTHON = [
     "_linear",
     "_rows",
     "_losses",
+    "sharded",
     "_modules",
     "_scoring",
     "__init__",

@@ -27,6 +27,7 @@ from crossent._losses.elements import (
     poisson_nll_loss,
 )
 from crossent._losses.linear import LinearGradients, linear_cross_entropy, linear_cross_entropy_and_grad
+from crossent._losses.teacher import kl_div_topk, kl_div_topk_and_grad
 from crossent._modules import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -85,6 +86,8 @@ __all__ = [
     "get_num_threads",
     "kl_div",
     "kl_div_and_grad",
+    "kl_div_topk",
+    "kl_div_topk_and_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_and_grad",
     "log_loss",

@@ -244,6 +244,30 @@ def binary_cross_entropy_with_logits_and_grad(
     grad_out: NDArray[Any] | None,
     /,
 ) -> tuple[Any, NDArray[Any]]: ...
+def kl_div_topk(
+    input: ArrayInput,
+    teacher_ids: ArrayInput,
+    teacher_log_probs: ArrayInput,
+    tail: bool,
+    reduction: str,
+    where: ArrayInput | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def kl_div_topk_and_grad(
+    input: ArrayInput,
+    teacher_ids: ArrayInput,
+    teacher_log_probs: ArrayInput,
+    tail: bool,
+    reduction: str,
+    where: ArrayInput | None,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
 def kl_div(
     input: ArrayInput,
     target: ArrayInput,
@@ -287,6 +311,20 @@ def poisson_nll_loss(
     /,
 ) -> Any: ...
 def log_softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def shard_sums(
+    logits: ArrayInput, axis: int, name: str, /
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def shard_gradient(
+    logits: ArrayInput,
+    axis: int,
+    max: NDArray[np.float64],
+    rest: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    target: NDArray[np.int64],
+    entry: NDArray[np.float64],
+    grad_out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
 def softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def log_sigmoid(x: ArrayInput, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def logsumexp(

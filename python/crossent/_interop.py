@@ -57,14 +57,10 @@ def as_array(obj: object, name: str) -> NDArray[Any]:
 
 def is_lazy(obj: object) -> bool:
     """Say whether an object is an array that is read part by part, and not one in memory: a dataset in a file."""
-    if isinstance(obj, list | tuple) or hasattr(obj, "row_blocks"):
-        return False
-    # Arrays in files that this package reads itself are of none of these libraries.
-    libraries = _READERS.keys() - {"crossent"}
-    if any(str(cls.__module__).partition(".")[0] in libraries for cls in type(obj).__mro__):
-        return False
     cls = type(obj)
-    if any(hasattr(cls, name) for name in ("__array_interface__", "__array_struct__", "__dlpack__")):
+    packages = {str(each.__module__).partition(".")[0] for each in cls.__mro__} - {"crossent"}
+    in_memory = ("__array_interface__", "__array_struct__", "__dlpack__", "row_blocks")
+    if not packages.isdisjoint(_READERS) or any(hasattr(cls, name) for name in in_memory):
         return False
     try:
         memoryview(obj)  # type: ignore[arg-type]

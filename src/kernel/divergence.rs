@@ -28,7 +28,7 @@ pub(crate) const WIDTH: usize = 8;
 
 /// Below this |d| and |t| the series are used. At this size the first term that each leaves out is below 2^-52 of its
 /// first, and cancellation in the plain forms costs 6 bits.
-const SMALL: f64 = 0.02;
+pub(super) const SMALL: f64 = 0.02;
 
 /// The softmax of a row.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +139,7 @@ pub(crate) fn divergences<S: Simd>(simd: S, x: &[f64], p: &Soft, y: &[f64], q: &
 
 /// exp(z) - 1 - z for |z| < SMALL.
 #[inline(always)]
-fn less_its_tangent<S: Simd>(z: f64x8<S>) -> f64x8<S> {
+pub(super) fn less_its_tangent<S: Simd>(z: f64x8<S>) -> f64x8<S> {
     let c = |value| f64x8::splat(z.token(), value);
     let r = z.mul_add(c(1.0 / 20160.0), c(1.0 / 2520.0));
     let r = z.mul_add(r, c(1.0 / 360.0));

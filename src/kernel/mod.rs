@@ -68,6 +68,7 @@ pub(crate) mod short_row;
 pub(crate) mod stats;
 pub(crate) mod stream;
 pub(crate) mod sum;
+pub(crate) mod teacher;
 pub(crate) mod top;
 
 /// Rows in a tile: the unit in which targets are read, losses are formed and short rows are packed.

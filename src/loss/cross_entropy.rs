@@ -508,7 +508,7 @@ fn far_rows<E: Element>(
 }
 
 /// The q of label smoothing with a class index, but for the target's term: e / C times the weight of each class.
-struct Smoothed<'a> {
+pub(super) struct Smoothed<'a> {
     share: f64,
     weight: ClassWeights<'a>,
     classes: usize,

@@ -36,6 +36,13 @@ impl<'py> FromPyObject<'_, 'py> for Reduce {
     }
 }
 
+/// The error for an `out` that a sum or a mean would not fill.
+pub(super) fn out_of_a_reduction() -> PyErr {
+    PyValueError::new_err(
+        "out receives per-row losses only: got reduction 'mean' or 'sum', expected reduction='none'",
+    )
+}
+
 /// The arguments that the losses of rows have in common. It turns them into views, and the losses into a reduction or
 /// an array.
 struct LossCall<'a, 'py> {
@@ -101,9 +108,7 @@ impl<'py> LossCall<'_, 'py> {
     /// The arguments as arrays.
     fn arrays(&self) -> PyResult<Arrays<'py>> {
         if self.reduction.is_some() && self.out.is_some() {
-            return Err(PyValueError::new_err(
-                "out receives per-row losses only: got reduction 'mean' or 'sum', expected reduction='none'",
-            ));
+            return Err(out_of_a_reduction());
         }
         let input = array::array(self.input, "input")?;
         let target = array::array(self.target, "target")?;
@@ -169,7 +174,7 @@ impl<'py> LossCall<'_, 'py> {
         }
         let rows = arrays.rows(loss.axis())?;
         let float = array::float_dtype(&arrays.input).unwrap_or(Float::F32);
-        let upstream = self.upstream(upstream, &rows)?;
+        let upstream = self::upstream(py, upstream, if self.reduction.is_none() { &rows } else { &[] })?;
         let gradient = Output::new(py, grad_out, "grad_out", arrays.input.shape(), float)?;
         let losses = match self.reduction {
             None => Some(Output::new(py, self.out, "out", &rows, arrays.dtype)?),
@@ -212,26 +217,28 @@ impl<'py> LossCall<'_, 'py> {
         }
         result::scalar(py, total.reduce(reduction), arrays.dtype)
     }
+}
 
-    /// `grad_output` as float64: one number, or one for each loss.
-    fn upstream(&self, given: Option<&Bound<'py, PyAny>>, rows: &[usize]) -> PyResult<Array<'py>> {
-        let py = self.input.py();
-        let upstream = match given {
-            None => result::scalar(py, 1.0, Float::F64)?.call_method0("__array__")?.cast_into()?,
-            Some(given) => {
-                let upstream = array::numbers(given, "grad_output", false)?;
-                let double = Float::F64.descriptor(py)?;
-                upstream.call_method1("astype", (double,))?.cast_into::<numpy::PyUntypedArray>()?
-            }
-        };
-        let expected: &[usize] = if self.reduction.is_none() { rows } else { &[] };
-        if upstream.ndim() == 0 && !expected.is_empty() {
-            let shape = PyTuple::new(py, expected)?;
-            return Ok(py.import("numpy")?.call_method1("broadcast_to", (upstream, shape))?.cast_into()?);
+/// `grad_output` as float64: one number, or one for each loss where there is a shape of these.
+pub(super) fn upstream<'py>(
+    py: Python<'py>,
+    given: Option<&Bound<'py, PyAny>>,
+    losses: &[usize],
+) -> PyResult<Array<'py>> {
+    let upstream = match given {
+        None => result::scalar(py, 1.0, Float::F64)?.call_method0("__array__")?.cast_into()?,
+        Some(given) => {
+            let upstream = array::numbers(given, "grad_output", false)?;
+            let double = Float::F64.descriptor(py)?;
+            upstream.call_method1("astype", (double,))?.cast_into::<numpy::PyUntypedArray>()?
         }
-        crate::array::rows::check_shape("grad_output", upstream.shape(), expected)?;
-        Ok(upstream)
+    };
+    if upstream.ndim() == 0 && !losses.is_empty() {
+        let shape = PyTuple::new(py, losses)?;
+        return Ok(py.import("numpy")?.call_method1("broadcast_to", (upstream, shape))?.cast_into()?);
     }
+    crate::array::rows::check_shape("grad_output", upstream.shape(), losses)?;
+    Ok(upstream)
 }
 
 /// The arguments of a gradient, besides the loss's arrays.

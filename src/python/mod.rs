@@ -8,7 +8,7 @@
 //! | `hints` | what to do about an error |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
 //! | `files` | pieces of files, read into a buffer |
-//! | `losses`, `pointwise`, `rows`, `score`, `values`, `settings` | wrappers of the functions that `functions!` names |
+//! | `losses`, `top_k`, `shard`, `pointwise`, `rows`, `score`, `values`, `settings` | wrappers of the functions that `functions!` names |
 
 /// Defines `add`, which adds these functions of the file to the module.
 macro_rules! functions {
@@ -32,6 +32,8 @@ mod result;
 mod rows;
 mod score;
 mod settings;
+mod shard;
+mod top_k;
 mod values;
 
 use pyo3::prelude::*;
@@ -50,5 +52,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     rows::add(module)?;
     score::add(module)?;
     settings::add(module)?;
+    shard::add(module)?;
+    top_k::add(module)?;
     values::add(module)
 }

@@ -70,7 +70,7 @@ pub(super) fn all_tiles_here(
 }
 
 /// A bit for each row of `range` that the mask leaves in; without a mask, for all of them.
-pub(super) fn mask_bits(mask: Option<&Rows<'_, u8>>, range: Range<usize>) -> u64 {
+pub(crate) fn mask_bits(mask: Option<&Rows<'_, u8>>, range: Range<usize>) -> u64 {
     let len = range.len();
     let all = all(len);
     let Some(mask) = mask else { return all };

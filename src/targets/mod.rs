@@ -7,8 +7,8 @@ mod walk;
 
 use ndarray::{ArrayBase, ArrayRef, ArrayView, Data, Dimension, arr0};
 
-pub(crate) use self::active::ActiveRows;
 use self::active::first_active;
+pub(crate) use self::active::{ActiveRows, mask_bits};
 use self::indices::MOST_CHECKED;
 #[cfg(test)]
 use self::indices::OutOfRange;

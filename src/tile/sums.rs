@@ -7,10 +7,10 @@ use fearless_simd_macros::simd;
 
 use super::long::{Segment, sum_segment};
 use super::short::pack;
-use super::walk::{LongRows, group, pitch, results_of_segments};
+use super::walk::{LongRows, for_each_result_of_segments, group, pitch};
 use crate::array::rows::{Rows, locate};
 use crate::kernel::binary::two_classes;
-use crate::kernel::double_double::{dd_add, dd_mul, two_sum};
+use crate::kernel::double_double::{dd_add, dd_div, dd_mul, two_sum};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::exp::power_of_two;
 use crate::kernel::log_sum_exp::{TileSums, log_sum_exp, target_share};
@@ -139,6 +139,33 @@ impl<'r, E: Element> Tiles<'r, E> {
         Tile(self)
     }
 
+    /// Goes to the rows of `range`, whose maxima and sums are given: those of more classes than these. `rest` is the sum
+    /// of exp(x - max) over all classes but one with the maximum.
+    #[simd]
+    pub(crate) fn with_sums<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        max: &[f64; TILE],
+        rest: &[f64; TILE],
+    ) -> Tile<'_, 'r, E> {
+        self.go_to(range.clone());
+        let sums = &mut self.sums;
+        if self.rows.layout.classes <= SHORT_ROW {
+            pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
+        }
+        for i in 0..self.len {
+            sums.max[i] = RealOf::<E>::from_f64(max[i]);
+            // Where another shard's type holds more digits, the maximum is rounded, and the sum is relative to that.
+            let rounding = max[i] - sums.max[i].to_f64();
+            let all = if rounding == 0.0 { rest[i] } else { (1.0 + rest[i]) * rounding.exp() - 1.0 };
+            // As if all of the rest were ties: in units of the largest term.
+            (sums.ties[i], sums.sum_exp_rest[i], sums.sum_exp_rest_low[i]) = (all, 0.0, 0.0);
+        }
+        log_sum_exp(simd, sums, self.len);
+        Tile(self)
+    }
+
     #[inline(always)]
     fn go_to(&mut self, range: Range<usize>) {
         self.len = range.len();
@@ -175,20 +202,19 @@ impl<'r, E: Element> Tiles<'r, E> {
         if classes <= SEGMENT {
             sum_segment::<S, E, STATS>(simd, long, gathered, 0..classes, &mut group, stats, tops);
         } else {
-            let (new_stats, new_tops) = (&*stats, &*tops);
-            let parts =
-                results_of_segments(self.segments, classes, gathered, &|_, range, gathered: &mut [E]| {
-                    let mut part = Segment {
-                        sums: vec![RowSum::EMPTY; long.offsets.len()],
-                        stats: new_stats.to_vec(),
-                        tops: new_tops.to_vec(),
-                    };
-                    let Segment { sums, stats, tops } = &mut part;
-                    sum_segment::<S, E, STATS>(simd, long, gathered, range, sums, stats, tops);
-                    part
-                });
+            let (new_stats, new_tops) = (stats.to_vec(), tops.to_vec());
+            let segment = |_, range, gathered: &mut [E]| {
+                let mut part = Segment {
+                    sums: vec![RowSum::EMPTY; long.offsets.len()],
+                    stats: new_stats.clone(),
+                    tops: new_tops.clone(),
+                };
+                let Segment { sums, stats, tops } = &mut part;
+                sum_segment::<S, E, STATS>(simd, long, gathered, range, sums, stats, tops);
+                part
+            };
             let mut nothing = OnlineStats::new(RealOf::<E>::ZERO, 0);
-            for part in parts {
+            for_each_result_of_segments(self.segments, classes, gathered, &segment, &mut |part| {
                 for i in bits(active) {
                     let stats = stats.get_mut(i).unwrap_or(&mut nothing);
                     let other = part.stats.get(i).copied().unwrap_or(*stats);
@@ -197,7 +223,7 @@ impl<'r, E: Element> Tiles<'r, E> {
                         top.merge(other);
                     }
                 }
-            }
+            });
         }
         for i in bits(active) {
             self.sums.max[i] = group[i].max;
@@ -219,6 +245,14 @@ impl<E: Element> Tile<'_, '_, E> {
     #[inline(always)]
     pub(crate) fn log1p_rest(&self, i: usize) -> f64 {
         self.0.sums.log1p_rest[i]
+    }
+
+    /// The sum of exp(x - max) over all classes of row i but one with the maximum, which is finite.
+    pub(crate) fn rest(&self, i: usize) -> f64 {
+        let sums = &self.0.sums;
+        let rest = [sums.sum_exp_rest[i], sums.sum_exp_rest_low[i]];
+        let [rest, low] = dd_div::<RealOf<E>>(rest, [sums.exp_max[i], sums.exp_max_low[i]]);
+        rest + low
     }
 
     /// [`Self::log1p_rest`] as a double-double number.

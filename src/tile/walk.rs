@@ -53,6 +53,9 @@ pub(crate) fn split_threads<'c, E: Element>(
 /// What is done with a segment, given its number, its classes and a buffer to gather in.
 type SegmentWork<'w, E, T> = &'w (dyn Fn(usize, Range<usize>, &mut [E]) -> T + Sync);
 
+/// Segments whose results are held at a time: an array that repeats one number may have more of them than memory holds.
+const HELD: usize = 1 << 12;
+
 /// Runs `work` on each segment.
 pub(super) fn for_each_segment_of<E: Element>(
     context: Option<Context<'_>>,
@@ -60,31 +63,51 @@ pub(super) fn for_each_segment_of<E: Element>(
     gathered: &mut [E],
     work: SegmentWork<'_, E, ()>,
 ) {
-    let (count, buffer) = (segments(classes), gathered.len());
+    run_segments(context, 0..segments(classes), classes, gathered, work);
+}
+
+fn run_segments<E: Element>(
+    context: Option<Context<'_>>,
+    range: Range<usize>,
+    classes: usize,
+    gathered: &mut [E],
+    work: SegmentWork<'_, E, ()>,
+) {
+    let buffer = gathered.len();
     let part = |segment: usize| segment * SEGMENT..((segment + 1) * SEGMENT).min(classes);
     match context {
-        Some(context) => {
-            for_each_segment(context, count, &|i| work(i, part(i), &mut vec![E::PADDING; buffer]));
-        }
-        None => (0..count).for_each(|i| work(i, part(i), gathered)),
+        Some(context) => for_each_segment(context, range.len(), &|i| {
+            let segment = range.start + i;
+            work(segment, part(segment), &mut vec![E::PADDING; buffer]);
+        }),
+        None => range.for_each(|segment| work(segment, part(segment), gathered)),
     }
 }
 
-/// The results of `work` on each segment, in the order of the segments.
-pub(super) fn results_of_segments<E: Element, T: Send>(
+/// Hands the results of `work` on the segments to `take`, in the order of the segments. After an interrupt on fewer; see
+/// [`for_each_segment`].
+pub(super) fn for_each_result_of_segments<E: Element, T: Send>(
     context: Option<Context<'_>>,
     classes: usize,
     gathered: &mut [E],
     work: SegmentWork<'_, E, T>,
-) -> Vec<T> {
-    let mut places = Vec::new();
-    places.resize_with(segments(classes), || None);
-    let places = Mutex::new(places);
-    for_each_segment_of(context, classes, gathered, &|segment, range, gathered| {
-        let result = work(segment, range, gathered);
-        places.lock().unwrap_or_else(PoisonError::into_inner)[segment] = Some(result);
-    });
-    places.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().flatten().collect()
+    take: &mut dyn FnMut(T),
+) {
+    let count = segments(classes);
+    for start in (0..count).step_by(HELD) {
+        let range = start..(start + HELD).min(count);
+        let mut places = Vec::new();
+        places.resize_with(range.len(), || None);
+        let places = Mutex::new(places);
+        run_segments(context, range, classes, gathered, &|segment, of_segment, gathered| {
+            let result = work(segment, of_segment, gathered);
+            places.lock().unwrap_or_else(PoisonError::into_inner)[segment - start] = Some(result);
+        });
+        for place in places.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let Some(result) = place else { return };
+            take(result);
+        }
+    }
 }
 
 /// Where long rows are, and which of them are active.

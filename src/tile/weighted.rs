@@ -7,7 +7,7 @@ use fearless_simd_macros::simd;
 
 use super::long::{BlockSums, weighted_segment};
 use super::sums::{Tile, Tiles};
-use super::walk::{LongRows, results_of_segments};
+use super::walk::{LongRows, for_each_result_of_segments};
 use crate::kernel::element::Element;
 use crate::kernel::max_minus_x::{TileWeights, row_max_minus_x, tile_max_minus_x};
 use crate::kernel::rowset::bits;
@@ -127,18 +127,17 @@ impl<E: Element> Tiles<'_, E> {
         let mut sums = [none; TILE];
         let segment =
             |classes, gathered: &mut [E]| weighted_segment(simd, long, gathered, classes, max, block_sums);
-        let parts = if classes <= SEGMENT {
-            vec![segment(0..classes, gathered)]
-        } else {
-            results_of_segments(self.segments, classes, gathered, &|_, range, gathered| {
-                segment(range, gathered)
-            })
-        };
-        for part in parts {
+        let mut add = |part: Vec<(Compensated, Compensated)>| {
             for i in bits(active) {
                 sums[i].0.merge(part[i].0);
                 sums[i].1.merge(part[i].1);
             }
+        };
+        if classes <= SEGMENT {
+            add(segment(0..classes, gathered));
+        } else {
+            let work = |_, range, gathered: &mut [E]| segment(range, gathered);
+            for_each_result_of_segments(self.segments, classes, gathered, &work, &mut add);
         }
         sums
     }

@@ -291,6 +291,45 @@ def test_threads_change_no_bit() -> None:
             np.testing.assert_array_equal(one, other)
 
 
+BITS = """
+import numpy as np
+import crossent
+
+for rows, features, classes in ((300, 300, 203), (200, 100, 9973), (150, 777, 65)):
+    for dtype in (np.float32, np.float64):
+        rng = np.random.default_rng(0)
+        hidden, matrix = (rng.normal(size=(n, features)).astype(dtype) for n in (rows, classes))
+        target = rng.integers(classes, size=rows)
+        for block_bytes in (0, None):
+            losses = crossent.linear_cross_entropy(
+                hidden, matrix, target, reduction="none", block_bytes=block_bytes
+            )
+            print(losses.tobytes().hex())
+        _, gradients = crossent.linear_cross_entropy_and_grad(hidden, matrix, target)
+        print(gradients.input.tobytes().hex(), gradients.linear_weight.tobytes().hex())
+"""
+
+
+def test_threads_of_blas_change_no_bit() -> None:
+    """Of the library that NumPy's wheels have; others promise nothing of the kind."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]  # type: ignore[call-overload,index]
+    if "openblas" not in blas:
+        pytest.skip(f"NumPy uses {blas}")
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", BITS],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+            env=environment(OPENBLAS_NUM_THREADS=str(threads), CROSSENT_NUM_THREADS=str(threads)),
+        ).stdout.splitlines()
+        for threads in (1, 2)
+    ]
+    assert printed[0] == printed[1]
+    assert printed[0][0] == printed[0][1]
+
+
 @pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
 def test_no_rows(shape: tuple[int, ...]) -> None:
     hidden, weight, target = np.zeros((*shape, 4)), np.ones((6, 4)), np.zeros(shape, int)

@@ -65,7 +65,7 @@ def test_values_and_gradients_are_those_of_torch(
     # By the definition, in torch: rows in front, the classes last.
     leaf = torch.tensor(x, requires_grad=True)
     rows = torch.movedim(leaf, axis, -1).reshape(-1, shape[axis])
-    w = torch.tensor(weight) if weighted else None
+    w: Any = torch.tensor(weight) if weighted else None
     counted = torch.tensor(where.reshape(-1)) if masked else torch.ones(len(rows), dtype=torch.bool)
     if kind == "indices":
         target = torch.tensor(t.reshape(-1))
@@ -76,7 +76,7 @@ def test_values_and_gradients_are_those_of_torch(
     ce = torch.nn.functional.cross_entropy(rows, kept, w, label_smoothing=smoothing, reduction="none")
     ce = torch.where(counted, ce, 0.0)
     squares = torch.where(counted, z * torch.logsumexp(rows, -1) ** 2, 0.0)
-    divisor = w[kept.clamp(min=0)][counted].sum() if weighted and kind == "indices" else counted.sum()
+    divisor: Any = w[kept.clamp(min=0)][counted].sum() if weighted and kind == "indices" else counted.sum()
     upstream: Any = 1.5
     if reduction == "none":
         upstream = np.linspace(-1, 2, len(rows)).reshape(np.shape(where))
@@ -181,4 +181,4 @@ def test_values_out_of_range_are_refused(z: float) -> None:
 
 def test_what_is_no_number_is_refused() -> None:
     with pytest.raises(TypeError, match="z_loss must be a number"):
-        crossent.cross_entropy([[0.0, 1.0]], [0], z_loss="0.1")  # type: ignore[call-overload]
+        crossent.cross_entropy([[0.0, 1.0]], [0], z_loss="0.1")

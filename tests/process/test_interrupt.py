@@ -43,6 +43,12 @@ CALLS = {
     "np.broadcast_to(np.int64(0), (1, 2000, 1000)))",
     "logsumexp": "crossent.logsumexp(x, 1)",
     "one long row": "crossent.logsumexp(x)",
+    # More segments than memory holds results of.
+    "one endless row": "crossent.cross_entropy(np.broadcast_to(np.float32(1), (2**58,)), 3)",
+    "one endless row of probabilities": "crossent.cross_entropy(np.broadcast_to(np.float32(1), (2**58,)), "
+    "np.broadcast_to(np.float32(1), (2**58,)))",
+    "a teacher": "crossent.kl_div_topk(np.broadcast_to(np.float32(1), (2**26, 1000)), "
+    "np.broadcast_to(np.int64(1), (2**26, 1)), np.broadcast_to(np.float32(-1), (2**26, 1)))",
     "one number beside many": "crossent.kl_div(np.float32(-1), np.broadcast_to(np.float32(0.5), (10**12,)))",
     **{f"no classes: {name}": f"crossent.{call}" for name, call in {
         # There are targets or a mask to look at, of rows that are all left out.

@@ -36,7 +36,7 @@ SOURCES = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("title", "most", "names"),
     [
-        ("a function of the target's probability", 5, r"poly_loss|Poly\b"),
+        ("a function of the target's probability", 6, r"poly_loss|Poly\b"),
         ("of single elements", 6, r"gaussian_nll_loss|GaussianNll"),
     ],
 )

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 import crossent
-from crossent import blocks, plot
+from crossent import blocks, plot, sharded
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # By name and not by module: doctest looks in a module for what the module says is its own.
 FOUND = {
     test.name: test
-    for module in (crossent, blocks, plot)
+    for module in (crossent, blocks, plot, sharded)
     for name in module.__all__
     for test in doctest.DocTestFinder(exclude_empty=True).find(
         getattr(module, name), f"{module.__name__}.{name}", module=False, globs={}

@@ -360,3 +360,12 @@ def test_the_gradient_of_the_autograd_function() -> None:
         assert gradient.dtype == dtype
         with pytest.raises(RuntimeError, match="once_differentiable"):
             gradient.sum().backward()
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_vocabulary_on_several_processes_trains_as_a_whole_one(processes: int) -> None:
+    printed = run_alone("vocabulary_shards.py", "--processes", str(processes), "--steps", "5").stdout
+    assert printed.count("of the whole matrix") == 2
+    for ours, whole in re.findall(r"loss ([\d.]+), of the whole matrix ([\d.]+)", printed):
+        assert ours == whole
+    assert number(printed, "difference of the matrices:") < 1e-12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import crossent
 import reference
 from arrays import DTYPES, Array, DType
 from crossent import LinearLogits
+from crossent._io.npy import find_npy
 
 
 class Read:
@@ -223,6 +225,20 @@ def test_an_array_that_is_read_is_read_a_block_at_a_time() -> None:
     )
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_in_a_file_is_read_a_block_at_a_time(order: Any, tmp_path: Path) -> None:
+    hidden, weight, target = model()
+    for name, array in (("hidden.npy", hidden), ("weight.npy", weight)):
+        np.save(tmp_path / name, np.asarray(array, order=order))
+    stored, matrix = (find_npy(str(tmp_path / name)) for name in ("hidden.npy", "weight.npy"))
+    logits: Any = LinearLogits(stored, matrix, block_bytes=0)  # type: ignore[arg-type]
+    want = crossent.score(LinearLogits(hidden, weight), target, shift=1)
+    np.testing.assert_array_equal(crossent.score(logits, target, shift=1).nll, want.nll)
+    np.testing.assert_array_equal(
+        np.asarray(logits[1:, 5:9]), np.asarray(LinearLogits(hidden[1:, 5:9], weight))
+    )
+
+
 def test_an_array_that_is_read_wrongly_is_refused() -> None:
     class Short(Read):
         def __getitem__(self, index: tuple[slice, ...]) -> Array:
@@ -256,6 +272,8 @@ def test_nothing_else_takes_a_product_for_an_array() -> None:
     ):
         with pytest.raises(TypeError, match="for gradients use linear_cross_entropy_and_grad"):
             call()
+    with pytest.raises(TypeError, match="input is a product that is not computed yet"):
+        LinearLogits(x, weight)
     with pytest.raises(ValueError, match="axis does not apply"):
         crossent.cross_entropy(x, target, axis=0)
     with pytest.raises(ValueError, match="axis does not apply"):

@@ -512,6 +512,30 @@ def good_warning(d: Draw, name: str) -> dict[str, Any]:
     return {}
 
 
+def good_teacher(d: Draw, name: str) -> dict[str, Any]:
+    """The divergence from a teacher's largest probabilities."""
+    del name
+    shape = tuple(n % 50 for n in _shape(d)) or (5,)
+    rows, classes = shape[:-1], shape[-1]
+    k = d.upto(min(classes, 6) + 1)
+    teacher = d.numbers.standard_normal(shape) * 3
+    ids = np.argsort(-teacher, axis=-1)[..., :k]
+    log_p = np.take_along_axis(reference.log_softmax(teacher), ids, axis=-1)
+    log_p = log_p - d.one((0.0, 0.1, 2.0))  # of more classes than these
+    arguments: dict[str, Any] = {
+        "input": (d.numbers.standard_normal(shape) * d.one((1, 5))).astype(_floating(d)),
+        "teacher_ids": ids.astype(d.one(INTEGERS)),
+        "teacher_log_probs": log_p.astype(d.one(DTYPES[2:])),
+    }
+    if d.chance(0.6):
+        arguments["reduction"] = d.one(("none", "sum", "batchmean"))
+    if d.chance(0.3):
+        arguments["tail"] = d.chance(0.5)
+    if d.chance(0.2):
+        arguments["where"] = d.numbers.random(rows) < 0.7
+    return arguments
+
+
 Good = Callable[[Draw, str], dict[str, Any]]
 _LOSSES: dict[str, Good] = {
     "cross_entropy": good_classes,
@@ -521,6 +545,7 @@ _LOSSES: dict[str, Good] = {
     "binary_cross_entropy": good_elements,
     "binary_cross_entropy_with_logits": good_elements,
     "kl_div": good_elements,
+    "kl_div_topk": good_teacher,
 }
 # Every public callable; the test fails where one is missing.
 FUNCTIONS: dict[str, Good] = {
@@ -537,8 +562,10 @@ FUNCTIONS: dict[str, Good] = {
     "BCELoss": good_elements,
     "BCEWithLogitsLoss": good_elements,
     "CrossEntropyLoss": good_classes,
+    "FocalLoss": good_classes,
     "LogSoftmax": good_rows,
     "NLLLoss": good_classes,
+    "PolyLoss": good_classes,
     "Softmax": good_rows,
     "LikelyMistakeWarning": good_warning,
     "get_num_threads": good_threads,
@@ -550,8 +577,10 @@ OF_CLASS = {
     "BCELoss": "binary_cross_entropy",
     "BCEWithLogitsLoss": "binary_cross_entropy_with_logits",
     "CrossEntropyLoss": "cross_entropy",
+    "FocalLoss": "focal_loss",
     "LogSoftmax": "log_softmax",
     "NLLLoss": "nll_loss",
+    "PolyLoss": "poly_loss",
     "Softmax": "softmax",
 }
 RARE = ("LikelyMistakeWarning", "get_num_threads", "set_num_threads", "show_versions")
@@ -607,11 +636,14 @@ def expected_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int,
             keep = arguments.get("keepdims")
             shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
         return [(shape, dtype)]
-    x, t = read(arguments["input"]), read(arguments["target"])
+    x = read(arguments["input"])
     if FUNCTIONS[name] is good_linear:
         return _linear_form(name, arguments)
+    t = read(arguments["target"]) if "target" in arguments else x
     if arguments.get("reduction", "mean") != "none":
         shape = ()
+    elif FUNCTIONS[name] is good_teacher:
+        shape = x.shape[:-1]
     elif FUNCTIONS[name] is good_classes:
         axis = arguments.get("axis")
         axis = min(1, x.ndim - 1) if axis is None else axis.__index__() % x.ndim
@@ -664,9 +696,11 @@ def flat(result: Any) -> tuple[Any, ...]:
 
 def gradient(name: str, a: dict[str, Any]) -> Array:
     """The derivative of a loss of ordinary arguments by its input, in float64."""
+    upstream = reference.widen(1.0 if a.get("grad_output") is None else a["grad_output"])
+    if name.startswith("kl_div_topk"):
+        return _teacher_gradient(a, upstream)
     x, t = reference.widen(a["input"]), np.asarray(a["target"])
     reduction = a.get("reduction", "mean")
-    upstream = reference.widen(1.0 if a.get("grad_output") is None else a["grad_output"])
     if name.startswith(("cross", "focal", "nll", "poly")):
         return _class_gradient(name, a, x, t, upstream, reduction)
     w = reference.widen(1.0 if a.get("weight") is None else a["weight"])
@@ -681,6 +715,22 @@ def gradient(name: str, a: dict[str, Any]) -> Array:
     else:
         each = w * (x - t) / np.maximum(x * (1 - x), 1e-12)
     return np.asarray(np.broadcast_to(each, x.shape) * upstream / max(divisor, 1))
+
+
+def _teacher_gradient(a: dict[str, Any], upstream: Array) -> Array:
+    x, ids = reference.widen(a["input"]), np.asarray(a["teacher_ids"], dtype=np.int64)
+    p, q = np.exp(reference.widen(a["teacher_log_probs"])), reference.softmax(x)
+    own, missing = np.zeros(x.shape), 1.0 - p.sum(axis=-1, keepdims=True)
+    np.put_along_axis(own, ids, p, axis=-1)
+    others = x.copy()
+    np.put_along_axis(others, ids, -np.inf, axis=-1)
+    if a.get("tail", True) and x.shape[-1] > ids.shape[-1]:
+        own += np.nan_to_num(reference.softmax(others)) * np.maximum(missing, 0.0)
+        missing = np.minimum(missing, 0.0)
+    counted = np.ones(x.shape[:-1], bool) if a.get("where") is None else np.asarray(a["where"])
+    each = np.where(counted[..., np.newaxis], q * (1.0 - missing) - own, 0.0)
+    divisor = counted.sum() if a.get("reduction", "batchmean") == "batchmean" else 1
+    return np.asarray(each * np.asarray(upstream)[..., np.newaxis] / max(divisor, 1))
 
 
 def _class_gradient(
@@ -1152,10 +1202,11 @@ FLOATS = _pool(
 PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
     **dict.fromkeys(("linear_weight", "linear_bias"), bad_array),
     **dict.fromkeys(("input", "x", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
+    **dict.fromkeys(("teacher_ids", "teacher_log_probs"), bad_array),
     **dict.fromkeys(("out", "grad_out"), bad_out),
     **dict.fromkeys(("ignore_index", "axis", "block_bytes"), INTS),
     **dict.fromkeys(("softcap", "label_smoothing", "z_loss", "clamp", "eps", "epsilon", "gamma"), FLOATS),
-    **dict.fromkeys(("full", "log_target", "log_input", "keepdims"), BOOLS),
+    **dict.fromkeys(("full", "tail", "log_target", "log_input", "keepdims"), BOOLS),
     "n": _pool(0, 1, 2, 3, -1, 4096, 4097, 2**31, 2**63, 2**64, 2**70, -(2**63) - 1, 1.0, "2", True, None, np.int8(3)),
     "reduction": _pool(
         "none", "mean", "sum", "batchmean", "", "Mean", "mean ", "none\0", "\ud800", "é" * 99, np.str_("sum"), b"mean",

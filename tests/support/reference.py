@@ -334,6 +334,38 @@ def _reduce(loss: Float64, divisor: Float64, reduction: str) -> Any:
     return np.float64(loss.sum()) / np.float64(divisor.sum())
 
 
+# ---- from a teacher ---------------------------------------------------------------------------------------
+
+
+@_quiet
+def kl_div_topk(
+    input: ArrayLike,
+    teacher_ids: ArrayLike,
+    teacher_log_probs: ArrayLike,
+    *,
+    tail: bool = True,
+    reduction: str = "batchmean",
+    where: ArrayLike | None = None,
+) -> Float64:
+    """sum p (log p - log q) over the known classes, and that of all others together: the tail."""
+    x, ids, log_p = widen(input), np.asarray(teacher_ids, dtype=np.int64), widen(teacher_log_probs)
+    ids = np.clip(ids, 0, max(x.shape[-1] - 1, 0))  # of rows that do not count
+    log_q = np.take_along_axis(log_softmax(x), ids, axis=-1)
+    loss = times(np.exp(log_p), log_p - log_q).sum(axis=-1)
+    others = x.copy()
+    np.put_along_axis(others, ids, -np.inf, axis=-1)
+    if tail and x.shape[-1] > ids.shape[-1]:
+        p_tail = np.maximum(1.0 - np.exp(log_p).sum(axis=-1), 0.0)
+        log_q_tail = logsumexp(others, -1) - logsumexp(x, -1)
+        loss = loss + times(p_tail, np.log(p_tail) - log_q_tail)
+    loss = np.where(np.isnan(log_softmax(x)).all(axis=-1), np.nan, loss)
+    counted = np.ones(loss.shape, dtype=bool) if where is None else np.asarray(where, dtype=bool)
+    loss = np.where(counted, loss, 0.0)
+    if reduction == "none":
+        return loss
+    return np.asarray(loss.sum() / (counted.sum() if reduction == "batchmean" else 1.0))
+
+
 # ---- losses of single elements --------------------------------------------------------------------------
 
 

@@ -1,0 +1,466 @@
+"""Losses of logits whose classes lie in several arrays: the shards of a vocabulary, on several processes.
+
+In tensor-parallel models each process has the logits of a part of the classes. `partial` makes of each shard three
+numbers a row, `Partial.merge` puts them together in any order, and `gradient` gives a shard its part of the gradient.
+The logits themselves never leave their process.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossent import _core
+from crossent._arguments import as_count, as_ignore_index, as_integers
+from crossent._interop import ArrayInput, as_array
+
+__all__ = ["Partial", "gradient", "partial"]
+
+# The layout of the array of a partial sum; a later layout has a later number.
+_LAYOUT = 1.0
+
+# Integers up to this are float64 numbers.
+_MOST = 2**53
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Partial:
+    """What the logits of some classes contribute to the losses of rows, from `partial`.
+
+    For a row with logits x of the classes of the merged shards, ::
+
+        maximum = max_c x[c]
+        rest = sum_c exp(x[c] - maximum)          over all classes but one that has the maximum
+
+    Parameters
+    ----------
+    maximum : numpy.ndarray of float64
+        The largest logit of each row; -inf where there is none.
+    rest : numpy.ndarray of float64
+        The sum of the exponentials of the other logits, relative to the largest. The term of the largest, which is 1,
+        is kept out of it: a row that is sure of its class keeps its digits.
+    target_logit : numpy.ndarray of float64
+        The logit of each row's target, where one of the shards has its class; else 0.
+    target : numpy.ndarray of int64
+        The targets, as classes of the whole vocabulary.
+    shards : tuple of (int, int)
+        The classes of the merged shards: from the first of each pair to the second, which is not among them. Shards
+        that follow each other are one.
+
+    See Also
+    --------
+    partial : Makes it from the logits of a shard.
+    gradient : The gradient with respect to the logits of a shard.
+
+    Notes
+    -----
+    Partial sums can be pickled. `to_array` and `from_array` are for libraries that pass arrays between processes, as
+    ``torch.distributed`` and mpi4py do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> from crossent import sharded
+    >>> logits, target = np.array([[2.0, 1.0, 0.0, 3.0], [0.0, 40.0, 0.0, 0.0]]), np.array([3, 1])
+    >>> left = sharded.partial(logits[:, :2], target, start=0)
+    >>> right = sharded.partial(logits[:, 2:], target, start=2)
+    >>> merged = right.merge(left)
+    >>> merged
+    Partial(2 rows, classes 0 to 3)
+    >>> merged.nll()
+    array([4.40189699e-01, 1.27450628e-17])
+    >>> crossent.cross_entropy(logits, target, reduction="none")
+    array([4.40189699e-01, 1.27450628e-17])
+    """
+
+    maximum: NDArray[np.float64]
+    rest: NDArray[np.float64]
+    target_logit: NDArray[np.float64]
+    target: NDArray[np.int64]
+    shards: tuple[tuple[int, int], ...]
+
+    def merge(self, other: Partial) -> Partial:
+        """Put together with the sums of other classes of the same rows.
+
+        ::
+
+            M = max(m1, m2)
+            rest = rest1 + exp(m2 - M) (1 + rest2)          where m1 is the larger
+
+        Parameters
+        ----------
+        other : Partial
+            Of other classes, and the same targets.
+
+        Returns
+        -------
+        Partial
+            Of the classes of both. The order of merging changes no more than the last bits of `rest`.
+
+        Raises
+        ------
+        TypeError
+            If `other` is no partial sum.
+        ValueError
+            If the targets differ, or if both have the same class.
+        """
+        if not isinstance(other, Partial):
+            raise TypeError(f"a Partial merges with a Partial: got {type(other).__name__}")
+        if self.target.shape != other.target.shape:
+            raise ValueError(
+                f"the partial sums are of different rows: got targets of shape {other.target.shape}, expected "
+                f"{self.target.shape}"
+            )
+        if not np.array_equal(self.target, other.target):
+            raise ValueError(
+                "the partial sums have different targets; give partial the targets of all shards, the same for each"
+            )
+        larger = self.maximum >= other.maximum
+        rest, lesser = np.where(larger, (self.rest, other.rest), (other.rest, self.rest))
+        with np.errstate(invalid="ignore"):
+            maximum = np.asarray(np.maximum(self.maximum, other.maximum))
+            least = np.minimum(self.maximum, other.maximum)
+            scale = np.where(least == maximum, 1.0, np.exp(least - maximum))
+            rest = (rest + scale * lesser) + scale
+        # Rows of nothing but -inf, with inf, or with nan.
+        rest = np.asarray(np.where(np.isfinite(maximum), rest, np.where(np.isnan(maximum), np.nan, 0.0)))
+        return Partial(
+            maximum,
+            rest,
+            np.where(self._found(), self.target_logit, other.target_logit),
+            self.target,
+            _joined(self.shards, other.shards),
+        )
+
+    @property
+    def logsumexp(self) -> NDArray[np.float64]:
+        """The log-sum-exp of each row over the merged classes, in nats; -inf where there is none."""
+        with np.errstate(invalid="ignore"):
+            return self.maximum + np.log1p(self.rest)
+
+    def nll(self, *, ignore_index: int = -100) -> NDArray[np.float64]:
+        """Compute the negative log-likelihood of each row's target.
+
+        ::
+
+            nll = (maximum - target_logit) + log1p(rest)
+
+        Parameters
+        ----------
+        ignore_index : int, default -100
+            The target that marks a row as ignored.
+
+        Returns
+        -------
+        numpy.ndarray of float64
+            The losses in nats; 0 for ignored rows.
+
+        Raises
+        ------
+        IndexError
+            If a target is not among the merged classes and is not `ignore_index`: the text names the first such row.
+        """
+        ignored = self._ignored(ignore_index)
+        with np.errstate(invalid="ignore"):
+            nll = (self.maximum - self.target_logit) + np.log1p(self.rest)
+        # A row with a logit of +inf has no softmax, nor has one of nothing but -inf.
+        nll = np.where(np.isfinite(self.maximum), nll, np.nan)
+        return np.where(ignored, 0.0, nll)
+
+    def to_array(self) -> NDArray[np.float64]:
+        """Write everything into one array, to be sent to another process.
+
+        Returns
+        -------
+        numpy.ndarray of float64
+            An array of one dimension. Its length is the same for all shards of the same rows.
+        """
+        ends = [float(end) for shard in self.shards for end in shard]
+        header = [_LAYOUT, len(self.shards), *ends, self.target.ndim, *self.target.shape]
+        columns = (self.maximum, self.rest, self.target_logit, self.target)
+        return np.concatenate(
+            [np.array(header), *(column.reshape(-1).astype(np.float64) for column in columns)]
+        )
+
+    @classmethod
+    def from_array(cls, array: ArrayInput) -> Partial:
+        """Restore what `to_array` wrote.
+
+        Parameters
+        ----------
+        array : array-like of float64
+            A result of `to_array`.
+
+        Returns
+        -------
+        Partial
+            The same numbers.
+
+        Raises
+        ------
+        ValueError
+            If the array is not one of `to_array`.
+        """
+        numbers = as_array(array, "array")
+        try:
+            if numbers.ndim != 1 or numbers.dtype != np.float64 or numbers[0] != _LAYOUT:
+                raise ValueError("it is none")
+            values = iter(numbers.tolist()[: 2 + 2 * int(numbers[1]) + 65])
+            next(values)
+            shards = tuple((int(next(values)), int(next(values))) for _ in range(int(next(values))))
+            shape = tuple(int(next(values)) for _ in range(int(next(values))))
+            start = 3 + 2 * len(shards) + len(shape)
+            columns = numbers[start:].reshape(4, *shape)
+        except (ValueError, IndexError, StopIteration, RuntimeError, OverflowError):
+            raise ValueError(
+                "the array is not one that Partial.to_array made: a whole one of float64 is expected"
+            ) from None
+        maximum, rest, target_logit, target = (column.copy() for column in columns)
+        return cls(maximum, rest, target_logit, target.astype(np.int64), shards)
+
+    def _found(self) -> NDArray[np.bool_]:
+        """Tell which targets are among the merged classes."""
+        found = np.zeros(self.target.shape, dtype=bool)
+        for start, stop in self.shards:
+            found |= (self.target >= start) & (self.target < stop)
+        return found
+
+    def _ignored(self, ignore_index: int) -> NDArray[np.bool_]:
+        """Tell which rows are ignored, or raise where the class of another is missing."""
+        ignored = self.target == as_ignore_index(ignore_index)
+        missing = np.argwhere(~(ignored | self._found()))
+        if len(missing):
+            row = tuple(int(i) for i in missing[0])
+            place = ", ".join(map(str, row))
+            raise IndexError(
+                f"target is out of range: got target[{place}] = {int(self.target[row])}, expected one of the merged "
+                f"classes, {_told(self.shards)}, or ignore_index={ignore_index}; merge the partial sums of all shards, "
+                "and give start= as the first class of each"
+            )
+        return np.asarray(ignored)
+
+    def __repr__(self) -> str:
+        return f"Partial({self.target.size} rows, classes {_told(self.shards)})"
+
+
+def partial(logits_shard: ArrayInput, target: ArrayInput, *, start: int, axis: int = -1) -> Partial:
+    """Sum up the rows of one shard of the classes.
+
+    Parameters
+    ----------
+    logits_shard : array-like of shape (..., C)
+        The logits of C classes that follow each other, float16, bfloat16, float32 or float64. C may be 0.
+    target : array-like of int
+        The targets of the rows, of shape (...), as classes of the whole vocabulary: the same for all shards.
+    start : int
+        The number of the shard's first class in the whole vocabulary.
+    axis : int, default -1
+        The class axis.
+
+    Returns
+    -------
+    Partial
+        Four numbers a row, in float64.
+
+    Raises
+    ------
+    IndexError
+        If `axis` is out of range.
+    TypeError
+        If an argument cannot be read as an array, or has a dtype that does not fit.
+    ValueError
+        If shapes do not fit each other, or if `start` is negative.
+
+    See Also
+    --------
+    Partial : What to do with it.
+    crossent.cross_entropy : The loss of whole rows.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.logsumexp`` of each shard, gathered and summed up again; a row that is sure of its
+    class loses its digits there, or all of its loss.
+
+    The shard is read once. Results have the same bits for any memory layout and number of threads.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossent import sharded
+    >>> sums = sharded.partial(np.array([[0.0, 40.0]]), [7], start=6)
+    >>> float(sums.maximum[0]), float(sums.rest[0]), float(sums.target_logit[0])
+    (40.0, 4.248354255291589e-18, 40.0)
+    """
+    first = as_count(start, "start")
+    logits = as_array(logits_shard, "logits_shard")
+    targets = as_integers(target, "target")
+    at = _class_axis(logits, axis)
+    rows = logits.shape[:at] + logits.shape[at + 1 :]
+    _check_rows("target", targets.shape, rows)
+    if targets.size and max(int(targets.max()), -int(targets.min())) > _MOST:
+        raise ValueError(f"target is out of range: expected integers from {-_MOST} to {_MOST}")
+    maximum, rest = _core.shard_sums(logits, at, "logits_shard")
+    classes = logits.shape[at]
+    own = (targets >= first) & (targets < first + classes)
+    target_logit = np.zeros(rows)
+    if own.any():
+        chosen = np.expand_dims(np.where(own, targets - first, 0), at)
+        found = np.take_along_axis(logits, chosen, at).reshape(rows).astype(np.float64)
+        target_logit = np.where(own, found, 0.0)
+    shards = ((first, first + classes),) if classes else ()
+    return Partial(maximum, rest, target_logit, targets.copy(), shards)
+
+
+def gradient(
+    logits_shard: ArrayInput,
+    target: ArrayInput,
+    merged: Partial,
+    *,
+    start: int,
+    ignore_index: int = -100,
+    grad_output: ArrayInput | None = None,
+    grad_out: NDArray[Any] | None = None,
+    axis: int = -1,
+) -> NDArray[Any]:
+    """Compute the gradient of the losses of whole rows with respect to the logits of one shard.
+
+    With the probabilities p of all classes, ::
+
+        d nll / d x[c] = g (p[c] - (c == t))
+
+    for the classes c of the shard, where g is `grad_output` and t the target.
+
+    Parameters
+    ----------
+    logits_shard, target, start, axis
+        As for `partial`.
+    merged : Partial
+        The partial sums of all shards.
+    ignore_index : int, default -100
+        The target that marks a row as ignored.
+    grad_output : array-like, optional
+        What the loss of each row is multiplied by: a number, or one for each row. By default 1; for the gradient of the
+        mean, 1 over the number of rows that are not ignored.
+    grad_out : numpy.ndarray, optional
+        An array of the shape and dtype of `logits_shard` that receives the gradient and is returned. It may be
+        `logits_shard` itself, which is then overwritten.
+
+    Returns
+    -------
+    numpy.ndarray
+        The gradient, of the shape and dtype of `logits_shard`; 0 in ignored rows.
+
+    Raises
+    ------
+    IndexError
+        If a target is not among the merged classes and is not `ignore_index`. Or if `axis` is out of range.
+    TypeError
+        If an argument cannot be read as an array, has a dtype that does not fit, or is no `Partial`.
+    ValueError
+        If shapes do not fit each other, if the classes of the shard are not among the merged ones, or if the targets
+        are not those of `merged`.
+
+    See Also
+    --------
+    crossent.cross_entropy_and_grad : The loss and gradient of whole rows.
+
+    Notes
+    -----
+    The torch equivalent is ``torch.nn.functional.cross_entropy`` of the whole rows followed by ``backward``, of which
+    this is a slice.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crossent import sharded
+    >>> logits, target = np.array([[2.0, 1.0, 0.0, 3.0]]), np.array([3])
+    >>> left = sharded.partial(logits[:, :2], target, start=0)
+    >>> right = sharded.partial(logits[:, 2:], target, start=2)
+    >>> sharded.gradient(logits[:, 2:], target, left.merge(right), start=2).round(4)
+    array([[ 0.0321, -0.3561]])
+    """
+    if not isinstance(merged, Partial):
+        raise TypeError(f"merged must be a Partial: got {type(merged).__name__}")
+    first = as_count(start, "start")
+    logits = as_array(logits_shard, "logits_shard")
+    targets = as_integers(target, "target")
+    at = _class_axis(logits, axis)
+    rows, classes = logits.shape[:at] + logits.shape[at + 1 :], logits.shape[at]
+    _check_rows("target", targets.shape, rows)
+    if not np.array_equal(targets, merged.target):
+        raise ValueError(
+            "the targets are not those of the merged sums; give the same ones to partial and gradient"
+        )
+    if classes and not any(a <= first and first + classes <= b for a, b in merged.shards):
+        raise ValueError(
+            f"merged lacks classes of the shard: got {_told(merged.shards)}, expected {first} to {first + classes - 1} "
+            "among them; merge the partial sums of all shards first, and check start="
+        )
+    ignored = merged._ignored(ignore_index)
+    scale = np.ones(()) if grad_output is None else as_array(grad_output, "grad_output")
+    if scale.dtype.kind not in "fiu" and scale.dtype.name != "bfloat16":
+        raise TypeError(f"grad_output must hold real numbers: got dtype {scale.dtype}")
+    if scale.shape not in ((), rows):
+        raise ValueError(
+            f"grad_output has the wrong shape: got {scale.shape}, expected (), or {rows}, one number for each row"
+        )
+    scale = np.broadcast_to(scale.astype(np.float64), rows)
+    own = ~ignored & (targets >= first) & (targets < first + classes)
+    with np.errstate(invalid="ignore", over="ignore"):
+        # 1 - p of the target, without cancellation where it is the largest.
+        share = np.exp(merged.target_logit - merged.maximum) / (1.0 + merged.rest)
+        miss = np.where(merged.target_logit == merged.maximum, merged.rest / (1.0 + merged.rest), 1.0 - share)
+        miss = np.where(np.isfinite(merged.maximum), miss, np.nan)
+        entry = -scale * miss
+    # Where there is no softmax the gradient is nan.
+    finite = np.isfinite(merged.maximum)
+    rest = np.where(finite, merged.rest, np.nan)
+    local = np.where(own, targets - first, np.where(ignored, -2, -1))
+    maximum = np.where(finite, merged.maximum, 0.0)
+    maximum, rest, scale, local, entry = map(np.array, (maximum, rest, scale, local, entry))
+    return _core.shard_gradient(logits, at, maximum, rest, scale, local, entry, grad_out)
+
+
+def _class_axis(logits: NDArray[Any], axis: int) -> int:
+    if logits.ndim == 0:
+        raise ValueError("logits_shard has no axis of classes: got shape (), expected at least one dimension")
+    at = operator.index(axis) + (logits.ndim if operator.index(axis) < 0 else 0)
+    if not 0 <= at < logits.ndim:
+        raise IndexError(
+            f"axis is out of range: got {axis}, expected {-logits.ndim} to {logits.ndim - 1} for logits_shard of "
+            f"{logits.ndim} dimensions"
+        )
+    return at
+
+
+def _check_rows(name: str, got: tuple[int, ...], rows: tuple[int, ...]) -> None:
+    if got != rows:
+        raise ValueError(
+            f"{name} has the wrong shape: got {got}, expected {rows}, the shape of logits_shard without its class axis"
+        )
+
+
+def _joined(
+    ours: tuple[tuple[int, int], ...], theirs: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, int], ...]:
+    """Put the ranges of classes of two partial sums together, or raise where they overlap."""
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(ours + theirs):
+        if joined and start < joined[-1][1]:
+            raise ValueError(
+                f"both partial sums have the classes {start} to {min(stop, joined[-1][1]) - 1}; merge each shard once, "
+                "and give start= as the first class of each"
+            )
+        if joined and start == joined[-1][1]:
+            start = joined.pop()[0]
+        joined.append((start, stop))
+    return tuple(joined)
+
+
+def _told(shards: tuple[tuple[int, int], ...]) -> str:
+    return ", ".join(f"{start} to {stop - 1}" for start, stop in shards) or "none"
