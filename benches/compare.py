@@ -6,7 +6,8 @@ All contenders get the same arrays and the same number of threads. They run one 
 an order that changes from round to round; the first round is dropped, and ratios are medians of the rounds' own
 ratios. Each answer is first compared with one computed in float64: beyond the tolerances below the run fails. The
 "limit" is the least time in which the bytes can be read (or, with `out=`, read and written) at all: the fastest of
-several plain sums (copies) over the same memory. Contenders that are not installed are listed as absent.
+several plain sums (copies) over the same memory; for scores of a product it is NumPy's product alone. Contenders that
+are not installed are listed as absent.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ PAUSE_SECONDS = 0.003  # between two contenders: lets the other library's thread
 SAMPLE_SECONDS = 0.02  # a sample repeats short calls until it takes this long
 SLOW_SECONDS = 0.3  # what takes longer for one call takes part in the first rounds only
 SLOW_ROUNDS = 3
-LIMITS = ("read", "copy")
+LIMITS = ("read", "copy", "product")
 FASTEST = "the fastest peer"
 
 
@@ -63,8 +64,8 @@ class Absent(Exception):
 class Problem:
     """One case's arrays.
 
-    `kind` is the function: cross_entropy, gradient (with the loss), log_softmax, logsumexp, score, or a binary
-    cross-entropy.
+    `kind` is the function: cross_entropy, gradient (with the loss), log_softmax, logsumexp, score, a binary
+    cross-entropy, or one of `LINEAR`, where `x` holds hidden states.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class Problem:
     weight: Array | None = None
     smoothing: float = 0.0
     out: Array | None = None  # receives the result, where the library can do that
+    matrix: Array | None = None  # what hidden states are multiplied by, a row for each class
 
     @property
     def axis(self) -> int:
@@ -174,6 +176,19 @@ def binary(kind: str) -> Callable[[np.random.Generator], Problem]:
     return make
 
 
+LINEAR = ("linear loss", "linear gradient", "linear score")
+
+
+def linear(kind: str, rows: int, features: int, size: int) -> Callable[[np.random.Generator], Problem]:
+    """Hidden states and a matrix, whose product are the logits."""
+
+    def make(rng: np.random.Generator) -> Problem:
+        matrix = normal(rng, (size, features)) * np.float32(2 / features**0.5)
+        return Problem(kind, normal(rng, (rows, features)), rng.integers(size, size=rows), matrix=matrix)
+
+    return make
+
+
 CASES = [
     Case("cross_entropy f32 (4096, 1000)", classes(4096, 1000), 8),
     Case("cross_entropy f32 (1024, 50257)", classes(1024, 50257), 12, None, 1.3),
@@ -213,6 +228,22 @@ CASES = [
     ),
     Case("logsumexp f32 (1024, 50257)", rowwise("logsumexp"), 12, None, 1.3),
     Case("score f32 (1024, 50257)", scores, 30, None, 2),
+    Case("linear_cross_entropy f32 (512, 768, 50257)", linear(LINEAR[0], 512, 768, 50257), 1),
+    Case("linear_cross_entropy f32 (4096, 384, 30522)", linear(LINEAR[0], 4096, 384, 30522), 1),
+    Case("linear loss and gradients f32 (512, 768, 50257)", linear(LINEAR[1], 512, 768, 50257), 0.9),
+    Case("linear loss and gradients f32 (4096, 384, 30522)", linear(LINEAR[1], 4096, 384, 30522), 0.9),
+    Case(
+        "score of LinearLogits f32 (512, 768, 50257)",
+        linear(LINEAR[2], 512, 768, 50257),
+        against_limit=1.15,
+        limit="product",
+    ),
+    Case(
+        "score of LinearLogits f32 (4096, 384, 30522)",
+        linear(LINEAR[2], 4096, 384, 30522),
+        against_limit=1.15,
+        limit="product",
+    ),
     Case("a call: cross_entropy f32 (8, 10)", classes(8, 10), microseconds=1.5),
 ]
 
@@ -222,6 +253,8 @@ CASES = [
 
 def tolerance(contender: str, problem: Problem) -> float:
     """The error allowed, relative to max(1, |answer|). Peers round as they like; crossent may not."""
+    if problem.kind in LINEAR:
+        return 1e-3 if problem.kind == LINEAR[2] else 1e-5  # a rank changes with the last bit of a logit
     if problem.x.dtype == np.float64:
         return 1e-13 if contender == "crossent" else 1e-10
     if contender == "crossent":
@@ -229,11 +262,16 @@ def tolerance(contender: str, problem: Problem) -> float:
     return 1e-4 if problem.x.dtype == np.float32 else 2e-2
 
 
-def float64_chunks(x: Array) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    step = max(1, (1 << 22) * len(x) // x.size)
+def float64_chunks(problem: Problem) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Some rows of logits at a time."""
+    x, matrix = problem.x, problem.matrix
+    wide = None if matrix is None else matrix.T.astype(np.float64)
+    size = x.size if matrix is None else len(x) * len(matrix)
+    step = max(1, (1 << 22) * len(x) // size)
     for start in range(0, len(x), step):
         here = slice(start, start + step)
-        yield here, x[here].astype(np.float64)
+        rows = x[here].astype(np.float64)
+        yield here, rows if wide is None else rows @ wide
 
 
 def reference(problem: Problem) -> Array:
@@ -245,13 +283,16 @@ def reference(problem: Problem) -> Array:
         if problem.kind == BINARY[0]:
             return -np.mean(t * np.log(x) + (1 - t) * np.log1p(-x), keepdims=True)
         return np.mean(np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))), keepdims=True)
-    if problem.kind == "score":
+    if problem.kind in ("score", LINEAR[2]):
         return reference_scores(problem)
-    lse = np.empty(problem.x.shape[:1] + problem.x.shape[2:])
+    lse = np.empty(
+        problem.x.shape[:1] if problem.matrix is not None else problem.x.shape[:1] + problem.x.shape[2:]
+    )
     total = divisor = 0.0
-    weight = np.ones(problem.x.shape[axis]) if problem.weight is None else problem.weight.astype(np.float64)
+    size = problem.x.shape[axis] if problem.matrix is None else len(problem.matrix)
+    weight = np.ones(size) if problem.weight is None else problem.weight.astype(np.float64)
     smoothing = problem.smoothing
-    for here, x in float64_chunks(problem.x):
+    for here, x in float64_chunks(problem):
         top = x.max(axis=axis, keepdims=True)
         rows = top + np.log(np.exp(x - top).sum(axis=axis, keepdims=True))
         lse[here] = rows.squeeze(axis)
@@ -267,12 +308,29 @@ def reference(problem: Problem) -> Array:
             loss += ((rows - x) * weight).sum(axis=axis, keepdims=True) * (smoothing / x.shape[axis])
         total += float(loss.sum())
         divisor += float(weight[chosen].sum())
+    if problem.kind == LINEAR[1]:
+        return reference_gradients(problem, lse)
     return lse if target is None or problem.kind == "gradient" else np.float64(total / divisor) + np.zeros(())
+
+
+def reference_gradients(problem: Problem, lse: Array) -> Array:
+    """The mean's gradients with respect to the hidden states and the matrix, one after the other."""
+    assert problem.matrix is not None
+    assert problem.target is not None
+    states, matrix = problem.x.astype(np.float64), problem.matrix.astype(np.float64)
+    of_states, of_matrix = np.empty_like(states), np.zeros_like(matrix)
+    for here, x in float64_chunks(problem):
+        slope = np.exp(x - lse[here, np.newaxis])
+        slope[np.arange(len(x)), problem.target[here]] -= 1
+        slope /= len(states)
+        of_states[here] = slope @ matrix
+        of_matrix += slope.T @ states[here]
+    return np.concatenate((of_states, of_matrix))
 
 
 def reference_scores(problem: Problem) -> Array:
     columns = np.empty((5, len(problem.x)))
-    for here, x in float64_chunks(problem.x):
+    for here, x in float64_chunks(problem):
         top = x.max(axis=1, keepdims=True)
         lse = top + np.log(np.exp(x - top).sum(axis=1, keepdims=True))
         assert problem.target is not None
@@ -286,12 +344,14 @@ def reference_scores(problem: Problem) -> Array:
 def error_of(answer: Any, problem: Problem, expected: Array) -> float:
     """The largest error of an answer, relative to max(1, |answer|)."""
     found = np.asarray(answer)
+    if problem.kind == LINEAR[1]:
+        return float(np.abs(found - expected).max() / np.abs(expected).max())
     if problem.kind == "gradient":
         return error_of_gradient(found, problem, expected)
     if problem.kind != "log_softmax":
         return float(np.max(np.abs(found.astype(np.float64) - expected) / np.maximum(1, np.abs(expected))))
     worst = 0.0
-    for here, x in float64_chunks(problem.x):
+    for here, x in float64_chunks(problem):
         right = x - expected[here, np.newaxis]
         worst = max(worst, float(np.max(np.abs(found[here] - right) / np.maximum(1, np.abs(right)))))
     return worst
@@ -301,7 +361,7 @@ def error_of_gradient(found: Array, problem: Problem, lse: Array) -> float:
     """The largest error of the gradient of the rows' sum."""
     assert problem.target is not None
     worst = 0.0
-    for here, x in float64_chunks(problem.x):
+    for here, x in float64_chunks(problem):
         right = np.exp(x - np.expand_dims(lse[here], 1))
         chosen = np.expand_dims(problem.target[here], 1)
         np.put_along_axis(right, chosen, np.take_along_axis(right, chosen, 1) - 1, 1)
@@ -326,6 +386,8 @@ def by_crossent(problem: Problem) -> Call:
     if problem.kind == "logsumexp":
         return lambda: crossent.logsumexp(x, 1)
     assert target is not None
+    if problem.matrix is not None:
+        return linear_by_crossent(problem, x, problem.matrix, target)
     if problem.kind in BINARY:
         binary_loss = getattr(crossent, problem.kind)
         return lambda: binary_loss(x, target)
@@ -341,6 +403,20 @@ def by_crossent(problem: Problem) -> Call:
     if problem.plain or problem.soft:
         return lambda: crossent.cross_entropy(x, target)
     return lambda: crossent.cross_entropy(x, target, weight, label_smoothing=problem.smoothing)
+
+
+def linear_by_crossent(problem: Problem, x: Array, matrix: Array, target: Array) -> Call:
+    if problem.kind == LINEAR[0]:
+        return lambda: crossent.linear_cross_entropy(x, matrix, target)
+    if problem.kind == LINEAR[1]:
+        return lambda: crossent.linear_cross_entropy_and_grad(x, matrix, target)[1][:2]
+    logits = crossent.LinearLogits(x, matrix)
+
+    def columns() -> tuple[Array, ...]:
+        scores = crossent.score(logits, target)
+        return scores.nll, scores.logsumexp, scores.entropy, scores.prediction, scores.rank
+
+    return columns
 
 
 def by_torch(problem: Problem) -> Call:
@@ -362,6 +438,19 @@ def by_torch(problem: Problem) -> Call:
         return lambda: torch.logsumexp(x, 1)
     assert problem.target is not None
     target = tensor(problem.target)
+    if problem.matrix is not None:
+        matrix, functions = tensor(problem.matrix), torch.nn.functional
+        if problem.kind == LINEAR[0]:
+            return lambda: functions.cross_entropy(functions.linear(x, matrix), target)
+        leaves = x.requires_grad_(), matrix.requires_grad_()
+
+        def gradients() -> Any:
+            for leaf in leaves:
+                leaf.grad = None
+            functions.cross_entropy(functions.linear(*leaves), target).backward()
+            return tuple(leaf.grad for leaf in leaves)
+
+        return gradients
     weight = None if problem.weight is None else tensor(problem.weight)
     if problem.kind in BINARY:
         binary_loss = getattr(torch.nn.functional, problem.kind)
@@ -593,6 +682,16 @@ def limit_calls(problem: Problem, limit: str, pool: ThreadPoolExecutor) -> dict[
     What is read are the logits and the targets, what is copied the logits.
     """
     flat = problem.x.reshape(-1)
+    if problem.matrix is not None:
+        states, matrix = problem.x, problem.matrix
+        step = 512
+        logits = np.empty((step, len(matrix)), np.float32)
+
+        def product() -> None:
+            for start in range(0, len(states), step):
+                np.matmul(states[start : start + step], matrix.T, out=logits)
+
+        return {"product, NumPy": product}
 
     def in_threads(work: Callable[..., Any], *arrays: Array) -> Call:
         pieces = [np.array_split(array, THREADS) for array in arrays]
@@ -708,8 +807,10 @@ def measure(case: Case, rounds: int, pool: ThreadPoolExecutor) -> Result:
     calls: dict[str, Call] = {}
     for name, contender in CONTENDERS.items():
         try:
-            if problem.kind == "score" and name not in ("crossent", "torch"):
+            if problem.kind in ("score", *LINEAR) and name not in ("crossent", "torch"):
                 raise Absent("no such function")
+            if problem.kind == LINEAR[2] and name == "torch":
+                raise Absent("left to the case of an array")
             call = contender(problem)
         except Absent as reason:
             result.absent[name] = str(reason)
@@ -746,6 +847,8 @@ def measure(case: Case, rounds: int, pool: ThreadPoolExecutor) -> Result:
 
 
 def as_array(answer: Any) -> Array:
+    if isinstance(answer, tuple) and len({column.shape for column in answer}) > 1:
+        return np.concatenate([as_array(part) for part in answer])  # gradients
     if isinstance(answer, tuple):
         return np.stack([as_array(column).astype(np.float64) for column in answer])
     if type(answer).__module__ == "torch":

@@ -41,6 +41,7 @@ PYTHON = [
     "_interop",
     "blocks",
     "_arguments",
+    "_linear",
     "_rows",
     "_losses",
     "sharded",

@@ -3,6 +3,7 @@
 from crossent import _names
 from crossent._core import __version__
 from crossent._exceptions import LikelyMistakeWarning
+from crossent._linear import LinearLogits
 from crossent._losses.binary import (
     binary_cross_entropy,
     binary_cross_entropy_and_grad,
@@ -25,6 +26,7 @@ from crossent._losses.elements import (
     kl_div_and_grad,
     poisson_nll_loss,
 )
+from crossent._losses.linear import LinearGradients, linear_cross_entropy, linear_cross_entropy_and_grad
 from crossent._losses.teacher import kl_div_topk, kl_div_topk_and_grad
 from crossent._modules import (
     BCELoss,
@@ -56,6 +58,8 @@ __all__ = [
     "CrossEntropyLoss",
     "FocalLoss",
     "LikelyMistakeWarning",
+    "LinearGradients",
+    "LinearLogits",
     "LogSoftmax",
     "LossHistogram",
     "NLLLoss",
@@ -84,6 +88,8 @@ __all__ = [
     "kl_div_and_grad",
     "kl_div_topk",
     "kl_div_topk_and_grad",
+    "linear_cross_entropy",
+    "linear_cross_entropy_and_grad",
     "log_loss",
     "log_sigmoid",
     "log_softmax",

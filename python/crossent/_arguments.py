@@ -128,6 +128,15 @@ def with_last_axis(blocks: RowBlocks, axis: int, name: str) -> RowBlocks:
     return blocks
 
 
+def blocks_in_turn(blocks: RowBlocks, memory: int | None) -> Iterator[Block]:
+    """Return the blocks for a caller that needs none when it requests the next: a product has larger ones then."""
+    if hasattr(type(blocks), "row_blocks_in_turn"):
+        in_turn: Any = blocks
+        blocks_of: Iterator[Block] = in_turn.row_blocks_in_turn(memory)
+        return blocks_of
+    return blocks.row_blocks(memory)
+
+
 class FirstBlocks:
     """Blocks of rows of which only the first along the last axis of the rows are given, `length` of `whole`."""
 
@@ -138,8 +147,15 @@ class FirstBlocks:
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
         """Yield the rows that are left."""
+        return self._left(self._blocks.row_blocks(memory), start)
+
+    def row_blocks_in_turn(self, memory: int | None = None, start: int = 0) -> Iterator[Block]:
+        """Yield the rows that are left, in blocks that are valid until the next one."""
+        return self._left(blocks_in_turn(self._blocks, memory), start)
+
+    def _left(self, blocks: Iterator[Block], start: int) -> Iterator[Block]:
         given = kept = 0
-        for block in self._blocks.row_blocks(memory):
+        for block in blocks:
             *before, last = checked_block(block, self._blocks, self._name).index
             given += block.rows
             if last.stop > self._whole:

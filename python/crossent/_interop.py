@@ -55,6 +55,20 @@ def as_array(obj: object, name: str) -> NDArray[Any]:
     return _refusing(obj, name, _numbers)
 
 
+def is_lazy(obj: object) -> bool:
+    """Say whether an object is an array that is read part by part, and not one in memory: a dataset in a file."""
+    cls = type(obj)
+    packages = {str(each.__module__).partition(".")[0] for each in cls.__mro__} - {"crossent"}
+    in_memory = ("__array_interface__", "__array_struct__", "__dlpack__", "row_blocks")
+    if not packages.isdisjoint(_READERS) or any(hasattr(cls, name) for name in in_memory):
+        return False
+    try:
+        memoryview(obj)  # type: ignore[arg-type]
+    except TypeError:
+        return hasattr(cls, "__getitem__") and hasattr(obj, "shape") and hasattr(obj, "dtype")
+    return False
+
+
 def as_labels(obj: object, name: str) -> NDArray[Any]:
     """Give labels as a plain `numpy.ndarray`, which may hold Python objects, as strings often are.
 
@@ -500,7 +514,18 @@ def _from_xarray(obj: Any) -> NDArray[Any]:
     return _from_protocol(obj)
 
 
+def _from_crossent(obj: Any) -> NDArray[Any]:
+    if not hasattr(obj, "row_blocks"):
+        return _from_protocol(obj)
+    fix = (
+        "cross_entropy and the functions that score take it; for gradients use linear_cross_entropy_and_grad; where "
+        "all logits fit into memory, pass numpy.asarray(x)"
+    )
+    raise _Refusal("is a product that is not computed yet", _class_name(obj), "an array in memory", fix)
+
+
 _READERS: dict[str, Callable[[Any], NDArray[Any]]] = {
+    "crossent": _from_crossent,
     "numpy": _from_numpy,
     "torch": _from_torch,
     "jax": _from_jax,

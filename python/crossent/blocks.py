@@ -77,13 +77,14 @@ class RowBlocks(Protocol):
     See Also
     --------
     ArrayBlocks : An array as blocks of rows.
+    crossent.LinearLogits : A product of matrices as blocks of rows.
     cut_rows : Cuts the rows into the indices of blocks.
 
     Notes
     -----
     Results do not depend on how the rows are cut into blocks, as long as the numbers of a row do not. Products of
     matrices in floating point may: a library for them may round a row of a small block in another way than one of a
-    large block. Blocks of one fixed size, with the last one filled up, avoid that.
+    large block. Blocks of one fixed size, with the last one filled up, avoid that, and `crossent.LinearLogits` does so.
 
     Examples
     --------

@@ -55,10 +55,11 @@ def _runs_begin_first(request: pytest.FixtureRequest) -> None:
 # ---- nothing is left out --------------------------------------------------------------------------------
 
 # Of scores and comparisons test_fuzz_scoring.py makes its own calls; the others are what those give back.
-SCORES = {"score", "Scorer", "compare", "Comparer", "fit_temperature", "log_loss"}
+SCORES = {"LinearLogits", "score", "Scorer", "compare", "Comparer", "fit_temperature", "log_loss"}
 RESULTS = {
     "CalibrationBin",
     "Comparison",
+    "LinearGradients",
     "LossHistogram",
     "PositionGroup",
     "Report",

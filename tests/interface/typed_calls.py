@@ -35,6 +35,13 @@ def a_reduction_decides_what_comes_back(reduction: Literal["mean", "sum", "none"
     assert_type(crossent.focal_loss_and_grad(x, target), tuple[Loss, NDArray[Any]])
     assert_type(crossent.poly_loss(x, target, reduction="none"), Losses)
     assert_type(crossent.poly_loss_and_grad(x, target, reduction="none"), tuple[Losses, NDArray[Any]])
+    assert_type(crossent.linear_cross_entropy(x, x, target), Loss)
+    assert_type(crossent.linear_cross_entropy(x, x, target, softcap=30.0, reduction="none"), Losses)
+    assert_type(crossent.linear_cross_entropy_and_grad(x, x, target), tuple[Loss, crossent.LinearGradients])
+    assert_type(
+        crossent.linear_cross_entropy_and_grad(x, x, target, linear_bias=out, reduction="none"),
+        tuple[Losses, crossent.LinearGradients],
+    )
     assert_type(crossent.binary_cross_entropy(out, target), Loss)
     assert_type(crossent.binary_cross_entropy_with_logits(out, target, reduction="none"), Losses)
     assert_type(crossent.kl_div(x, x, reduction="batchmean"), Loss)
@@ -46,6 +53,21 @@ def a_reduction_decides_what_comes_back(reduction: Literal["mean", "sum", "none"
     assert_type(crossent.poisson_nll_loss(out, target, reduction="none"), Losses)
     loss: Loss | Losses = crossent.cross_entropy(x, target, reduction=reduction)
     del loss
+
+
+def logits_may_be_a_product() -> None:
+    logits = crossent.LinearLogits(x, x, softcap=30.0)
+    assert_type(logits[1:], crossent.LinearLogits)
+    assert_type(crossent.cross_entropy(logits, target), Loss)
+    assert_type(crossent.score(logits, target), crossent.Scores)
+    assert_type(crossent.compare(logits, logits), crossent.Comparison)
+    assert_type(crossent.fit_temperature(logits, target), crossent.Temperature)
+    crossent.Scorer().update(logits, target)
+    blocks: RowBlocks = logits
+    del blocks
+    crossent.nll_loss(logits, target)
+    crossent.linear_cross_entropy(x, x, target, weight=out, reduction="average")  # type: ignore[call-overload]
+    crossent.linear_cross_entropy(x, x, target, out)  # type: ignore[call-overload]
 
 
 def a_typo_is_an_error(text: str) -> None:

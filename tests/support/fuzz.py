@@ -418,6 +418,41 @@ def good_classes(d: Draw, name: str) -> dict[str, Any]:
     return arguments
 
 
+def good_linear(d: Draw, name: str) -> dict[str, Any]:
+    """The losses of hidden states and a matrix."""
+    shape = _shape(d, 1)
+    classes, features, dtype = d.one(CLASSES), shape[-1], _floating(d)
+    rows = shape[:-1]
+    normal = d.numbers.standard_normal
+    arguments: dict[str, Any] = {
+        "input": np.asarray(normal(shape)).astype(dtype),
+        "linear_weight": (normal((classes, features)) / math.sqrt(features or 1)).astype(
+            d.one((dtype, _floating(d)))
+        ),
+        **_reduction(d),
+    }
+    integer = d.one(INTEGERS)
+    t = np.asarray(d.numbers.integers(0, min(classes, 127), rows))
+    if integer.kind == "i":
+        t = np.where(d.numbers.random(rows) < 0.2, -100, t)
+    arguments["target"] = t.astype(integer)
+    if d.chance(0.3):
+        arguments["linear_bias"] = normal(classes).astype(d.one((dtype, _floating(d))))
+    if d.chance(0.3):
+        arguments["weight"] = d.numbers.uniform(0.25, 2, classes).astype(_floating(d))
+    if d.chance(0.3):
+        arguments["label_smoothing"] = d.one((0.0, 0.1, 0.5, 1.0, 0, 1, np.float32(0.25), True))
+    if d.chance(0.3):
+        arguments["z_loss"] = d.one((0.0, 1e-4, 0.5, 0, 1, np.float32(0.25)))
+    if d.chance(0.3):
+        arguments["softcap"] = d.one((None, 5.0, 30, np.float32(20)))
+    if d.chance(0.5):
+        arguments["block_bytes"] = d.one((None, 0, 100_000, np.int64(1_000_000)))
+    if d.chance(0.2):
+        arguments["where"] = d.numbers.random(rows) < 0.7
+    return arguments
+
+
 def good_elements(d: Draw, name: str) -> dict[str, Any]:
     """The losses of single elements."""
     shape = _shape(d, endless=True)
@@ -518,6 +553,8 @@ FUNCTIONS: dict[str, Good] = {
     **{f"{name}_and_grad": good for name, good in _LOSSES.items()},
     "gaussian_nll_loss": good_elements,
     "poisson_nll_loss": good_elements,
+    "linear_cross_entropy": good_linear,
+    "linear_cross_entropy_and_grad": good_linear,
     "log_sigmoid": good_rows,
     "log_softmax": good_rows,
     "logsumexp": good_rows,
@@ -600,6 +637,8 @@ def expected_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int,
             shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
         return [(shape, dtype)]
     x = read(arguments["input"])
+    if FUNCTIONS[name] is good_linear:
+        return _linear_form(name, arguments)
     t = read(arguments["target"]) if "target" in arguments else x
     if arguments.get("reduction", "mean") != "none":
         shape = ()
@@ -615,6 +654,44 @@ def expected_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int,
     if name.endswith("_and_grad"):
         forms.append((x.shape, _native(x.dtype)))
     return forms
+
+
+def _linear_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int, ...], DType]]:
+    matrices = [
+        read(arguments[key])
+        for key in ("input", "linear_weight", "linear_bias")
+        if arguments.get(key) is not None
+    ]
+    dtypes = [_native(x.dtype) for x in matrices]
+    own = np.dtype("f8" if np.float64 in dtypes else "f4")
+    if arguments.get("dtype") is not None:
+        own = _native(np.dtype(arguments["dtype"]))
+    rows = matrices[0].shape[:-1] if arguments.get("reduction", "mean") == "none" else ()
+    gradients = [(x.shape, dtype) for x, dtype in zip(matrices, dtypes, strict=True)]
+    return [(rows, own), *(gradients if name.endswith("_and_grad") else ())]
+
+
+def _linear_gradients(a: dict[str, Any]) -> list[Array]:
+    """The derivatives of the loss by hidden states, matrix and bias, in float64."""
+    bias, softcap = a.get("linear_bias"), a.get("softcap")
+    h, w = reference.widen(a["input"]), reference.widen(a["linear_weight"])
+    x = reference.linear_logits(h, w, bias, softcap=None if softcap is None else float(softcap))
+    upstream = reference.widen(1.0 if a.get("grad_output") is None else a["grad_output"])
+    options = {**a, "axis": x.ndim - 1}
+    reduction = a.get("reduction", "mean")
+    g = _class_gradient("cross_entropy", options, x, np.asarray(a["target"]), upstream, reduction)
+    g = (g if softcap is None else g * (1 - (x / float(softcap)) ** 2)).reshape(
+        math.prod(h.shape[:-1]), len(w)
+    )
+    found = [(g @ w).reshape(h.shape), g.T @ h.reshape(len(g), h.shape[-1])]
+    return found if bias is None else [*found, g.sum(axis=0)]
+
+
+def flat(result: Any) -> tuple[Any, ...]:
+    """The arrays of a result: a loss, and perhaps its gradients."""
+    if not isinstance(result, tuple):
+        return (result,)
+    return tuple(item for each in result if each is not None for item in flat(each))
 
 
 def gradient(name: str, a: dict[str, Any]) -> Array:
@@ -693,13 +770,17 @@ def expected_values(name: str, plain: dict[str, Any]) -> list[Array]:
     options = {key: value for key, value in plain.items() if key not in ("dtype", "out", "grad_out")}
     options.pop("grad_output", None)
     function = getattr(reference, name.removesuffix("_and_grad"))
-    if name in ("cross_entropy", "cross_entropy_and_grad"):
+    options.pop("block_bytes", None)
+    if options.get("softcap") is not None:
+        options["softcap"] = float(options["softcap"])
+    if "cross_entropy" in name and not name.startswith("binary"):
         options["label_smoothing"] = float(options.get("label_smoothing", 0.0))
         options["z_loss"] = float(options.get("z_loss", 0.0))
     with np.errstate(all="ignore"):
         values = [np.asarray(function(**options))]
         if name.endswith("_and_grad"):
-            values.append(gradient(name, plain))
+            linear = FUNCTIONS[name] is good_linear
+            values += _linear_gradients(plain) if linear else [gradient(name, plain)]
     return values
 
 
@@ -1119,11 +1200,12 @@ FLOATS = _pool(
     np.float16(0.5), np.array(0.25), np.array([0.25]), np.array([0.1, 0.2]), "0.1", None, 1j, np.longdouble(0.1),
 )  # fmt: skip
 PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
+    **dict.fromkeys(("linear_weight", "linear_bias"), bad_array),
     **dict.fromkeys(("input", "x", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
     **dict.fromkeys(("teacher_ids", "teacher_log_probs"), bad_array),
     **dict.fromkeys(("out", "grad_out"), bad_out),
-    **dict.fromkeys(("ignore_index", "axis"), INTS),
-    **dict.fromkeys(("label_smoothing", "z_loss", "clamp", "eps", "epsilon", "gamma"), FLOATS),
+    **dict.fromkeys(("ignore_index", "axis", "block_bytes"), INTS),
+    **dict.fromkeys(("softcap", "label_smoothing", "z_loss", "clamp", "eps", "epsilon", "gamma"), FLOATS),
     **dict.fromkeys(("full", "tail", "log_target", "log_input", "keepdims"), BOOLS),
     "n": _pool(0, 1, 2, 3, -1, 4096, 4097, 2**31, 2**63, 2**64, 2**70, -(2**63) - 1, 1.0, "2", True, None, np.int8(3)),
     "reduction": _pool(
@@ -1154,7 +1236,7 @@ def case(seed: int) -> Call:
     call.threads = d.one((1, 3))
     call.warnings = d.one(("ignore",) * 20 + ("error", "error", "always"))
     if function.endswith("_and_grad") and d.chance(0.3):
-        (shape, _), (_, dtype) = _forms(call)
+        (shape, _), (_, dtype), *_ = _forms(call)
         own = d.one((shape, ()))
         call.plain["grad_output"] = np.asarray(d.numbers.uniform(-2, 2, own)).astype(dtype)
     call.arguments = {
@@ -1331,8 +1413,7 @@ class Judge:
 
     def _same(self, name: str, result: Any, again: Any) -> None:
         """The bits do not depend on memory, containers, threads and outputs."""
-        results = result if isinstance(result, tuple) else (result,)
-        others = again if isinstance(again, tuple) else (again,)
+        results, others = flat(result), flat(again)
         for got, other in zip(results, others, strict=True):
             a, b = np.asarray(got), np.asarray(other)
             wide = a.astype(np.float64), b.astype(np.float64)
@@ -1436,10 +1517,11 @@ class Judge:
             forms = expected_form(name, arguments)
         except Exception as error:
             raise Wrong(f"a result of arguments that have none: {error!r}") from error
-        results = result if isinstance(result, tuple) else (result,)
+        results = flat(result)
         if len(results) != len(forms):
             raise Wrong(f"{len(results)} results, expected {len(forms)}")
-        for key, got, (shape, dtype) in zip(("out", "grad_out"), results, forms, strict=False):
+        keys = ("out", "grad_out", "", "")
+        for key, got, (shape, dtype) in zip(keys, results, forms, strict=False):
             out = arguments.get(key)
             if out is not None and (key == "grad_out" or FUNCTIONS[name] is good_rows or "out" in arguments):
                 if got is not out:
@@ -1459,7 +1541,8 @@ class Judge:
         self.compared += 1
         given = _native(read(call.arguments["input" if "input" in call.arguments else "x"]).dtype)
         least = TOLERANCE["float64" if given == np.float64 else "float32"]
-        for key, got, right in zip(("the loss", "the gradient"), results, expected, strict=False):
+        keys = ("the loss", "the gradient", "that of the matrix", "that of the bias")
+        for key, got, right in zip(keys, results, expected, strict=False):
             tolerance = max(least, TOLERANCE[got.dtype.name])
             wide = np.asarray(got).astype(np.float64)
             scale = np.abs(right).max(initial=1.0, where=np.isfinite(right))

@@ -161,6 +161,34 @@ def cross_entropy(
     return _with_indices(log_p, target, weight, ignore_index, reduction, label_smoothing, axis, where)
 
 
+def linear_logits(
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    linear_bias: ArrayLike | None = None,
+    *,
+    softcap: float | None = None,
+    scale: float = 1.0,
+) -> Float64:
+    """scale (input @ linear_weight.T + linear_bias), capped by c tanh(y / c) but for -inf."""
+    y = widen(input) @ widen(linear_weight).T
+    y = scale * (y if linear_bias is None else y + widen(linear_bias))
+    return y if softcap is None else np.where(np.isneginf(y), y, softcap * np.tanh(y / softcap))
+
+
+def linear_cross_entropy(
+    input: ArrayLike,
+    linear_weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    linear_bias: ArrayLike | None = None,
+    softcap: float | None = None,
+    **options: Any,
+) -> Float64:
+    """The cross entropy of linear_logits."""
+    logits = linear_logits(input, linear_weight, linear_bias, softcap=softcap)
+    return cross_entropy(logits, target, axis=-1, **options)
+
+
 def focal_loss(
     input: ArrayLike,
     target: ArrayLike,

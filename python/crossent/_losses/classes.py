@@ -10,13 +10,15 @@ from numpy.typing import DTypeLike, NDArray
 from crossent import _core
 from crossent._arguments import Reduction
 from crossent._interop import ArrayInput
+from crossent._linear import LinearLogits
+from crossent._losses.linear import loss_of_linear_logits
 
 # Each function hands its arguments on by position: they are checked once, in the compiled code.
 
 
 @overload
 def cross_entropy(
-    input: ArrayInput,
+    input: ArrayInput | LinearLogits,
     target: ArrayInput,
     weight: ArrayInput | None = None,
     *,
@@ -74,9 +76,10 @@ def cross_entropy(
 
     Parameters
     ----------
-    input : array-like of shape (C,), (N, C) or (N, C, d1, ..., dk)
+    input : array-like of shape (C,), (N, C) or (N, C, d1, ..., dk), or LinearLogits
         Logits: unnormalised scores, float16, bfloat16, float32 or float64. With `axis`, the classes may lie
-        along any axis. A logit of -inf is a class of probability 0.
+        along any axis. A logit of -inf is a class of probability 0. Logits that are a product have their classes along
+        the last axis, and go with class indices.
     target : array-like
         Class indices from 0 to C - 1, of any integer dtype and of the shape of `input` without its class
         axis: (), (N,) or (N, d1, ..., dk). Or class probabilities: floating, of the shape of `input`. They
@@ -130,6 +133,7 @@ def cross_entropy(
     See Also
     --------
     nll_loss : The loss of log-probabilities.
+    linear_cross_entropy : The loss of logits that are a product, and never exist whole.
     log_softmax : The log-probabilities that the logits stand for.
 
     Notes
@@ -169,6 +173,13 @@ def cross_entropy(
     >>> round(float(crossent.cross_entropy(logits, probabilities)), 4)
     1.2149
     """
+    if isinstance(input, LinearLogits):
+        loss = loss_of_linear_logits(
+            input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, where, dtype, out
+        )
+        for call in loss.misuse():
+            _core.cross_entropy(*call)  # It warns at the caller's line.
+        return loss.value()
     return _core.cross_entropy(
         input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, where, dtype, out
     )

@@ -370,7 +370,8 @@ def compare(
     ----------
     logits : array-like of shape (..., C), or RowBlocks
         Logits of the reference P, float16, bfloat16, float32 or float64. With `axis`, the classes may lie along any
-        axis. Logits that do not fit into memory come in blocks of rows: see `crossent.blocks`.
+        axis. Logits that do not fit into memory come in blocks of rows, such as a `LinearLogits`: see
+        `crossent.blocks`.
     other_logits : array-like or RowBlocks
         Logits of the other model Q, of the same shape and of any of these dtypes. If both come in blocks, their rows
         have the same order.

@@ -19,6 +19,7 @@ from crossent._arguments import (
     Logits,
     Values,
     block_dtype,
+    blocks_in_turn,
     checked_block,
     has_row_blocks,
     stand_in,
@@ -202,7 +203,7 @@ class _Beside:
         """Yield the blocks, and check that each row comes once; at least one block, if of no rows."""
         done, expected = 0, math.prod(self.row_shape)
         came = np.zeros(self.row_shape, bool)
-        for block in blocks.row_blocks(self.memory(blocks)):
+        for block in blocks_in_turn(blocks, self.memory(blocks)):
             checked_block(block, blocks, name)
             if any(cut.stop > length for cut, length in zip(block.index, self.row_shape, strict=True)):
                 raise ValueError(

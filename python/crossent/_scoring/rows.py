@@ -338,8 +338,8 @@ def score(
     ----------
     logits : array-like of shape (..., C), or RowBlocks
         Unnormalised scores, float16, bfloat16, float32 or float64. With `axis`, the classes may lie along any axis. A
-        logit of -inf is a class of probability 0. Logits that do not fit into memory come in blocks of rows: see
-        `crossent.blocks`.
+        logit of -inf is a class of probability 0. Logits that do not fit into memory come in blocks of rows, such as
+        a `LinearLogits`: see `crossent.blocks`.
     target : array-like of int
         Class indices from 0 to C - 1, of any integer dtype and of the shape of `logits` without its class axis.
     ignore_index : int, default -100
