@@ -275,9 +275,9 @@ class Operands:
 def convert(values: NDArray[Any], out: NDArray[Any]) -> None:
     """Copy a matrix into one of another dtype. NumPy takes two to three times as long for float16 to float32.
 
-    The bits of a number of float16, shifted by the 13 that the significand gains, are as float32 that number over 2^112,
-    the difference of the exponents' biases. The product is exact, for subnormal numbers too. Infinities and nan are left
-    to NumPy.
+    The bits of a number of float16, shifted by the 13 that the significand gains, are as float32 that number over
+    2^112, the difference of the exponents' biases. The product is exact, for subnormal numbers too. Infinities and nan
+    are left to NumPy.
     """
     if values.dtype != np.float16 or out.dtype != np.float32:
         out[...] = values
