@@ -15,6 +15,7 @@ import reference
 from arrays import DTYPES, Array, DType
 from crossent import LinearLogits
 from crossent._io.npy import find_npy
+from crossent._linear import convert
 
 
 class Read:
@@ -121,6 +122,15 @@ def test_the_logits_are_those_of_the_definition(
                 assert (x.shape, x.ndim, x.dtype) == (want.shape, want.ndim, got.dtype)
                 assert got.dtype == (np.float64 if dtype == np.float64 else np.float32)
                 np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-11 if dtype == np.float64 else 2e-4)
+
+
+def test_every_number_of_float16_is_converted_exactly() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(-1, 64)
+    out = np.empty((1 << 10, 70), np.float32)[:, 3:67]
+    for half in (every, every.T.copy().T, every[np.isfinite(every).all(axis=1)], every[::-1]):
+        convert(half, out[: len(half)])
+        np.testing.assert_array_equal(out[: len(half)], half.astype(np.float32))
+        assert (np.signbit(out[: len(half)]) == np.signbit(half)).all()
 
 
 def test_rows_have_the_same_bits_in_blocks_of_any_size() -> None:
