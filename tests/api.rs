@@ -323,6 +323,11 @@ fn losses_of_elements_are_those_of_their_definitions() {
     check(ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: None }, &x, &|x, t| {
         x.max(0.0) - t * x + (-x.abs()).exp().ln_1p()
     });
+    check(ElementLoss::SigmoidFocal { alpha: Some(0.25), gamma: 2.0 }, &x, &|x, t| {
+        let (p, ce) = (1.0 / (1.0 + (-x).exp()), x.max(0.0) - t * x + (-x.abs()).exp().ln_1p());
+        let miss = p * (1.0 - t) + (1.0 - p) * t;
+        (0.25 * t + 0.75 * (1.0 - t)) * ce * miss * miss
+    });
     check(ElementLoss::KlDivergence { log_target: false }, &x, &|x, t| t * (t.ln() - x));
     check(ElementLoss::PoissonNll { log_input: true, full: false, eps: 1e-8 }, &x, &|x, t| x.exp() - t * x);
     let var = arr0(2.0);

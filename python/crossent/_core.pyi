@@ -49,6 +49,8 @@ __all__ = [
     "score_sums",
     "set_num_threads",
     "shape_hint",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_and_grad",
     "softmax",
     "targets_found",
     "temperature_sums",
@@ -242,6 +244,28 @@ def binary_cross_entropy_with_logits_and_grad(
     grad_out: NDArray[Any] | None,
     /,
 ) -> tuple[Any, NDArray[Any]]: ...
+def sigmoid_focal_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    alpha: float,
+    gamma: float,
+    reduction: str,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def sigmoid_focal_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    alpha: float,
+    gamma: float,
+    reduction: str,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
 def kl_div(
     input: ArrayInput,
     target: ArrayInput,
@@ -389,6 +413,7 @@ def temperature_sums(
     where: ArrayInput | None,
     axis: int,
     b: float,
+    weight: NDArray[np.float64] | None,
     /,
 ) -> tuple[int, list[_Units]]: ...
 def log_loss(

@@ -46,6 +46,11 @@ FUNCTIONS = {
         "input, target, weight=None, *, pos_weight=None, reduction='mean', dtype=None, out=None, "
         "grad_output=None, grad_out=None"
     ),
+    "sigmoid_focal_loss": ("input, target, *, alpha=0.25, gamma=2.0, reduction='none', dtype=None, out=None"),
+    "sigmoid_focal_loss_and_grad": (
+        "input, target, *, alpha=0.25, gamma=2.0, reduction='none', dtype=None, out=None, grad_output=None, "
+        "grad_out=None"
+    ),
     "kl_div": "input, target, *, reduction='mean', log_target=False, dtype=None, out=None",
     "kl_div_and_grad": (
         "input, target, *, reduction='mean', log_target=False, dtype=None, out=None, grad_output=None, "

@@ -165,6 +165,10 @@ ELEMENT_LOSSES: dict[str, Function] = {
     "binary_cross_entropy_with_logits, weights": lambda r, how: crossent.binary_cross_entropy_with_logits(
         r.x, r.p, r.q, pos_weight=r.var, reduction=how
     ),
+    "sigmoid_focal_loss": lambda r, how: crossent.sigmoid_focal_loss(r.x, r.p, reduction=how),
+    "sigmoid_focal_loss, gamma": lambda r, how: crossent.sigmoid_focal_loss(
+        r.x, r.q, alpha=-1, gamma=0.75, reduction=how
+    ),
     "kl_div": lambda r, how: crossent.kl_div(r.log_p, r.p, reduction=how),
     "kl_div, log_target": lambda r, how: crossent.kl_div(r.log_p, r.log_q, reduction=how, log_target=True),
     "gaussian_nll_loss": lambda r, how: crossent.gaussian_nll_loss(
@@ -219,6 +223,9 @@ ELEMENT_GRADIENTS: dict[str, Function] = {
         lambda r, how: crossent.binary_cross_entropy_with_logits_and_grad(
             r.x, r.p, r.q, reduction=how, grad_output=r.var if how == "none" else None
         )
+    ),
+    "sigmoid_focal_loss_and_grad": lambda r, how: crossent.sigmoid_focal_loss_and_grad(
+        r.x, r.p, gamma=1.5, reduction=how, grad_output=r.var if how == "none" else None
     ),
     "kl_div_and_grad": lambda r, how: crossent.kl_div_and_grad(
         r.log_p, r.p, reduction=how, grad_output=r.var if how == "none" else None

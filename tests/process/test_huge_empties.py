@@ -142,6 +142,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
         for name in (
             "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div", "poisson_nll_loss",
             "binary_cross_entropy_and_grad", "binary_cross_entropy_with_logits_and_grad", "kl_div_and_grad",
+            "sigmoid_focal_loss_and_grad",
         )
         for reduction, result in (("mean", "nan"), ("sum", "0.0"), ("none", [N, 0]))
     },

@@ -438,6 +438,15 @@ def good_elements(d: Draw, name: str) -> dict[str, Any]:
                 arguments[key] = np.asarray(d.numbers.integers(1, 4, own)).astype(d.one(integers[:-3]))
         if not logits and d.chance(0.3):
             arguments["clamp"] = d.one((None, -100.0, -50, -np.inf, -1e300))
+    elif name.startswith("sigmoid"):
+        x = x * 4
+        dtype_t = d.one(integers)
+        t = t if dtype_t in DTYPES else np.asarray(t) < 0.5
+        arguments["target"] = np.asarray(t).astype(dtype_t)
+        if d.chance(0.5):
+            arguments["alpha"] = d.one((-1, 0, 0.25, 0.9, 1, np.float32(0.5)))
+        if d.chance(0.7):
+            arguments["gamma"] = d.one((0, 0.5, 1, 2.0, 3, np.float32(2.5)))
     elif name.startswith("kl"):
         if d.chance(0.3):
             arguments["log_target"] = log_target = d.chance(0.5)
@@ -462,7 +471,7 @@ def good_elements(d: Draw, name: str) -> dict[str, Any]:
             x = x if log_input else np.abs(x) + 0.125
         if d.chance(0.3):
             arguments["eps"] = d.one((1e-8, 1e-3, 0, 1))
-    if not name.startswith("binary") and not name.endswith("grad") and shape and d.chance(0.1):
+    if not name.startswith(("binary", "sigmoid")) and not name.endswith("grad") and shape and d.chance(0.1):
         arguments["target"] = arguments["target"][:1]  # repeated
     return {"input": np.asarray(x).astype(dtype), **arguments}
 
@@ -483,6 +492,7 @@ _LOSSES: dict[str, Good] = {
     "poly_loss": good_classes,
     "binary_cross_entropy": good_elements,
     "binary_cross_entropy_with_logits": good_elements,
+    "sigmoid_focal_loss": good_elements,
     "kl_div": good_elements,
 }
 # Every public callable; the test fails where one is missing.
@@ -542,6 +552,11 @@ def _native(dtype: DType) -> DType:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
+def reduction_of(name: str, arguments: dict[str, Any]) -> Any:
+    """The reduction of a call, or the loss's default."""
+    return arguments.get("reduction", "none" if name.startswith("sigmoid") else "mean")
+
+
 def loss_dtype(arguments: dict[str, Any]) -> DType:
     if arguments.get("dtype") is not None:
         return _native(np.dtype(arguments["dtype"]))
@@ -569,7 +584,7 @@ def expected_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int,
             shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
         return [(shape, dtype)]
     x, t = read(arguments["input"]), read(arguments["target"])
-    if arguments.get("reduction", "mean") != "none":
+    if reduction_of(name, arguments) != "none":
         shape = ()
     elif FUNCTIONS[name] is good_classes:
         axis = arguments.get("axis")
@@ -586,7 +601,7 @@ def expected_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int,
 def gradient(name: str, a: dict[str, Any]) -> Array:
     """The derivative of a loss of ordinary arguments by its input, in float64."""
     x, t = reference.widen(a["input"]), np.asarray(a["target"])
-    reduction = a.get("reduction", "mean")
+    reduction = reduction_of(name, a)
     upstream = reference.widen(1.0 if a.get("grad_output") is None else a["grad_output"])
     if name.startswith(("cross", "focal", "nll", "poly")):
         return _class_gradient(name, a, x, t, upstream, reduction)
@@ -595,6 +610,8 @@ def gradient(name: str, a: dict[str, Any]) -> Array:
     t = reference.widen(t)
     if name.startswith("kl"):
         each = -(np.exp(t) if a.get("log_target") else t)
+    elif name.startswith("sigmoid"):
+        each = reference.sigmoid_focal_slope(x, t, float(a.get("alpha", 0.25)), float(a.get("gamma", 2.0)))
     elif "logits" in name:
         q = reference.widen(1.0 if a.get("pos_weight") is None else a["pos_weight"])
         s, other = np.exp(reference.log_sigmoid(x)), np.exp(reference.log_sigmoid(-x))
@@ -1063,7 +1080,7 @@ PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
     **dict.fromkeys(("input", "x", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
     **dict.fromkeys(("out", "grad_out"), bad_out),
     **dict.fromkeys(("ignore_index", "axis"), INTS),
-    **dict.fromkeys(("label_smoothing", "clamp", "eps", "epsilon", "gamma"), FLOATS),
+    **dict.fromkeys(("label_smoothing", "clamp", "eps", "epsilon", "alpha", "gamma"), FLOATS),
     **dict.fromkeys(("full", "log_target", "log_input", "keepdims"), BOOLS),
     "n": _pool(0, 1, 2, 3, -1, 4096, 4097, 2**31, 2**63, 2**64, 2**70, -(2**63) - 1, 1.0, "2", True, None, np.int8(3)),
     "reduction": _pool(
@@ -1101,7 +1118,7 @@ def case(seed: int) -> Call:
         key: dressed(d, value) if _is(value, np.ndarray) else value for key, value in call.plain.items()
     }
     for key in ("out", "grad_out"):
-        reduced = key == "out" and "reduction" in allowed and call.plain.get("reduction", "mean") != "none"
+        reduced = key == "out" and "reduction" in allowed and reduction_of(function, call.plain) != "none"
         if key in allowed and d.chance(0.3) and not reduced:
             # Lists become float64, so the form is that of the dressed arguments.
             shape, dtype = expected_form(function, call.arguments)[-1 if key == "grad_out" else 0]

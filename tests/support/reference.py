@@ -334,6 +334,34 @@ def binary_cross_entropy_with_logits(
 
 
 @_quiet
+def sigmoid_focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: str = "none",
+) -> Any:
+    """b miss**gamma ce: miss = (1 - t) s(x) + t s(-x), b = alpha t + (1 - alpha) (1 - t), 1 for an alpha of -1."""
+    x, t = widen(input), widen(target)
+    miss = (1 - t) * np.exp(log_sigmoid(x)) + t * np.exp(log_sigmoid(-x))
+    ce = _times(t, -log_sigmoid(x)) + _times(1 - t, -log_sigmoid(-x))
+    balance = np.ones_like(t) if alpha == -1 else alpha * t + (1 - alpha) * (1 - t)
+    return _reduce_elements(_times(balance, _times(miss**gamma, ce)), reduction)
+
+
+@_quiet
+def sigmoid_focal_slope(x: Float64, t: Float64, alpha: float, gamma: float) -> Float64:
+    """The derivative of sigmoid_focal_loss by its input."""
+    s, rest = np.exp(log_sigmoid(x)), np.exp(log_sigmoid(-x))
+    miss = (1 - t) * s + t * rest
+    ce = _times(t, -log_sigmoid(x)) + _times(1 - t, -log_sigmoid(-x))
+    balance = np.ones_like(t) if alpha == -1 else alpha * t + (1 - alpha) * (1 - t)
+    share = np.where(t == 1, s, np.where(t == 0, rest, s * rest / miss))
+    return balance * miss**gamma * ((1 - t) * s - t * rest + gamma * (1 - 2 * t) * _times(share, ce))
+
+
+@_quiet
 def kl_div(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean", log_target: bool = False) -> Any:
     """t (log t - x), with the logarithm of t or t itself given."""
     x, t = np.broadcast_arrays(widen(input), widen(target))
