@@ -562,6 +562,29 @@ fn temperatures_and_log_losses_are_those_of_their_definitions() {
     let mut twice = sums.clone();
     twice.merge(&sums);
     assert_eq!((twice.count, twice.mean()), (2 * ROWS as u64, sums.mean()));
+    let weight: Vec<f64> = (0..ROWS).map(|n| (n % 3) as f64).collect();
+    let weighted = temperature_sums(&x, &target, 0.5, &Score::new().weight(&weight), &call).unwrap();
+    let each = nll(&(&x * 0.5), &target);
+    near(weighted.mean(), (&each * &Array1::from(weight.clone())).sum() / weight.iter().sum::<f64>());
+    // What a row is repeated it may weigh.
+    let at_least = |least: usize| {
+        let kept = Array1::from_shape_fn(ROWS, |n| n % 3 >= least);
+        temperature_sums(&x, &target, 0.5, &Score::new(), &Call::new().mask(&kept)).unwrap()
+    };
+    let mut repeated = at_least(1);
+    repeated.merge(&at_least(2));
+    assert_eq!((&repeated.nll, &repeated.weight), (&weighted.nll, &weighted.weight));
+    assert_eq!((&repeated.slope, &repeated.curvature), (&weighted.slope, &weighted.curvature));
+    assert_eq!(weighted.count, weight.iter().filter(|w| **w > 0.0).count() as u64);
+    for bad in [-1.0, f64::NAN, f64::INFINITY] {
+        let mut weight = weight.clone();
+        weight[4] = bad;
+        let refused = temperature_sums(&x, &target, 0.5, &Score::new().weight(&weight), &call).unwrap_err();
+        assert!(
+            matches!(&refused, Error::Element { name: "weight", index, .. } if index == &[4]),
+            "{refused}"
+        );
+    }
 
     let p = softmax(&x, 1).unwrap();
     let weight = Array1::from_shape_fn(ROWS, |n| 1.0 + n as f64);

@@ -71,7 +71,9 @@ FUNCTIONS = {
         "logits, other_logits, target=None, *, ignore_index=-100, where=None, axis=-1, shift=0, values='logits'"
     ),
     "Comparer": "*, ignore_index=-100, values='logits'",
-    "fit_temperature": "logits, target=None, *, ignore_index=-100, where=None, axis=-1, values='logits'",
+    "fit_temperature": (
+        "logits, target=None, *, ignore_index=-100, where=None, axis=-1, values='logits', sample_weight=None"
+    ),
     "log_loss": "y_true, y_proba, *, labels=None, sample_weight=None, normalize=True, eps='auto'",
     "set_num_threads": "n",
     "get_num_threads": "",

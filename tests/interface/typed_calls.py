@@ -111,4 +111,5 @@ def sums_know_themselves(text: str) -> None:
     assert_type(crossent.Comparer.from_json(text).result(), crossent.Comparison)
     crossent.Scorer().merge(crossent.Comparer())  # type: ignore[arg-type]
     assert_type(crossent.fit_temperature(x, target), crossent.Temperature)
-    assert_type(crossent.fit_temperature([(x, target)]), crossent.Temperature)
+    assert_type(crossent.fit_temperature(x, target, sample_weight=out), crossent.Temperature)
+    assert_type(crossent.fit_temperature([(x, target), (x, target, out)]), crossent.Temperature)

@@ -284,7 +284,9 @@ def _temperature(batches: list[Rows]) -> Any:
     # The best class or the second best: else no temperature fits.
     order = r.x.astype(np.float64).argsort(r.axis, kind="stable")
     t = np.where(r.upstream > -0.3, order.take(-1, r.axis), order.take(-2, r.axis))
-    return dataclasses.astuple(crossent.fit_temperature(r.x, t, axis=r.axis))
+    plain = crossent.fit_temperature(r.x, t, axis=r.axis)
+    weighted = crossent.fit_temperature(r.x, t, axis=r.axis, sample_weight=1.0 + 0.1 * np.tanh(r.upstream))
+    return dataclasses.astuple(plain) + dataclasses.astuple(weighted)
 
 
 def _log_loss(batches: list[Rows]) -> Any:

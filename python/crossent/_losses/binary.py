@@ -568,7 +568,7 @@ def sigmoid_focal_loss(
     >>> logits = np.array([2.0, -1.0, 20.0])
     >>> losses = crossent.sigmoid_focal_loss(logits, [1, 0, 1])
     >>> [f"{loss:.4g}" for loss in losses]
-    ['0.0004508', '0.01699', '2.189e-27']
+    ['0.0004509', '0.01699', '2.189e-27']
     >>> round(float(crossent.sigmoid_focal_loss(logits, [1, 0, 1], alpha=-1, gamma=0, reduction="mean")), 4)
     0.1467
     """
