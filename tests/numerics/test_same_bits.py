@@ -575,6 +575,7 @@ CANCEL = (
     "_and_grad, probabilities",
     "_and_grad, weight",
     "binary_cross_entropy_with_logits_and_grad",
+    "sigmoid_focal_loss_and_grad",
     "kl_div",
 )
 
