@@ -607,7 +607,7 @@ def _limit(key: str, dtype: DType) -> int:
     """ULP: six for a product of three such numbers; four where nothing wider is at hand, for single elements and for
     differences; else two.
     """
-    if key.startswith("focal"):
+    if key.startswith(("focal", "sigmoid_focal")):
         return 6
     single = key.startswith("binary") or any(part in key for part in CANCEL)
     return 4 if single or dtype == np.float64 else 2
