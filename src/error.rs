@@ -13,6 +13,11 @@ pub enum Error {
         /// The number of dimensions of the array.
         ndim: usize,
     },
+    /// An axis that is named twice.
+    RepeatedAxis {
+        /// The axis, as given the second time.
+        axis: isize,
+    },
     /// The input has too few dimensions for a loss.
     TooFewDimensions,
     /// The target's shape fits neither class indices nor class probabilities.
@@ -197,6 +202,7 @@ impl fmt::Display for Error {
                 },
                 if *ndim == 1 { "" } else { "s" },
             ),
+            Error::RepeatedAxis { axis } => write!(f, "an axis is named twice: got {axis} again"),
             Error::TooFewDimensions => write!(
                 f,
                 "input has no class axis: got a 0-dimensional array, expected (C,), (N, C) or (N, C, d1, ..., dk)"

@@ -15,8 +15,8 @@ use crossent::{
     active_rows, available_isas, check_targets, compare_sums, likely_misuse, likely_values, log_loss,
     log_of_probabilities, log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax,
     log_softmax_in_place, log_softmax_into, logsumexp, logsumexp_into, num_threads, score, score_into,
-    score_sums, score_with_sums, selected_isa, set_num_threads, softmax, softmax_in_place, softmax_into,
-    targets_found, temperature_sums,
+    score_sums, score_with_sums, selected_isa, set_num_threads, signed_logsumexp, signed_logsumexp_into,
+    softmax, softmax_in_place, softmax_into, targets_found, temperature_sums,
 };
 
 const ROWS: usize = 37;
@@ -270,6 +270,28 @@ fn gradients_are_those_of_their_definitions_apart_and_in_place() {
     let refused =
         loss.each_row_and_gradient_in_place(&mut x.clone(), &target, &call, &short, &mut arr1(&[0.0; ROWS]));
     assert!(matches!(refused, Err(Error::Shape { name: "upstream", .. })));
+}
+
+#[test]
+fn sums_with_factors_are_those_of_their_definition() {
+    let x = logits::<f64>();
+    let b = Array1::from_shape_fn(CLASSES, |c| (c % 3) as i16 - 1);
+    let sums =
+        x.map_axis(Axis(1), |row| row.iter().zip(&b).map(|(x, b)| f64::from(*b) * x.exp()).sum::<f64>());
+    let (log, sign) = signed_logsumexp(&x, &b, &[-1]).unwrap();
+    close(&log, &sums.mapv(|sum| sum.abs().ln()).into_dyn(), 1e-13);
+    close(&sign, &sums.mapv(f64::signum).into_dyn(), 0.0);
+    let (mut out, mut signs) = (Array1::<f32>::zeros(ROWS), Array1::from_elem(ROWS, f16::ZERO));
+    let context = Context::new().threads(1);
+    signed_logsumexp_into(&x, &b, &[1], &mut out, Some((&mut signs).into()), context).unwrap();
+    close(&wide(&out).into_dyn(), &log, 1e-6);
+    close(&signs.mapv(f64::from).into_dyn(), &sign, 0.0);
+    signed_logsumexp_into(&x, &b, &[1], &mut out, None, context).unwrap();
+    assert!(out.iter().zip(&sign).all(|(log, sign)| log.is_nan() == (*sign < 0.0)));
+    let (all, _) = signed_logsumexp(&x, &arr0(1_u8), &[0, 1]).unwrap();
+    near(all.sum(), x.mapv(f64::exp).sum().ln());
+    let refused = signed_logsumexp(&x, &b, &[1, -1]).unwrap_err();
+    assert_eq!(refused.to_string(), "an axis is named twice: got -1 again");
 }
 
 #[test]

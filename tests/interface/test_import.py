@@ -63,7 +63,7 @@ FUNCTIONS = {
     "log_softmax": "x, axis=-1, *, out=None",
     "softmax": "x, axis=-1, *, out=None",
     "log_sigmoid": "x, *, out=None",
-    "logsumexp": "x, axis=None, *, keepdims=False, out=None",
+    "logsumexp": "x, axis=None, *, b=None, keepdims=False, return_sign=False, out=None",
     "score": "logits, target, *, ignore_index=-100, where=None, axis=-1, shift=0, top_k=0, "
     "values='logits', log_probs=None",
     "Scorer": "*, ignore_index=-100, top_k=(1, 5), bins=15, by_position=False, values='logits'",

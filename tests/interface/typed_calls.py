@@ -84,6 +84,10 @@ def rows_keep_their_dtype() -> None:
     assert_type(crossent.log_sigmoid(x), NDArray[np.float32])
     assert_type(crossent.logsumexp(x), np.float32)
     assert_type(crossent.logsumexp(x, 1, keepdims=True), NDArray[np.float32])
+    assert_type(crossent.logsumexp(x, (0, 1), b=[1, -1, 1], return_sign=True), tuple[Any, Any])
+    assert_type(crossent.softmax(some, None), NDArray[np.float16])
+    assert_type(crossent.log_softmax(x, (0, 1)), NDArray[np.float32])
+    crossent.softmax(x, [0, 1])  # type: ignore[call-overload]
 
 
 class Rows:

@@ -359,17 +359,35 @@ def good_rows(d: Draw, name: str) -> dict[str, Any]:
             # A number is written for each row that is left: none is long.
             gone = [i for i, n in enumerate(shape) if n > 1 << 20 or d.chance(0.3)]
             arguments["axis"] = tuple(i - d.one((0, len(shape))) for i in gone) if d.chance(0.8) else None
-        elif not shape and d.chance(0.5):
-            arguments["axis"] = d.one((0, -1, (0,), (-1,), ()))
-        elif shape and d.chance(0.6):
-            chosen = d.random.sample(range(len(shape)), d.upto(min(len(shape), 4) + 1))
-            several = tuple(a - d.one((0, len(shape))) for a in chosen)
-            arguments["axis"] = several if d.chance(0.5) else d.one(axes)
-        if d.chance(0.4):
-            arguments["keepdims"] = d.chance(0.5)
+        elif d.chance(0.6):
+            arguments["axis"] = _several_axes(d, shape)
+        for flag in ("keepdims", "return_sign"):
+            if d.chance(0.4):
+                arguments[flag] = d.chance(0.5)
+        if not is_long(shape) and d.chance(0.4):
+            arguments["b"] = _factors(d, shape)
     elif name != "log_sigmoid" and d.chance(0.7):
-        arguments["axis"] = d.one(axes)
+        arguments["axis"] = _several_axes(d, shape) if d.chance(0.5) else d.one(axes)
+        if d.chance(0.1):
+            arguments["axis"] = None
     return arguments
+
+
+def _several_axes(d: Draw, shape: tuple[int, ...]) -> Any:
+    """One axis, some or none."""
+    if not shape:
+        return d.one((0, -1, (0,), (-1,), ()))
+    if d.chance(0.5):
+        return d.one(range(-len(shape), len(shape)))
+    chosen = d.random.sample(range(len(shape)), d.upto(min(len(shape), 4) + 1))
+    return tuple(a - d.one((0, len(shape))) for a in chosen)
+
+
+def _factors(d: Draw, shape: tuple[int, ...]) -> Array:
+    """Numbers of both signs, some of them 0, of a shape that is broadcast to this one."""
+    own = tuple(1 if d.chance(0.2) else n for n in shape)[d.one((0, 0, min(1, len(shape)), len(shape))) :]
+    factors = np.asarray(d.numbers.integers(0 if d.chance(0.3) else -3, 7, own))
+    return factors.astype(d.one((*DTYPES, np.dtype("i1"), np.dtype("i8"))))
 
 
 def good_classes(d: Draw, name: str) -> dict[str, Any]:
@@ -578,11 +596,14 @@ def expected_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int,
         if name == "logsumexp":
             dtype = dtype if dtype in DTYPES else np.dtype("f8")
             axis = arguments.get("axis")
-            axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-            axes = tuple(a.__index__() % x.ndim for a in axes if x.ndim)
+            if arguments.get("b") is not None:
+                shape = _broadcast(shape, read(arguments["b"]).shape)
+            ndim = len(shape)
+            axes = tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+            axes = tuple(a.__index__() % ndim for a in axes if ndim)
             keep = arguments.get("keepdims")
             shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
-        return [(shape, dtype)]
+        return [(shape, dtype)] * (2 if arguments.get("return_sign") else 1)
     x, t = read(arguments["input"]), read(arguments["target"])
     if reduction_of(name, arguments) != "none":
         shape = ()
@@ -655,7 +676,8 @@ def expected_values(name: str, plain: dict[str, Any]) -> list[Array]:
     if name in ("cross_entropy", "cross_entropy_and_grad"):
         options["label_smoothing"] = float(options.get("label_smoothing", 0.0))
     with np.errstate(all="ignore"):
-        values = [np.asarray(function(**options))]
+        found = function(**options)
+        values = [np.asarray(value) for value in (found if isinstance(found, tuple) else (found,))]
         if name.endswith("_and_grad"):
             values.append(gradient(name, plain))
     return values
@@ -1077,11 +1099,11 @@ FLOATS = _pool(
     np.float16(0.5), np.array(0.25), np.array([0.25]), np.array([0.1, 0.2]), "0.1", None, 1j, np.longdouble(0.1),
 )  # fmt: skip
 PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
-    **dict.fromkeys(("input", "x", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
+    **dict.fromkeys(("input", "x", "b", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
     **dict.fromkeys(("out", "grad_out"), bad_out),
     **dict.fromkeys(("ignore_index", "axis"), INTS),
     **dict.fromkeys(("label_smoothing", "clamp", "eps", "epsilon", "alpha", "gamma"), FLOATS),
-    **dict.fromkeys(("full", "log_target", "log_input", "keepdims"), BOOLS),
+    **dict.fromkeys(("full", "log_target", "log_input", "keepdims", "return_sign"), BOOLS),
     "n": _pool(0, 1, 2, 3, -1, 4096, 4097, 2**31, 2**63, 2**64, 2**70, -(2**63) - 1, 1.0, "2", True, None, np.int8(3)),
     "reduction": _pool(
         "none", "mean", "sum", "batchmean", "", "Mean", "mean ", "none\0", "\ud800", "é" * 99, np.str_("sum"), b"mean",
