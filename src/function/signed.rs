@@ -14,7 +14,7 @@ use crate::array::new::filled;
 use crate::array::rows::{check_shape, joint_shape, resolve_axis};
 use crate::error::Error;
 use crate::kernel::pointwise::ELEMENTS;
-use crate::kernel::signed_sum::{Largest, SignedSum, largest, log_and_sign, signed_sum};
+use crate::kernel::signed_sum::{Largest, SHORT, SignedSum, largest, log_and_sign, short_rows, signed_sum};
 use crate::kernel::{SEGMENT, isa};
 use crate::parallel::{Context, for_each_chunk_of};
 
@@ -169,6 +169,13 @@ impl Sums<'_> {
             let sum = self.sum(x, b, elements, &largest);
             [log[rows.start - first], sign[rows.start - first]] =
                 dispatch!(self.level, simd => log_and_sign(simd, &largest, &sum));
+            return;
+        }
+        let results = rows.start - first..rows.end - first;
+        if (1..=SHORT).contains(&self.terms) {
+            let (xs, bs) = self.load(x, b, elements);
+            let (logs, signs) = (&mut log[results.clone()], &mut sign[results]);
+            dispatch!(self.level, simd => short_rows(simd, xs, bs, self.terms, logs, signs));
             return;
         }
         let (xs, bs) = if elements.is_empty() { (&[][..], &[][..]) } else { self.load(x, b, elements) };
