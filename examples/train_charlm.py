@@ -7,6 +7,12 @@ held out; the script writes docs_logits.npy (float16, one row of logits for each
 docs_targets.npy, for
 
     crossent score examples/data/docs_logits.npy examples/data/docs_targets.npy
+
+It also writes what the logits are made of: the hidden states of the same characters (docs_hidden.npy, float16), the
+output matrix with a row for each class (docs_head.npy, float32) and its bias (docs_head_bias.npy), for
+
+    crossent score examples/data/docs_hidden.npy examples/data/docs_targets.npy \\
+        --head examples/data/docs_head.npy --head-bias examples/data/docs_head_bias.npy
 """
 
 from __future__ import annotations
@@ -121,14 +127,18 @@ def main() -> None:
             print(f"step {step + 1:5}: training loss {np.mean(recent):.3f} nats a character")
             recent.clear()
 
-    logits, targets = model.forward(held_out[:, :-1])[2].astype(np.float16), held_out[:, -1]
+    _, hidden, logits = model.forward(held_out[:, :-1])
+    logits, targets = logits.astype(np.float16), held_out[:, -1]
     loss = crossent.cross_entropy(logits, targets)
     print(f"held out: {len(targets)} characters, {loss:.4f} nats each, perplexity {np.exp(loss):.3f}")
 
     options.out.mkdir(parents=True, exist_ok=True)
     np.save(options.out / "docs_logits.npy", logits)
     np.save(options.out / "docs_targets.npy", targets.astype(np.uint8))
-    print(f"wrote docs_logits.npy and docs_targets.npy to {options.out}")
+    np.save(options.out / "docs_hidden.npy", hidden.astype(np.float16))
+    np.save(options.out / "docs_head.npy", np.ascontiguousarray(model.outer.T))
+    np.save(options.out / "docs_head_bias.npy", model.outer_bias)
+    print(f"wrote docs_logits.npy, docs_targets.npy, docs_hidden.npy and docs_head*.npy to {options.out}")
 
 
 if __name__ == "__main__":

@@ -204,6 +204,89 @@ def test_files_that_cannot_be_read(tmp_path: Path, capsys: Capture) -> None:
     assert "--axis 2 is out of range" in error(capsys)
 
 
+def test_hidden_states(tmp_path: Path, capsys: Capture) -> None:
+    hidden, head = str(tmp_path / "hidden.npy"), str(tmp_path / "head.npy")
+    states = np.zeros((4096, 8), np.float16)
+    states[3, 1] = np.inf
+    np.save(hidden, states)
+    np.save(head, np.zeros((1000, 8), np.float32))
+    np.save(tmp_path / "bias.npy", np.zeros(1000, np.float64))
+    np.save(tmp_path / "t.npy", np.arange(4096) % 1000)
+    assert cli.main(["info", hidden, str(tmp_path / "t.npy"), "--head", head]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    first, targets, product = captured.out.split("\n\n")
+    assert first.splitlines() == [
+        f"name          {hidden}",
+        "format        npy",
+        "dtype         float16",
+        "shape         4096 x 8",
+        "rows          4,096",
+        "hidden size   8",
+        "file size     65,664 bytes (64.1 KiB)",
+        "first values  0  0  0  0  0  0",
+        "not finite    1 of the first 4,096 rows",
+        "looks like    hidden states",
+    ]
+    assert "looks like    class indices" in targets
+    assert product.splitlines() == [
+        f"head          {head}",
+        "dtype         float32",
+        "shape         1000 x 8",
+        "classes       1,000",
+        "head size     32,000 bytes (31.2 KiB)",
+        "hidden states 4,096 of 8 numbers: 65,536 bytes (64.0 KiB)",
+        "their logits  4,096 x 1,000 float32 would be 16,384,000 bytes (15.6 MiB)",
+    ]
+    bias = ["--head-bias", str(tmp_path / "bias.npy")]
+    assert cli.main(["info", hidden, "--head", head, *bias, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    (told,) = content["arrays"]
+    assert (told["classes"], told["hidden_size"], told["guess"]) == (None, 8, "hidden states")
+    assert content["product"] == {
+        "head": head,
+        "head_dtype": "float32",
+        "head_bias": bias[1],
+        "head_shape": [1000, 8],
+        "head_bytes": 32000,
+        "hidden_size": 8,
+        "hidden_bytes": 65536,
+        "rows": 4096,
+        "classes": 1000,
+        "logits_dtype": "float64",
+        "logits_bytes": 32768000,
+    }
+
+
+def test_hidden_states_in_several_files(tmp_path: Path, capsys: Capture) -> None:
+    np.savez(tmp_path / "head.npz", w=np.zeros((50, 6), np.float32))
+    head = ["--head", str(tmp_path / "head.npz")]
+    for at in (10, 2):
+        np.zeros((at, 6), np.float32).tofile(tmp_path / f"x-{at}.f32")
+    assert cli.main(["info", str(tmp_path / "x-*.f32"), *head, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [told["shape"] for told in content["arrays"]] == [[2, 6], [10, 6]]
+    assert (content["product"]["rows"], content["product"]["logits_bytes"]) == (12, 12 * 50 * 4)
+    assert content["product"]["head"] == f"{tmp_path / 'head.npz'}:w"
+
+
+def test_hidden_states_that_do_not_fit(tmp_path: Path, capsys: Capture) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((3, 5)))
+    np.save(tmp_path / "head.npy", np.zeros((50, 6)))
+    command = ["info", str(tmp_path / "x.npy")]
+    head = ["--head", str(tmp_path / "head.npy")]
+    assert cli.main([*command, *head]) == 1
+    assert "has shape (50, 6), and" in error(capsys)
+    for more in (["--axis", "0"], ["--classes", "5"], ["--label", "x"]):
+        assert cli.main([*command, *head, *more]) == 2
+        assert f"{more[0]} does not apply to hidden states" in error(capsys)
+    assert cli.main([*command, "--head-bias", "x.npy"]) == 2
+    assert "--head-bias goes with --head FILE" in error(capsys)
+    with pytest.raises(SystemExit):
+        cli.main([*command, *head, "--softcap", "3"])
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize("arguments", [[], ["x.npy", "--memory", "3"], ["x.npy", "--dtype", "i8"]])
 def test_bad_usage(capsys: Capture, arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:

@@ -46,6 +46,9 @@ def a_reduction_decides_what_comes_back(reduction: Literal["mean", "sum", "none"
     assert_type(crossent.binary_cross_entropy_with_logits(out, target, reduction="none"), Losses)
     assert_type(crossent.kl_div(x, x, reduction="batchmean"), Loss)
     assert_type(crossent.kl_div(x, x, reduction="none"), Losses)
+    assert_type(crossent.kl_div_topk(x, [[0]] * 4, out[:, None]), Loss)
+    assert_type(crossent.kl_div_topk(x, [[0]] * 4, out[:, None], reduction="none", out=out), Losses)
+    assert_type(crossent.kl_div_topk_and_grad(x, [[0]] * 4, out[:, None]), tuple[Loss, NDArray[Any]])
     assert_type(crossent.gaussian_nll_loss(out, target, out, reduction="sum"), Loss)
     assert_type(crossent.poisson_nll_loss(out, target, reduction="none"), Losses)
     loss: Loss | Losses = crossent.cross_entropy(x, target, reduction=reduction)
@@ -75,6 +78,7 @@ def a_typo_is_an_error(text: str) -> None:
     crossent.nll_loss_and_grad(x, target, reduction="avg")  # type: ignore[call-overload]
     crossent.focal_loss(x, target, reduction="batchmean")  # type: ignore[call-overload]
     crossent.binary_cross_entropy(out, target, reduction="Mean")  # type: ignore[call-overload]
+    crossent.kl_div_topk(x, target, out, reduction="mean")  # type: ignore[call-overload]
     crossent.kl_div(x, x, reduction="batch_mean")  # type: ignore[call-overload]
     crossent.CrossEntropyLoss(reduction="average")  # type: ignore[call-overload]
     crossent.BCELoss(label_smoothing=0.5)  # type: ignore[call-overload]

@@ -93,6 +93,23 @@ def assert_same_files(one: Path, other: Path, names: set[str]) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
+def assert_product_of_the_files(folder: Path) -> None:
+    """Hold the logits that are kept to the product of the hidden states and the output matrix that are kept.
+
+    The hidden states, from -1 to 1, are rounded to float16 too: by up to 2^-12 each, and the rounding errors of a row
+    are as good as independent.
+    """
+    logits, hidden, head, bias = (
+        np.load(folder / f"docs_{part}.npy") for part in ("logits", "hidden", "head", "head_bias")
+    )
+    product = hidden.astype(np.float64) @ head.T.astype(np.float64) + bias
+    rounding = np.spacing(np.abs(logits)).astype(np.float64) / 2
+    from_hidden = 2.0**-12 * np.sqrt((head.astype(np.float64) ** 2).sum(axis=1))
+    assert hidden.dtype == np.float16
+    assert head.shape == (logits.shape[1], hidden.shape[1])
+    assert (np.abs(product - logits) <= 1.01 * rounding + 4 * from_hidden).all()
+
+
 def test_train_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
     for folder in ("one", "other"):
@@ -126,7 +143,9 @@ def test_train_charlm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert content["count"] > 500
     assert content["perplexity"] < 3  # one sentence over and over; 97 classes
     assert f"{content['mean']:.4f} nats each" in printed
-    assert_same_files(tmp_path / "one", tmp_path / "other", {"docs_logits.npy", "docs_targets.npy"})
+    names = {f"docs_{part}.npy" for part in ("logits", "targets", "hidden", "head", "head_bias")}
+    assert_same_files(tmp_path / "one", tmp_path / "other", names)
+    assert_product_of_the_files(tmp_path / "one")
 
 
 def test_train_charlm_reads_the_documentation(tmp_path: Path) -> None:
@@ -139,6 +158,40 @@ def test_train_charlm_needs_text(tmp_path: Path) -> None:
     (tmp_path / "short.md").write_text("short")
     done = run_alone("train_charlm.py", "--text", tmp_path / "short.md", code=2)
     assert "too few to learn from" in done.stderr
+
+
+def test_kept_logits_are_the_product_of_the_kept_hidden_states_and_head() -> None:
+    assert_product_of_the_files(EXAMPLES / "data")
+
+
+def test_the_kept_hidden_states_give_the_report_of_the_kept_logits(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The logits are rounded to float16, by up to 0.004, and so are the hidden states: means move by less than 1e-3.
+
+    Two rows in 1500 have their two largest logits within the rounding, and predict another class.
+    """
+    of_logits = score(capsys, EXAMPLES / "data", "docs")
+    files = {
+        part: str(EXAMPLES / "data" / f"docs_{part}.npy")
+        for part in ("hidden", "targets", "head", "head_bias")
+    }
+    command = [
+        "score",
+        files["hidden"],
+        files["targets"],
+        "--head",
+        files["head"],
+        "--head-bias",
+        files["head_bias"],
+    ]
+    assert cli.main([*command, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (content["count"], content["ignored"]) == (1500, 0)
+    assert abs(content["accuracy"] - of_logits["accuracy"]) <= 2 / 1500
+    for name in ("mean", "mean_entropy", "brier_score", "mean_reciprocal_rank"):
+        assert content[name] == pytest.approx(of_logits[name], abs=1e-3)
+    assert content["mean"] == pytest.approx(of_logits["mean"], abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,18 @@ from crossent._cli.options import (
     Subparsers,
     add_command,
     add_files,
+    add_head,
     add_json,
     add_memory,
     add_no_progress,
     add_reading,
     add_tables,
     count,
+    memory_of,
 )
 from crossent._cli.output import DataError, made_by, print_result, say, table, to_json
 from crossent._cli.progress import Bar
-from crossent._cli.reading import Rows, Targets, open_source, read_rows, say_notes
+from crossent._cli.reading import Rows, Targets, open_source, read_rows, say_notes, what_is_read
 from crossent._cli.score import figures_of, first_nonfinite
 from crossent._cli.stopping import Ended, Stop, stopping
 from crossent._scoring.report import Report
@@ -61,6 +63,7 @@ def add(commands: Subparsers) -> None:
     add_no_progress(parser)
     add_memory(parser)
     add_json(parser)
+    add_head(parser, "LOGITS")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -109,7 +112,7 @@ def _fit(passes: _Passes, options: argparse.Namespace, stop: Stop) -> int:
             "before": figures_of(before),
             "after": figures_of(after),
             **made_by(),
-            "logits": options.logits,
+            what_is_read(passes.source): options.logits,
             "targets": passes.targets.name,
             **passes.source.provenance(),
             "ignore_index": options.ignore_index,
@@ -173,7 +176,7 @@ class _Passes:
         """Read the file once more."""
         self.number += 1
         what = f"read {self.number}"
-        blocks = read_rows(self.source, self.targets, self._options.memory)
+        blocks = read_rows(self.source, self.targets, memory_of(self._options))
         with Bar(self.source, self._options, what=what) as bar, contextlib.closing(blocks):
             for rows in blocks:
                 yield rows

@@ -15,6 +15,7 @@ from crossent._cli.files import inputs_of
 from crossent._cli.options import (
     Subparsers,
     add_command,
+    add_head,
     add_json,
     add_memory,
     add_reading,
@@ -22,13 +23,14 @@ from crossent._cli.options import (
     add_targets,
     deciding,
     input_file,
+    memory_of,
 )
 from crossent._cli.output import DataError, made_by, table, to_json
 from crossent._cli.reading import Targets, open_source, read_rows
 from crossent._cli.running import Job, add_running, drive
 from crossent._cli.state import State, clamped_counts
 from crossent._cli.stopping import Stop
-from crossent._io import Source
+from crossent._io import HiddenSource, Source
 from crossent._scoring.comparer import Comparer
 from crossent._scoring.side_by_side import Chunk, Chunks
 
@@ -37,9 +39,10 @@ examples:
   crossent compare full.npy quantised.npy targets.npy
   crossent compare base.kld quantised.kld         llama.cpp's --kl-divergence-base files hold their targets
   crossent compare full.npy quantised.npy         without targets: the divergences alone
+  crossent compare hidden.npy hidden.npy targets.npy --head full.npy --other-head quantised.npy
 
 Both files have rows of the same shape; formats and dtypes may differ. Without TARGETS, those that REFERENCE holds are
-taken, if it holds any.
+taken, if it holds any. A file holds hidden states if its --head or --other-head is given, else logits.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 """
 
@@ -65,6 +68,7 @@ def add(commands: Subparsers) -> None:
     add_running(parser)
     add_memory(parser)
     add_json(parser)
+    add_head(parser, "REFERENCE", "OTHER")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -91,7 +95,7 @@ class Comparing(Job[Comparer]):
         if ours.classes != theirs.classes:
             raise DataError(
                 f"{theirs.name} has {theirs.classes} classes, and {ours.name} has {ours.classes}; both need the same "
-                "vocabulary"
+                f"vocabulary{self._lacks_head()}"
             )
         if None not in (ours.rows, theirs.rows) and ours.row_shape != theirs.row_shape:
             raise DataError(
@@ -110,6 +114,16 @@ class Comparing(Job[Comparer]):
                         f"{ours.name} and {theirs.name} hold different targets, row {place} the first; check that both "
                         "come from the same text"
                     )
+
+    def _lacks_head(self) -> str:
+        """Return the fix where one file holds hidden states, and the other may hold such too."""
+        pairs = ((self.source, self._other, "--other-head"), (self._other, self.source, "--head"))
+        for hidden, logits, option in pairs:
+            if not isinstance(hidden, HiddenSource) or isinstance(logits, HiddenSource):
+                continue
+            if logits.classes == hidden.width:
+                return f"; if {logits.name} holds hidden states too, pass {option} with their output matrix"
+        return ""
 
     def _check_targets(self, p: Chunk, q: Chunk) -> None:
         """Raise where both files hold targets, and they differ: then the rows are not the same."""
@@ -134,7 +148,7 @@ class Comparing(Job[Comparer]):
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
         """Compare chunk after chunk of rows that both files have at hand."""
-        memory = self._options.memory // 2
+        memory = memory_of(self._options) // 2
         with contextlib.ExitStack() as stack:
             chunks = []
             for source, targets in zip(self.sources, (self._targets, None), strict=True):
@@ -211,6 +225,9 @@ class Comparing(Job[Comparer]):
         content: dict[str, Any] = {**comparison.to_dict(), **clamped_counts(state)}
         content |= {"complete": state.complete, **made_by()}
         content |= {"reference": options.reference, "other": options.other}
+        for source, name in zip(self.sources, ("reference", "other"), strict=True):
+            if isinstance(source, HiddenSource):
+                content[f"{name}_head"] = source.head_told()
         content |= {"targets": None if self._targets is None else self._targets.name}
         content |= {"ignore_index": options.ignore_index, "inputs": state.inputs}
         return to_json(content)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossent._cli.output import DataError
-from crossent._io import OptionError, Source, open_regular, paths_of
+from crossent._io import HiddenSource, OptionError, Source, open_regular, paths_of
 
 _PIECE, _PIECES = 1 << 16, 16
 
@@ -35,11 +35,22 @@ def fingerprint(path: str) -> str:
 
 
 def inputs_of(options: argparse.Namespace, logits: Mapping[str, Source]) -> list[dict[str, Any]]:
-    """Describe the files of logits, by the arguments that name them, and that of the targets if there is one."""
+    """Describe the files of logits, by the arguments that name them, and that of the targets if there is one.
+
+    Those of hidden states are followed by their output matrices.
+    """
     inputs = []
     for name, source in logits.items():
-        told = described(name, getattr(options, name), source.paths)
+        is_hidden = isinstance(source, HiddenSource)
+        told = described(
+            "hidden" if is_hidden and name == "logits" else name, getattr(options, name), source.paths
+        )
         inputs.append(told | {"columns": list(source.columns)} if source.columns else told)
+        if isinstance(source, HiddenSource):
+            option = source.head.option
+            inputs.append(described(option, source.weight.name, [source.weight.path]))
+            if source.bias is not None:
+                inputs.append(described(f"{option}-bias", source.bias.name, [source.bias.path]))
     if options.targets is not None:
         inputs.append(named("targets", options.targets))
     return inputs

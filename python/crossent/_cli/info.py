@@ -6,25 +6,29 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from crossent._cli.options import (
     Subparsers,
     add_columns,
     add_command,
+    add_head,
     add_json,
     add_no_progress,
     add_reading,
+    heads_of,
     input_file,
 )
 from crossent._cli.output import printable, say, write
-from crossent._io import OptionError, describe, paths_of
+from crossent._io import HiddenSource, OptionError, describe, describe_hidden, paths_of
 
 _EXAMPLE = """\
 examples:
   crossent info logits.npy targets.npy
   crossent info run.npz:logits
   crossent info logits.bin --dtype f32 --classes 50257
+  crossent info hidden.npy --head model.safetensors:lm_head.weight        what their logits would weigh
 exit codes: 0 a result, 1 bad data, 2 bad usage
 """
 
@@ -44,24 +48,33 @@ def add(commands: Subparsers) -> None:
     add_columns(parser)
     add_no_progress(parser)
     add_json(parser, "")
+    add_head(parser, "each FILE of floating numbers", makes_logits=False)
 
 
 def run(options: argparse.Namespace) -> int:
     """Describe every file; one that cannot be read is reported, and the others are described nevertheless."""
+    head, _ = heads_of(options)
+    if head is not None:
+        _check_for_hidden(options)
     found: list[dict[str, Any]] = []
+    products: list[HiddenSource] = []
     names = [each for name in options.files for each in _files_of(name)]
     failed = 0
     for name in names:
         try:
-            arrays = describe(
-                name,
-                dtype=options.dtype,
-                classes=options.classes,
-                axis=options.axis,
-                label=options.label,
-                columns=options.columns,
-                strip_prefix=options.strip_prefix,
-            )
+            if head is None:
+                arrays = describe(
+                    name,
+                    dtype=options.dtype,
+                    classes=options.classes,
+                    axis=options.axis,
+                    label=options.label,
+                    columns=options.columns,
+                    strip_prefix=options.strip_prefix,
+                )
+            else:
+                arrays, source = describe_hidden(name, head, dtype=options.dtype)
+                products += [] if source is None else [source]
         except (OSError, ValueError) as error:
             if len(names) == 1:
                 raise
@@ -76,10 +89,67 @@ def run(options: argparse.Namespace) -> int:
     for note in (note for told in found for note in told.get("notes", ())):
         say(f"note: {note}")
     if options.json:
-        write(sys.stdout, json.dumps({"arrays": [_without_nan(told) for told in found]}, indent=2))
+        content: dict[str, Any] = {"arrays": [_without_nan(told) for told in found]}
+        if products:
+            content["product"] = _product(products)
+        write(sys.stdout, json.dumps(content, indent=2))
     elif found:
-        write(sys.stdout, "\n\n".join(_card(told) for told in found))
+        cards = [_card(told) for told in found]
+        if products:
+            cards.append(_product_card(_product(products)))
+        write(sys.stdout, "\n\n".join(cards))
     return failed
+
+
+def _check_for_hidden(options: argparse.Namespace) -> None:
+    """Raise for options that do not go with hidden states."""
+    for name, usual in (
+        ("label", None),
+        ("columns", None),
+        ("strip_prefix", None),
+        ("classes", None),
+        ("axis", -1),
+    ):
+        if getattr(options, name) != usual:
+            raise OptionError(
+                f"--{name.replace('_', '-')} does not apply to hidden states, which --head is for; leave it out"
+            )
+
+
+def _product(sources: Sequence[HiddenSource]) -> dict[str, Any]:
+    """Describe the logits that an output matrix makes of hidden states, of all files together."""
+    first = sources[0]
+    rows = sum(source.rows or 0 for source in sources)
+    return {
+        "head": first.weight.name,
+        "head_dtype": str(first.weight.dtype),
+        "head_bias": None if first.bias is None else first.bias.name,
+        "head_shape": list(first.weight.shape),
+        "head_bytes": first.weight.nbytes,
+        "hidden_size": first.width,
+        "hidden_bytes": sum(source.hidden_bytes for source in sources),
+        "rows": rows,
+        "classes": first.classes,
+        "logits_dtype": str(first.dtype),
+        "logits_bytes": rows * first.classes * first.dtype.itemsize,
+    }
+
+
+def _product_card(told: dict[str, Any]) -> str:
+    """Format the lines on the output matrix, and on the logits that it makes."""
+    classes, width = told["head_shape"]
+    logits = f"{told['rows']:,} x {told['classes']:,} {told['logits_dtype']}"
+    lines = [
+        ("head", told["head"]),
+        ("head bias", told["head_bias"]),
+        ("dtype", told["head_dtype"]),
+        ("shape", f"{classes} x {width}"),
+        ("classes", f"{classes:,}"),
+        ("head size", _size(told["head_bytes"])),
+        ("hidden states", f"{told['rows']:,} of {width:,} numbers: {_size(told['hidden_bytes'])}"),
+        ("their logits", f"{logits} would be {_size(told['logits_bytes'])}"),
+    ]
+    return _lines(lines)
 
 
 def _files_of(name: str) -> list[str]:
@@ -102,6 +172,7 @@ def _card(told: dict[str, Any]) -> str:
         ("shape", shape),
         ("rows", None if told["rows"] is None else f"{told['rows']:,}"),
         ("classes", None if told["classes"] is None else f"{told['classes']:,}"),
+        ("hidden size", f"{told['hidden_size']:,}" if "hidden_size" in told else None),
         ("columns", _shortened(told.get("columns"))),
         ("labels", told.get("label")),
         ("file size", _size(told["file_bytes"])),
@@ -109,10 +180,16 @@ def _card(told: dict[str, Any]) -> str:
         ("range", f"{told['minimum']} to {told['maximum']}" if "minimum" in told else None),
         (
             "not finite",
-            f"{told['not_finite']:,} of the first {told['checked_rows']:,} rows" if told["classes"] else None,
+            f"{told['not_finite']:,} of the first {told['checked_rows']:,} rows"
+            if told["classes"] or "hidden_size" in told
+            else None,
         ),
         ("looks like", told["guess"]),
     ]
+    return _lines(lines)
+
+
+def _lines(lines: Sequence[tuple[str, Any]]) -> str:
     return "\n".join(f"{name:<14}{printable(str(value))}" for name, value in lines if value is not None)
 
 

@@ -152,6 +152,7 @@ def _check(states: Sequence[State], paths: Sequence[str]) -> None:
                     f"{path} was made with --{name} {_told(state.options.get(name))}, and {paths[0]} with "
                     f"{_told(first.options.get(name))}; make both with the same"
                 )
+        _check_heads(state, path, first, paths[0])
         units = [
             next((unit for unit in UNITS if of.options.get(unit) is not None), None) for of in (state, first)
         ]
@@ -161,6 +162,28 @@ def _check(states: Sequence[State], paths: Sequence[str]) -> None:
                 "same"
             )
         _check_classes(state, path, first, paths[0])
+
+
+def _check_heads(state: State, path: str, other: State, other_path: str) -> None:
+    """Raise where the logits of two runs were made of hidden states in different ways: by different models."""
+    ways, others = (
+        [[*_heads_in(run), of.options.get("softcap"), of.options.get("scale")] for run in _runs(of)]
+        for of in (state, other)
+    )
+    if any(way != others[0] for way in ways):
+        raise DataError(
+            f"{path} has logits that were made with another --head, --head-bias, --softcap or --scale than those of "
+            f"{other_path}; merge runs of one model"
+        )
+
+
+def _heads_in(inputs: list[dict[str, Any]]) -> list[Any]:
+    """List the output matrices and biases among the inputs of a run, by their content."""
+    return [
+        [told["argument"], _key_of(told), [[file["bytes"], file["fingerprint"]] for file in told["files"]]]
+        for told in inputs
+        if "head" in told["argument"]
+    ]
 
 
 def _check_classes(state: State, path: str, other: State, other_path: str) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from crossent._io import RAW_DTYPES, RAW_TARGET_DTYPES, VALUES
+from crossent._io import RAW_DTYPES, RAW_TARGET_DTYPES, VALUES, Head, OptionError
 from crossent.blocks import MEMORY
 
+# An output matrix that takes no more than half of it is read once; and the more rows of logits there are at a time, the
+# faster they are computed. What is not needed is not taken.
+_HEAD_MEMORY = 1 << 30
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgt]?)(?:i?b)?", re.IGNORECASE)
 
@@ -29,6 +33,7 @@ example, in Python and then in the shell:
   crossent score logits.npy targets.npy
   crossent score logits.npy targets.npy --per-row scores.csv --json
   crossent score logits.npy targets.npy --resume state.json      again after an interruption
+  crossent score hidden.npy targets.npy --head model.safetensors:lm_head.weight
 
 LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each class index
 in TARGETS. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
@@ -57,7 +62,8 @@ def add_command(
 
 def deciding(options: argparse.Namespace, *more: str) -> dict[str, Any]:
     """Return the options that decide the result, `more` among them, by their names on the command line."""
-    return {name.replace("_", "-"): getattr(options, name) for name in (*_READING, *more)}
+    names = (*_READING, *more, *(("softcap", "scale") if any(heads_of(options)) else ()))
+    return {name.replace("_", "-"): getattr(options, name) for name in names}
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -126,10 +132,16 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         type=memory,
-        default=MEMORY,
         metavar="SIZE",
-        help=f"about how much memory to use (default {MEMORY >> 20}M)",
+        help=f"about how much memory to use (default {MEMORY >> 20}M; with --head {_HEAD_MEMORY >> 30}G)",
     )
+
+
+def memory_of(options: argparse.Namespace) -> int:
+    """Return how many bytes to use."""
+    if options.memory is not None:
+        return int(options.memory)
+    return _HEAD_MEMORY if any(heads_of(options)) else MEMORY
 
 
 def add_no_progress(parser: argparse.ArgumentParser) -> None:
@@ -151,12 +163,76 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=RAW_DTYPES,
         metavar="DTYPE",
-        help="the dtype of raw logits: f16, bf16, f32 or f64; bf16 also reads the two-byte elements without a "
-        "type that .npy files of bfloat16 have",
+        help="the dtype of raw logits or hidden states: f16, bf16, f32 or f64; bf16 also reads the two-byte elements "
+        "without a type that .npy files of bfloat16 have",
     )
     parser.add_argument(
         "--classes", type=positive, metavar="C", help="the number of classes in a row of raw logits"
     )
+
+
+def add_head(
+    parser: argparse.ArgumentParser, holder: str, other: str | None = None, *, makes_logits: bool = True
+) -> None:
+    """Add the options for hidden states in place of the logits `holder`, and in place of those of `other`.
+
+    Without `makes_logits`, the output matrix is only looked at.
+    """
+    group = parser.add_argument_group("hidden states in place of logits")
+    group.add_argument(
+        "--head",
+        type=input_file,
+        metavar="FILE",
+        help=f"{holder} holds hidden states, and FILE or FILE:KEY the output matrix that makes logits of them: .npy, "
+        ".npz or .safetensors, a row for each class",
+    )
+    group.add_argument("--head-bias", type=input_file, metavar="FILE", help="the bias of the output matrix")
+    if not makes_logits:
+        return
+    if other is not None:
+        group.add_argument(
+            "--other-head",
+            type=input_file,
+            metavar="FILE",
+            help=f"{other} holds hidden states too, and FILE their output matrix; give it also where both have the "
+            "same one",
+        )
+        group.add_argument(
+            "--other-head-bias", type=input_file, metavar="FILE", help="the bias of that output matrix"
+        )
+    each = "" if other is None else " of each matrix"
+    group.add_argument(
+        "--softcap", type=positive_float, metavar="C", help=f"cap the logits{each}: C tanh(logits / C)"
+    )
+    group.add_argument(
+        "--scale",
+        type=positive_float,
+        metavar="S",
+        help=f"multiply the logits{each} by S (default 1), before they are capped",
+    )
+
+
+def heads_of(options: argparse.Namespace) -> tuple[Head | None, Head | None]:
+    """Return the output matrices of the first file and of the other; raise for options that lack one."""
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    heads = list[Head | None]()
+    for name in ("head", "other_head"):
+        option, bias = f"--{name.replace('_', '-')}", given.get(f"{name}_bias")
+        if name in given:
+            scale = given.get("scale", 1.0)
+            heads.append(Head(given[name], bias, given.get("softcap"), scale, option))
+            continue
+        if bias is not None:
+            raise OptionError(f"{option}-bias goes with {option} FILE, the output matrix; give both")
+        heads.append(None)
+    if not any(heads):
+        for name in ("softcap", "scale"):
+            if name in given:
+                raise OptionError(
+                    f"--{name} goes with --head FILE, which makes logits of hidden states; stored logits are taken as "
+                    "they are"
+                )
+    return heads[0], heads[1]
 
 
 def input_file(text: str) -> str:
@@ -189,6 +265,17 @@ def positive(text: str) -> int:
     number = int64(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """Read a number above 0 that is not infinite."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive, finite number")
     return number
 
 

@@ -19,11 +19,14 @@ from crossent._cli.options import (
     Subparsers,
     add_command,
     add_files,
+    add_head,
     add_memory,
     add_no_progress,
     add_reading,
     add_tables,
+    heads_of,
     input_file,
+    memory_of,
     output_file,
     positive,
 )
@@ -97,6 +100,7 @@ def add(commands: Subparsers) -> None:
     add_tables(parser)
     add_memory(parser)
     add_no_progress(parser)
+    add_head(parser, "LOGITS", "--other")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -123,9 +127,15 @@ def _check(options: argparse.Namespace) -> None:
     if Path(options.output).suffix.lower() not in _FORMATS:
         raise OptionError(f"-o {options.output} does not end with a format; expected {', '.join(_FORMATS)}")
     kind = options.kind
-    for name, own in (("other", "comparison"), ("length", "position"), ("bins", "reliability")):
+    for name, own in (
+        ("other", "comparison"),
+        ("other_head", "comparison"),
+        ("length", "position"),
+        ("bins", "reliability"),
+    ):
         if getattr(options, name) is not None and kind != own:
-            raise OptionError(f"--{name} goes with --kind {own}, and this is --kind {kind}")
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError(f"{option} goes with --kind {own}, and this is --kind {kind}")
     if kind == "comparison" and options.other is None:
         raise OptionError("--kind comparison needs --other FILE, the logits of the other model")
 
@@ -177,6 +187,8 @@ def _stored(options: argparse.Namespace) -> Report:
         raise OptionError("the state of a run holds no positions; give the logits and the targets")
     if options.bins is not None:
         raise OptionError("the state of a run has its bins already; leave out --bins")
+    if any(heads_of(options)):
+        raise OptionError("the state of a run holds its scores already; leave out --head")
     check_output(options.output, "-o", [described("logits", options.logits, [options.logits])])
     state = State.read(options.logits)
     if state.command != "score":
@@ -202,7 +214,7 @@ def _scored(options: argparse.Namespace) -> Report:
         bins=options.bins or 15,
         by_position=length is not None,
     )
-    blocks = read_rows(source, targets, options.memory)
+    blocks = read_rows(source, targets, memory_of(options))
     with Bar(source, options) as bar, contextlib.closing(blocks):
         for rows in blocks:
             positions = None if length is None else (rows.places() % length).reshape(rows.target.shape)

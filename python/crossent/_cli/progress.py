@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from crossent._cli.options import memory_of
 from crossent._cli.output import on_terminal, say
 from crossent._io import Source
 
@@ -24,9 +25,8 @@ class Bar:
 
         rows = source.rows
         if what is None:
-            size = "" if rows is None else f", {rows * source.classes * source.dtype.itemsize / 1e6:,.1f} MB"
-            count = "rows" if rows is None else f"{rows:,} rows"
-            say(f"{count} of {source.classes:,} classes, {source.dtype}{size}")
+            files = 1 if getattr(options, "other", None) is None else 2
+            say(source.in_words(memory_of(options), files))
         self._bar = tqdm(
             desc=what,
             total=rows,

@@ -12,14 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
+from crossent._cli.options import heads_of
 from crossent._cli.output import DataError, say
 from crossent._io import (
+    Head,
+    HiddenSource,
     OptionError,
     Source,
     TargetArray,
     axes_in_memory,
     integers_in,
     log_blocks,
+    open_hidden,
     open_logits,
     open_targets,
     paths_of,
@@ -37,7 +41,15 @@ _NO_TARGETS = re.compile(
 
 
 def open_source(options: argparse.Namespace, name: str, like: Source | None = None) -> Source:
-    """Open a file of logits with the options of the command; `like` are rows that it is compared with."""
+    """Open a file of logits, or of hidden states, with the options of the command.
+
+    `like` are rows that it is compared with.
+    """
+    heads = heads_of(options)
+    head = heads[0 if like is None else 1]
+    if head is not None:
+        beside_logits = getattr(options, "other", None) is not None and None in heads
+        return _open_hidden(options, name, head, beside_logits=beside_logits)
     return open_logits(
         name,
         dtype=options.dtype,
@@ -51,6 +63,28 @@ def open_source(options: argparse.Namespace, name: str, like: Source | None = No
         labels=options.targets is None,
         ignored=options.ignore_index,
     )
+
+
+def _open_hidden(options: argparse.Namespace, name: str, head: Head, *, beside_logits: bool) -> HiddenSource:
+    """Open hidden states; `beside_logits`, which other options may apply to, where a command compares the two."""
+    for option in ("values", "label", "columns", "strip_prefix"):
+        if not beside_logits and getattr(options, option) is not None:
+            raise OptionError(
+                f"--{option.replace('_', '-')} does not apply to hidden states, which {head.option} makes logits of; "
+                "leave it out"
+            )
+    source = open_hidden(name, head, dtype=options.dtype, classes=options.classes)
+    if options.axis not in (-1, source.axis):
+        raise OptionError(
+            f"--axis {options.axis} does not apply to hidden states, whose numbers lie along the last axis; leave it "
+            "out"
+        )
+    return source
+
+
+def what_is_read(source: Source) -> str:
+    """Name what the file of a source holds, as results do."""
+    return "hidden" if isinstance(source, HiddenSource) else "logits"
 
 
 def source_notes(*sources: Source) -> list[str]:
@@ -217,7 +251,8 @@ def open_beside(source: Source, name: str, dtype: str | None = None) -> TargetAr
         length not in (None, own) for length, own in zip(expected, target.shape, strict=True)
     ):
         shape = source.shape
-        fitting = [str(a) for a in range(len(shape)) if _without(shape, a) == target.shape]
+        is_hidden = isinstance(source, HiddenSource)  # whose axis cannot be chosen
+        fitting = [str(a) for a in range(len(shape)) if not is_hidden and _without(shape, a) == target.shape]
         known = [length for length in expected if length is not None]
         hint = _core.shape_hint("array", target.shape, known) if len(known) == len(expected) else None
         fixes = [f"with --axis {' or '.join(fitting)} they would fit"] if fitting else []
@@ -225,7 +260,7 @@ def open_beside(source: Source, name: str, dtype: str | None = None) -> TargetAr
         fix = "; or ".join(fixes) or "check that both come from the same run"
         raise DataError(
             f"{name} has shape {target.shape}; expected {expected}, the shape {shape} of "
-            f"{source.name} less the class axis {source.axis}; {fix}"
+            f"{'the logits of ' if is_hidden else ''}{source.name} less the class axis {source.axis}; {fix}"
         )
     return target
 

@@ -17,6 +17,7 @@ from crossent._cli.options import (
     Subparsers,
     add_command,
     add_files,
+    add_head,
     add_json,
     add_memory,
     add_reading,
@@ -25,11 +26,12 @@ from crossent._cli.options import (
     counts,
     deciding,
     input_file,
+    memory_of,
     output_file,
 )
 from crossent._cli.output import DataError, made_by, table, to_json
 from crossent._cli.per_row import chosen_columns
-from crossent._cli.reading import Rows, Targets, open_beside, open_source, read_rows
+from crossent._cli.reading import Rows, Targets, open_beside, open_source, read_rows, what_is_read
 from crossent._cli.running import Job, add_running, drive
 from crossent._cli.state import State, clamped_counts
 from crossent._cli.stopping import Stop
@@ -92,6 +94,7 @@ def add(commands: Subparsers) -> None:
     add_running(parser)
     add_memory(parser)
     add_json(parser)
+    add_head(parser, "LOGITS")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -132,7 +135,7 @@ class Scoring(Job[Scorer]):
 
     def steps(self, stop: Stop) -> Generator[int, None, None]:
         """Score block after block."""
-        blocks = read_rows(self.source, self._targets, self._options.memory, self.rows)
+        blocks = read_rows(self.source, self._targets, memory_of(self._options), self.rows)
         with contextlib.closing(blocks):
             for rows in blocks:
                 self._add(rows, stop)
@@ -181,7 +184,7 @@ class Scoring(Job[Scorer]):
             content["first_nonfinite_row"] = state.first_nonfinite_row
         content |= clamped_counts(state)
         content |= {"complete": state.complete} | made_by()
-        content |= {"logits": options.logits, "targets": self._targets.name}
+        content |= {what_is_read(self.source): options.logits, "targets": self._targets.name}
         content |= state.source or self.source.provenance()
         content |= {"ignore_index": options.ignore_index, "inputs": state.inputs}
         return to_json(content)

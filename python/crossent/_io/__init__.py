@@ -7,6 +7,7 @@ is a `Source`: it knows its shape and its dtype, and hands out its rows in block
 from crossent._io.ahead import read_ahead
 from crossent._io.describe import describe
 from crossent._io.formats import register, row_of
+from crossent._io.hidden import Head, HiddenSource, describe_hidden, open_hidden
 from crossent._io.npy import open_npy
 from crossent._io.opening import integers_in, open_logits, open_targets, paths_of
 from crossent._io.probabilities import axes_in_memory, log_blocks, scored_as
@@ -17,13 +18,17 @@ __all__ = [
     "RAW_DTYPES",
     "RAW_TARGET_DTYPES",
     "VALUES",
+    "Head",
+    "HiddenSource",
     "OptionError",
     "Source",
     "TargetArray",
     "axes_in_memory",
     "describe",
+    "describe_hidden",
     "integers_in",
     "log_blocks",
+    "open_hidden",
     "open_logits",
     "open_npy",
     "open_regular",

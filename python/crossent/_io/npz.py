@@ -48,6 +48,8 @@ _WHOLE = Recent(_WHOLE_BYTES)
 class Compressed(Stored):
     """A compressed member of an archive, which can only be read from its beginning on."""
 
+    is_compressed = True
+
     def __init__(
         self, name: str, path: str, header: Header, info: zipfile.ZipInfo, *, offset: int, file: FileIdentity
     ) -> None:

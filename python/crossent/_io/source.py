@@ -133,6 +133,16 @@ class Source(abc.ABC):
         lengths = [length for length in self.row_shape if length is not None]
         return math.prod(lengths) if len(lengths) == len(self.row_shape) else None
 
+    def in_words(self, memory: int, files: int = 1) -> str:
+        """Return how many rows of how many numbers there are, and how many bytes they take.
+
+        `memory` is how much there is for so many `files`.
+        """
+        del memory, files
+        rows = self.rows
+        size = "" if rows is None else f", {rows * self.classes * self.dtype.itemsize / 1e6:,.1f} MB"
+        return f"{'' if rows is None else f'{rows:,} '}rows of {self.classes:,} classes, {self.dtype}{size}"
+
     def provenance(self) -> dict[str, Any]:
         """Return where the numbers come from, for a result that names its source."""
         told: dict[str, Any] = {
@@ -154,6 +164,9 @@ class Source(abc.ABC):
 
 class Stored(abc.ABC):
     """One array in a file. It gives its parts as a `TargetArray` does, each read when it is requested."""
+
+    is_compressed: bool = False
+    """Whether all that lies before a part has to be decompressed for it."""
 
     def __init__(
         self, name: str, path: str, kind: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, fortran: bool
