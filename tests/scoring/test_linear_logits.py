@@ -301,7 +301,7 @@ def test_it_can_be_printed_pickled_and_converted() -> None:
     np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(x))), np.asarray(x))
     assert np.asarray(x, dtype=np.float16).dtype == np.float16
     with pytest.raises(ValueError, match="cannot be an array without a copy"):
-        np.asarray(x, copy=False)
+        x.__array__(copy=False)
 
 
 def test_nothing_is_written_to_stderr_by_numbers_that_overflow() -> None:
