@@ -62,7 +62,7 @@ def of_torch(
 ) -> tuple[Array, list[Array | None]]:
     """The loss and the gradients by torch's autograd, in float64, of the rows that count."""
     torch = pytest.importorskip("torch")
-    leaves = [
+    leaves: list[Any] = [
         None if x is None else torch.tensor(x.astype(np.float64), requires_grad=True)
         for x in (input, linear_weight, linear_bias)
     ]
@@ -312,7 +312,7 @@ for rows, features, classes in ((300, 300, 203), (200, 100, 9973), (150, 777, 65
 
 def test_threads_of_blas_change_no_bit() -> None:
     """Of the library that NumPy's wheels have; others promise nothing of the kind."""
-    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]  # type: ignore[call-overload,index]
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
     if "openblas" not in blas:
         pytest.skip(f"NumPy uses {blas}")
     printed = [
