@@ -477,13 +477,6 @@ class LinearLogits:
         About how many bytes the blocks and all other buffers may take; by default 128 MiB. A block has 64 rows at
         least.
 
-    Attributes
-    ----------
-    shape : tuple of int
-        The shape of the logits: that of `input`, with the classes along the last axis.
-    dtype : numpy.dtype
-        The dtype of the product and of the logits: float64 if one of the arrays is of float64, else float32.
-
     Raises
     ------
     TypeError
@@ -541,7 +534,7 @@ class LinearLogits:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the logits."""
+        """The shape of the logits: that of the hidden states, with the classes along the last axis."""
         return (*self.row_shape, self.classes)
 
     @property
@@ -561,7 +554,7 @@ class LinearLogits:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the logits, float32 or float64."""
+        """The dtype of the product and the logits: float64 if one of the arrays is of float64, else float32."""
         return self._product.dtype
 
     @property

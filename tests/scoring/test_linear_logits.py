@@ -26,10 +26,9 @@ class Read:
         self.shape, self.dtype = array.shape, array.dtype
         self.most = 0
 
-    def __getitem__(self, index: tuple[slice, ...]) -> Array:
-        given: Any = index
-        assert isinstance(given, tuple)
-        assert all(isinstance(cut, slice) and cut.step in (None, 1) for cut in given)
+    def __getitem__(self, index: Any) -> Array:
+        assert isinstance(index, tuple)
+        assert all(isinstance(cut, slice) and cut.step in (None, 1) for cut in index)
         part = self._array[index]
         self.most = max(self.most, part.size)
         return part
@@ -303,7 +302,7 @@ def test_it_can_be_printed_pickled_and_converted() -> None:
     np.testing.assert_array_equal(np.asarray(pickle.loads(pickle.dumps(x))), np.asarray(x))
     assert np.asarray(x, dtype=np.float16).dtype == np.float16
     with pytest.raises(ValueError, match="cannot be an array without a copy"):
-        np.asarray(x, copy=False)
+        x.__array__(copy=False)
 
 
 def test_nothing_is_written_to_stderr_by_numbers_that_overflow() -> None:
