@@ -251,7 +251,7 @@ impl Teacher {
                         expected: "at most 1; take log_softmax of logits, over all classes",
                     });
                 }
-                if *tail && k == *count && sum < LEAST {
+                if *tail && k == *count && k > 0 && sum < LEAST {
                     return Err(Error::Element {
                         problem: "the teacher's probabilities of all classes add up to less than 1",
                         name: "exp(teacher_log_probs).sum(-1)",

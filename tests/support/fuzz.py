@@ -548,7 +548,7 @@ def good_teacher(d: Draw, name: str) -> dict[str, Any]:
     teacher = d.numbers.standard_normal(shape) * 3
     ids = np.argsort(-teacher, axis=-1)[..., :k]
     log_p = np.take_along_axis(reference.log_softmax(teacher), ids, axis=-1)
-    log_p = log_p - d.one((0.0, 0.1, 2.0))  # of more classes than these
+    log_p = log_p - d.one((0.0, 0.1, 2.0) if k < classes else (0.0,))  # of more classes than these
     arguments: dict[str, Any] = {
         "input": (d.numbers.standard_normal(shape) * d.one((1, 5))).astype(_floating(d)),
         "teacher_ids": ids.astype(d.one(INTEGERS)),
