@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ def _gives_rows_the_same_bits() -> bool:
     12 rows at a time, and sum the rest in another order.
     """
     rng = np.random.default_rng(0)
-    for dtype in (np.float32, np.float64):
+    dtypes: tuple[Any, ...] = (np.float32, np.float64)
+    for dtype in dtypes:
         a, b = (rng.normal(size=(192, 96)).astype(dtype) for _ in range(2))
         parts = [a[:64] @ b.T, a[64:] @ b.T]
         if not np.array_equal(np.concatenate(parts), a @ b.T):
