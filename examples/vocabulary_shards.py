@@ -2,7 +2,7 @@
 
     python examples/vocabulary_shards.py [--processes 2] [--steps 20]
 
-Each process holds the rows of the matrix for its own classes, and the logits that they make. Of these it sends three
+Each process holds the rows of the matrix for its own classes, and the logits that they make. Of these it sends four
 numbers for each row, the partial sums, receives those of all classes, and has the loss and the gradient of its part.
 The main process has the whole matrix besides, and compares.
 """
@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="training steps (default 20)")
     options = parser.parse_args()
 
+    if options.processes < 1 or options.steps < 1:
+        parser.error("--processes and --steps are at least 1")
     ends = np.linspace(0, CLASSES, options.processes + 1).astype(int).tolist()
     context = multiprocessing.get_context("spawn")
     pipes: list[Connection] = []

@@ -13,6 +13,11 @@ pub enum Error {
         /// The number of dimensions of the array.
         ndim: usize,
     },
+    /// An axis that is named twice.
+    RepeatedAxis {
+        /// The axis, as given the second time.
+        axis: isize,
+    },
     /// The input has too few dimensions for a loss.
     TooFewDimensions,
     /// The target's shape fits neither class indices nor class probabilities.
@@ -112,6 +117,15 @@ pub enum Error {
         /// What the targets are; none where there are too many to check.
         found: Option<Box<TargetsFound>>,
     },
+    /// A class of a teacher that the input does not have.
+    TeacherClass {
+        /// Its place among the teacher's classes.
+        index: Vec<usize>,
+        /// The class.
+        value: i128,
+        /// The number of classes of the input.
+        classes: usize,
+    },
     /// `CROSSENT_ISA` names an instruction set that does not exist or that this machine lacks.
     UnknownIsa {
         /// The name, as given.
@@ -197,6 +211,7 @@ impl fmt::Display for Error {
                 },
                 if *ndim == 1 { "" } else { "s" },
             ),
+            Error::RepeatedAxis { axis } => write!(f, "an axis is named twice: got {axis} again"),
             Error::TooFewDimensions => write!(
                 f,
                 "input has no class axis: got a 0-dimensional array, expected (C,), (N, C) or (N, C, d1, ..., dk)"
@@ -281,19 +296,19 @@ impl fmt::Display for Error {
                 held.dtype,
                 shape(target)
             ),
-            Error::TargetOutOfRange { index, value, classes, ignore_index, .. } => {
-                let range = match classes {
-                    0 => "no class (0 classes)".to_owned(),
-                    1 => "0 (1 class)".to_owned(),
-                    _ => format!("0 to {} ({classes} classes)", classes - 1),
-                };
-                write!(
-                    f,
-                    "Target {value} is out of bounds: got target[{}] = {value}, expected {range} or ignore_index = \
-                     {ignore_index}",
-                    position(index),
-                )
-            }
+            Error::TargetOutOfRange { index, value, classes, ignore_index, .. } => write!(
+                f,
+                "Target {value} is out of bounds: got target[{}] = {value}, expected {} or ignore_index = \
+                 {ignore_index}",
+                position(index),
+                range(*classes),
+            ),
+            Error::TeacherClass { index, value, classes } => write!(
+                f,
+                "a teacher's class is out of bounds: got teacher_ids[{}] = {value}, expected {}",
+                position(index),
+                range(*classes),
+            ),
             Error::UnknownIsa { name, available } => write!(
                 f,
                 "CROSSENT_ISA names no instruction set of this machine: got '{name}', expected one of {}; unset it to use the best",
@@ -335,6 +350,15 @@ pub(crate) fn filled<T: Copy>(count: usize, value: T) -> Result<Vec<T>, Error> {
     numbers.try_reserve_exact(count).map_err(|_| Error::OutOfMemory { count, size: size_of::<T>() })?;
     numbers.resize(count, value);
     Ok(numbers)
+}
+
+/// The classes of an input.
+fn range(classes: usize) -> String {
+    match classes {
+        0 => "no class (0 classes)".to_owned(),
+        1 => "0 (1 class)".to_owned(),
+        _ => format!("0 to {} ({classes} classes)", classes - 1),
+    }
 }
 
 /// The text of an index between brackets.

@@ -3,6 +3,8 @@
 //! Inputs and outputs may have any layout and dimension. Each function returns a new array; its `_into` variant writes
 //! the result to an array of the caller's, and its `_in_place` variant writes it over the input.
 
+pub(crate) mod signed;
+
 use std::marker::PhantomData;
 use std::ops::Range;
 

@@ -160,6 +160,7 @@ mod python;
 
 pub use array::any::{FloatsMut, Numbers};
 pub use error::{Error, Held, HeldNumbers, TargetsFound};
+pub use function::signed::{signed_logsumexp, signed_logsumexp_into};
 pub use function::{
     log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into,
     logsumexp, logsumexp_into, softmax, softmax_in_place, softmax_into,

@@ -16,7 +16,8 @@ use crossent::{
     kl_div_topk_and_gradient, likely_misuse, likely_values, log_loss, log_of_probabilities, log_sigmoid,
     log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into, logsumexp,
     logsumexp_into, num_threads, score, score_into, score_sums, score_with_sums, selected_isa,
-    set_num_threads, softmax, softmax_in_place, softmax_into, targets_found, temperature_sums,
+    set_num_threads, signed_logsumexp, signed_logsumexp_into, softmax, softmax_in_place, softmax_into,
+    targets_found, temperature_sums,
 };
 
 const ROWS: usize = 37;
@@ -320,6 +321,28 @@ fn gradients_are_those_of_their_definitions_apart_and_in_place() {
 }
 
 #[test]
+fn sums_with_factors_are_those_of_their_definition() {
+    let x = logits::<f64>();
+    let b = Array1::from_shape_fn(CLASSES, |c| (c % 3) as i16 - 1);
+    let sums =
+        x.map_axis(Axis(1), |row| row.iter().zip(&b).map(|(x, b)| f64::from(*b) * x.exp()).sum::<f64>());
+    let (log, sign) = signed_logsumexp(&x, &b, &[-1]).unwrap();
+    close(&log, &sums.mapv(|sum| sum.abs().ln()).into_dyn(), 1e-13);
+    close(&sign, &sums.mapv(f64::signum).into_dyn(), 0.0);
+    let (mut out, mut signs) = (Array1::<f32>::zeros(ROWS), Array1::from_elem(ROWS, f16::ZERO));
+    let context = Context::new().threads(1);
+    signed_logsumexp_into(&x, &b, &[1], &mut out, Some((&mut signs).into()), context).unwrap();
+    close(&wide(&out).into_dyn(), &log, 1e-6);
+    close(&signs.mapv(f64::from).into_dyn(), &sign, 0.0);
+    signed_logsumexp_into(&x, &b, &[1], &mut out, None, context).unwrap();
+    assert!(out.iter().zip(&sign).all(|(log, sign)| log.is_nan() == (*sign < 0.0)));
+    let (all, _) = signed_logsumexp(&x, &arr0(1_u8), &[0, 1]).unwrap();
+    near(all.sum(), x.mapv(f64::exp).sum().ln());
+    let refused = signed_logsumexp(&x, &b, &[1, -1]).unwrap_err();
+    assert_eq!(refused.to_string(), "an axis is named twice: got -1 again");
+}
+
+#[test]
 fn functions_of_the_targets_probability_are_those_of_their_definitions() {
     let (x, target, call) = (logits::<f64>(), classes(), Call::new());
     let (nll, p) = (nll(&x, &target), softmax_of(&x));
@@ -369,6 +392,11 @@ fn losses_of_elements_are_those_of_their_definitions() {
     });
     check(ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: None }, &x, &|x, t| {
         x.max(0.0) - t * x + (-x.abs()).exp().ln_1p()
+    });
+    check(ElementLoss::SigmoidFocal { alpha: Some(0.25), gamma: 2.0 }, &x, &|x, t| {
+        let (p, ce) = (1.0 / (1.0 + (-x).exp()), x.max(0.0) - t * x + (-x.abs()).exp().ln_1p());
+        let miss = p * (1.0 - t) + (1.0 - p) * t;
+        (0.25 * t + 0.75 * (1.0 - t)) * ce * miss * miss
     });
     check(ElementLoss::KlDivergence { log_target: false }, &x, &|x, t| t * (t.ln() - x));
     check(ElementLoss::PoissonNll { log_input: true, full: false, eps: 1e-8 }, &x, &|x, t| x.exp() - t * x);
@@ -604,6 +632,29 @@ fn temperatures_and_log_losses_are_those_of_their_definitions() {
     let mut twice = sums.clone();
     twice.merge(&sums);
     assert_eq!((twice.count, twice.mean()), (2 * ROWS as u64, sums.mean()));
+    let weight: Vec<f64> = (0..ROWS).map(|n| (n % 3) as f64).collect();
+    let weighted = temperature_sums(&x, &target, 0.5, &Score::new().weight(&weight), &call).unwrap();
+    let each = nll(&(&x * 0.5), &target);
+    near(weighted.mean(), (&each * &Array1::from(weight.clone())).sum() / weight.iter().sum::<f64>());
+    // What a row is repeated it may weigh.
+    let at_least = |least: usize| {
+        let kept = Array1::from_shape_fn(ROWS, |n| n % 3 >= least);
+        temperature_sums(&x, &target, 0.5, &Score::new(), &Call::new().mask(&kept)).unwrap()
+    };
+    let mut repeated = at_least(1);
+    repeated.merge(&at_least(2));
+    assert_eq!((&repeated.nll, &repeated.weight), (&weighted.nll, &weighted.weight));
+    assert_eq!((&repeated.slope, &repeated.curvature), (&weighted.slope, &weighted.curvature));
+    assert_eq!(weighted.count, weight.iter().filter(|w| **w > 0.0).count() as u64);
+    for bad in [-1.0, f64::NAN, f64::INFINITY] {
+        let mut weight = weight.clone();
+        weight[4] = bad;
+        let refused = temperature_sums(&x, &target, 0.5, &Score::new().weight(&weight), &call).unwrap_err();
+        assert!(
+            matches!(&refused, Error::Element { name: "weight", index, .. } if index == &[4]),
+            "{refused}"
+        );
+    }
 
     let p = softmax(&x, 1).unwrap();
     let weight = Array1::from_shape_fn(ROWS, |n| 1.0 + n as f64);

@@ -9,6 +9,8 @@ from crossent._losses.binary import (
     binary_cross_entropy_and_grad,
     binary_cross_entropy_with_logits,
     binary_cross_entropy_with_logits_and_grad,
+    sigmoid_focal_loss,
+    sigmoid_focal_loss_and_grad,
 )
 from crossent._losses.classes import (
     cross_entropy,
@@ -102,6 +104,8 @@ __all__ = [
     "score",
     "set_num_threads",
     "show_versions",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_and_grad",
     "softmax",
 ]
 

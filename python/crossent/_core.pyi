@@ -49,6 +49,8 @@ __all__ = [
     "score_sums",
     "set_num_threads",
     "shape_hint",
+    "sigmoid_focal_loss",
+    "sigmoid_focal_loss_and_grad",
     "softmax",
     "targets_found",
     "temperature_sums",
@@ -268,6 +270,28 @@ def kl_div_topk_and_grad(
     grad_out: NDArray[Any] | None,
     /,
 ) -> tuple[Any, NDArray[Any]]: ...
+def sigmoid_focal_loss(
+    input: ArrayInput,
+    target: ArrayInput,
+    alpha: float,
+    gamma: float,
+    reduction: str,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    /,
+) -> Any: ...
+def sigmoid_focal_loss_and_grad(
+    input: ArrayInput,
+    target: ArrayInput,
+    alpha: float,
+    gamma: float,
+    reduction: str,
+    dtype: DTypeLike | None,
+    out: NDArray[Any] | None,
+    grad_output: ArrayInput | None,
+    grad_out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, NDArray[Any]]: ...
 def kl_div(
     input: ArrayInput,
     target: ArrayInput,
@@ -310,7 +334,12 @@ def poisson_nll_loss(
     out: NDArray[Any] | None,
     /,
 ) -> Any: ...
-def log_softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def log_softmax(
+    x: ArrayInput, axis: int | tuple[int, ...] | None, out: NDArray[Any] | None, /
+) -> NDArray[Any]: ...
+def softmax(
+    x: ArrayInput, axis: int | tuple[int, ...] | None, out: NDArray[Any] | None, /
+) -> NDArray[Any]: ...
 def shard_sums(
     logits: ArrayInput, axis: int, name: str, /
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
@@ -325,10 +354,15 @@ def shard_gradient(
     grad_out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
-def softmax(x: ArrayInput, axis: int, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def log_sigmoid(x: ArrayInput, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def logsumexp(
-    x: ArrayInput, axis: int | tuple[int, ...] | None, keepdims: bool, out: NDArray[Any] | None, /
+    x: ArrayInput,
+    axis: int | tuple[int, ...] | None,
+    b: ArrayInput | None,
+    keepdims: bool,
+    return_sign: bool,
+    out: NDArray[Any] | None,
+    /,
 ) -> Any: ...
 def score(
     logits: ArrayInput,
@@ -429,6 +463,7 @@ def temperature_sums(
     where: ArrayInput | None,
     axis: int,
     b: float,
+    weight: NDArray[np.float64] | None,
     /,
 ) -> tuple[int, list[_Units]]: ...
 def log_loss(

@@ -66,6 +66,12 @@ class ExactSum:
             return math.inf if self.plus else -math.inf
         return quotient(self.units, count << _SHIFT)
 
+    def over_sum(self, other: ExactSum) -> float:
+        """Return the sum over one of finite terms, rounded once; nan over a sum of 0."""
+        if not self.is_finite:
+            return self.over(1)
+        return quotient(self.units, other.units) if other.units else math.nan
+
     def __float__(self) -> float:
         return self.over(1)
 

@@ -587,8 +587,8 @@ class Softmax(_Options):
 
     Parameters
     ----------
-    axis : int, default -1
-        The axis of the classes.
+    axis : int, tuple of int or None, default -1
+        The axis of the classes, or several that make up one row; None for all.
 
     See Also
     --------
@@ -606,7 +606,7 @@ class Softmax(_Options):
     [0.25, 0.75]
     """
 
-    axis: int = -1
+    axis: int | tuple[int, ...] | None = -1
 
     @overload
     def __call__(self, x: NDArray[_Float], *, out: NDArray[_Float] | None = None) -> NDArray[_Float]: ...
@@ -623,8 +623,8 @@ class LogSoftmax(_Options):
 
     Parameters
     ----------
-    axis : int, default -1
-        The axis of the classes.
+    axis : int, tuple of int or None, default -1
+        The axis of the classes, or several that make up one row; None for all.
 
     See Also
     --------
@@ -642,7 +642,7 @@ class LogSoftmax(_Options):
     [-0.6931, -0.6931]
     """
 
-    axis: int = -1
+    axis: int | tuple[int, ...] | None = -1
 
     @overload
     def __call__(self, x: NDArray[_Float], *, out: NDArray[_Float] | None = None) -> NDArray[_Float]: ...

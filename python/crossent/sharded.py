@@ -1,6 +1,6 @@
 """Losses of logits whose classes lie in several arrays: the shards of a vocabulary, on several processes.
 
-In tensor-parallel models each process has the logits of a part of the classes. `partial` makes of each shard three
+In tensor-parallel models each process has the logits of a part of the classes. `partial` makes of each shard four
 numbers a row, `Partial.merge` puts them together in any order, and `gradient` gives a shard its part of the gradient.
 The logits themselves never leave their process.
 """
@@ -50,6 +50,13 @@ class Partial:
     shards : tuple of (int, int)
         The classes of the merged shards: from the first of each pair to the second, which is not among them. Shards
         that follow each other are one.
+    classes : int, optional
+        How many classes the whole vocabulary has, if `partial` was told.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arrays are not of these dtypes and of one shape, or if the shards are no ranges in ascending order.
 
     See Also
     --------
@@ -59,7 +66,8 @@ class Partial:
     Notes
     -----
     Partial sums can be pickled. `to_array` and `from_array` are for libraries that pass arrays between processes, as
-    ``torch.distributed`` and mpi4py do.
+    ``torch.distributed`` and mpi4py do: gather the arrays of all processes, and merge. No sum or maximum of these
+    arrays has a meaning.
 
     Examples
     --------
@@ -83,6 +91,28 @@ class Partial:
     target_logit: NDArray[np.float64]
     target: NDArray[np.int64]
     shards: tuple[tuple[int, int], ...]
+    classes: int | None = None
+
+    def __post_init__(self) -> None:
+        kinds = {"maximum": np.float64, "rest": np.float64, "target_logit": np.float64, "target": np.int64}
+        for name, dtype in kinds.items():
+            column = getattr(self, name)
+            if not isinstance(column, np.ndarray) or column.dtype != dtype:
+                got = column.dtype if isinstance(column, np.ndarray) else type(column).__name__
+                raise TypeError(f"{name} must be an array of {np.dtype(dtype)}: got {got}")
+            if column.shape != self.target.shape:
+                raise ValueError(
+                    f"{name} has the wrong shape: got {column.shape}, expected {self.target.shape}, that of target"
+                )
+        before = -1
+        for start, stop in self.shards:
+            if not before < start <= stop <= _MOST or (start == stop and len(self.shards) > 1):
+                raise ValueError(f"shards are no ranges of classes in ascending order: got {self.shards}")
+            before = stop
+        if self.classes is not None and self.classes < before:
+            raise ValueError(
+                f"classes is out of range: got {self.classes}, expected at least {before}, the end of the last shard"
+            )
 
     def merge(self, other: Partial) -> Partial:
         """Put together with the sums of other classes of the same rows.
@@ -107,7 +137,7 @@ class Partial:
         TypeError
             If `other` is no partial sum.
         ValueError
-            If the targets differ, or if both have the same class.
+            If the targets differ, if both have the same class, or if they are of vocabularies of different sizes.
         """
         if not isinstance(other, Partial):
             raise TypeError(f"a Partial merges with a Partial: got {type(other).__name__}")
@@ -120,9 +150,13 @@ class Partial:
             raise ValueError(
                 "the partial sums have different targets; give partial the targets of all shards, the same for each"
             )
+        if None not in (self.classes, other.classes) and self.classes != other.classes:
+            raise ValueError(
+                f"the partial sums are of different vocabularies: got classes={other.classes}, expected {self.classes}"
+            )
         larger = self.maximum >= other.maximum
         rest, lesser = np.where(larger, (self.rest, other.rest), (other.rest, self.rest))
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             maximum = np.asarray(np.maximum(self.maximum, other.maximum))
             least = np.minimum(self.maximum, other.maximum)
             scale = np.where(least == maximum, 1.0, np.exp(least - maximum))
@@ -132,16 +166,17 @@ class Partial:
         return Partial(
             maximum,
             rest,
-            np.where(self._found(), self.target_logit, other.target_logit),
+            np.asarray(np.where(self._found(), self.target_logit, other.target_logit)),
             self.target,
             _joined(self.shards, other.shards),
+            self.classes if other.classes is None else other.classes,
         )
 
     @property
     def logsumexp(self) -> NDArray[np.float64]:
         """The log-sum-exp of each row over the merged classes, in nats; -inf where there is none."""
         with np.errstate(invalid="ignore"):
-            return self.maximum + np.log1p(self.rest)
+            return np.asarray(self.maximum + np.log1p(self.rest))
 
     def nll(self, *, ignore_index: int = -100) -> NDArray[np.float64]:
         """Compute the negative log-likelihood of each row's target.
@@ -164,13 +199,16 @@ class Partial:
         ------
         IndexError
             If a target is not among the merged classes and is not `ignore_index`: the text names the first such row.
+        ValueError
+            If a shard is missing: the merged classes do not begin with 0, have a gap, or are fewer than the `classes`
+            that `partial` was told of.
         """
         ignored = self._ignored(ignore_index)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             nll = (self.maximum - self.target_logit) + np.log1p(self.rest)
         # A row with a logit of +inf has no softmax, nor has one of nothing but -inf.
         nll = np.where(np.isfinite(self.maximum), nll, np.nan)
-        return np.where(ignored, 0.0, nll)
+        return np.asarray(np.where(ignored, 0.0, nll))
 
     def to_array(self) -> NDArray[np.float64]:
         """Write everything into one array, to be sent to another process.
@@ -178,10 +216,11 @@ class Partial:
         Returns
         -------
         numpy.ndarray of float64
-            An array of one dimension. Its length is the same for all shards of the same rows.
+            An array of one dimension. Its length is the same for each shard of the same rows.
         """
         ends = [float(end) for shard in self.shards for end in shard]
-        header = [_LAYOUT, len(self.shards), *ends, self.target.ndim, *self.target.shape]
+        whole = -1 if self.classes is None else self.classes
+        header = [_LAYOUT, whole, len(self.shards), *ends, self.target.ndim, *self.target.shape]
         columns = (self.maximum, self.rest, self.target_logit, self.target)
         return np.concatenate(
             [np.array(header), *(column.reshape(-1).astype(np.float64) for column in columns)]
@@ -210,18 +249,21 @@ class Partial:
         try:
             if numbers.ndim != 1 or numbers.dtype != np.float64 or numbers[0] != _LAYOUT:
                 raise ValueError("it is none")
-            values = iter(numbers.tolist()[: 2 + 2 * int(numbers[1]) + 65])
-            next(values)
-            shards = tuple((int(next(values)), int(next(values))) for _ in range(int(next(values))))
-            shape = tuple(int(next(values)) for _ in range(int(next(values))))
-            start = 3 + 2 * len(shards) + len(shape)
-            columns = numbers[start:].reshape(4, *shape)
+            # No array has more axes than 64.
+            values = map(_whole, numbers[1 : 68 + 2 * _whole(numbers[2])].tolist())
+            classes = next(values)
+            shards = tuple((next(values), next(values)) for _ in range(next(values)))
+            shape = tuple(next(values) for _ in range(next(values)))
+            start = 4 + 2 * len(shards) + len(shape)
+            maximum, rest, target_logit, target = numbers[start:].reshape(4, *shape)
+            if not (np.abs(target) <= _MOST).all() or (target != np.floor(target)).any():
+                raise ValueError("its targets are no integers")
+            columns = (np.array(maximum), np.array(rest), np.array(target_logit), np.array(target, np.int64))
+            return cls(*columns, shards, None if classes < 0 else classes)
         except (ValueError, IndexError, StopIteration, RuntimeError, OverflowError):
             raise ValueError(
                 "the array is not one that Partial.to_array made: a whole one of float64 is expected"
             ) from None
-        maximum, rest, target_logit, target = (column.copy() for column in columns)
-        return cls(maximum, rest, target_logit, target.astype(np.int64), shards)
 
     def _found(self) -> NDArray[np.bool_]:
         """Tell which targets are among the merged classes."""
@@ -231,7 +273,7 @@ class Partial:
         return found
 
     def _ignored(self, ignore_index: int) -> NDArray[np.bool_]:
-        """Tell which rows are ignored, or raise where the class of another is missing."""
+        """Tell which rows are ignored, or raise where classes are missing."""
         ignored = self.target == as_ignore_index(ignore_index)
         missing = np.argwhere(~(ignored | self._found()))
         if len(missing):
@@ -242,13 +284,22 @@ class Partial:
                 f"classes, {_told(self.shards)}, or ignore_index={ignore_index}; merge the partial sums of all shards, "
                 "and give start= as the first class of each"
             )
+        start, stop = self.shards[0] if self.shards else (0, 0)
+        if len(self.shards) > 1 or start or (self.classes is not None and stop < self.classes):
+            expected = "from 0 on" if self.classes is None else f"0 to {self.classes - 1}"
+            raise ValueError(
+                f"a shard is missing: got the classes {_told(self.shards)}, expected all {expected}; merge the "
+                "partial sums of all shards, and give start= as the first class of each"
+            )
         return np.asarray(ignored)
 
     def __repr__(self) -> str:
         return f"Partial({self.target.size} rows, classes {_told(self.shards)})"
 
 
-def partial(logits_shard: ArrayInput, target: ArrayInput, *, start: int, axis: int = -1) -> Partial:
+def partial(
+    logits_shard: ArrayInput, target: ArrayInput, *, start: int, classes: int | None = None, axis: int = -1
+) -> Partial:
     """Sum up the rows of one shard of the classes.
 
     Parameters
@@ -259,13 +310,16 @@ def partial(logits_shard: ArrayInput, target: ArrayInput, *, start: int, axis: i
         The targets of the rows, of shape (...), as classes of the whole vocabulary: the same for all shards.
     start : int
         The number of the shard's first class in the whole vocabulary.
+    classes : int, optional
+        How many classes the whole vocabulary has. With it a merged sum that lacks the last shard is an error; any other
+        missing shard is one without it too.
     axis : int, default -1
         The class axis.
 
     Returns
     -------
     Partial
-        Four numbers a row, in float64.
+        Four numbers a row.
 
     Raises
     ------
@@ -274,7 +328,7 @@ def partial(logits_shard: ArrayInput, target: ArrayInput, *, start: int, axis: i
     TypeError
         If an argument cannot be read as an array, or has a dtype that does not fit.
     ValueError
-        If shapes do not fit each other, or if `start` is negative.
+        If shapes do not fit each other, or if `start` or `classes` is out of range.
 
     See Also
     --------
@@ -296,24 +350,18 @@ def partial(logits_shard: ArrayInput, target: ArrayInput, *, start: int, axis: i
     >>> float(sums.maximum[0]), float(sums.rest[0]), float(sums.target_logit[0])
     (40.0, 4.248354255291589e-18, 40.0)
     """
-    first = as_count(start, "start")
+    first = _first_class(start)
+    whole = None if classes is None else as_count(classes, "classes")
     logits = as_array(logits_shard, "logits_shard")
     targets = as_integers(target, "target")
     at = _class_axis(logits, axis)
-    rows = logits.shape[:at] + logits.shape[at + 1 :]
-    _check_rows("target", targets.shape, rows)
+    _check_rows("target", targets.shape, logits.shape[:at] + logits.shape[at + 1 :])
     if targets.size and max(int(targets.max()), -int(targets.min())) > _MOST:
         raise ValueError(f"target is out of range: expected integers from {-_MOST} to {_MOST}")
     maximum, rest = _core.shard_sums(logits, at, "logits_shard")
-    classes = logits.shape[at]
-    own = (targets >= first) & (targets < first + classes)
-    target_logit = np.zeros(rows)
-    if own.any():
-        chosen = np.expand_dims(np.where(own, targets - first, 0), at)
-        found = np.take_along_axis(logits, chosen, at).reshape(rows).astype(np.float64)
-        target_logit = np.where(own, found, 0.0)
-    shards = ((first, first + classes),) if classes else ()
-    return Partial(maximum, rest, target_logit, targets.copy(), shards)
+    stop = first + logits.shape[at]
+    target_logit, _ = _target_logits(logits, targets, first, at)
+    return Partial(maximum, rest, target_logit, targets.copy(), ((first, stop),), whole)
 
 
 def gradient(
@@ -362,8 +410,8 @@ def gradient(
     TypeError
         If an argument cannot be read as an array, has a dtype that does not fit, or is no `Partial`.
     ValueError
-        If shapes do not fit each other, if the classes of the shard are not among the merged ones, or if the targets
-        are not those of `merged`.
+        If shapes do not fit each other, if a shard is missing in `merged`, if its targets are others, or if its logits
+        of the targets are not those of `logits_shard`.
 
     See Also
     --------
@@ -386,7 +434,7 @@ def gradient(
     """
     if not isinstance(merged, Partial):
         raise TypeError(f"merged must be a Partial: got {type(merged).__name__}")
-    first = as_count(start, "start")
+    first = _first_class(start)
     logits = as_array(logits_shard, "logits_shard")
     targets = as_integers(target, "target")
     at = _class_axis(logits, axis)
@@ -410,7 +458,13 @@ def gradient(
             f"grad_output has the wrong shape: got {scale.shape}, expected (), or {rows}, one number for each row"
         )
     scale = np.broadcast_to(scale.astype(np.float64), rows)
-    own = ~ignored & (targets >= first) & (targets < first + classes)
+    target_logit, own = _target_logits(logits, targets, first, at)
+    own &= ~ignored
+    if not np.array_equal(target_logit[own], merged.target_logit[own], equal_nan=True):
+        raise ValueError(
+            "logits_shard is not the shard of which the merged sums were made: the logits of its targets differ; give "
+            "partial and gradient the same logits and the same start=, and overwrite them in gradient once"
+        )
     with np.errstate(invalid="ignore", over="ignore"):
         # 1 - p of the target, without cancellation where it is the largest.
         share = np.exp(merged.target_logit - merged.maximum) / (1.0 + merged.rest)
@@ -426,10 +480,40 @@ def gradient(
     return _core.shard_gradient(logits, at, maximum, rest, scale, local, entry, grad_out)
 
 
+def _whole(number: float) -> int:
+    """Return a number that is whole as an integer, or raise."""
+    if number != int(number):
+        raise ValueError("it is no integer")
+    return int(number)
+
+
+def _first_class(start: int) -> int:
+    first = as_count(start, "start")
+    if first > _MOST:
+        raise ValueError(f"start is out of range: got {first}, expected 0 to {_MOST}")
+    return first
+
+
+def _target_logits(
+    logits: NDArray[Any], targets: NDArray[np.int64], first: int, at: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the logit of each target whose class is in the shard, else 0; and for which targets it is."""
+    own = np.asarray((targets >= first) & (targets < first + logits.shape[at]))
+    if not own.any():
+        return np.zeros(targets.shape), own
+    chosen = np.expand_dims(np.where(own, targets - first, 0), at)
+    found = np.take_along_axis(logits, chosen, at).reshape(targets.shape).astype(np.float64)
+    return np.asarray(np.where(own, found, 0.0)), own
+
+
 def _class_axis(logits: NDArray[Any], axis: int) -> int:
+    try:
+        index = operator.index("" if isinstance(axis, bool | np.bool_) else axis)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"axis must be an integer: got {type(axis).__name__}") from None
     if logits.ndim == 0:
         raise ValueError("logits_shard has no axis of classes: got shape (), expected at least one dimension")
-    at = operator.index(axis) + (logits.ndim if operator.index(axis) < 0 else 0)
+    at = index + (logits.ndim if index < 0 else 0)
     if not 0 <= at < logits.ndim:
         raise IndexError(
             f"axis is out of range: got {axis}, expected {-logits.ndim} to {logits.ndim - 1} for logits_shard of "
@@ -450,7 +534,10 @@ def _joined(
 ) -> tuple[tuple[int, int], ...]:
     """Put the ranges of classes of two partial sums together, or raise where they overlap."""
     joined: list[tuple[int, int]] = []
-    for start, stop in sorted(ours + theirs):
+    filled = [shard for shard in ours + theirs if shard[0] < shard[1]]
+    if not filled:
+        return ours
+    for start, stop in sorted(filled):
         if joined and start < joined[-1][1]:
             raise ValueError(
                 f"both partial sums have the classes {start} to {min(stop, joined[-1][1]) - 1}; merge each shard once, "
@@ -463,4 +550,4 @@ def _joined(
 
 
 def _told(shards: tuple[tuple[int, int], ...]) -> str:
-    return ", ".join(f"{start} to {stop - 1}" for start, stop in shards) or "none"
+    return ", ".join(f"{start} to {stop - 1}" for start, stop in shards if start < stop) or "none"

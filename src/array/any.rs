@@ -272,6 +272,12 @@ impl<'a> Numbers<'a> {
         Some(Numbers(with_dtype!(map any &self.0, view => view.broadcast(shape)?)))
     }
 
+    /// The numbers with their dimensions in another order, as a view.
+    pub(crate) fn permuted(self, order: &[usize]) -> Self {
+        let order = IxDyn(order);
+        Numbers(with_dtype!(map any self.0, view => view.permuted_axes(order.clone())))
+    }
+
     /// The numbers of all dimensions but the last, repeated along it, as a view; none if they do not fit the shape.
     pub(crate) fn along_last_axis<'s>(&'s self, shape: &[usize]) -> Option<Numbers<'s>>
     where

@@ -374,6 +374,28 @@ pub fn resolve_axis(axis: isize, ndim: usize) -> Result<usize, Error> {
     Ok(resolved as usize)
 }
 
+/// The shape that an input and another argument broadcast to.
+///
+/// # Errors
+/// [`Error::Broadcast`] of the argument `name`.
+pub(crate) fn joint_shape(input: &[usize], name: &'static str, other: &[usize]) -> Result<Vec<usize>, Error> {
+    let (long, short) = if input.len() < other.len() { (other, input) } else { (input, other) };
+    let mut shape = long.to_vec();
+    for (of_long, of_short) in shape.iter_mut().rev().zip(short.iter().rev()) {
+        match (*of_long, *of_short) {
+            (1, n) => *of_long = n,
+            (n, m) if m != n && m != 1 => {
+                return Err(Error::Broadcast { name, got: other.to_vec(), input: input.to_vec() });
+            }
+            _ => {}
+        }
+    }
+    if shape.iter().try_fold(1, |count: isize, n| count.checked_mul(isize::try_from(*n).ok()?)).is_none() {
+        return Err(Error::OutOfMemory { count: usize::MAX, size: size_of::<f64>() });
+    }
+    Ok(shape)
+}
+
 /// The index of row `row` in an array of shape `shape`.
 pub(crate) fn unravel(mut row: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];

@@ -15,13 +15,13 @@ use fearless_simd::prelude::*;
 use fearless_simd::{f32x16, f64x8};
 
 use super::double_double::{self, Pair, fast_two_sum};
-use super::exp::power_of_two;
+use super::exp::{exp_any, power_of_two};
 use super::f64_vectors;
 use super::real::Real;
 
 // ln 2 as a high part with 21 trailing zeros and a low part.
-const LN2_HI: f64 = 6.931_471_803_691_238_165e-1;
-const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
+pub(super) const LN2_HI: f64 = 6.931_471_803_691_238_165e-1;
+pub(super) const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
 /// [`LG`] for (log((1 + q) / (1 - q)) - 2 q) / (2 q)^3 as a polynomial in (2 q)^2.
 const SERIES: [f64; 7] = {
     let mut series = LG;
@@ -273,6 +273,28 @@ pub(crate) fn log<S: Simd, R: Logarithm>(x: R::V<S>) -> R::V<S> {
     x.simd_gt(zero).select(finite, ends)
 }
 
+/// x^exponent for x from 0 to 1 and an exponent above 0; nan for an x below 0.
+///
+/// log x = k ln 2 + log m, of which k times the high part of ln 2 is exact, and so is its product with the exponent, as
+/// a double-double number: the error is a few units in the last place for an exponent up to 8, and grows with exponent
+/// |log m| beyond, with |log m| <= log(2) / 2.
+#[inline(always)]
+pub(crate) fn power<S: Simd>(x: f64x8<S>, exponent: f64) -> f64x8<S> {
+    let c = |value| f64x8::splat(x.token(), value);
+    // No number below 1 has a power of 1e20 that is not 0.
+    let exponent = c(exponent.min(1e20));
+    let subnormal = x.simd_lt(c(f64::MIN_POSITIVE));
+    let (k, m, _) = f64::split(subnormal.select(x * power_of_two(f64::SHIFT), x));
+    let k = k - subnormal.select(c(f64::from(f64::SHIFT)), c(0.0));
+    let [y, error] = double_double::two_product(k * LN2_HI, exponent);
+    let low = k.mul_add(c(LN2_LO), f64::log_of_parts(c(0.0), m - 1.0));
+    let [y, rest] = double_double::two_sum_lanes(y, exponent * low);
+    let power = exp_any(y);
+    let power = power.mul_add(rest + error, power);
+    let ends = x.simd_eq(c(0.0)).select(c(0.0), c(f64::NAN));
+    x.simd_gt(c(0.0)).select(power, ends)
+}
+
 /// log(1 + y) for y from -1 to 1, however small y is.
 #[inline(always)]
 pub(crate) fn log1p<S: Simd, R: Logarithm>(y: R::V<S>) -> R::V<S> {
@@ -413,6 +435,30 @@ mod tests {
     fn log_is_within_its_bound_on_every_level() {
         log_is_within::<f32>(1.6);
         log_is_within::<f64>(1.5);
+    }
+
+    #[test]
+    fn powers_are_within_their_bound_of_the_c_library_on_every_level() {
+        for (name, level) in isa::available() {
+            let at = |x: f64, exponent: f64| dispatch!(level, simd => power(f64x8::splat(simd, x), exponent).as_slice()[0]);
+            for exponent in [0.25, 0.5, 1.5, 2.5, 5.0, 7.75] {
+                for i in 0..6000 {
+                    let x =
+                        if i < 2000 { 0.5_f64.powi(i % 1060) * 0.93 } else { f64::from(i - 2000) / 4000.0 };
+                    let want = x.powf(exponent);
+                    // A subnormal x or power has no more digits than it has.
+                    if want > 1e-300 && x > 1e-300 {
+                        let error = (at(x, exponent) - want).abs() / want / f64::EPSILON;
+                        assert!(error <= 4.0, "{name} {x} {exponent}: {error}");
+                    }
+                }
+                assert_eq!((at(0.0, exponent), at(1.0, exponent)), (0.0, 1.0));
+                assert!(at(f64::NAN, exponent).is_nan() && at(-0.5, exponent).is_nan());
+            }
+            assert_eq!((at(1.0 - f64::EPSILON / 2.0, f64::MAX), at(1.0, f64::MAX)), (0.0, 1.0));
+            assert_eq!((at(0.0, f64::MIN_POSITIVE), at(1e-300, 5e-324)), (0.0, 1.0));
+            assert!((at(5e-324, 0.5) - 5e-324_f64.sqrt()).abs() <= 1e-177);
+        }
     }
 
     fn log1p_is_within<R: Logarithm>(bound: f64) {

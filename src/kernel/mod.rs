@@ -24,6 +24,7 @@
 //! | `divergence` | a row or two in `f64`: softmax, divergences, moments at a temperature |
 //! | `output` | `log_softmax`, `softmax`, `log_sigmoid` and gradients, of a block or a packed tile |
 //! | `pointwise` | the losses of single elements, a block at a time |
+//! | `signed_sum` | the sum of b exp(x), with b of any sign, and its logarithm |
 //!
 //! # The pieces
 //!
@@ -65,6 +66,7 @@ pub(crate) mod prefetch;
 pub(crate) mod real;
 pub(crate) mod rowset;
 pub(crate) mod short_row;
+pub(crate) mod signed_sum;
 pub(crate) mod stats;
 pub(crate) mod stream;
 pub(crate) mod sum;

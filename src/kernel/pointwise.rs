@@ -14,7 +14,7 @@ use fearless_simd_macros::simd;
 use super::double_double;
 use super::element::{Element, RealOf};
 use super::exp::{exp_any, exp_times, pivot, power_of_two, term};
-use super::log::{Logarithm, log, log_or_log1m, log1p};
+use super::log::{Logarithm, log, log_or_log1m, log1p, power};
 use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 
@@ -130,15 +130,94 @@ impl Gradient for LogitsBinaryCrossEntropy {
     // (1 - t) s - a t (1 - s) with s = 1 / (1 + exp(-x)); s and 1 - s are 1 / (1 + e) and e / (1 + e), e = exp(-|x|).
     #[inline(always)]
     fn gradient<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, a: f64x8<S>) -> f64x8<S> {
-        let (zero, one) = (f64x8::splat(x.token(), 0.0), f64x8::splat(x.token(), 1.0));
-        let e = exp_minus_abs::<S, f64>(x);
-        let [total, error] = double_double::fast_two_sum(one, e);
-        let larger = one / total;
-        let larger = (larger * error).mul_add(-larger, larger);
-        let smaller = e * larger;
-        let negative = x.simd_lt(zero);
-        let (s, rest) = (negative.select(smaller, larger), negative.select(larger, smaller));
-        (a * t).mul_add(-rest, (one - t) * s)
+        let (s, rest) = sigmoids(x);
+        (a * t).mul_add(-rest, (f64x8::splat(x.token(), 1.0) - t) * s)
+    }
+}
+
+/// s = 1 / (1 + exp(-x)) and 1 - s, each with all its digits.
+#[inline(always)]
+fn sigmoids<S: Simd>(x: f64x8<S>) -> (f64x8<S>, f64x8<S>) {
+    let (zero, one) = (f64x8::splat(x.token(), 0.0), f64x8::splat(x.token(), 1.0));
+    let e = exp_minus_abs::<S, f64>(x);
+    let [total, error] = double_double::fast_two_sum(one, e);
+    let larger = one / total;
+    let larger = (larger * error).mul_add(-larger, larger);
+    let smaller = e * larger;
+    let negative = x.simd_lt(zero);
+    (negative.select(smaller, larger), negative.select(larger, smaller))
+}
+
+/// Focal loss of logits: b m^gamma H, with H the binary cross-entropy, m = (1 - t) s + t (1 - s) the probability of a
+/// miss, s = 1 / (1 + exp(-x)), and b = alpha t + (1 - alpha) (1 - t), or 1 without an alpha.
+///
+/// No term cancels another where t is from 0 to 1. A power loses digits in `f32`, so that all is computed in `f64`.
+#[derive(Clone, Copy)]
+pub(crate) struct SigmoidFocal {
+    pub alpha: Option<f64>,
+    /// At least 0.
+    pub gamma: f64,
+}
+
+impl SigmoidFocal {
+    /// m^gamma, by products where gamma is a small integer, the usual case.
+    #[inline(always)]
+    fn power<S: Simd>(self, m: f64x8<S>) -> f64x8<S> {
+        match self.gamma {
+            0.0 => f64x8::splat(m.token(), 1.0),
+            1.0 => m,
+            2.0 => m * m,
+            3.0 => m * m * m,
+            4.0 => (m * m) * (m * m),
+            gamma => power(m, gamma),
+        }
+    }
+
+    /// m, from s and 1 - s.
+    #[inline(always)]
+    fn miss<S: Simd>((s, rest): (f64x8<S>, f64x8<S>), t: f64x8<S>) -> f64x8<S> {
+        t.mul_add(rest, (f64x8::splat(t.token(), 1.0) - t) * s)
+    }
+
+    /// b times a number; a b of 0 makes an infinite one vanish.
+    #[inline(always)]
+    fn balanced<S: Simd>(self, t: f64x8<S>, number: f64x8<S>) -> f64x8<S> {
+        let Some(alpha) = self.alpha else { return number };
+        let c = |value| f64x8::splat(t.token(), value);
+        weighted::<S, f64>(t.mul_add(c(alpha), (c(1.0) - t) * (1.0 - alpha)), number)
+    }
+}
+
+/// H, the binary cross-entropy of a logit.
+#[inline(always)]
+fn binary_nll<S: Simd>(x: f64x8<S>, t: f64x8<S>) -> f64x8<S> {
+    Pointwise::<f64>::loss(&LogitsBinaryCrossEntropy, x, t, f64x8::splat(x.token(), 1.0))
+}
+
+impl Pointwise<f64> for SigmoidFocal {
+    #[inline(always)]
+    fn loss<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
+        let m = Self::miss(sigmoids(x), t);
+        self.balanced(t, weighted::<S, f64>(self.power(m), binary_nll(x, t)))
+    }
+}
+
+impl Gradient for SigmoidFocal {
+    // dH/dx = (1 - t) s - t (1 - s) and dm/dx = (1 - 2 t) s (1 - s), so that the derivative of m^gamma H is
+    //
+    //   m^gamma (dH/dx + gamma (1 - 2 t) r H),    r = s (1 - s) / m,
+    //
+    // where r is s for t = 1 and 1 - s for t = 0, and r H goes to 0 where r does: H grows with a logarithm of it.
+    #[inline(always)]
+    fn gradient<S: Simd>(&self, x: f64x8<S>, t: f64x8<S>, _: f64x8<S>) -> f64x8<S> {
+        let c = |value| f64x8::splat(x.token(), value);
+        let (s, rest) = sigmoids(x);
+        let m = Self::miss((s, rest), t);
+        let soft = s * rest / m;
+        let r = t.simd_eq(c(1.0)).select(s, t.simd_eq(c(0.0)).select(rest, soft));
+        let slope = t.mul_add(-rest, (c(1.0) - t) * s);
+        let change = weighted::<S, f64>(r, binary_nll(x, t)) * (c(1.0) - t * 2.0);
+        self.balanced(t, self.power(m) * change.mul_add(c(self.gamma), slope))
     }
 }
 
@@ -520,6 +599,18 @@ mod tests {
     }
 
     #[test]
+    fn focal_loss_without_focus_is_binary_cross_entropy_on_every_level() {
+        for (_, level) in isa::available() {
+            for x in [-80.0, -3.25, 0.0, 0.5, 20.0] {
+                for t in [0.0, 0.25, 1.0] {
+                    let got = at(level, &SigmoidFocal { alpha: None, gamma: 0.0 }, x, t, 1.0);
+                    assert_eq!(got, at(level, &LogitsBinaryCrossEntropy, x, t, 1.0));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn blocks_are_summed_up_to_their_length_on_every_level() {
         for (_, level) in isa::available() {
             for len in [1, 8, 31, 32, 33, 511, 512] {
@@ -546,6 +637,11 @@ mod tests {
                 for t in [0.0, 0.3, 1.0] {
                     slopes(level, &BinaryCrossEntropy { clamp: -100.0 }, x, t, 1.0);
                     slopes(level, &LogitsBinaryCrossEntropy, 9.0 * x - 4.0, t, 2.5);
+                    for (gamma, alpha) in
+                        [(0.0, None), (0.5, Some(0.25)), (1.0, None), (2.0, Some(0.9)), (3.7, None)]
+                    {
+                        slopes(level, &SigmoidFocal { alpha, gamma }, 9.0 * x - 4.0, t, 1.0);
+                    }
                     slopes(level, &KlDivergence, -x, t, 1.0);
                     slopes(level, &KlDivergenceOfLog, -x, -t, 1.0);
                     slopes(level, &GaussianNll { eps: 0.25, constant: 1.0 }, x, t, 2.0 * t);
@@ -565,6 +661,15 @@ mod tests {
             assert_eq!((logits(INF, 0.0, 1.0), logits(-INF, 1.0, 1.0)), ((INF, 1.0), (INF, -1.0)));
             assert_eq!((logits(-INF, 1.0, 0.0).0, logits(-INF, 0.5, 1.0).0), (0.0, INF));
             assert!(logits(f64::NAN, 1.0, 0.0).0.is_nan() && logits(f64::NAN, 0.0, 1.0).1.is_nan());
+            for gamma in [0.0, 0.5, 1.0, 2.0, 2.5] {
+                let focal = |x, t| at(level, &SigmoidFocal { alpha: None, gamma }, x, t, 1.0);
+                assert_eq!((focal(INF, 1.0), focal(-INF, 0.0)), ((0.0, 0.0), (0.0, 0.0)));
+                assert_eq!((focal(INF, 0.0), focal(-INF, 1.0)), ((INF, 1.0), (INF, -1.0)));
+                assert_eq!((focal(800.0, 1.0).0, focal(-800.0, 0.0).1), (0.0, 0.0));
+                assert!(focal(f64::NAN, 1.0).0.is_nan() && focal(0.0, f64::NAN).1.is_nan());
+                let positives = SigmoidFocal { alpha: Some(1.0), gamma };
+                assert_eq!(at(level, &positives, INF, 0.0, 1.0).0, 0.0);
+            }
             let exact = BinaryCrossEntropy { clamp: -INF };
             assert_eq!((at(level, &exact, 0.0, 0.0, 1.0).0, at(level, &exact, 1.0, 1.0, 1.0).0), (0.0, 0.0));
             assert_eq!((at(level, &exact, 0.0, 1.0, 1.0).0, at(level, &exact, 1.0, 0.5, 1.0).0), (INF, INF));

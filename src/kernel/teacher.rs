@@ -139,7 +139,13 @@ pub(crate) fn divergence<S: Simd>(
         let difference = if p_tail > 0.5 && q_tail > 0.5 { p_known - q_known } else { q_tail - p_tail };
         (terms.reduce_sum() + of_tail + excess, difference + excess * q_tail)
     } else {
-        (terms.reduce_sum() + (q_tail - missing), (1.0 + excess) * q_tail)
+        let terms = padded_terms(simd, log_p, p, log_q);
+        if p_known < 0.5 {
+            for ((slope, p), q) in slope.iter_mut().zip(&*p).zip(&*q) {
+                *slope = q * p_known - p;
+            }
+        }
+        (terms, p_known * q_tail)
     };
     Divergence { value, slope, tail }
 }
@@ -163,6 +169,17 @@ pub(crate) fn slope_of_tail<S: Simd>(simd: S, row: &mut [f64], of: &Divergence, 
 fn sum_but(values: &[f64], one: Option<usize>) -> f64 {
     let (before, after) = values.split_at(one.unwrap_or(values.len()));
     before.iter().chain(after.iter().skip(1)).sum()
+}
+
+/// The sum of p (log p - log q).
+#[inline(always)]
+fn padded_terms<S: Simd>(simd: S, log_p: &[f64], p: &[f64], log_q: &[f64]) -> f64 {
+    let (mut sum, zero) = (f64x8::splat(simd, 0.0), f64x8::splat(simd, 0.0));
+    for at in (0..p.len()).step_by(WIDTH) {
+        let load = |from: &[f64]| f64x8::from_slice(simd, &from[at..at + WIDTH]);
+        sum += load(p).simd_eq(zero).select(zero, load(p) * (load(log_p) - load(log_q)));
+    }
+    sum.reduce_sum()
 }
 
 /// p (log p - log q) - (p - q), which is never negative; and q where p is 0.

@@ -1,4 +1,4 @@
-//! Losses of single elements: binary cross-entropy, Kullback-Leibler divergence, Gaussian and Poisson likelihoods.
+//! Losses of single elements: binary cross-entropy and its focal variant, Kullback-Leibler divergence, Gaussian and Poisson likelihoods.
 //!
 //! One walk serves all of them: the kernel computes losses and gradients from a block of each argument, and they are
 //! rounded as they are stored.
@@ -9,7 +9,7 @@ use fearless_simd::{Level, dispatch};
 
 use crate::array::any::{FloatsMut, Numbers};
 use crate::array::blocks::{Computed, Sink, Source};
-use crate::array::rows::{check_shape, unravel};
+use crate::array::rows::{check_shape, joint_shape, unravel};
 use crate::error::Error;
 use crate::kernel::isa;
 use crate::kernel::pointwise::{
@@ -31,6 +31,15 @@ pub enum ElementLoss<'a> {
     BinaryCrossEntropyWithLogits {
         /// The weight of positives: a factor of the term with t, broadcast to the input's shape.
         pos_weight: Option<Numbers<'a>>,
+    },
+    /// b (1 - p)^gamma times the binary cross-entropy, for the logit x of a probability s: p = t s + (1 - t) (1 - s) is
+    /// the probability of the target, and b = alpha t + (1 - alpha) (1 - t). Lin et al., Focal Loss for Dense Object
+    /// Detection, 2017.
+    SigmoidFocal {
+        /// The share of positives in the weight b, from 0 to 1; `None` for b = 1.
+        alpha: Option<f64>,
+        /// The focusing parameter, at least 0: the larger it is, the less elements weigh whose target is probable.
+        gamma: f64,
     },
     /// t (log t - x), for the log-probability x.
     KlDivergence {
@@ -111,7 +120,9 @@ impl Elementwise<'_> {
     pub(super) fn takes_one_shape(&self) -> bool {
         matches!(
             self.loss,
-            ElementLoss::BinaryCrossEntropy { .. } | ElementLoss::BinaryCrossEntropyWithLogits { .. }
+            ElementLoss::BinaryCrossEntropy { .. }
+                | ElementLoss::BinaryCrossEntropyWithLogits { .. }
+                | ElementLoss::SigmoidFocal { .. }
         )
     }
 
@@ -202,6 +213,16 @@ impl Elementwise<'_> {
             ElementLoss::BinaryCrossEntropyWithLogits { pos_weight: Some(pos_weight) } => {
                 broadcast("pos_weight", pos_weight, shape).map(Some)
             }
+            ElementLoss::SigmoidFocal { alpha: Some(alpha), .. } if !(0.0..=1.0).contains(alpha) => {
+                Err(Error::Option {
+                    name: "alpha",
+                    value: *alpha,
+                    expected: "a number from 0 to 1, or -1 for no weights",
+                })
+            }
+            ElementLoss::SigmoidFocal { gamma, .. } if !(*gamma >= 0.0 && gamma.is_finite()) => {
+                Err(Error::Option { name: "gamma", value: *gamma, expected: "a finite number of at least 0" })
+            }
             ElementLoss::GaussianNll { eps, .. } if eps.is_nan() => {
                 Err(Error::Option { name: "eps", value: *eps, expected: "a number, the least variance" })
             }
@@ -228,6 +249,9 @@ impl Elementwise<'_> {
                 } else {
                     walk.run::<f32, _>(context, &loss)
                 }
+            }
+            ElementLoss::SigmoidFocal { alpha, gamma } => {
+                walk.run(context, &kernel::SigmoidFocal { alpha: *alpha, gamma: *gamma })
             }
             ElementLoss::KlDivergence { log_target: false } => walk.run(context, &kernel::KlDivergence),
             ElementLoss::KlDivergence { log_target: true } => walk.run(context, &kernel::KlDivergenceOfLog),
@@ -292,21 +316,7 @@ pub(crate) fn loss_shape(same: bool, input: &[usize], target: &[usize]) -> Resul
     if same {
         check_shape("target", target, input)?;
     }
-    let (long, short) = if input.len() < target.len() { (target, input) } else { (input, target) };
-    let mut shape = long.to_vec();
-    for (of_long, of_short) in shape.iter_mut().rev().zip(short.iter().rev()) {
-        match (*of_long, *of_short) {
-            (1, n) => *of_long = n,
-            (n, m) if m != n && m != 1 => {
-                return Err(Error::Broadcast { name: "target", got: target.to_vec(), input: input.to_vec() });
-            }
-            _ => {}
-        }
-    }
-    if shape.iter().try_fold(1, |count: isize, n| count.checked_mul(isize::try_from(*n).ok()?)).is_none() {
-        return Err(Error::OutOfMemory { count: usize::MAX, size: size_of::<f64>() });
-    }
-    Ok(shape)
+    joint_shape(input, "target", target)
 }
 
 fn broadcast<'n>(

@@ -49,8 +49,8 @@ pub(crate) fn shard_sums<E: Element>(
     };
     let mut at = 0;
     for chunk in walk.run(of_rows, &work)? {
-        for (own_max, own_rest) in chunk {
-            (max[at], rest[at]) = (own_max, own_rest);
+        for sums in chunk {
+            (max[at], rest[at]) = sums;
             at += 1;
         }
     }

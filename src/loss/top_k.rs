@@ -64,9 +64,9 @@ impl<'t> TopKTeacher<'t> {
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`]; [`Error::FloatingTarget`] for ids that are no integers; [`Error::Element`] for ids that are no
-/// class or twice in a row, for what is no logarithm of a probability, and for a row whose probabilities add up to more
-/// than 1; see [`Error`] for the others.
+/// [`Error::Shape`]; [`Error::FloatingTarget`] for ids that are no integers; [`Error::TeacherClass`] for ids that are no
+/// class; [`Error::Element`] for ids that are twice in a row, for what is no logarithm of a probability, and for a row
+/// whose probabilities add up to more than 1, or to less where no other class is left; see [`Error`] for the others.
 pub fn kl_div_topk<E: Element, D: RemoveAxis>(
     input: &ArrayRef<E, D>,
     teacher: &TopKTeacher<'_>,
@@ -119,6 +119,12 @@ pub(crate) fn losses_of<E: Element>(
     run(&rows, shape, teacher, call, None)
 }
 
+/// Checks all arguments of [`losses_of`].
+pub(crate) fn check(shape: &[usize], teacher: &TopKTeacher<'_>, call: &Call<'_>) -> Result<(), Error> {
+    let mask = mask_of(shape, call)?;
+    Teacher::new(teacher, shape, mask.as_ref(), call.context).map(|_| ())
+}
+
 /// One number for each row, in C order, and the gradient. Without an input the gradient's array holds it, and is
 /// overwritten.
 pub(crate) fn losses_and_gradient_of<E: Element>(
@@ -146,6 +152,9 @@ fn shaped<D: Dimension>(shape: D, losses: Vec<f64>) -> Result<Array<f64, D>, Err
 
 /// The largest sum of a row's probabilities. Those of half precision are rounded to 2 or 3 digits.
 const MOST: f64 = 1.05;
+
+/// The smallest sum of the probabilities of all classes.
+const LEAST: f64 = 0.95;
 
 /// The largest logarithm of a probability, which rounding may have made larger than 0.
 const LARGEST: f64 = 0.05;
@@ -203,15 +212,9 @@ impl Teacher {
                 let classes_of_row = &mut teacher.classes[own.clone()];
                 for (j, class) in classes_of_row.iter_mut().enumerate() {
                     let value = with_dtype!(integers &classes, classes => single(classes, row, j).to_i128());
-                    *class = usize::try_from(value).ok().filter(|class| class < count).ok_or_else(|| {
-                        Error::Element {
-                            problem: "a teacher's class is out of range",
-                            name: "teacher_ids",
-                            index: at(row, j),
-                            value: value as f64,
-                            expected: "an index of a class of the input",
-                        }
-                    })?;
+                    let class_of = |value| usize::try_from(value).ok().filter(|class| class < count);
+                    let outside = || Error::TeacherClass { index: at(row, j), value, classes: *count };
+                    *class = class_of(value).ok_or_else(outside)?;
                 }
                 sorted.copy_from_slice(classes_of_row);
                 sorted.sort_unstable();
@@ -248,6 +251,15 @@ impl Teacher {
                         expected: "at most 1; take log_softmax of logits, over all classes",
                     });
                 }
+                if *tail && k == *count && sum < LEAST {
+                    return Err(Error::Element {
+                        problem: "the teacher's probabilities of all classes add up to less than 1",
+                        name: "exp(teacher_log_probs).sum(-1)",
+                        index: unravel(row, row_shape),
+                        value: sum,
+                        expected: "1, since no other class is left for the rest; with tail=False it is left out",
+                    });
+                }
             }
         }
         Ok(teacher)
@@ -272,6 +284,13 @@ struct Slopes<'w> {
     out: &'w dyn SingleRowsMut,
 }
 
+/// The mask's rows, if it has those of an input of this shape.
+fn mask_of<'m>(shape: &[usize], call: &'m Call<'_>) -> Result<Option<Rows<'m, u8>>, Error> {
+    let Some(mask) = &call.mask else { return Ok(None) };
+    check_shape("mask", mask.shape(), &shape[..shape.len() - 1])?;
+    Ok(Some(Rows::new(mask, None)))
+}
+
 /// The part that is compiled once for all dtypes.
 fn run(
     input: &dyn SingleRows,
@@ -280,11 +299,7 @@ fn run(
     call: &Call<'_>,
     slopes: Option<Slopes<'_>>,
 ) -> Result<Vec<f64>, Error> {
-    let mask = call.mask.as_ref();
-    if let Some(mask) = mask {
-        check_shape("mask", mask.shape(), &shape[..shape.len() - 1])?;
-    }
-    let mask = mask.map(|mask| Rows::new(mask, None));
+    let mask = mask_of(shape, call)?;
     let teacher = Teacher::new(teacher, shape, mask.as_ref(), call.context)?;
     let (rows, classes) = (input.count(), input.classes());
     let mut losses = filled(rows, 0.0)?;

@@ -66,7 +66,9 @@ impl From<Error> for PyErr {
         let hint = super::hints::hint(&error);
         let text = hint.map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"));
         match &error {
-            Error::TargetOutOfRange { .. } | Error::AxisOutOfRange { .. } => PyIndexError::new_err(text),
+            Error::TargetOutOfRange { .. } | Error::TeacherClass { .. } | Error::AxisOutOfRange { .. } => {
+                PyIndexError::new_err(text)
+            }
             // Right shape, wrong kind of number.
             Error::TargetShape { input, axis, target, held } => {
                 let rows = crate::array::rows::row_shape(input, *axis);
@@ -79,7 +81,8 @@ impl From<Error> for PyErr {
             Error::FloatingTarget { .. } => PyTypeError::new_err(text),
             Error::OutOfMemory { .. } => PyMemoryError::new_err(text),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
-            Error::TooFewDimensions
+            Error::RepeatedAxis { .. }
+            | Error::TooFewDimensions
             | Error::Shape { .. }
             | Error::Broadcast { .. }
             | Error::VarianceShape { .. }

@@ -14,7 +14,7 @@ use crate::loss::misuse::begins_with_a_positive;
 use crate::loss::pointwise::{ElementLoss, Elementwise, Input, Upstream, loss_shape};
 use crate::{Error, Total};
 
-functions! { binary_cross_entropy binary_cross_entropy_and_grad binary_cross_entropy_with_logits binary_cross_entropy_with_logits_and_grad gaussian_nll_loss kl_div kl_div_and_grad poisson_nll_loss }
+functions! { binary_cross_entropy binary_cross_entropy_and_grad binary_cross_entropy_with_logits binary_cross_entropy_with_logits_and_grad gaussian_nll_loss kl_div kl_div_and_grad poisson_nll_loss sigmoid_focal_loss sigmoid_focal_loss_and_grad }
 
 /// `reduction=` of a loss of elements.
 #[derive(Clone, Copy, PartialEq)]
@@ -419,4 +419,48 @@ pub(super) fn poisson_nll_loss<'py>(
         out,
     }
     .run(|_| ElementLoss::PoissonNll { log_input, full, eps })
+}
+
+/// `alpha=` of the focal loss of logits: -1 stands for none, as in torchvision.
+fn alpha_of(object: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    Ok(Some(call::number(object, "alpha")?).filter(|alpha| *alpha != -1.0))
+}
+
+/// Focal loss of logits.
+#[pyfunction]
+#[pyo3(signature = (input, target, alpha, gamma, reduction, dtype, out, /))]
+pub(super) fn sigmoid_focal_loss<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    alpha: &Bound<'py, PyAny>,
+    gamma: &Bound<'py, PyAny>,
+    reduction: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (alpha, gamma) = (alpha_of(alpha)?, call::number(gamma, "gamma")?);
+    let reduction = Reduce::new(reduction, false)?;
+    ElementCall { input, target, weight: None, same_shapes: true, third: None, reduction, dtype, out }
+        .run(|_| ElementLoss::SigmoidFocal { alpha, gamma })
+}
+
+/// Focal loss of logits, and its gradient.
+#[pyfunction]
+#[pyo3(signature = (input, target, alpha, gamma, reduction, dtype, out, grad_output, grad_out, /))]
+#[expect(clippy::too_many_arguments, reason = "torchvision's")]
+pub(super) fn sigmoid_focal_loss_and_grad<'py>(
+    input: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    alpha: &Bound<'py, PyAny>,
+    gamma: &Bound<'py, PyAny>,
+    reduction: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+    grad_output: Option<&Bound<'py, PyAny>>,
+    grad_out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let (alpha, gamma) = (alpha_of(alpha)?, call::number(gamma, "gamma")?);
+    let reduction = Reduce::new(reduction, false)?;
+    ElementCall { input, target, weight: None, same_shapes: true, third: None, reduction, dtype, out }
+        .run_with_gradient(|_| ElementLoss::SigmoidFocal { alpha, gamma }, grad_output, grad_out)
 }

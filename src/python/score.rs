@@ -269,7 +269,7 @@ pub(super) fn score_sums<'py>(
     let arrays = Arrays::new(logits, target, r#where)?;
     let log_probs = call::flag(log_probs, "log_probs")?;
     let groups = groups.as_ref().map(PyReadonlyArray1::as_slice).transpose()?;
-    let options = Score { ignore_index, axis: axis.0, log_probs, top_k: &top_k, bins, groups };
+    let options = Score { ignore_index, axis: axis.0, log_probs, top_k: &top_k, bins, groups, weight: None };
     let (sums, columns) = match (columns, array::floats(&arrays.logits, "logits")?) {
         (false, _) => (arrays.run(SumsWork(options))?, None),
         (true, Floats::F64(_)) => with_columns::<f64>(&arrays, options)?,
@@ -401,10 +401,10 @@ impl Work<TemperatureSums> for TemperatureWork<'_> {
     }
 }
 
-/// The number of rows that count; and the sums of the nll of softmax(b logits) and its first two derivatives with
-/// respect to b.
+/// The number of rows that count; and the sums of their weights, of the nll of softmax(b logits), and of its first two
+/// derivatives with respect to b.
 #[pyfunction]
-#[pyo3(signature = (logits, target, ignore_index, r#where, axis, b, /))]
+#[pyo3(signature = (logits, target, ignore_index, r#where, axis, b, weight, /))]
 pub(super) fn temperature_sums<'py>(
     logits: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
@@ -412,11 +412,16 @@ pub(super) fn temperature_sums<'py>(
     r#where: Option<&Bound<'py, PyAny>>,
     axis: Axis,
     b: f64,
-) -> PyResult<(u64, [Units<'py>; 3])> {
-    let options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
+    weight: Option<PyReadonlyArray1<'py, f64>>,
+) -> PyResult<(u64, [Units<'py>; 4])> {
+    let mut options = Score::new().ignore_index(call::ignore_index(ignore_index)?).axis(axis.0);
+    options.weight = weight.as_ref().map(|weight| weight.as_slice()).transpose()?;
     let arrays = Arrays::new(logits, target, r#where)?;
     let sums = arrays.run(TemperatureWork(b, options))?;
-    Ok((sums.count, [&sums.nll, &sums.slope, &sums.curvature].map(|sum| units(logits.py(), sum))))
+    Ok((
+        sums.count,
+        [&sums.weight, &sums.nll, &sums.slope, &sums.curvature].map(|sum| units(logits.py(), sum)),
+    ))
 }
 
 /// The sums of the weighted losses and of the weights; the first row that is not of probabilities, and the first whose

@@ -1,12 +1,13 @@
 //! The sums of a vocabulary's shard, and the gradient of one from merged sums.
 
 use numpy::PyUntypedArrayMethods;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 
-use super::array::{self, Array, Axis, with_dtype};
+use super::array::{self, Array, Axis, Float, with_dtype};
 use super::call;
 use super::result::{Output, Outputs};
-use crate::array::any::FloatsMut;
+use crate::array::any::{Any, Floats, FloatsMut, Integers};
 use crate::array::rows::{View, class_axis, row_shape};
 use crate::kernel::element::Element;
 use crate::loss::shard::{self, Merged};
@@ -28,9 +29,9 @@ pub(super) fn shard_sums<'py>(
         call::run(py, array::work(&logits), |context| shard::shard_sums(view, axis.0, context))?
     });
     let column = |numbers: Vec<f64>| {
-        let out = Output::new(py, None, "out", &shape, array::Float::F64)?;
+        let out = Output::new(py, None, "out", &shape, Float::F64)?;
         // SAFETY: the array is new.
-        if let FloatsMut(crate::array::any::Floats::F64(mut to)) = unsafe { out.floats_mut() } {
+        if let FloatsMut(Floats::F64(mut to)) = unsafe { out.floats_mut() } {
             to.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
         }
         Ok::<_, PyErr>(out.into_array())
@@ -38,42 +39,51 @@ pub(super) fn shard_sums<'py>(
     Ok((column(max)?, column(rest)?))
 }
 
-/// The gradient of a shard, of the shape and dtype of its logits. All other arrays are new ones of this package: of
-/// float64, but for the classes, which are int64.
+/// The gradient of a shard, of the shape and dtype of its logits. The other arrays have the shape of the rows, and are of
+/// float64, but for the targets, which are int64.
 #[pyfunction]
 #[pyo3(signature = (logits, axis, max, rest, scale, target, entry, grad_out, /))]
 #[expect(clippy::too_many_arguments, reason = "the columns of the merged sums")]
 pub(super) fn shard_gradient<'py>(
     logits: &Bound<'py, PyAny>,
     axis: Axis,
-    max: Array<'py>,
-    rest: Array<'py>,
-    scale: Array<'py>,
-    target: Array<'py>,
-    entry: Array<'py>,
+    max: &Bound<'py, PyAny>,
+    rest: &Bound<'py, PyAny>,
+    scale: &Bound<'py, PyAny>,
+    target: &Bound<'py, PyAny>,
+    entry: &Bound<'py, PyAny>,
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = logits.py();
     let logits = array::array(logits, "logits_shard")?;
     array::floats(&logits, "logits_shard")?;
-    let float = array::float_dtype(&logits).unwrap_or(array::Float::F32);
+    let float = array::float_dtype(&logits).unwrap_or(Float::F32);
     let gradient = Output::new(py, grad_out, "grad_out", logits.shape(), float)?;
     let outputs = Outputs::new(None, Some(&gradient))?;
     let in_place = outputs.overwrite(&logits);
     let logits = if in_place { logits } else { outputs.apart(logits)? };
-    let [max, rest, scale, entry] = [max, rest, scale, entry].map(|column| outputs.apart(column));
-    let (max, rest, scale, entry, class) = (max?, rest?, scale?, entry?, outputs.apart(target)?);
-    // SAFETY: they are of these dtypes, plain and apart from the gradient.
-    unsafe {
-        let (max, rest) = (array::view::<f64>(&max), array::view::<f64>(&rest));
-        let (scale, entry) = (array::view::<f64>(&scale), array::view::<f64>(&entry));
-        let class = array::view::<i64>(&class);
-        let merged = Merged { max: &max, rest: &rest, scale: &scale, class: &class, entry: &entry };
-        with_dtype!(floats &array::floats(&logits, "logits_shard")?, view => {
-            written(view, in_place, axis.0, &merged, &gradient, py)
-        })?;
-    }
+    let column = |column| outputs.apart(array::array(column, "merged")?);
+    let (max, rest, scale, entry) = (column(max)?, column(rest)?, column(scale)?, column(entry)?);
+    let target = column(target)?;
+    let Any::Integers(Integers::I64(target)) = array::target(&target)?.0 else {
+        return Err(PyTypeError::new_err(format!("the targets must be int64: got {}", target.dtype())));
+    };
+    let (max, rest, scale, entry) = (double(&max)?, double(&rest)?, double(&scale)?, double(&entry)?);
+    let merged = Merged { max: &max, rest: &rest, scale: &scale, class: &target, entry: &entry };
+    with_dtype!(floats &array::floats(&logits, "logits_shard")?, view => {
+        // SAFETY: the gradient has the input's dtype, and all arguments are apart from it, but for logits in the
+        // gradient's place, which are not read as themselves.
+        unsafe { written(view, in_place, axis.0, &merged, &gradient, py) }
+    })?;
     Ok(gradient.into_array())
+}
+
+/// A view of float64.
+fn double<'a>(array: &'a Array<'_>) -> PyResult<View<'a, f64>> {
+    match array::floats(array, "merged")? {
+        Floats::F64(view) => Ok(view),
+        _ => Err(PyTypeError::new_err(format!("merged must be float64: got {}", array.dtype()))),
+    }
 }
 
 /// # Safety

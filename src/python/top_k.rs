@@ -11,9 +11,9 @@ use super::result::{Output, Outputs};
 use super::{call, result};
 use crate::array::rows::View;
 use crate::kernel::element::Element;
-use crate::loss::top_k::{losses_and_gradient_of, losses_of};
+use crate::loss::top_k::{check, losses_and_gradient_of, losses_of};
 use crate::sum::compensated::Compensated;
-use crate::{Call, TopKTeacher};
+use crate::{Call, Context, Score, TopKTeacher};
 
 functions! { kl_div_topk kl_div_topk_and_grad }
 
@@ -119,6 +119,7 @@ struct Returned<'py> {
 impl<'py> Returned<'py> {
     fn new(
         arrays: &Arrays<'py>,
+        tail: bool,
         reduction: Reduce,
         dtype: Option<&Bound<'py, PyAny>>,
         out: Option<&Bound<'py, PyAny>>,
@@ -134,6 +135,16 @@ impl<'py> Returned<'py> {
             _ => None,
         };
         let active = arrays.active();
+        // A warning may be an error, and comes before anything is written.
+        let mask = arrays.mask.as_ref().map(array::mask_view);
+        check(arrays.input.shape(), &arrays.teacher(tail)?, &Call { mask, context: Context::default() })?;
+        let mistake = with_dtype!(floats &array::floats(&arrays.input, "input")?, view => {
+            let mask = arrays.mask.as_ref().map(array::mask_view);
+            crate::likely_misuse(view, None, &Score::new().axis(-1), &Call { mask, context: Context::default() })?
+        });
+        if let Some(mistake) = mistake {
+            call::warn_mistake(py, mistake)?;
+        }
         if reduction == Reduce::BatchMean && active == 0 {
             call::warn_nothing_counted(py, arrays.rows().iter().product())?;
         }
@@ -177,7 +188,7 @@ pub(super) fn kl_div_topk<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, tail, reduction) = (input.py(), call::flag(tail, "tail")?, Reduce::new(reduction)?);
     let arrays = Arrays::new(input, teacher_ids, teacher_log_probs, r#where)?;
-    let returned = Returned::new(&arrays, reduction, dtype, out)?;
+    let returned = Returned::new(&arrays, tail, reduction, dtype, out)?;
     let arrays = arrays.apart(&Outputs::new(returned.losses.as_ref(), None)?)?;
     let (teacher, mask) = (arrays.teacher(tail)?, arrays.mask.as_ref().map(array::mask_view));
     let losses = with_dtype!(floats &array::floats(&arrays.input, "input")?, view => {
@@ -206,7 +217,7 @@ pub(super) fn kl_div_topk_and_grad<'py>(
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
     let (py, tail, reduction) = (input.py(), call::flag(tail, "tail")?, Reduce::new(reduction)?);
     let arrays = Arrays::new(input, teacher_ids, teacher_log_probs, r#where)?;
-    let returned = Returned::new(&arrays, reduction, dtype, out)?;
+    let returned = Returned::new(&arrays, tail, reduction, dtype, out)?;
     let each = reduction == Reduce::None;
     let upstream = upstream(py, grad_output, if each { arrays.rows() } else { &[] })?;
     let float = array::float_dtype(&arrays.input).unwrap_or(Float::F32);

@@ -32,11 +32,22 @@ pub struct Score<'a> {
     pub bins: usize,
     /// The number of the group of each row, in the order of the targets: each group is also summed by itself.
     pub groups: Option<&'a [u16]>,
+    /// The weight of each row, in the order of the targets, for [`temperature_sums`](crate::temperature_sums) alone: a
+    /// finite number of at least 0. A row of weight 0 is left out.
+    pub weight: Option<&'a [f64]>,
 }
 
 impl Default for Score<'_> {
     fn default() -> Self {
-        Score { ignore_index: -100, axis: -1, log_probs: false, top_k: &[], bins: 15, groups: None }
+        Score {
+            ignore_index: -100,
+            axis: -1,
+            log_probs: false,
+            top_k: &[],
+            bins: 15,
+            groups: None,
+            weight: None,
+        }
     }
 }
 
@@ -81,6 +92,12 @@ impl<'a> Score<'a> {
     #[must_use]
     pub fn groups(self, groups: &'a [u16]) -> Self {
         Score { groups: Some(groups), ..self }
+    }
+
+    /// Sets the weight of each row, for [`temperature_sums`](crate::temperature_sums).
+    #[must_use]
+    pub fn weight(self, weight: &'a [f64]) -> Self {
+        Score { weight: Some(weight), ..self }
     }
 
     /// How many of the largest classes are named.

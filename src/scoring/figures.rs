@@ -406,27 +406,28 @@ impl TemperatureSums {
     /// Adds the sums of other rows, for the same inverse temperature.
     pub fn merge(&mut self, other: &TemperatureSums) {
         self.count += other.count;
+        self.weight.merge(&other.weight);
         self.nll.merge(&other.nll);
         self.slope.merge(&other.slope);
         self.curvature.merge(&other.curvature);
     }
 
-    /// The mean negative log-likelihood in nats; nan for no rows.
+    /// The weighted mean of the negative log-likelihoods in nats; nan for no rows.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        self.nll.mean(self.count)
+        self.nll.over(&self.weight)
     }
 
     /// The derivative of the mean with respect to the inverse temperature.
     #[must_use]
     pub fn mean_slope(&self) -> f64 {
-        self.slope.mean(self.count)
+        self.slope.over(&self.weight)
     }
 
     /// The second derivative of the mean.
     #[must_use]
     pub fn mean_curvature(&self) -> f64 {
-        self.curvature.mean(self.count)
+        self.curvature.over(&self.weight)
     }
 }
 
@@ -443,10 +444,7 @@ impl LogLoss {
     /// The weighted mean of the losses in nats; nan where the weights add up to 0.
     #[must_use]
     pub fn mean(&self) -> f64 {
-        if self.loss.is_finite() && self.weight.is_finite() {
-            return self.loss.total().over(&self.weight.total());
-        }
-        self.loss.to_f64() / self.weight.to_f64()
+        self.loss.over(&self.weight)
     }
 }
 
@@ -669,6 +667,7 @@ mod tests {
         for _ in 0..3 {
             temperature.merge(&TemperatureSums {
                 count: 1,
+                weight: [1.0].into_iter().collect(),
                 nll: [0.5].into_iter().collect(),
                 slope: [0.25].into_iter().collect(),
                 curvature: [2.0].into_iter().collect(),

@@ -11,7 +11,7 @@ use ndarray::{ArrayRef, Dimension};
 
 use super::columns::Score;
 use crate::array::rows::View;
-use crate::array::rows::{Input, input_rows};
+use crate::array::rows::{Input, check_shape, input_rows};
 use crate::array::single::{SingleRows, padded};
 use crate::error::{Error, filled};
 use crate::kernel::divergence::{Moments, Soft, moments, soft};
@@ -25,19 +25,23 @@ use crate::targets::{Call, Target, TileLabels, TileWork, Walk, labels};
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TemperatureSums {
-    /// Rows that count.
+    /// Rows that count: those of weight 0 do not.
     pub count: u64,
-    /// The negative log-likelihoods, in nats.
+    /// The weights of the rows, each 1 where none are given.
+    pub weight: ExactSum,
+    /// The negative log-likelihoods, in nats, times the weights.
     pub nll: ExactSum,
-    /// The derivatives of the negative log-likelihoods with respect to b.
+    /// The derivatives of the negative log-likelihoods with respect to b, times the weights.
     pub slope: ExactSum,
-    /// The second derivatives of the negative log-likelihoods with respect to b.
+    /// The second derivatives of the negative log-likelihoods with respect to b, times the weights.
     pub curvature: ExactSum,
 }
 
 /// The negative log-likelihood of softmax(b x) for logits x, `log sum exp(b x) - b x_t`, and its derivatives with
-/// respect to the inverse temperature b, which is positive. Of the options, the class axis and the index to ignore are
-/// used.
+/// respect to the inverse temperature b, which is positive. Of the options, the class axis, the index to ignore and the
+/// weights are used.
+///
+/// A row of weight w, an integer, adds what w rows add, exactly; one of weight 0 nothing, whatever its logits are.
 ///
 /// The mean is least at the temperature 1 / b that calibrates the logits. It is convex in b, so Newton's method finds
 /// the minimum from a start nearby.
@@ -57,7 +61,7 @@ pub struct TemperatureSums {
 /// ```
 ///
 /// # Errors
-/// See [`Error`]; class probabilities are refused.
+/// See [`Error`]; class probabilities are refused, and weights that are negative or not finite.
 pub fn temperature_sums<'t, E: Element, D: Dimension>(
     logits: &ArrayRef<E, D>,
     target: impl Into<Target<'t>>,
@@ -79,15 +83,35 @@ fn sums_of<E: Element>(
     let labels = labels("temperature_sums", target, shape, axis, options.ignore_index, call)?;
     labels.check(call.context)?;
     let (count, classes) = (source.count(), source.classes());
+    if let Some(weight) = options.weight {
+        check_weights(weight, count)?;
+    }
     filled(if count == 0 { 0 } else { padded(classes) }, 0.0)?;
     let all = Mutex::new(TemperatureSums::default());
-    Walk::labelled(&labels, classes).run(call.context, &AtTemperature { rows: &source, b, all: &all })?;
+    Walk::labelled(&labels, classes)
+        .run(call.context, &AtTemperature { rows: &source, weight: options.weight, b, all: &all })?;
     Ok(finished(all))
+}
+
+/// Checks that there is a weight for each row, and that each is finite and at least 0.
+fn check_weights(weight: &[f64], rows: usize) -> Result<(), Error> {
+    check_shape("weight", &[weight.len()], &[rows])?;
+    match weight.iter().position(|w| !(*w >= 0.0 && w.is_finite())) {
+        None => Ok(()),
+        Some(at) => Err(Error::Element {
+            problem: "weight holds a number that is no weight",
+            name: "weight",
+            index: vec![at],
+            value: weight[at],
+            expected: "a finite number of at least 0",
+        }),
+    }
 }
 
 /// The rows at one inverse temperature.
 struct AtTemperature<'w> {
     rows: &'w dyn SingleRows,
+    weight: Option<&'w [f64]>,
     b: f64,
     all: &'w Mutex<TemperatureSums>,
 }
@@ -105,8 +129,12 @@ impl<'w> TileWork for AtTemperature<'w> {
     #[inline(always)]
     fn tile<S: Simd>(&self, simd: S, (part, row): &mut Self::State, rows: Range<usize>, labels: &TileLabels) {
         for i in bits(labels.active) {
+            let weight = self.weight.map_or(1.0, |weight| weight[rows.start + i]);
+            if weight == 0.0 {
+                continue;
+            }
             self.rows.read(simd.level(), rows.start + i, row);
-            part.own.add(row, labels.class[i], &soft(simd, row), &moments(simd, row, self.b), self.b);
+            part.own.add(row, labels.class[i], weight, &soft(simd, row), &moments(simd, row, self.b), self.b);
         }
     }
 
@@ -114,17 +142,18 @@ impl<'w> TileWork for AtTemperature<'w> {
 }
 
 impl TemperatureSums {
-    /// Adds a row.
-    fn add(&mut self, row: &[f64], class: usize, soft: &Soft, moments: &Moments, b: f64) {
+    /// Adds a row of a weight above 0.
+    fn add(&mut self, row: &[f64], class: usize, weight: f64, soft: &Soft, moments: &Moments, b: f64) {
         self.count += 1;
+        self.weight.add(weight);
         let max_minus_x = soft.max - row[class];
         if soft.rest.is_nan() || max_minus_x == f64::INFINITY {
             // No softmax, or a target of probability 0: the likelihood is nan or 0 at every temperature.
             self.nll.add(if soft.rest.is_nan() { f64::NAN } else { f64::INFINITY });
             return;
         }
-        self.nll.add(b * max_minus_x + moments.log_sum);
-        self.slope.add(max_minus_x - moments.mean);
-        self.curvature.add(moments.variance);
+        self.nll.add_product(weight, b * max_minus_x + moments.log_sum);
+        self.slope.add_product(weight, max_minus_x - moments.mean);
+        self.curvature.add_product(weight, moments.variance);
     }
 }

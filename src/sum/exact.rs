@@ -144,6 +144,14 @@ impl ExactSum {
         }
     }
 
+    /// The sum over another, rounded once, to nearest even; nan over a sum of 0.
+    pub(crate) fn over(&self, other: &ExactSum) -> f64 {
+        if self.is_finite() && other.is_finite() {
+            return self.total().over(&other.total());
+        }
+        self.to_f64() / other.to_f64()
+    }
+
     /// The finite terms' sum in units of 2^-1074: the bytes of a signed integer, lowest first. And how many terms were
     /// +inf, -inf and nan.
     #[must_use]

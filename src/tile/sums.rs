@@ -156,9 +156,16 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
         for i in 0..self.len {
             sums.max[i] = RealOf::<E>::from_f64(max[i]);
-            // Where another shard's type holds more digits, the maximum is rounded, and the sum is relative to that.
-            let rounding = max[i] - sums.max[i].to_f64();
-            let all = if rounding == 0.0 { rest[i] } else { (1.0 + rest[i]) * rounding.exp() - 1.0 };
+            let mut all = rest[i];
+            if sums.max[i].to_f64() != max[i] && max[i].is_finite() {
+                // Another shard's type, f64, holds more: the sum is relative to the maximum rounded down to an f32, which
+                // no logit here exceeds. What lies as far below as to overflow has a probability of 0.
+                let near = max[i] as f32;
+                let down = if f64::from(near) > max[i] { near.next_down() } else { near.max(f32::MIN) };
+                sums.max[i] = RealOf::<E>::from_f64(f64::from(down));
+                let rounding = (max[i] - sums.max[i].to_f64()).clamp(0.0, 700.0);
+                all = (1.0 + rest[i]) * rounding.exp() - 1.0;
+            }
             // As if all of the rest were ties: in units of the largest term.
             (sums.ties[i], sums.sum_exp_rest[i], sums.sum_exp_rest_low[i]) = (all, 0.0, 0.0);
         }
@@ -269,7 +276,8 @@ impl<E: Element> Tile<'_, '_, E> {
         for i in bits(active) {
             let log_sum_exp = dd_add::<f64>([self.max(i), 0.0], self.log1p_rest_dd(i));
             let [square, low] = dd_mul::<f64>(log_sum_exp, log_sum_exp);
-            losses.unweighted[i] = z * (square + low);
+            losses.unweighted[i] =
+                if square.is_finite() { z * (square + low) } else { (z * log_sum_exp[0]) * log_sum_exp[0] };
         }
     }
 

@@ -46,6 +46,11 @@ FUNCTIONS = {
         "input, target, weight=None, *, pos_weight=None, reduction='mean', dtype=None, out=None, "
         "grad_output=None, grad_out=None"
     ),
+    "sigmoid_focal_loss": ("input, target, *, alpha=0.25, gamma=2.0, reduction='none', dtype=None, out=None"),
+    "sigmoid_focal_loss_and_grad": (
+        "input, target, *, alpha=0.25, gamma=2.0, reduction='none', dtype=None, out=None, grad_output=None, "
+        "grad_out=None"
+    ),
     "kl_div": "input, target, *, reduction='mean', log_target=False, dtype=None, out=None",
     "kl_div_and_grad": (
         "input, target, *, reduction='mean', log_target=False, dtype=None, out=None, grad_output=None, "
@@ -58,7 +63,7 @@ FUNCTIONS = {
     "log_softmax": "x, axis=-1, *, out=None",
     "softmax": "x, axis=-1, *, out=None",
     "log_sigmoid": "x, *, out=None",
-    "logsumexp": "x, axis=None, *, keepdims=False, out=None",
+    "logsumexp": "x, axis=None, *, b=None, keepdims=False, return_sign=False, out=None",
     "score": "logits, target, *, ignore_index=-100, where=None, axis=-1, shift=0, top_k=0, "
     "values='logits', log_probs=None",
     "Scorer": "*, ignore_index=-100, top_k=(1, 5), bins=15, by_position=False, values='logits'",
@@ -66,7 +71,9 @@ FUNCTIONS = {
         "logits, other_logits, target=None, *, ignore_index=-100, where=None, axis=-1, shift=0, values='logits'"
     ),
     "Comparer": "*, ignore_index=-100, values='logits'",
-    "fit_temperature": "logits, target=None, *, ignore_index=-100, where=None, axis=-1, values='logits'",
+    "fit_temperature": (
+        "logits, target=None, *, ignore_index=-100, where=None, axis=-1, values='logits', sample_weight=None"
+    ),
     "log_loss": "y_true, y_proba, *, labels=None, sample_weight=None, normalize=True, eps='auto'",
     "set_num_threads": "n",
     "get_num_threads": "",

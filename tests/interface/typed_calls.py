@@ -44,6 +44,9 @@ def a_reduction_decides_what_comes_back(reduction: Literal["mean", "sum", "none"
     )
     assert_type(crossent.binary_cross_entropy(out, target), Loss)
     assert_type(crossent.binary_cross_entropy_with_logits(out, target, reduction="none"), Losses)
+    assert_type(crossent.sigmoid_focal_loss(out, target), Losses)
+    assert_type(crossent.sigmoid_focal_loss(out, target, reduction="sum"), Loss)
+    assert_type(crossent.sigmoid_focal_loss_and_grad(out, target, gamma=1.0), tuple[Losses, NDArray[Any]])
     assert_type(crossent.kl_div(x, x, reduction="batchmean"), Loss)
     assert_type(crossent.kl_div(x, x, reduction="none"), Losses)
     assert_type(crossent.kl_div_topk(x, [[0]] * 4, out[:, None]), Loss)
@@ -79,6 +82,7 @@ def a_typo_is_an_error(text: str) -> None:
     crossent.focal_loss(x, target, reduction="batchmean")  # type: ignore[call-overload]
     crossent.binary_cross_entropy(out, target, reduction="Mean")  # type: ignore[call-overload]
     crossent.kl_div_topk(x, target, out, reduction="mean")  # type: ignore[call-overload]
+    crossent.sigmoid_focal_loss(out, target, reduction="mean", out=out)  # type: ignore[call-overload]
     crossent.kl_div(x, x, reduction="batch_mean")  # type: ignore[call-overload]
     crossent.CrossEntropyLoss(reduction="average")  # type: ignore[call-overload]
     crossent.BCELoss(label_smoothing=0.5)  # type: ignore[call-overload]
@@ -108,6 +112,10 @@ def rows_keep_their_dtype() -> None:
     assert_type(crossent.log_sigmoid(x), NDArray[np.float32])
     assert_type(crossent.logsumexp(x), np.float32)
     assert_type(crossent.logsumexp(x, 1, keepdims=True), NDArray[np.float32])
+    assert_type(crossent.logsumexp(x, (0, 1), b=[1, -1, 1], return_sign=True), tuple[Any, Any])
+    assert_type(crossent.softmax(some, None), NDArray[np.float16])
+    assert_type(crossent.log_softmax(x, (0, 1)), NDArray[np.float32])
+    crossent.softmax(x, [0, 1])  # type: ignore[call-overload]
 
 
 class Rows:
@@ -135,4 +143,5 @@ def sums_know_themselves(text: str) -> None:
     assert_type(crossent.Comparer.from_json(text).result(), crossent.Comparison)
     crossent.Scorer().merge(crossent.Comparer())  # type: ignore[arg-type]
     assert_type(crossent.fit_temperature(x, target), crossent.Temperature)
-    assert_type(crossent.fit_temperature([(x, target)]), crossent.Temperature)
+    assert_type(crossent.fit_temperature(x, target, sample_weight=out), crossent.Temperature)
+    assert_type(crossent.fit_temperature([(x, target), (x, target, out)]), crossent.Temperature)

@@ -41,6 +41,8 @@ def _cases() -> Iterator[tuple[str, Any, Any, dict[str, Any]]]:
     yield "binary_cross_entropy", _probabilities, _probabilities, {}
     yield "binary_cross_entropy", _probabilities, _probabilities, {"clamp": None}
     yield "binary_cross_entropy_with_logits", _logits, _probabilities, {}
+    yield "sigmoid_focal_loss", _logits, _probabilities, {}
+    yield "sigmoid_focal_loss", _logits, _probabilities, {"alpha": -1, "gamma": 0.75}
     yield "kl_div", _logits, _probabilities, {}
     yield "kl_div", _logits, _logits, {"log_target": True}
     for full in (False, True):
@@ -362,7 +364,7 @@ def test_empty_arrays(key: str, make_input: Any, make_target: Any, options: dict
     x = np.zeros((0, 3), np.float32)
     loss = getattr(crossent, key)
     with pytest.warns(crossent.LikelyMistakeWarning, match="empty batch"):
-        assert np.isnan(loss(x, x, **options))
+        assert np.isnan(loss(x, x, reduction="mean", **options))
     assert loss(x, x, reduction="sum", **options) == 0
     assert loss(x, x, reduction="none", **options).shape == (0, 3)
     if key == "kl_div":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import pickle
 from typing import Any
@@ -164,16 +165,58 @@ def test_shards_of_different_dtypes_merge() -> None:
     np.testing.assert_allclose(sharded.gradient(right, t, whole, start=150), grad[:, 150:], rtol=3e-7)
 
 
+@pytest.mark.parametrize("given", [(0, 2), (1, 2), (0, 1)])
+def test_a_missing_shard_is_an_error(given: tuple[int, int]) -> None:
+    x, t = problem((8,), 9, 6)
+    parts = [
+        sharded.partial(x[:, a:b], np.minimum(t, 8), start=a, classes=9) for a, b in ((0, 3), (3, 6), (6, 9))
+    ]
+    kept = np.concatenate([np.arange(3 * i, 3 * i + 3) for i in given])
+    ours = [dataclasses.replace(part, target=np.full(8, kept[0])) for part in parts]
+    lacking = ours[given[0]].merge(ours[given[1]])
+    with pytest.raises(
+        ValueError, match=r"a shard is missing: got the classes .*, expected all 0 to 8; merge"
+    ):
+        lacking.nll()
+    if given != (0, 1):  # without the number of classes nobody knows of a last one
+        with pytest.raises(
+            ValueError, match=r"a shard is missing: got the classes .*, expected all from 0 on"
+        ):
+            dataclasses.replace(lacking, classes=None).nll()
+
+
+def test_shards_far_beyond_each_others_range_merge() -> None:
+    t = np.array([2, 0, 1])
+    left = np.array([[0.0, 1.0], [-INF, -INF], [1e9, 1e9 - 64]], np.float32)
+    right = np.array([[1e300, 0.0], [-1e300, -1e300], [1e9 + 33, 0.0]])
+    whole = sharded.partial(left, t, start=0).merge(sharded.partial(right, t, start=2))
+    together = np.concatenate([left.astype(np.float64), right], axis=1)
+    losses, grad = crossent.cross_entropy_and_grad(together, t, reduction="none")
+    np.testing.assert_allclose(whole.nll(), losses, rtol=1e-14)
+    np.testing.assert_allclose(sharded.gradient(left, t, whole, start=0), grad[:, :2], rtol=1e-6, atol=1e-38)
+    np.testing.assert_allclose(sharded.gradient(right, t, whole, start=2), grad[:, 2:], rtol=1e-12)
+
+
+def test_logits_near_the_ends_of_float64_warn_of_nothing() -> None:
+    x, t = np.array([[1.7e308, -1.7e308, 0.0]]), np.array([1])
+    whole = merged(shards(x, t, (0, 1, 3)))
+    np.testing.assert_array_equal(whole.nll(), crossent.cross_entropy(x, t, reduction="none"))
+
+
 def test_partial_sums_pass_between_processes() -> None:
     x, t = problem((3, 5), 9, 2)
     parts = shards(x, t, (0, 4, 9))
-    assert len({len(part.to_array()) for part in parts}) == 1
-    for part in (*parts, merged(parts), sharded.partial(np.zeros((3, 5, 0)), t, start=4)):
+    empty = sharded.partial(np.zeros((3, 5, 0)), t, start=4)
+    assert len({len(part.to_array()) for part in (*parts, empty)}) == 1
+    for part in (*parts, merged(parts), empty, sharded.partial(x, t, start=0, classes=9)):
         for same in (sharded.Partial.from_array(part.to_array()), pickle.loads(pickle.dumps(part))):
             assert repr(same) == repr(part)
             for name in ("maximum", "rest", "target_logit", "target", "shards"):
                 np.testing.assert_array_equal(getattr(same, name), getattr(part, name))
+    # What an all-reduce makes of two of them is none.
     array = parts[0].to_array()
+    mean, odd = (array + parts[1].to_array()) / 2, array.copy()
+    odd[-1] = 0.5
     for bad in (
         array[:-1],
         array[1:],
@@ -182,6 +225,8 @@ def test_partial_sums_pass_between_processes() -> None:
         np.array([]),
         array[np.newaxis],
         array * NAN,
+        mean,
+        odd,
     ):
         with pytest.raises(ValueError, match="not one that Partial"):
             sharded.Partial.from_array(bad)

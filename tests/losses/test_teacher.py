@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import mpmath
@@ -124,6 +125,39 @@ def test_sure_rows_keep_all_digits() -> None:
     assert worst_grad < 1e-12
 
 
+@pytest.mark.parametrize("p", [1e-20, 1e-12, 1e-3, 0.3, 0.7])
+def test_without_a_tail_small_probabilities_keep_their_digits(p: float) -> None:
+    row, log_p = np.array([0.5, 0.0, -0.25]), np.array([np.log(p)])
+    loss, grad = crossent.kl_div_topk_and_grad(row, [0], log_p, tail=False)
+    q = crossent.softmax(row)
+    p = np.exp(log_p[0])
+    np.testing.assert_allclose(loss, p * (log_p[0] - np.log(q[0])), rtol=1e-14)
+    np.testing.assert_allclose(grad, p * q - np.array([p, 0.0, 0.0]), rtol=1e-14)
+
+
+def test_nothing_known_is_no_distance() -> None:
+    ids, log_p = np.zeros((2, 0), int), np.zeros((2, 0))
+    for tail in (True, False):
+        loss, grad = crossent.kl_div_topk_and_grad(np.array([[0.0, 1.0], [3.0, 1.0]]), ids, log_p, tail=tail)
+        assert loss == 0.0
+        assert not grad.any()
+
+
+def test_likely_mistakes_are_named() -> None:
+    p = crossent.softmax(np.random.default_rng(0).standard_normal((20, 5)))
+    ids, log_p = np.zeros((20, 1), int), np.full((20, 1), -1.0)
+    with pytest.warns(crossent.LikelyMistakeWarning, match="looks like probabilities"):
+        crossent.kl_div_topk(p, ids, log_p)
+    with pytest.warns(crossent.LikelyMistakeWarning, match="one class only"):
+        crossent.kl_div_topk(np.zeros((3, 1)), np.zeros((3, 0), int), np.zeros((3, 0)))
+    out = np.full(20, 7.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(crossent.LikelyMistakeWarning):
+            crossent.kl_div_topk(p, ids, log_p, reduction="none", out=out)
+    assert (out == 7.0).all()
+
+
 def test_two_models_that_agree_are_at_no_distance() -> None:
     rng = np.random.default_rng(4)
     x = rng.standard_normal((50, 200)) * 5
@@ -191,8 +225,12 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "text"),
     [
-        ({"teacher_ids": [[0, 5], [0, 1]]}, ValueError, r"out of range: got teacher_ids\[0, 1\] = 5"),
-        ({"teacher_ids": [[0, 1], [-1, 1]]}, ValueError, r"teacher_ids\[1, 0\] = -1"),
+        (
+            {"teacher_ids": [[0, 5], [0, 1]]},
+            IndexError,
+            r"out of bounds: got teacher_ids\[0, 1\] = 5, expected 0 to 2 \(3 classes\)",
+        ),
+        ({"teacher_ids": [[0, 1], [-1, 1]]}, IndexError, r"teacher_ids\[1, 0\] = -1"),
         ({"teacher_ids": [[0, 1], [2, 2]]}, ValueError, r"given twice: got teacher_ids\[1, 1\] = 2"),
         ({"teacher_ids": [[0.0, 1.0], [0.0, 1.0]]}, TypeError, "teacher_ids must hold integers"),
         (
@@ -212,7 +250,13 @@ def test_limits() -> None:
         ({"reduction": "mean"}, ValueError, "'batchmean'"),
         ({"reduction": "average"}, ValueError, "average is not a valid value"),
         ({"tail": "yes"}, TypeError, "tail must be True or False"),
-        ({"where": [True]}, ValueError, "where|mask"),
+        ({"where": [True]}, ValueError, r"has the wrong shape: got \(1,\), expected \(2,\)"),
+        ({"where": [[False] * 2] * 2}, ValueError, r"has the wrong shape: got \(2, 2\), expected \(2,\)"),
+        (
+            {"teacher_ids": [[0, 1, 2]] * 2, "teacher_log_probs": np.log(np.full((2, 3), 0.3))},
+            ValueError,
+            "all classes add up to less than 1",
+        ),
         ({"input": 1.0}, ValueError, "no axis of classes"),
         ({"input": [[1, 2, 3], [1, 2, 3]]}, TypeError, "input must be floating"),
         ({"out": np.empty(2, np.float32)}, ValueError, "out receives per-row losses only"),

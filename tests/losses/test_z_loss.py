@@ -164,6 +164,11 @@ def test_digits_of_a_small_log_sum_exp_are_kept() -> None:
         assert abs(got - want) / want < 1e-9  # 2e-8 without the low part of the logarithm
 
 
+def test_a_small_factor_of_a_large_square_is_finite() -> None:
+    loss = crossent.cross_entropy(np.array([[1e200, 0.0, 0.0]]), [0], z_loss=1e-300)
+    np.testing.assert_allclose(loss, 1e100, rtol=1e-15)
+
+
 def test_infinite_logits_are_those_of_the_log_sum_exp() -> None:
     x = np.array([[0.0, np.inf], [-np.inf, 1.0], [-np.inf, -np.inf], [np.nan, 0.0]])
     losses = crossent.cross_entropy(x, [1, 1, 0, 0], z_loss=0.5, reduction="none")

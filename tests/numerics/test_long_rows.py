@@ -154,6 +154,15 @@ def _seconds_of_workers() -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_more_segments_than_are_held_at_a_time_are_all_summed(threads: int) -> None:
+    crossent.set_num_threads(threads)
+    classes = (1 << 29) + 2 * SEGMENT + 5
+    x = np.broadcast_to(np.float32(1.5), (classes,))
+    assert crossent.logsumexp(x) == np.float32(1.5 + np.log(classes))
+    np.testing.assert_allclose(crossent.cross_entropy(x, 7, dtype=np.float64), np.log(classes), rtol=1e-7)
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_one_row_is_shared_out_to_threads() -> None:
     x = np.zeros((1, 20_000_000), np.float32)

@@ -165,6 +165,10 @@ ELEMENT_LOSSES: dict[str, Function] = {
     "binary_cross_entropy_with_logits, weights": lambda r, how: crossent.binary_cross_entropy_with_logits(
         r.x, r.p, r.q, pos_weight=r.var, reduction=how
     ),
+    "sigmoid_focal_loss": lambda r, how: crossent.sigmoid_focal_loss(r.x, r.p, reduction=how),
+    "sigmoid_focal_loss, gamma": lambda r, how: crossent.sigmoid_focal_loss(
+        r.x, r.q, alpha=-1, gamma=0.75, reduction=how
+    ),
     "kl_div": lambda r, how: crossent.kl_div(r.log_p, r.p, reduction=how),
     "kl_div, log_target": lambda r, how: crossent.kl_div(r.log_p, r.log_q, reduction=how, log_target=True),
     "gaussian_nll_loss": lambda r, how: crossent.gaussian_nll_loss(
@@ -248,6 +252,9 @@ ELEMENT_GRADIENTS: dict[str, Function] = {
             r.x, r.p, r.q, reduction=how, grad_output=r.var if how == "none" else None
         )
     ),
+    "sigmoid_focal_loss_and_grad": lambda r, how: crossent.sigmoid_focal_loss_and_grad(
+        r.x, r.p, gamma=1.5, reduction=how, grad_output=r.var if how == "none" else None
+    ),
     "kl_div_and_grad": lambda r, how: crossent.kl_div_and_grad(
         r.log_p, r.p, reduction=how, grad_output=r.var if how == "none" else None
     ),
@@ -260,6 +267,7 @@ ROW_FUNCTIONS: dict[str, Function] = {
     "softmax, out": lambda r, _: crossent.softmax(r.x, r.axis, out=_empty_as(r.x)),
     "softmax, in place": _in_place(crossent.softmax),
     "logsumexp": lambda r, _: crossent.logsumexp(r.x, r.axis),
+    "logsumexp, b": lambda r, _: crossent.logsumexp(r.x, r.axis, b=r.q - r.p),
     "log_sigmoid": lambda r, _: crossent.log_sigmoid(r.x),
 }
 
@@ -305,7 +313,9 @@ def _temperature(batches: list[Rows]) -> Any:
     # The best class or the second best: else no temperature fits.
     order = r.x.astype(np.float64).argsort(r.axis, kind="stable")
     t = np.where(r.upstream > -0.3, order.take(-1, r.axis), order.take(-2, r.axis))
-    return dataclasses.astuple(crossent.fit_temperature(r.x, t, axis=r.axis))
+    plain = crossent.fit_temperature(r.x, t, axis=r.axis)
+    weighted = crossent.fit_temperature(r.x, t, axis=r.axis, sample_weight=1.0 + 0.1 * np.tanh(r.upstream))
+    return dataclasses.astuple(plain) + dataclasses.astuple(weighted)
 
 
 def _log_loss(batches: list[Rows]) -> Any:
@@ -595,6 +605,7 @@ CANCEL = (
     "_and_grad, weight",
     "_and_grad, z_loss",
     "binary_cross_entropy_with_logits_and_grad",
+    "sigmoid_focal_loss_and_grad",
     "kl_div",
 )
 
@@ -623,11 +634,14 @@ def _ulp(key: str, mine: Array, best: Array) -> float:
 
 
 def _limit(key: str, dtype: DType) -> int:
-    """ULP: 256 for a divergence, which is smaller than the logarithms that it is a difference of; six for a product of
-    three such numbers; four where nothing wider is at hand, for single elements and for differences; else two.
+    """ULP: 256 for a divergence, which is smaller than the logarithms that it is a difference of; ten for a product of
+    five such numbers, six for one of three; four where nothing wider is at hand, for single elements and for
+    differences; else two.
     """
     if key.startswith("kl_div_topk"):
         return 256
+    if key.startswith("sigmoid_focal"):  # the weight, twice the probability of a miss, and two terms
+        return 10
     if key.startswith("focal"):
         return 6
     single = key.startswith("binary") or any(part in key for part in CANCEL)

@@ -80,6 +80,15 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "logsumexp, long axes around": (f"crossent.logsumexp(zeros({N}, 0, 2**20), (0, 2))", [[0]]),
     "logsumexp, axes kept": (f"crossent.logsumexp(zeros({N}, 0, 5), 0, keepdims=True)", [[1, 0, 5]]),
     "logsumexp of few": (f"crossent.logsumexp(zeros({N}, 0, 5), (0, 1))", [[5]]),
+    "logsumexp with factors": (f"crossent.logsumexp(zeros({N}, 0), b=1, return_sign=True)", ["-inf", "0.0"]),
+    "logsumexp with factors, long axes around": (
+        f"crossent.logsumexp(zeros({N}, 0, 2**20), (0, 2), b=zeros(2**20))", [[0]]
+    ),
+    "logsumexp with factors of rows without classes": (
+        f"crossent.logsumexp(zeros({N}, 0), 1, b=1)", ["MemoryError"]
+    ),
+    "softmax over axes around": (f"crossent.softmax(zeros({N}, 0, 2**20), (0, 2))", [[N, 0, 2**20]]),
+    "softmax over all": (f"crossent.log_softmax(zeros({N}, 0), None)", [[N, 0]]),
     "logsumexp of rows without classes": (f"crossent.logsumexp(zeros({N}, 0), 1)", ["MemoryError"]),
     "logsumexp of no axis": (f"crossent.logsumexp(zeros({N}, 0), ())", [[N, 0]]),
     # A loss over no rows: a sum of 0, a mean of nan.
@@ -142,6 +151,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
         for name in (
             "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div", "poisson_nll_loss",
             "binary_cross_entropy_and_grad", "binary_cross_entropy_with_logits_and_grad", "kl_div_and_grad",
+            "sigmoid_focal_loss_and_grad",
         )
         for reduction, result in (("mean", "nan"), ("sum", "0.0"), ("none", [N, 0]))
     },

@@ -140,6 +140,9 @@ def test_no_layout_is_copied_by_numpy(dtype: DType, layout: str) -> None:
         "log_sigmoid": lambda: crossent.log_sigmoid(x, out=out),
         "logsumexp": lambda: crossent.logsumexp(x, 1, out=sums),
         "all": lambda: crossent.logsumexp(x),
+        "factors": lambda: crossent.logsumexp(x, 1, b=w, out=sums),
+        "factors of all": lambda: crossent.logsumexp(x, b=np.int8(2), return_sign=True),
+        "softmax over all": lambda: crossent.softmax(x, None, out=out),
     }
     for key, call in calls.items():
         assert _traced(call) < 64 * 1024, key

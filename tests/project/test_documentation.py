@@ -133,7 +133,9 @@ def test_every_reduction_has_its_overload(name: str) -> None:
     overloads = _overloads(REDUCED[name])
     assert set(overloads) == {frozenset(reduced), frozenset({"none"})}
     for key, (result, parameter) in overloads.items():
-        assert (parameter.default == usual) == (key == frozenset(reduced))
+        if name.startswith("sigmoid"):
+            usual = "none"
+        assert (parameter.default == usual) == (usual in key)
         loss = result
         if name.endswith("_and_grad"):
             loss, gradient = get_args(result)

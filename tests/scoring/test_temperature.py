@@ -12,7 +12,8 @@ from scipy.optimize import minimize_scalar
 
 import crossent
 import reference
-from arrays import DTYPES, SAME_VALUES, Array, DType, logits, name
+from arrays import BFLOAT16, DTYPES, SAME_VALUES, Array, DType, logits, name
+from crossent.blocks import ArrayBlocks
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=name)
 
@@ -165,3 +166,152 @@ def test_float16_logits_of_a_large_vocabulary_do_not_overflow() -> None:
     found = crossent.fit_temperature(x, t)
     assert found.nll_after == pytest.approx(_nll(x, t, found.temperature), rel=1e-12)
     assert found.nll_after < found.nll_before
+
+
+# ---- weights of rows ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [2, 10, 90])
+def test_integer_weights_are_rows_repeated(width: int) -> None:
+    x, t = _data(width, rows=300)
+    w = np.random.default_rng(1).integers(0, 5, 300)
+    found = crossent.fit_temperature(x, t, sample_weight=w)
+    repeated = crossent.fit_temperature(np.repeat(x, w, axis=0), np.repeat(t, w))
+    # The sums are exact: not a bit differs.
+    assert found.temperature == repeated.temperature
+    assert (found.nll_before, found.nll_after) == (repeated.nll_before, repeated.nll_after)
+    assert found.count == (w > 0).sum()
+    assert repeated.count == w.sum()
+
+
+def test_the_weighted_likelihood_is_least() -> None:
+    x, t = _data(6)
+    w = np.random.default_rng(2).exponential(size=1000)
+
+    def weighted(temperature: float) -> float:
+        losses = reference.cross_entropy(x / temperature, t, reduction="none")
+        return float(np.average(losses, weights=w))
+
+    found = crossent.fit_temperature(x, t, sample_weight=w)
+    best = minimize_scalar(lambda u: weighted(math.exp(u)), bounds=(-4, 4), options={"xatol": 1e-10})
+    assert found.temperature == pytest.approx(math.exp(best.x), rel=1e-6)
+    assert found.temperature != pytest.approx(crossent.fit_temperature(x, t).temperature, rel=1e-4)
+    assert found.nll_before == pytest.approx(weighted(1.0), rel=1e-13)
+    assert found.nll_after == pytest.approx(weighted(found.temperature), rel=1e-13)
+    z = reference.softmax(x / found.temperature)
+    slope = np.average((z * x).sum(axis=1) - x[np.arange(1000), t], weights=w)
+    assert abs(slope) < 1e-13
+    # Only their ratios matter.
+    scaled = crossent.fit_temperature(x, t, sample_weight=w * 2.0**-40)
+    assert scaled == found
+    assert crossent.fit_temperature(x, t, sample_weight=np.full(1000, 0.1)).temperature == pytest.approx(
+        crossent.fit_temperature(x, t).temperature, rel=1e-14
+    )
+    ones = crossent.fit_temperature(x, t, sample_weight=np.ones(1000, bool))
+    assert ones == crossent.fit_temperature(x, t)
+
+
+def test_weights_do_not_depend_on_batches_blocks_layouts_or_threads() -> None:
+    x, t = _data(9, rows=420)
+    x, t = x.reshape(20, 21, 9), t.reshape(20, 21).copy()
+    t[::3, ::2] = -100
+    w = np.random.default_rng(3).exponential(size=t.shape)
+    w[1] = 0.0
+    where = np.random.default_rng(4).random(t.shape) < 0.8
+    kept = where & (w > 0)
+    expected = crossent.fit_temperature(x, t, where=where, sample_weight=w)
+    assert expected.count == (kept & (t != -100)).sum()
+    threads = crossent.get_num_threads()
+    try:
+        for count in (1, 3):
+            crossent.set_num_threads(count)
+            for layout in SAME_VALUES.values():
+                got = crossent.fit_temperature(layout(x), t, where=where, sample_weight=layout(w))
+                assert got == expected
+            masks: list[Any] = [where.astype(int), where.tolist()]
+            for mask in masks:
+                assert crossent.fit_temperature(x, t, where=mask, sample_weight=w.tolist()) == expected
+            moved = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+            assert crossent.fit_temperature(moved, t, where=where, sample_weight=w, axis=1) == expected
+            for step in (1, 7):
+                triples = [
+                    (x[i : i + step], t[i : i + step], np.where(where, w, 0)[i : i + step])
+                    for i in range(0, 20, step)
+                ]
+                assert crossent.fit_temperature(triples) == expected
+            for memory in (1000, 1 << 20):
+                blocks = _Blocks(x, memory)
+                assert crossent.fit_temperature(blocks, t, where=where, sample_weight=w) == expected
+    finally:
+        crossent.set_num_threads(threads)
+    # Beside triples there may be pairs, whose rows weigh 1.
+    mixed = [(x[:9], t[:9]), (x[9:], t[9:], np.ones((11, 21)))]
+    assert crossent.fit_temperature(mixed) == crossent.fit_temperature(x, t)
+    p = reference.softmax(x)
+    probs = crossent.fit_temperature(p, t, where=where, sample_weight=w, values="probs")
+    assert probs.temperature == pytest.approx(expected.temperature, rel=1e-12)
+
+
+class _Blocks:
+    """An array in blocks of rows, of little memory each."""
+
+    def __init__(self, x: Array, memory: int) -> None:
+        self.row_shape, self.classes, self.dtype = x.shape[:-1], x.shape[-1], x.dtype
+        self._x, self._memory = x, memory
+
+    def row_blocks(self, memory: int | None = None, start: int = 0) -> Iterator[Any]:
+        return ArrayBlocks(self._x).row_blocks(self._memory, start)
+
+
+@pytest.mark.filterwarnings("ignore:.*looks like probabilities")
+def test_weights_of_0_leave_rows_out_whatever_they_hold() -> None:
+    x, t = _data(4, rows=60)
+    w = np.ones(60)
+    w[::7] = 0
+    expected = crossent.fit_temperature(x[w > 0], t[w > 0])
+    bad, wrong = x.copy(), t.copy()
+    bad[::7], wrong[::7] = math.nan, 99
+    assert crossent.fit_temperature(bad, wrong, sample_weight=w) == expected
+    p = reference.softmax(x)
+    p[::7] = -5.0
+    usual = crossent.fit_temperature(reference.softmax(x)[w > 0], t[w > 0], values="probs")
+    assert crossent.fit_temperature(p, wrong, sample_weight=w, values="probs") == usual
+    for weight in (np.float16, np.float32, BFLOAT16, np.uint8):
+        assert crossent.fit_temperature(bad, wrong, sample_weight=w.astype(weight)) == expected
+
+
+@pytest.mark.parametrize(
+    ("weight", "error", "text"),
+    [
+        (
+            [1.0, -0.5, math.nan, 1],
+            ValueError,
+            r"got sample_weight\[1\] = -0\.5, expected finite numbers of at least 0",
+        ),
+        ([1.0, 1, math.nan, 1], ValueError, r"got sample_weight\[2\] = nan"),
+        ([1.0, 1, 1, math.inf], ValueError, r"got sample_weight\[3\] = inf"),
+        ([[1.0, 1, 1, 1]], ValueError, r"sample_weight has the wrong shape: got \(1, 4\), expected \(4,\)"),
+        (1.0, ValueError, r"sample_weight has the wrong shape: got \(\), expected \(4,\)"),
+        ([0, 0, 0, 0], ValueError, "no row is counted: check ignore_index, where and sample_weight"),
+        ([1j, 1, 1, 1], TypeError, "sample_weight must be numbers: got dtype complex128"),
+        (["a", "b", "c", "d"], TypeError, "sample_weight must be numbers"),
+    ],
+)
+def test_weights_that_are_none_are_named(weight: Any, error: type[Exception], text: str) -> None:
+    x, t = np.eye(4) * 3, [0, 1, 2, 0]
+    with pytest.raises(error, match=text):
+        crossent.fit_temperature(x, t, sample_weight=weight)
+    with pytest.raises(error, match=text):
+        crossent.fit_temperature([(x, t, weight)])
+
+
+def test_weights_beside_batches_are_refused() -> None:
+    x, t = _data(4, rows=60)
+    with pytest.raises(
+        TypeError, match=r"sample_weight goes with arrays: got batches; make each of them \(logits"
+    ):
+        crossent.fit_temperature([(x, t)], sample_weight=np.ones(60))
+    with pytest.raises(TypeError, match="batch 0 is not a pair: got tuple, expected"):
+        crossent.fit_temperature([(x, t, np.ones(60), 1)])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="mask"):
+        crossent.fit_temperature(x, t, where=np.full(60, 2), sample_weight=np.zeros(60))

@@ -359,17 +359,35 @@ def good_rows(d: Draw, name: str) -> dict[str, Any]:
             # A number is written for each row that is left: none is long.
             gone = [i for i, n in enumerate(shape) if n > 1 << 20 or d.chance(0.3)]
             arguments["axis"] = tuple(i - d.one((0, len(shape))) for i in gone) if d.chance(0.8) else None
-        elif not shape and d.chance(0.5):
-            arguments["axis"] = d.one((0, -1, (0,), (-1,), ()))
-        elif shape and d.chance(0.6):
-            chosen = d.random.sample(range(len(shape)), d.upto(min(len(shape), 4) + 1))
-            several = tuple(a - d.one((0, len(shape))) for a in chosen)
-            arguments["axis"] = several if d.chance(0.5) else d.one(axes)
-        if d.chance(0.4):
-            arguments["keepdims"] = d.chance(0.5)
+        elif d.chance(0.6):
+            arguments["axis"] = _several_axes(d, shape)
+        for flag in ("keepdims", "return_sign"):
+            if d.chance(0.4):
+                arguments[flag] = d.chance(0.5)
+        if not is_long(shape) and d.chance(0.4):
+            arguments["b"] = _factors(d, shape)
     elif name != "log_sigmoid" and d.chance(0.7):
-        arguments["axis"] = d.one(axes)
+        arguments["axis"] = _several_axes(d, shape) if d.chance(0.5) else d.one(axes)
+        if d.chance(0.1):
+            arguments["axis"] = None
     return arguments
+
+
+def _several_axes(d: Draw, shape: tuple[int, ...]) -> Any:
+    """One axis, some or none."""
+    if not shape:
+        return d.one((0, -1, (0,), (-1,), ()))
+    if d.chance(0.5):
+        return d.one(range(-len(shape), len(shape)))
+    chosen = d.random.sample(range(len(shape)), d.upto(min(len(shape), 4) + 1))
+    return tuple(a - d.one((0, len(shape))) for a in chosen)
+
+
+def _factors(d: Draw, shape: tuple[int, ...]) -> Array:
+    """Numbers of both signs, some of them 0, of a shape that is broadcast to this one."""
+    own = tuple(1 if d.chance(0.2) else n for n in shape)[d.one((0, 0, min(1, len(shape)), len(shape))) :]
+    factors = np.asarray(d.numbers.integers(0 if d.chance(0.3) else -3, 7, own))
+    return factors.astype(d.one((*DTYPES, np.dtype("i1"), np.dtype("i8"))))
 
 
 def good_classes(d: Draw, name: str) -> dict[str, Any]:
@@ -475,6 +493,15 @@ def good_elements(d: Draw, name: str) -> dict[str, Any]:
                 arguments[key] = np.asarray(d.numbers.integers(1, 4, own)).astype(d.one(integers[:-3]))
         if not logits and d.chance(0.3):
             arguments["clamp"] = d.one((None, -100.0, -50, -np.inf, -1e300))
+    elif name.startswith("sigmoid"):
+        x = x * 4
+        dtype_t = d.one(integers)
+        t = t if dtype_t in DTYPES else np.asarray(t) < 0.5
+        arguments["target"] = np.asarray(t).astype(dtype_t)
+        if d.chance(0.5):
+            arguments["alpha"] = d.one((-1, 0, 0.25, 0.9, 1, np.float32(0.5)))
+        if d.chance(0.7):
+            arguments["gamma"] = d.one((0, 0.5, 1, 2.0, 3, np.float32(2.5)))
     elif name.startswith("kl"):
         if d.chance(0.3):
             arguments["log_target"] = log_target = d.chance(0.5)
@@ -499,7 +526,7 @@ def good_elements(d: Draw, name: str) -> dict[str, Any]:
             x = x if log_input else np.abs(x) + 0.125
         if d.chance(0.3):
             arguments["eps"] = d.one((1e-8, 1e-3, 0, 1))
-    if not name.startswith("binary") and not name.endswith("grad") and shape and d.chance(0.1):
+    if not name.startswith(("binary", "sigmoid")) and not name.endswith("grad") and shape and d.chance(0.1):
         arguments["target"] = arguments["target"][:1]  # repeated
     return {"input": np.asarray(x).astype(dtype), **arguments}
 
@@ -544,6 +571,7 @@ _LOSSES: dict[str, Good] = {
     "poly_loss": good_classes,
     "binary_cross_entropy": good_elements,
     "binary_cross_entropy_with_logits": good_elements,
+    "sigmoid_focal_loss": good_elements,
     "kl_div": good_elements,
     "kl_div_topk": good_teacher,
 }
@@ -610,6 +638,11 @@ def _native(dtype: DType) -> DType:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
+def reduction_of(name: str, arguments: dict[str, Any]) -> Any:
+    """The reduction of a call, or the loss's default."""
+    return arguments.get("reduction", "none" if name.startswith("sigmoid") else "mean")
+
+
 def loss_dtype(arguments: dict[str, Any]) -> DType:
     if arguments.get("dtype") is not None:
         return _native(np.dtype(arguments["dtype"]))
@@ -631,16 +664,19 @@ def expected_form(name: str, arguments: dict[str, Any]) -> list[tuple[tuple[int,
         if name == "logsumexp":
             dtype = dtype if dtype in DTYPES else np.dtype("f8")
             axis = arguments.get("axis")
-            axes = tuple(range(x.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-            axes = tuple(a.__index__() % x.ndim for a in axes if x.ndim)
+            if arguments.get("b") is not None:
+                shape = _broadcast(shape, read(arguments["b"]).shape)
+            ndim = len(shape)
+            axes = tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+            axes = tuple(a.__index__() % ndim for a in axes if ndim)
             keep = arguments.get("keepdims")
             shape = tuple(1 if i in axes else n for i, n in enumerate(shape) if keep or i not in axes)
-        return [(shape, dtype)]
+        return [(shape, dtype)] * (2 if arguments.get("return_sign") else 1)
     x = read(arguments["input"])
     if FUNCTIONS[name] is good_linear:
         return _linear_form(name, arguments)
     t = read(arguments["target"]) if "target" in arguments else x
-    if arguments.get("reduction", "mean") != "none":
+    if reduction_of(name, arguments) != "none":
         shape = ()
     elif FUNCTIONS[name] is good_teacher:
         shape = x.shape[:-1]
@@ -700,7 +736,7 @@ def gradient(name: str, a: dict[str, Any]) -> Array:
     if name.startswith("kl_div_topk"):
         return _teacher_gradient(a, upstream)
     x, t = reference.widen(a["input"]), np.asarray(a["target"])
-    reduction = a.get("reduction", "mean")
+    reduction = reduction_of(name, a)
     if name.startswith(("cross", "focal", "nll", "poly")):
         return _class_gradient(name, a, x, t, upstream, reduction)
     w = reference.widen(1.0 if a.get("weight") is None else a["weight"])
@@ -708,6 +744,8 @@ def gradient(name: str, a: dict[str, Any]) -> Array:
     t = reference.widen(t)
     if name.startswith("kl"):
         each = -(np.exp(t) if a.get("log_target") else t)
+    elif name.startswith("sigmoid"):
+        each = reference.sigmoid_focal_slope(x, t, float(a.get("alpha", 0.25)), float(a.get("gamma", 2.0)))
     elif "logits" in name:
         q = reference.widen(1.0 if a.get("pos_weight") is None else a["pos_weight"])
         s, other = np.exp(reference.log_sigmoid(x)), np.exp(reference.log_sigmoid(-x))
@@ -777,7 +815,8 @@ def expected_values(name: str, plain: dict[str, Any]) -> list[Array]:
         options["label_smoothing"] = float(options.get("label_smoothing", 0.0))
         options["z_loss"] = float(options.get("z_loss", 0.0))
     with np.errstate(all="ignore"):
-        values = [np.asarray(function(**options))]
+        found = function(**options)
+        values = [np.asarray(value) for value in (found if isinstance(found, tuple) else (found,))]
         if name.endswith("_and_grad"):
             linear = FUNCTIONS[name] is good_linear
             values += _linear_gradients(plain) if linear else [gradient(name, plain)]
@@ -1201,12 +1240,12 @@ FLOATS = _pool(
 )  # fmt: skip
 PARAMETERS: dict[str, Callable[[Draw, Call, str], Any]] = {
     **dict.fromkeys(("linear_weight", "linear_bias"), bad_array),
-    **dict.fromkeys(("input", "x", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
+    **dict.fromkeys(("input", "x", "b", "target", "weight", "pos_weight", "var", "where", "grad_output"), bad_array),
     **dict.fromkeys(("teacher_ids", "teacher_log_probs"), bad_array),
     **dict.fromkeys(("out", "grad_out"), bad_out),
     **dict.fromkeys(("ignore_index", "axis", "block_bytes"), INTS),
-    **dict.fromkeys(("softcap", "label_smoothing", "z_loss", "clamp", "eps", "epsilon", "gamma"), FLOATS),
-    **dict.fromkeys(("full", "tail", "log_target", "log_input", "keepdims"), BOOLS),
+    **dict.fromkeys(("softcap", "label_smoothing", "z_loss", "clamp", "eps", "epsilon", "alpha", "gamma"), FLOATS),
+    **dict.fromkeys(("full", "tail", "log_target", "log_input", "keepdims", "return_sign"), BOOLS),
     "n": _pool(0, 1, 2, 3, -1, 4096, 4097, 2**31, 2**63, 2**64, 2**70, -(2**63) - 1, 1.0, "2", True, None, np.int8(3)),
     "reduction": _pool(
         "none", "mean", "sum", "batchmean", "", "Mean", "mean ", "none\0", "\ud800", "é" * 99, np.str_("sum"), b"mean",
@@ -1243,7 +1282,7 @@ def case(seed: int) -> Call:
         key: dressed(d, value) if _is(value, np.ndarray) else value for key, value in call.plain.items()
     }
     for key in ("out", "grad_out"):
-        reduced = key == "out" and "reduction" in allowed and call.plain.get("reduction", "mean") != "none"
+        reduced = key == "out" and "reduction" in allowed and reduction_of(function, call.plain) != "none"
         if key in allowed and d.chance(0.3) and not reduced:
             # Lists become float64, so the form is that of the dressed arguments.
             shape, dtype = expected_form(function, call.arguments)[-1 if key == "grad_out" else 0]

@@ -119,6 +119,10 @@ def good_temperature(d: Draw) -> dict[str, Any]:
     a = good_rows(d)
     a.pop("shift", None)
     a["logits"] = np.where(np.isfinite(a["logits"]), a["logits"], 0).astype(a["logits"].dtype)
+    if d.chance(0.3):
+        shape = a["target"].shape
+        weight = d.numbers.integers(0, 4, shape) if d.chance(0.5) else d.numbers.exponential(size=shape)
+        a["sample_weight"] = np.asarray(weight).astype(d.one(("i8", "u1", "f4", "f8")))
     return with_values(d, a)
 
 
@@ -537,12 +541,13 @@ def check_compare(a: dict[str, Any], comparison: Any) -> None:
 
 def check_temperature(a: dict[str, Any], found: Any) -> None:
     b = {**as_logs(shifted(a)), "values": "logits"}
+    given = b.pop("sample_weight", None)
     right = columns_of(b)
-    n = int(right["counted"].sum())
-    near("the count", found.count, n)
-    near("nll_before", found.nll_before, right["nll"].sum() / n)
+    w = right["counted"] * (1.0 if given is None else reference.widen(given))
+    near("the count", found.count, int((w > 0).sum()))
+    near("nll_before", found.nll_before, (w * right["nll"]).sum() / w.sum())
     after = columns_of({**b, "logits": reference.widen(b["logits"]) / found.temperature})
-    near("nll_after", found.nll_after, after["nll"].sum() / n)
+    near("nll_after", found.nll_after, (w * after["nll"]).sum() / w.sum())
     if not found.nll_after <= found.nll_before:
         raise Wrong(f"the temperature makes it worse: {found}")
 

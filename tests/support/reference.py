@@ -78,36 +78,87 @@ def _logsumexp_last(x: Float64) -> Float64:
 # ---- row functions --------------------------------------------------------------------------------------
 
 
+Axes = int | tuple[int, ...] | None
+
+
+def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
+    """The axes counted from the front; a single number has none, though it has the names 0 and -1."""
+    axes = tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return tuple(a.__index__() % ndim for a in axes if ndim)
+
+
+def _over(function: Any, x: Float64, axis: Axes) -> Float64:
+    """A function of rows, whose elements lie along several axes."""
+    axes = _axes(axis, x.ndim)
+    order = [a for a in range(x.ndim) if a not in axes] + sorted(axes)
+    moved = x.transpose(order)
+    rows = moved.reshape(
+        *moved.shape[: x.ndim - len(axes)], int(np.prod([x.shape[a] for a in axes], dtype=int))
+    )
+    result: Float64 = function(rows).reshape(moved.shape).transpose(np.argsort(order))
+    return result
+
+
 @_quiet
-def log_softmax(x: ArrayLike, axis: int = -1) -> Float64:
+def log_softmax(x: ArrayLike, axis: Axes = -1) -> Float64:
     x = widen(x)
     if x.ndim == 0:
         return np.where(np.isfinite(x), 0.0, np.nan)
+    if not isinstance(axis, int):
+        return _over(log_softmax, x, axis)
     return np.moveaxis(_log_softmax_last(np.moveaxis(x, axis, -1)), -1, axis)
 
 
 @_quiet
-def softmax(x: ArrayLike, axis: int = -1) -> Float64:
+def softmax(x: ArrayLike, axis: Axes = -1) -> Float64:
     x = widen(x)
     if x.ndim == 0:
         return np.where(np.isfinite(x), 1.0, np.nan)
     if x.size == 0:
         return x.copy()
+    if not isinstance(axis, int):
+        return _over(softmax, x, axis)
     m, exponentials, rest = _split(np.moveaxis(x, axis, -1))
     rows = np.where(np.isfinite(m), exponentials / (1.0 + rest), np.nan)
     return np.moveaxis(rows, -1, axis)
 
 
 @_quiet
-def logsumexp(x: ArrayLike, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Float64:
+def logsumexp(
+    x: ArrayLike,
+    axis: Axes = None,
+    *,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
+    """log(sum(b exp(x))), and the sign of the sum; elements with a b of 0 add nothing."""
     x = widen(x)
-    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    axes = tuple(a % x.ndim for a in axes if x.ndim)  # a single number has the axis 0 too
+    if b is not None:
+        x, b = np.broadcast_arrays(x, widen(b))
+    axes = _axes(axis, x.ndim)
     kept = tuple(a for a in range(x.ndim) if a not in axes)
     kept_shape = tuple(x.shape[a] for a in kept)
     terms = int(np.prod([x.shape[a] for a in axes], dtype=np.int64))
-    sums = _logsumexp_last(x.transpose(kept + axes).reshape(*kept_shape, terms))
-    return np.expand_dims(sums, tuple(sorted(axes))) if keepdims else sums
+    rows = x.transpose(kept + axes).reshape(*kept_shape, terms)
+    if b is None:
+        sums = _logsumexp_last(rows)
+        signs = np.where(np.isnan(sums), np.nan, sums > -np.inf)
+    else:
+        sums, signs = _signed_logsumexp_last(rows, np.transpose(b, kept + axes).reshape(*kept_shape, terms))
+        sums = sums if return_sign else np.where(signs < 0, np.nan, sums)
+    if keepdims:
+        sums, signs = (np.expand_dims(a, tuple(sorted(axes))) for a in (sums, signs))
+    return (sums, signs) if return_sign else sums
+
+
+def _signed_logsumexp_last(x: Float64, b: Float64) -> tuple[Float64, Float64]:
+    """In long double, relative to the largest x whose b is not 0."""
+    wide = np.where(b == 0, -np.inf, x).astype(np.longdouble)
+    m = wide.max(axis=-1, keepdims=True, initial=-np.inf)
+    m = np.where(np.isfinite(m), m, 0)
+    sums = np.where(b == 0, 0, b * np.exp(wide - m)).sum(axis=-1)
+    return np.asarray(np.log(np.abs(sums)) + m[..., 0], float), np.asarray(np.sign(sums), float)
 
 
 @_quiet
@@ -412,6 +463,34 @@ def binary_cross_entropy_with_logits(
     q = np.float64(1) if pos_weight is None else widen(pos_weight)
     loss = _times(q * t, -log_sigmoid(x)) + _times(1 - t, -log_sigmoid(-x))
     return _reduce_elements(_times(w, loss), reduction)
+
+
+@_quiet
+def sigmoid_focal_loss(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    reduction: str = "none",
+) -> Any:
+    """b miss**gamma ce: miss = (1 - t) s(x) + t s(-x), b = alpha t + (1 - alpha) (1 - t), 1 for an alpha of -1."""
+    x, t = widen(input), widen(target)
+    miss = (1 - t) * np.exp(log_sigmoid(x)) + t * np.exp(log_sigmoid(-x))
+    ce = _times(t, -log_sigmoid(x)) + _times(1 - t, -log_sigmoid(-x))
+    balance = np.ones_like(t) if alpha == -1 else alpha * t + (1 - alpha) * (1 - t)
+    return _reduce_elements(_times(balance, _times(miss**gamma, ce)), reduction)
+
+
+@_quiet
+def sigmoid_focal_slope(x: Float64, t: Float64, alpha: float, gamma: float) -> Float64:
+    """The derivative of sigmoid_focal_loss by its input."""
+    s, rest = np.exp(log_sigmoid(x)), np.exp(log_sigmoid(-x))
+    miss = (1 - t) * s + t * rest
+    ce = _times(t, -log_sigmoid(x)) + _times(1 - t, -log_sigmoid(-x))
+    balance = np.ones_like(t) if alpha == -1 else alpha * t + (1 - alpha) * (1 - t)
+    share = np.where(t == 1, s, np.where(t == 0, rest, s * rest / miss))
+    return balance * miss**gamma * ((1 - t) * s - t * rest + gamma * (1 - 2 * t) * _times(share, ce))
 
 
 @_quiet

@@ -87,16 +87,19 @@ def kl_div_topk(
 
     Raises
     ------
+    IndexError
+        If an id is not a class.
     TypeError
         If an argument cannot be read as an array, or has a dtype that does not fit.
     ValueError
-        If shapes do not fit each other; if an id is not a class, or is twice in a row; if a log-probability is nan or
-        positive, or the probabilities of a row add up to more than 1.05; or if `reduction` is none of those allowed.
+        If shapes do not fit each other; if an id is twice in a row; if a log-probability is nan, or positive by more
+        than rounding makes it (0.05); if the probabilities of a row add up to more than 1.05, or those of all V
+        classes, where no tail is left, to less than 0.95; or if `reduction` is none of those allowed.
 
     Warns
     -----
     LikelyMistakeWarning
-        If "batchmean" counts no row.
+        If `input` looks like probabilities, if there is one class only, or if "batchmean" counts no row.
 
     See Also
     --------
@@ -199,7 +202,7 @@ def kl_div_topk_and_grad(
 
     Raises
     ------
-    TypeError, ValueError
+    IndexError, TypeError, ValueError
         As `kl_div_topk`. Besides, `ValueError` if `grad_output` or `grad_out` has another shape, or if `grad_out`
         cannot be written to or shares memory with `out`; and `TypeError` if it has another dtype. Nothing has
         been written then.

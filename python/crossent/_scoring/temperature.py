@@ -1,18 +1,22 @@
 """One number that calibrates a model: the temperature of its softmax."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._arguments import Logits, Values, as_ignore_index, checked_values
 from crossent._exact import ExactSum
-from crossent._interop import ArrayInput
+from crossent._interop import ArrayInput, as_array
 from crossent._scoring.parts import parts
 from crossent._scoring.values import tell
 
-Batch = tuple[Logits, ArrayInput]
+Batch: TypeAlias = tuple[Logits, ArrayInput] | tuple[Logits, ArrayInput, ArrayInput]
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,11 @@ class Temperature:
     temperature : float
         Divide the logits by it. It is the object's value as a float.
     nll_before : float
-        The mean negative log-likelihood of the targets in nats, as the logits are.
+        The mean negative log-likelihood of the targets in nats, as the logits are; with weights, the weighted mean.
     nll_after : float
-        The mean negative log-likelihood of the logits divided by the temperature.
+        That of the logits divided by the temperature.
     count : int
-        Rows that are counted.
+        Rows that are counted: neither ignored nor of weight 0.
     iterations : int
         The number of times that the logits were read.
 
@@ -71,6 +75,7 @@ def fit_temperature(
     where: ArrayInput | None = None,
     axis: int = -1,
     values: Values = "logits",
+    sample_weight: ArrayInput | None = None,
 ) -> Temperature: ...
 @overload
 def fit_temperature(
@@ -81,6 +86,7 @@ def fit_temperature(
     where: None = None,
     axis: int = -1,
     values: Values = "logits",
+    sample_weight: None = None,
 ) -> Temperature: ...
 def fit_temperature(
     logits: Logits | Iterable[Batch],
@@ -90,6 +96,7 @@ def fit_temperature(
     where: ArrayInput | None = None,
     axis: int = -1,
     values: Values = "logits",
+    sample_weight: ArrayInput | None = None,
 ) -> Temperature:
     """Find the temperature with which the logits give the targets the largest likelihood.
 
@@ -97,15 +104,16 @@ def fit_temperature(
 
         nll(T) = log(sum_c exp(x[c] / T)) - x[t] / T
 
-    is least. Dividing the logits by T calibrates a classifier (Guo et al. 2017); it changes no prediction.
+    is least; with `sample_weight`, the weighted mean. Dividing the logits by T calibrates a classifier (Guo et al.
+    2017); it changes no prediction.
 
     Parameters
     ----------
     logits : array-like of shape (..., C), RowBlocks, or iterable of batches
         Held-out logits, float16, bfloat16, float32 or float64; logits that do not fit into memory come in blocks of
         rows (see `crossent.blocks`), and are read again for each step. Or, without `target`, batches: pairs of logits
-        and targets, from an iterable that can be iterated repeatedly, such as a list, or an object whose ``__iter__``
-        reads a file.
+        and targets, or triples with the weights of their rows too, from an iterable that can be iterated repeatedly,
+        such as a list, or an object whose ``__iter__`` reads a file.
     target : array-like of int
         Class indices, of the shape of `logits` without its class axis.
     ignore_index : int, default -100
@@ -116,6 +124,10 @@ def fit_temperature(
         The class axis of the logits.
     values : {"logits", "log_probs", "probs"}, default "logits"
         What the numbers are. The temperature divides the logarithms of probabilities.
+    sample_weight : array-like, optional
+        A weight for each row, of the shape of `target`: finite numbers of at least 0, of any real dtype. An integer
+        weight counts as that many equal rows, and 0 leaves a row out, as `where` does. Not for batches, which hold
+        their own.
 
     Returns
     -------
@@ -130,9 +142,9 @@ def fit_temperature(
         If an argument cannot be read as an array, or if the batches can be gone through only once.
     ValueError
         If shapes do not fit each other; if `values` is none of those allowed, or a probability is nan, negative or
-        above 1; if no row is counted; if a row has no finite likelihood; or if no temperature is best, because every
-        target has the largest logit already (then the smaller the better), or because the logits are no better than
-        chance (then the larger the better).
+        above 1; if a weight is negative, nan or infinite; if no row is counted; if a row has no finite likelihood; or
+        if no temperature is best, because every target has the largest logit already (then the smaller the better),
+        or because the logits are no better than chance (then the larger the better).
 
     Warns
     -----
@@ -169,7 +181,7 @@ def fit_temperature(
     """
     mistakes: list[str] = []
     try:
-        return fit(logits, target, ignore_index, where, axis, checked_values(values), mistakes)
+        return fit(logits, target, ignore_index, where, axis, checked_values(values), mistakes, sample_weight)
     finally:
         tell(mistakes)  # They may be why no temperature is best.
 
@@ -182,10 +194,16 @@ def fit(
     axis: int,
     values: Values,
     mistakes: list[str],
+    sample_weight: ArrayInput | None = None,
 ) -> Temperature:
     """Find the temperature, and add likely mistakes to `mistakes`."""
     if target is not None:
-        batches: Iterable[Batch] = [(logits, target)]  # type: ignore[list-item]
+        alone = (logits, target) if sample_weight is None else (logits, target, sample_weight)
+        batches: Iterable[Batch] = [alone]  # type: ignore[list-item]
+    elif sample_weight is not None:
+        raise TypeError(
+            "sample_weight goes with arrays: got batches; make each of them (logits, target, sample_weight)"
+        )
     elif where is not None:
         raise TypeError("where goes with arrays: got batches; mark the rows to leave out with ignore_index")
     else:
@@ -226,29 +244,73 @@ class _Rows:
 
     def likelihood(self, b: float) -> _Likelihood:
         """Add up the likelihood of the inverse temperature b."""
-        count, sums = 0, [ExactSum(), ExactSum(), ExactSum()]
+        count, sums = 0, [ExactSum()] * 4
         for number, batch in enumerate(self.batches):
-            try:
-                logits, target = batch
-            except (TypeError, ValueError):
-                raise TypeError(
-                    f"batch {number} is not a pair: got {type(batch).__name__}, expected (logits, target)"
-                ) from None
+            logits, target, given = _batch(batch, number)
+            weight = None if given is None else _weights(given, target)
+            where = self.where if weight is None else _counted(self.where, weight)
             # The first rows are checked at the first read; probabilities, one and all, at each.
             noted = self.mistakes if self.values == "probs" or (number == 0 and b == 1.0) else None
-            for part in parts(logits, target, self.where, self.axis, self.ignore_index, self.values, noted):
+            for part in parts(logits, target, where, self.axis, self.ignore_index, self.values, noted):
+                own_weight = None if weight is None else part.of_rows(weight.reshape(-1))
                 counted, own = _core.temperature_sums(
-                    part.rows, part.target, self.ignore_index, part.where, part.axis, b
+                    part.rows, part.target, self.ignore_index, part.where, part.axis, b, own_weight
                 )
                 count += counted
                 sums = [sum + ExactSum.from_core(each) for sum, each in zip(sums, own, strict=True)]
-        nll, slope, curvature = (sum.over(count) for sum in sums)
+        total, *others = sums
+        nll, slope, curvature = (sum.over_sum(total) for sum in others)
         return _Likelihood(nll, slope, curvature, count)
+
+
+def _batch(batch: Any, number: int) -> tuple[Logits, ArrayInput, ArrayInput | None]:
+    """Return logits, target and weights of a batch, or raise where it is neither a pair nor a triple."""
+    with contextlib.suppress(TypeError, ValueError):
+        members = tuple(batch)
+        if len(members) in (2, 3):
+            return members[0], members[1], members[2] if len(members) == 3 else None
+    raise TypeError(
+        f"batch {number} is not a pair: got {type(batch).__name__}, expected (logits, target), or (logits, target, "
+        "sample_weight)"
+    )
+
+
+def _weights(sample_weight: ArrayInput, target: ArrayInput) -> NDArray[np.float64]:
+    """Return a weight for each row as float64, or raise for the first that is none."""
+    array = as_array(sample_weight, "sample_weight")
+    if array.dtype.kind not in "iubf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"sample_weight must be numbers: got dtype {array.dtype}, expected a real one")
+    shape = as_array(target, "target").shape
+    if array.shape != shape:
+        hint = _core.shape_hint("sample_weight", array.shape, shape)
+        raise ValueError(
+            f"sample_weight has the wrong shape: got {array.shape}, expected {shape}, that of target"
+            f"{f'; {hint}' if hint else ''}"
+        )
+    weight: NDArray[np.float64] = np.ascontiguousarray(array, dtype=np.float64).reshape(shape)
+    wrong = ~((weight >= 0.0) & (weight < np.inf))
+    if wrong.any():
+        first = np.unravel_index(int(wrong.argmax()), shape)
+        raise ValueError(
+            f"sample_weight holds a number that is no weight: got sample_weight[{', '.join(map(str, first))}] = "
+            f"{weight[first]:g}, expected finite numbers of at least 0; 0 leaves a row out"
+        )
+    return weight
+
+
+def _counted(where: ArrayInput | None, weight: NDArray[np.float64]) -> Any:
+    """Return the mask without the rows of weight 0; one that does not fit is left for the compiled code to refuse."""
+    if where is None:
+        return None if weight.all() else weight > 0.0
+    mask = as_array(where, "where")
+    if mask.shape != weight.shape or not ((mask == 0) | (mask == 1)).all():
+        return where
+    return (mask == 1) & (weight > 0.0) if mask.dtype.kind in "biu" else where
 
 
 def _check(at: _Likelihood) -> None:
     if at.rows == 0:
-        raise ValueError("no row is counted: check ignore_index and where")
+        raise ValueError("no row is counted: check ignore_index, where and sample_weight")
     if not math.isfinite(at.nll):
         kind = "a logit that is nan or +inf" if math.isnan(at.nll) else "a target whose logit is -inf"
         raise ValueError(
