@@ -2,12 +2,15 @@
 
 The product is NumPy's. What is done to make the bits of a row independent of how it is batched:
 
-* Rows are cut at multiples of one number of rows from row 0 on, and each product has a multiple of 64 rows, the last
-  one filled up with zeros.
+* Rows are cut at multiples of one number of rows from row 0 on, so that a row stands at the same place of the same
+  product in every run, and each product has a multiple of 64 rows, the last one filled up with zeros.
 * The classes of a product are a multiple of 64 too: OpenBLAS computes the rest of its tiles with other kernels, whose
   place depends on the shape and the threads.
 * Where the sum over the features is long enough to be cut, their number is a multiple of 64 as well: with several
   threads OpenBLAS cuts an odd number in another place than with one.
+
+With its kernels for AVX-512 a row then has the same bits in blocks of any size and on any number of threads. Those for
+Haswell take 12 rows at a time in float32, and sum the terms of the rest in another order.
 """
 
 from __future__ import annotations
@@ -498,9 +501,9 @@ class LinearLogits:
     matrix fits into half of `block_bytes`, else some classes at a time. Slices such as ``x[3:7]`` or ``x[0, :100]`` are
     `LinearLogits` of some rows; ``numpy.asarray(x)`` makes them all.
 
-    A row has the same bits whichever rows stand beside it, as long as they are cut at multiples of 64 rows of the
-    whole: for any `block_bytes`, for a run that is continued at any row, and for any number of threads. This holds on
-    one machine and with one BLAS library; another one may round otherwise.
+    A row has the same bits in every run with the same `block_bytes` and number of BLAS threads, also in one that is
+    continued at any row. With NumPy's OpenBLAS on a processor with AVX-512 it has them for any `block_bytes` and number
+    of threads; on others float32 may differ in the last bit.
 
     Examples
     --------

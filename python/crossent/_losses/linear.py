@@ -521,8 +521,8 @@ def linear_cross_entropy(
     * Rows that are ignored are left out of the products: what they hold has no effect.
 
     The products are NumPy's, in float32, or in float64 if one of the arrays is of float64. Half precisions are
-    converted on the way. Losses are added up exactly, in float64. The result has the same bits for any number of
-    threads, and what a row holds does not depend on the others.
+    converted on the way. Losses are added up exactly, in float64. The result has the same bits for any number of this
+    package's threads; what `LinearLogits` says of blocks and of the threads of BLAS holds here too.
 
     Examples
     --------
