@@ -385,10 +385,12 @@ def gradient(
 
     Parameters
     ----------
-    logits_shard, target, start, axis
+    logits_shard, target
         As for `partial`.
     merged : Partial
         The partial sums of all shards.
+    start
+        As for `partial`.
     ignore_index : int, default -100
         The target that marks a row as ignored.
     grad_output : array-like, optional
@@ -397,6 +399,8 @@ def gradient(
     grad_out : numpy.ndarray, optional
         An array of the shape and dtype of `logits_shard` that receives the gradient and is returned. It may be
         `logits_shard` itself, which is then overwritten.
+    axis : int, default -1
+        The class axis.
 
     Returns
     -------
