@@ -172,6 +172,7 @@ pub use loss::cross_entropy::CrossEntropy;
 pub use loss::misuse::{FirstValues, LikelyMisuse, LikelyValues};
 pub use loss::nll_loss::NllLoss;
 pub use loss::pointwise::{ElementLoss, Elementwise};
+pub use loss::shard::{ShardSums, shard_gradient_into, shard_sums};
 pub use loss::target_function::TargetFunction;
 pub use loss::target_loss::TargetLoss;
 pub use loss::top_k::{TopKTeacher, kl_div_topk, kl_div_topk_and_gradient};

@@ -191,6 +191,41 @@ fn losses_are_those_of_their_definitions() {
 }
 
 #[test]
+fn shards_of_the_classes_merge() {
+    let (x, target, call) = (logits::<f64>(), classes(), Call::new());
+    let cuts = [(0, 4), (4, 5), (5, CLASSES)];
+    let parts = cuts.map(|(a, b)| shard_sums(&x.slice(s![.., a..b]), -1, Context::new()).unwrap());
+    let merged = parts[2].merge(&parts[0]).unwrap().merge(&parts[1]).unwrap();
+    close(&merged.logsumexp(), &logsumexp(&x, 1).unwrap(), 1e-14);
+    let upstream = Array1::from_shape_fn(ROWS, |n| n as f64 / 10.0 - 1.0);
+    let mut whole = Array2::zeros((ROWS, CLASSES));
+    let mut losses = Array1::<f64>::zeros(ROWS);
+    let loss = CrossEntropy::new();
+    loss.each_row_and_gradient(&x, &target, &call, &upstream, &mut whole, &mut losses).unwrap();
+    let kept = Array1::from_shape_fn(ROWS, |n| n != 3);
+    for (a, b) in cuts {
+        let local = target.map(|t| (a..b).contains(t).then(|| t - a));
+        let mut part = Array2::zeros((ROWS, b - a));
+        let masked = Call::new().mask(&kept);
+        let shard = x.slice(s![.., a..b]);
+        shard_gradient_into(&shard, 1, &merged, &local, &upstream, &masked, &mut part).unwrap();
+        let mut expected = whole.slice(s![.., a..b]).to_owned();
+        expected.row_mut(3).fill(0.0);
+        close(&part, &expected, 1e-14);
+        let beyond = target.map(|_| Some(b - a));
+        let refused = shard_gradient_into(&shard, 1, &merged, &beyond, &upstream, &call, &mut part);
+        assert!(refused.unwrap_err().to_string().contains("class is out of range: got class[0]"));
+    }
+    let infinite = array![[f64::INFINITY, 0.0], [f64::NEG_INFINITY, f64::NEG_INFINITY], [f64::NAN, 0.0]];
+    let sums = shard_sums(&infinite, 1, Context::new()).unwrap();
+    let (merged, max) = (sums.merge(&sums).unwrap(), f64::INFINITY);
+    assert_eq!((merged.max[0], merged.rest[0], merged.max[1], merged.rest[1]), (max, 0.0, -max, 0.0));
+    assert!(merged.max[2].is_nan() && merged.rest[2].is_nan());
+    let two = shard_sums(&infinite.slice(s![..2, ..]), 1, Context::new()).unwrap();
+    assert!(sums.merge(&two).is_err());
+}
+
+#[test]
 fn a_teacher_of_known_probabilities() {
     let (x, call) = (logits::<f32>(), Call::new());
     let p = softmax_of(&wide(&logits::<f64>().slice(s![.., ..;-1]).to_owned()));

@@ -354,7 +354,6 @@ def shard_gradient(
     rest: NDArray[np.float64],
     scale: NDArray[np.float64],
     target: NDArray[np.int64],
-    entry: NDArray[np.float64],
     grad_out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...

@@ -469,19 +469,9 @@ def gradient(
             "logits_shard is not the shard of which the merged sums were made: the logits of its targets differ; give "
             "partial and gradient the same logits and the same start=, and overwrite them in gradient once"
         )
-    with np.errstate(invalid="ignore", over="ignore"):
-        # 1 - p of the target, without cancellation where it is the largest.
-        share = np.exp(merged.target_logit - merged.maximum) / (1.0 + merged.rest)
-        miss = np.where(merged.target_logit == merged.maximum, merged.rest / (1.0 + merged.rest), 1.0 - share)
-        miss = np.where(np.isfinite(merged.maximum), miss, np.nan)
-        entry = -scale * miss
-    # Where there is no softmax the gradient is nan.
-    finite = np.isfinite(merged.maximum)
-    rest = np.where(finite, merged.rest, np.nan)
-    local = np.where(own, targets - first, np.where(ignored, -2, -1))
-    maximum = np.where(finite, merged.maximum, 0.0)
-    maximum, rest, scale, local, entry = map(np.array, (maximum, rest, scale, local, entry))
-    return _core.shard_gradient(logits, at, maximum, rest, scale, local, entry, grad_out)
+    # The target's class in the shard, -1 where another has it, and -2 for rows to leave out.
+    local = np.array(np.where(own, targets - first, np.where(ignored, -2, -1)))
+    return _core.shard_gradient(logits, at, merged.maximum, merged.rest, np.array(scale), local, grad_out)
 
 
 def _whole(number: float) -> int:

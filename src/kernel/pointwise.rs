@@ -151,7 +151,7 @@ fn sigmoids<S: Simd>(x: f64x8<S>) -> (f64x8<S>, f64x8<S>) {
 /// Focal loss of logits: b m^gamma H, with H the binary cross-entropy, m = (1 - t) s + t (1 - s) the probability of a
 /// miss, s = 1 / (1 + exp(-x)), and b = alpha t + (1 - alpha) (1 - t), or 1 without an alpha.
 ///
-/// No term cancels another where t is from 0 to 1. A power loses digits in `f32`, so that all is computed in `f64`.
+/// No term of the loss cancels another where t is from 0 to 1. A power loses digits in `f32`, so that all is computed in `f64`.
 #[derive(Clone, Copy)]
 pub(crate) struct SigmoidFocal {
     pub alpha: Option<f64>,

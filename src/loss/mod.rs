@@ -7,7 +7,7 @@ pub(crate) mod gradient;
 pub mod misuse;
 pub mod nll_loss;
 pub mod pointwise;
-pub(crate) mod shard;
+pub mod shard;
 pub mod target_function;
 pub mod target_loss;
 pub mod top_k;

@@ -1,4 +1,5 @@
-//! Losses of single elements: binary cross-entropy and its focal variant, Kullback-Leibler divergence, Gaussian and Poisson likelihoods.
+//! Losses of single elements: binary cross-entropy and its focal variant, Kullback-Leibler divergence, Gaussian and
+//! Poisson likelihoods.
 //!
 //! One walk serves all of them: the kernel computes losses and gradients from a block of each argument, and they are
 //! rounded as they are stored.

@@ -59,7 +59,7 @@ impl<'t> TopKTeacher<'t> {
 /// let (logits, ids) = (array![[3.0_f32, 1.0, 0.0, -1.0]], array![[0_i64, 2]]);
 /// let log_probs = array![[0.7_f64, 0.2]].ln();
 /// let kl = kl_div_topk(&logits, &TopKTeacher::new(&ids, &log_probs), &Call::new())?;
-/// assert_eq!(format!("{:.4}", kl[0]), "0.1515");
+/// assert_eq!(format!("{:.4}", kl[0]), "0.1707");
 /// # Ok::<(), crossent::Error>(())
 /// ```
 ///
@@ -120,6 +120,7 @@ pub(crate) fn losses_of<E: Element>(
 }
 
 /// Checks all arguments of [`losses_of`].
+#[cfg(feature = "python")]
 pub(crate) fn check(shape: &[usize], teacher: &TopKTeacher<'_>, call: &Call<'_>) -> Result<(), Error> {
     let mask = mask_of(shape, call)?;
     Teacher::new(teacher, shape, mask.as_ref(), call.context).map(|_| ())

@@ -97,9 +97,10 @@ impl Map for Along {
             Some(view) => copy.assign(view),
             None => copy.assign(&out),
         }
-        if let Ok(rows) = merge_trailing(copy.view_mut(), kept) {
-            function.along(kept, None, rows, context)?;
-        }
+        let Ok(rows) = merge_trailing(copy.view_mut(), kept) else {
+            unreachable!("the dimensions of a new array follow each other");
+        };
+        function.along(kept, None, rows, context)?;
         out.assign(&copy);
         Ok(())
     }

@@ -26,7 +26,7 @@ pub(super) fn shard_sums<'py>(
     let logits = array::array(logits, name)?;
     let shape = row_shape(logits.shape(), class_axis(logits.ndim(), Some(axis.0))?);
     let (max, rest) = with_dtype!(floats &array::floats(&logits, name)?, view => {
-        call::run(py, array::work(&logits), |context| shard::shard_sums(view, axis.0, context))?
+        call::run(py, array::work(&logits), |context| shard::sums_of(view, axis.0, context))?
     });
     let column = |numbers: Vec<f64>| {
         let out = Output::new(py, None, "out", &shape, Float::F64)?;
@@ -42,8 +42,7 @@ pub(super) fn shard_sums<'py>(
 /// The gradient of a shard, of the shape and dtype of its logits. The other arrays have the shape of the rows, and are of
 /// float64, but for the targets, which are int64.
 #[pyfunction]
-#[pyo3(signature = (logits, axis, max, rest, scale, target, entry, grad_out, /))]
-#[expect(clippy::too_many_arguments, reason = "the columns of the merged sums")]
+#[pyo3(signature = (logits, axis, max, rest, scale, target, grad_out, /))]
 pub(super) fn shard_gradient<'py>(
     logits: &Bound<'py, PyAny>,
     axis: Axis,
@@ -51,7 +50,6 @@ pub(super) fn shard_gradient<'py>(
     rest: &Bound<'py, PyAny>,
     scale: &Bound<'py, PyAny>,
     target: &Bound<'py, PyAny>,
-    entry: &Bound<'py, PyAny>,
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = logits.py();
@@ -63,13 +61,13 @@ pub(super) fn shard_gradient<'py>(
     let in_place = outputs.overwrite(&logits);
     let logits = if in_place { logits } else { outputs.apart(logits)? };
     let column = |column| outputs.apart(array::array(column, "merged")?);
-    let (max, rest, scale, entry) = (column(max)?, column(rest)?, column(scale)?, column(entry)?);
+    let (max, rest, scale) = (column(max)?, column(rest)?, column(scale)?);
     let target = column(target)?;
     let Any::Integers(Integers::I64(target)) = array::target(&target)?.0 else {
         return Err(PyTypeError::new_err(format!("the targets must be int64: got {}", target.dtype())));
     };
-    let (max, rest, scale, entry) = (double(&max)?, double(&rest)?, double(&scale)?, double(&entry)?);
-    let merged = Merged { max: &max, rest: &rest, scale: &scale, class: &target, entry: &entry };
+    let (max, rest, scale) = (double(&max)?, double(&rest)?, double(&scale)?);
+    let merged = Merged { max: &max, rest: &rest, scale: &scale, class: &target };
     with_dtype!(floats &array::floats(&logits, "logits_shard")?, view => {
         // SAFETY: the gradient has the input's dtype, and all arguments are apart from it, but for logits in the
         // gradient's place, which are not read as themselves.
@@ -101,6 +99,6 @@ unsafe fn written<E: Element>(
     let (size, untouched) = (to.len().max(merged.max.len()), gradient.untouched);
     call::run(py, size, move |context| {
         let context = crate::Context { untouched, ..context };
-        shard::shard_gradient((!in_place).then_some(logits), axis, merged, to, context)
+        shard::gradient_of((!in_place).then_some(logits), axis, merged, to, context)
     })
 }

@@ -16,7 +16,7 @@ use crate::kernel::exp::power_of_two;
 use crate::kernel::log_sum_exp::{TileSums, log_sum_exp, target_share};
 use crate::kernel::long_row::{RowSum, merge};
 use crate::kernel::real::Real;
-use crate::kernel::rowset::bits;
+use crate::kernel::rowset::{all, bits};
 use crate::kernel::short_row::{last_rows, pick, row_sums};
 use crate::kernel::stats::{OnlineStats, RowStats, TileStats, tile_stats};
 use crate::kernel::top::Top;
@@ -149,11 +149,14 @@ impl<'r, E: Element> Tiles<'r, E> {
         max: &[f64; TILE],
         rest: &[f64; TILE],
     ) -> Tile<'_, 'r, E> {
-        self.go_to(range.clone());
-        let sums = &mut self.sums;
-        if self.rows.layout.classes <= SHORT_ROW {
-            pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
+        if self.is_short() {
+            // It packs the rows; that it sums them too costs little, and packing is compiled once.
+            let len = range.len();
+            self.sum(simd, range, all(len), false);
+        } else {
+            self.go_to(range);
         }
+        let sums = &mut self.sums;
         for i in 0..self.len {
             sums.max[i] = RealOf::<E>::from_f64(max[i]);
             let mut all = rest[i];

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
@@ -286,10 +287,12 @@ def test_weights_of_0_leave_rows_out_whatever_they_hold() -> None:
         (
             [1.0, -0.5, math.nan, 1],
             ValueError,
-            r"got sample_weight\[1\] = -0\.5, expected finite numbers of at least 0",
+            r"got sample_weight\[1\] = -0\.5, expected numbers from 1e-280 to 1e\+280, or 0 to leave a row out",
         ),
         ([1.0, 1, math.nan, 1], ValueError, r"got sample_weight\[2\] = nan"),
         ([1.0, 1, 1, math.inf], ValueError, r"got sample_weight\[3\] = inf"),
+        ([1.0, 5e-324, 1, 1], ValueError, r"got sample_weight\[1\] = 4.94066e-324"),
+        ([1.0, 1e300, 1, 1], ValueError, r"got sample_weight\[1\] = 1e\+300"),
         ([[1.0, 1, 1, 1]], ValueError, r"sample_weight has the wrong shape: got \(1, 4\), expected \(4,\)"),
         (1.0, ValueError, r"sample_weight has the wrong shape: got \(\), expected \(4,\)"),
         ([0, 0, 0, 0], ValueError, "no row is counted: check ignore_index, where and sample_weight"),
@@ -315,3 +318,50 @@ def test_weights_beside_batches_are_refused() -> None:
         crossent.fit_temperature([(x, t, np.ones(60), 1)])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="mask"):
         crossent.fit_temperature(x, t, where=np.full(60, 2), sample_weight=np.zeros(60))
+
+
+def test_a_target_that_does_not_fit_is_named_before_the_weights() -> None:
+    x, t = _data(4, rows=60)
+    with pytest.raises(ValueError, match=r"[Tt]arget.*squeeze\(target, axis=1\)"):
+        crossent.fit_temperature(x, t[:, np.newaxis], sample_weight=np.ones(60))
+    with pytest.raises(TypeError, match="class indices"):
+        crossent.fit_temperature(x, crossent.softmax(x), sample_weight=np.ones(60))
+
+
+def test_what_a_batch_raises_is_the_cause() -> None:
+    def members() -> Iterator[Any]:
+        yield np.zeros((2, 2))
+        raise ValueError("shard_17.npy is corrupt")
+
+    class Lazy:
+        def __iter__(self) -> Iterator[Any]:
+            return members()
+
+    with pytest.raises(TypeError, match="batch 0 is not a pair") as caught:
+        crossent.fit_temperature([Lazy()])
+    assert "shard_17" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("weight", [1e6, 1e30, 1e120, 1e200])
+def test_one_row_of_nearly_all_weight_decides(weight: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 7)) * 3
+    t = np.array([rng.choice(7, p=crossent.softmax(row / 2)) for row in x])
+    w = np.ones(200)
+    w[3] = weight
+    assert x[3].argmax() == t[3]  # it alone has no best temperature: the others bound it
+    found = crossent.fit_temperature(x, t, sample_weight=w)
+    assert found.iterations < 100
+    with mpmath.workdps(300):
+        rows = [[mpmath.mpf(float(v)) for v in row] for row in x]
+
+        def slope(b: Any) -> Any:
+            total = mpmath.mpf(0)
+            for row, target, share in zip(rows, t, w, strict=True):
+                e = [mpmath.exp(b * v) for v in row]
+                mean = mpmath.fsum(p * v for p, v in zip(e, row, strict=True)) / mpmath.fsum(e)
+                total += mpmath.mpf(float(share)) * (mean - row[target])
+            return total
+
+        b = mpmath.mpf(1) / found.temperature
+        assert slope(b * (1 - mpmath.mpf("1e-8"))) < 0 < slope(b * (1 + mpmath.mpf("1e-8")))

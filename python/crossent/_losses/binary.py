@@ -553,12 +553,13 @@ def sigmoid_focal_loss(
     Notes
     -----
     The torch equivalent is ``torch.nn.functional.binary_cross_entropy_with_logits`` with the two factors above, which
-    is ``torchvision.ops.sigmoid_focal_loss``; names, defaults and reduction are those of the latter. What differs:
+    is ``torchvision.ops.sigmoid_focal_loss``; defaults and reduction are those of the latter, and its `inputs` and
+    `targets` are `input` and `target` here. What differs:
 
     * All is computed in float64 and rounded once, and 1 - p_t is summed, not subtracted: torchvision loses all digits
       of an element that is confident and right.
-    * At an infinite logit the loss is its limit: 0 where the target agrees, else inf; torchvision gives nan. A weight
-      of 0 makes even an infinite loss 0.
+    * At an infinite logit the loss is its limit: 0 where the target agrees, else inf; torchvision gives nan for the
+      former. A weight of 0 makes even an infinite loss 0.
     * Targets may be integers or booleans. `dtype` and `out` are additions; everything after `target` is keyword-only.
 
     Examples
@@ -675,8 +676,8 @@ def sigmoid_focal_loss_and_grad(
     Notes
     -----
     The torch equivalent is ``torch.nn.functional.binary_cross_entropy_with_logits`` with the factors of the loss, as in
-    ``torchvision.ops.sigmoid_focal_loss``, followed by ``backward``. Where `gamma` is below 1 and an element is so sure
-    that its p_t is 1, that gives nan; here the gradient is the limit.
+    ``torchvision.ops.sigmoid_focal_loss``, followed by ``backward``. Where `gamma` is between 0 and 1 and an element is
+    so sure that its p_t is 1, that gives nan; here the gradient is the limit.
 
     Examples
     --------

@@ -1,6 +1,5 @@
 """One number that calibrates a model: the temperature of its softmax."""
 
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -64,6 +63,8 @@ class _Likelihood(NamedTuple):
 _USUAL_READS, _MOST_READS = 20, 200
 # Beyond these inverse temperatures a softmax is the same for any floating-point logits of use.
 _LEAST, _MOST = 1e-9, 1e9
+# Weights of rows: the products of others with losses and their rounding errors may leave the range of float64.
+_LEAST_WEIGHT, _MOST_WEIGHT = 1e-280, 1e280
 
 
 @overload
@@ -247,7 +248,7 @@ class _Rows:
         count, sums = 0, [ExactSum()] * 4
         for number, batch in enumerate(self.batches):
             logits, target, given = _batch(batch, number)
-            weight = None if given is None else _weights(given, target)
+            weight = None if given is None else self._weights(given, logits, target)
             where = self.where if weight is None else _counted(self.where, weight)
             # The first rows are checked at the first read; probabilities, one and all, at each.
             noted = self.mistakes if self.values == "probs" or (number == 0 and b == 1.0) else None
@@ -262,17 +263,27 @@ class _Rows:
         nll, slope, curvature = (sum.over_sum(total) for sum in others)
         return _Likelihood(nll, slope, curvature, count)
 
+    def _weights(self, sample_weight: ArrayInput, logits: Logits, target: ArrayInput) -> NDArray[np.float64]:
+        """Return the weights of a batch, whose target is checked first where it may be what does not fit."""
+        array = as_array(sample_weight, "sample_weight")
+        if isinstance(logits, np.ndarray) and array.shape != as_array(target, "target").shape:
+            _core.check_targets(logits, target, self.ignore_index, None, self.axis, "logits")
+        return _weights(array, target)
+
 
 def _batch(batch: Any, number: int) -> tuple[Logits, ArrayInput, ArrayInput | None]:
     """Return logits, target and weights of a batch, or raise where it is neither a pair nor a triple."""
-    with contextlib.suppress(TypeError, ValueError):
+    cause = None
+    try:
         members = tuple(batch)
         if len(members) in (2, 3):
             return members[0], members[1], members[2] if len(members) == 3 else None
+    except (TypeError, ValueError) as error:
+        cause = error
     raise TypeError(
         f"batch {number} is not a pair: got {type(batch).__name__}, expected (logits, target), or (logits, target, "
         "sample_weight)"
-    )
+    ) from cause
 
 
 def _weights(sample_weight: ArrayInput, target: ArrayInput) -> NDArray[np.float64]:
@@ -288,12 +299,12 @@ def _weights(sample_weight: ArrayInput, target: ArrayInput) -> NDArray[np.float6
             f"{f'; {hint}' if hint else ''}"
         )
     weight: NDArray[np.float64] = np.ascontiguousarray(array, dtype=np.float64).reshape(shape)
-    wrong = ~((weight >= 0.0) & (weight < np.inf))
+    wrong = (weight != 0.0) & ~((weight >= _LEAST_WEIGHT) & (weight <= _MOST_WEIGHT))
     if wrong.any():
         first = np.unravel_index(int(wrong.argmax()), shape)
         raise ValueError(
             f"sample_weight holds a number that is no weight: got sample_weight[{', '.join(map(str, first))}] = "
-            f"{weight[first]:g}, expected finite numbers of at least 0; 0 leaves a row out"
+            f"{weight[first]:g}, expected numbers from {_LEAST_WEIGHT:g} to {_MOST_WEIGHT:g}, or 0 to leave a row out"
         )
     return weight
 
@@ -321,7 +332,7 @@ def _check(at: _Likelihood) -> None:
 
 def _minimum(likelihood: Callable[[float], _Likelihood], at: _Likelihood) -> tuple[float, _Likelihood, int]:
     """Newton's steps from b = 1, between the largest b where the nll still falls and the smallest where it rises."""
-    b, low, high = 1.0, 0.0, math.inf
+    b, low, high, moved = 1.0, 0.0, math.inf, math.inf
     for reads in range(1, _MOST_READS):
         if at.slope == 0.0 and at.curvature == 0.0 and b != 1.0:
             raise ValueError(_NO_BEST[b > 1.0])  # the slope has underflowed
@@ -329,16 +340,23 @@ def _minimum(likelihood: Callable[[float], _Likelihood], at: _Likelihood) -> tup
             return b, at, reads
         low, high = (b, high) if at.slope < 0 else (low, b)
         new = _next(b, low, high, at, hurry=reads > _USUAL_READS)
+        before, moved = moved, abs(new - b) / b
+        if reads > _USUAL_READS // 2 and moved > before / 2 and low > 0.0 and high < math.inf:
+            # Where few rows have nearly all weight, the derivatives fall off exponentially and steps do not shrink.
+            new = math.sqrt(low * high)
+            moved = abs(new - b) / b
         if not _LEAST <= new <= _MOST:
             raise ValueError(_NO_BEST[at.slope < 0])
         if abs(new - b) <= 4e-16 * b or new in (low, high):
             return b, at, reads
-        moved = abs(new - b) / b
         b, at = new, likelihood(new)
         # Newton's next step would change less than a rounding.
         if moved < 1e-9:
             return b, at, reads + 1
-    return b, at, _MOST_READS
+    raise ValueError(
+        f"no temperature was found in {_MOST_READS} reads: the rows differ too much for any to suit them; check the "
+        "logits and sample_weight"
+    )
 
 
 def _next(b: float, low: float, high: float, at: _Likelihood, *, hurry: bool) -> float:
