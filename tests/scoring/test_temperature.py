@@ -338,7 +338,7 @@ def test_what_a_batch_raises_is_the_cause() -> None:
             return members()
 
     with pytest.raises(TypeError, match="batch 0 is not a pair") as caught:
-        crossent.fit_temperature([Lazy()])
+        crossent.fit_temperature([Lazy()])  # type: ignore[list-item]
     assert "shard_17" in str(caught.value.__cause__)
 
 
