@@ -47,6 +47,9 @@ _WHOLE_SUM = 256
 _MOST_INDICES = 32
 """The most arrays of indices that NumPy takes at a time."""
 
+_GATHERED = 1 << 18
+"""How many features of rows that do not follow each other are copied at a time."""
+
 _CACHED = 1 << 16
 """How many logits are changed at a time: they stay in the cache."""
 
@@ -124,6 +127,14 @@ class Product:
         given = [self.input, self.weight, *([] if bias is None else [bias])]
         is_double = any(float_name(np.dtype(each.dtype).newbyteorder("=")) == "float64" for each in given)
         self.dtype: np.dtype[Any] = np.dtype(np.float64 if is_double else np.float32)
+        # What the product's dtype does not hold would be 0 or infinite in it.
+        for key, value in (("softcap", self.softcap), ("scale", self.scale or None)):
+            limits = np.finfo(self.dtype)
+            if value is not None and not limits.tiny <= abs(value) <= limits.max:
+                raise ValueError(
+                    f"{key} is out of range: got {value:g}, expected a number that {self.dtype} holds, the dtype of "
+                    "the product"
+                )
         self.bias = None if bias is None else bias.astype(self.dtype, copy=False)
         # Zeros in place of the features that lack do not change a sum. Where the features are no sum but a side of a
         # product, as in gradients, `pad` says so.
@@ -192,9 +203,13 @@ class Product:
         if last - first + 1 == numbers.size:
             return self.read(first, last + 1, hidden)
         if isinstance(self.input, np.ndarray) and self.input.ndim <= _MOST_INDICES:
+            # Indexing makes a copy: some rows at a time.
+            step = max(_GATHERED // max(self.features, 1), 1)
             with np.errstate(all="ignore"):
-                place = np.unravel_index(numbers, self.row_shape)
-                convert(self.input[place], hidden[: numbers.size, : self.features])
+                for at in range(0, numbers.size, step):
+                    some = numbers[at : at + step]
+                    part = self.input[np.unravel_index(some, self.row_shape)]
+                    convert(part, hidden[at : at + some.size, : self.features])
             return self._filled_up(hidden, numbers.size)
         # Rows that follow each other are read at once.
         starts = np.flatnonzero(np.diff(numbers, prepend=first - 2) != 1)
@@ -374,10 +389,8 @@ def _part(matrix: Matrix, index: Index, name: str) -> NDArray[Any]:
     if isinstance(matrix, np.ndarray):
         place: Any = (*index, ...)
         return np.asarray(matrix[place])
-    part: Any = matrix[index]
+    part = _as_floats(matrix[index], f"a part of {name}")
     expected = (*(cut.stop - cut.start for cut in index), *matrix.shape[len(index) :])
-    if not isinstance(part, np.ndarray):
-        raise TypeError(f"a part of {name} is not a numpy.ndarray: got {type(part).__name__}")
     if part.shape != expected:
         raise ValueError(f"a part of {name} has the wrong shape: got {part.shape}, expected {expected}")
     return part

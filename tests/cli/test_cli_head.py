@@ -17,6 +17,7 @@ import pytest
 import safetensors.numpy
 
 import crossent
+from blas import needs_equal_rows
 from crossent import _cli as cli
 from crossent._io import Head, open_hidden
 from steps import before_block, blocks_of
@@ -93,6 +94,7 @@ def of_logits(capsys: Capture, folder: Path, logits: Array, target: Array) -> di
 # ---- score ----------------------------------------------------------------------------------------------------
 
 
+@needs_equal_rows
 @pytest.mark.parametrize("memory", ["64M", "300K", "1", "2G"])
 def test_the_figures_of_the_logits(model: Model, capsys: Capture, memory: str) -> None:
     expected = of_logits(capsys, model.folder, model.logits(), model.target)
@@ -117,6 +119,7 @@ def test_the_figures_of_the_logits(model: Model, capsys: Capture, memory: str) -
     ]
 
 
+@needs_equal_rows
 def test_softcap_and_scale(model: Model, capsys: Capture) -> None:
     logits = model.logits(softcap=5.0, scale=0.25)
     assert np.abs(logits).max() < 5
@@ -171,6 +174,7 @@ KINDS = [
 ]
 
 
+@needs_equal_rows
 @pytest.mark.parametrize(("write", "dtype"), KINDS)
 def test_an_output_matrix_of_any_kind(model: Model, capsys: Capture, write: Writer, dtype: str) -> None:
     weight = model.weight.astype(BFLOAT16 if dtype == "bfloat16" else dtype)
@@ -187,6 +191,7 @@ def test_an_output_matrix_of_any_kind(model: Model, capsys: Capture, write: Writ
         assert content["head_dtype"] == (f">f{weight.dtype.itemsize}" if write is swapped else dtype)
 
 
+@needs_equal_rows
 @pytest.mark.parametrize(("write", "dtype"), KINDS)
 def test_hidden_states_of_any_kind(model: Model, capsys: Capture, write: Writer, dtype: str) -> None:
     hidden = model.hidden.astype(BFLOAT16 if dtype == "bfloat16" else dtype)
@@ -212,6 +217,7 @@ def test_raw_hidden_states_have_the_width_of_the_output_matrix(model: Model, cap
     assert "1 rows of 40 float32, 160 bytes each, and 4 bytes more; it is truncated" in error(capsys)
 
 
+@needs_equal_rows
 def test_hidden_states_in_several_files_and_axes(model: Model, capsys: Capture) -> None:
     model.score("--json")
     expected = figures(shown(capsys))
@@ -261,6 +267,7 @@ def test_the_targets_may_lie_beside_the_hidden_states(model: Model, capsys: Capt
     assert captured.err == f"crossent: note: the targets are {model.folder / 'run.npz'}:labels\n"
 
 
+@needs_equal_rows
 def test_single_rows(model: Model, tmp_path: Path) -> None:
     out = tmp_path / "rows.npy"
     for memory in ("64M", "300K"):
@@ -317,7 +324,12 @@ def test_what_does_not_fit(model: Model, capsys: Capture) -> None:
     )
     transposed = model.save("other", model.weight.T)
     model.score(head=transposed, code=1)
-    assert f"{told}; it looks transposed: save its transpose, which has a row for each class" in error(capsys)
+    text = error(capsys)
+    assert (
+        f"{told}; if {hidden} holds logits already, leave --head out for it; if it holds hidden states, "
+        in text
+    )
+    assert f"{transposed} looks transposed: save its transpose, which has a row for each class" in text
     for array, text in (
         (
             model.weight[np.newaxis],
@@ -457,6 +469,7 @@ def test_an_output_matrix_that_is_cut_short(
     model.score()
 
 
+@needs_equal_rows
 def test_an_output_matrix_that_is_replaced(
     model: Model, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -474,6 +487,7 @@ def test_an_output_matrix_that_is_replaced(
 SMALL = ("--memory", "500K")
 
 
+@needs_equal_rows
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("blocks", [0, 1, 3])
 def test_a_resumed_run_has_the_same_bits(
@@ -493,6 +507,44 @@ def test_a_resumed_run_has_the_same_bits(
     assert capsys.readouterr().out == whole
     model.score(*arguments, head=head)
     assert capsys.readouterr().out == whole
+
+
+def test_a_run_that_is_resumed_in_the_same_way_has_the_same_bits(
+    model: Model, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.score("--json", *SMALL)
+    whole = capsys.readouterr().out
+    state = str(model.folder / "state.json")
+    stop_after(monkeypatch, 2)
+    model.score("--json", "--resume", state, *SMALL, code=130)
+    capsys.readouterr()
+    model.score("--json", "--resume", state, *SMALL)
+    assert capsys.readouterr().out == whole
+
+
+def test_what_is_no_output_matrix_is_named(model: Model, capsys: Capture) -> None:
+    files = model.files
+    assert cli.main(["score", files["hidden"], files["target"], "--head", files["hidden"]]) == 2
+    assert "is given as hidden states and as their output matrix" in error(capsys)
+    logits = model.save("plain", model.logits())
+    assert cli.main(["score", logits, files["target"], "--head", files["weight"]]) == 1
+    assert "holds logits already, leave --head out for it" in error(capsys)
+
+
+def test_bfloat16_without_a_type_beside_raw_hidden_states(model: Model, capsys: Capture) -> None:
+    raw = str(model.folder / "hidden.f16")
+    np.load(model.files["hidden"]).astype(np.float16).tofile(raw)
+    head, *typed = npy(model.folder, model.weight.astype(BFLOAT16))
+    model.score("--json", hidden=raw, head=head, code=1)
+    assert "--dtype bf16" in error(capsys)
+    model.score("--json", *typed, hidden=raw, head=head)
+    content = shown(capsys)
+    assert (content["hidden_dtype"], content["head_dtype"]) == ("float16", "bfloat16")
+    stored = model.save("stored", np.fromfile(raw, np.float16).reshape(ROWS, -1))
+    model.score("--json", *typed, hidden=stored, head=head)
+    assert shown(capsys)["mean"] == content["mean"]
+    model.score("--json", "--dtype", "f32", hidden=raw, head=model.files["weight"], code=2)
+    assert "--dtype f32 contradicts the suffix of" in error(capsys)
 
 
 def test_another_output_matrix_is_refused(
@@ -524,6 +576,7 @@ def test_no_input_is_overwritten(model: Model, capsys: Capture) -> None:
         assert f"is the input {model.files[name]}, and would overwrite it" in error(capsys)
 
 
+@needs_equal_rows
 @posix
 def test_ctrl_c(model: Model, capsys: Capture) -> None:
     model.score("--json")
@@ -539,6 +592,7 @@ def test_ctrl_c(model: Model, capsys: Capture) -> None:
     assert capsys.readouterr().out == whole
 
 
+@needs_equal_rows
 def test_merged_states(model: Model, capsys: Capture) -> None:
     model.score("--json")
     whole = shown(capsys)
@@ -576,6 +630,7 @@ def quantised(model: Model) -> Array:
     return (np.rint(model.weight / step) * step).astype(np.float32)
 
 
+@needs_equal_rows
 @pytest.mark.parametrize("memory", ["64M", "300K"])
 def test_compare(model: Model, capsys: Capture, memory: str) -> None:
     files, other = model.files, model.save("other", quantised(model))
@@ -612,6 +667,7 @@ def test_compare(model: Model, capsys: Capture, memory: str) -> None:
         ]
 
 
+@needs_equal_rows
 def test_a_comparison_goes_on(model: Model, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     files, other = model.files, model.save("other", quantised(model))
     command = ["compare", files["hidden"], files["hidden"], files["target"], "--json"]
@@ -657,6 +713,7 @@ def test_compare_with_stored_probabilities(model: Model, capsys: Capture) -> Non
     assert abs(shown(capsys)["kl_mean"]) < 1e-9
 
 
+@needs_equal_rows
 def test_calibrate(model: Model, capsys: Capture) -> None:
     files = model.files
     heads = ["--head", files["weight"], "--head-bias", files["bias"], "--scale", "2.5"]
@@ -675,6 +732,7 @@ def test_calibrate(model: Model, capsys: Capture) -> None:
         assert (content["hidden"], content["scale"]) == (files["hidden"], 2.5)
 
 
+@needs_equal_rows
 def test_pictures(model: Model, capsys: Capture) -> None:
     pytest.importorskip("matplotlib")
     files, out = model.files, str(model.folder / "x.svg")

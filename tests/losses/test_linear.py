@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -515,3 +516,27 @@ def test_no_more_memory_is_taken_than_block_bytes() -> None:
     assert growth[0] < 128 + 40
     assert growth[1] < 128 + 40
     assert growth[2] < 128 + 60
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_rows_between_ignored_ones_take_no_more_memory(gradients: bool) -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal((12_000, 1024)).astype(np.float32)
+    weight = rng.standard_normal((256, 1024)).astype(np.float32)
+    target = rng.integers(256, size=len(hidden))
+    target[::5] = -100
+    budget = 16 << 20
+    tracemalloc.start()
+    try:
+        if gradients:
+            _, found = crossent.linear_cross_entropy_and_grad(hidden, weight, target, block_bytes=budget)
+            results = sum(each.nbytes for each in found if each is not None)
+            del found
+        else:
+            crossent.linear_cross_entropy(hidden, weight, target, block_bytes=budget)
+            results = 0
+        peak = tracemalloc.get_traced_memory()[1] - results
+    finally:
+        tracemalloc.stop()
+    # Rows that do not follow each other are copied 4 MB at a time, and there are some numbers for each row.
+    assert peak < budget + (4 << 20) + 64 * len(hidden)

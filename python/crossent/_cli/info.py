@@ -78,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             if len(names) == 1:
                 raise
-            say(f"error: {f'{name}: {error.strerror}' if isinstance(error, OSError) else error}")
+            where = error.filename or name if isinstance(error, OSError) else name
+            say(f"error: {f'{where}: {error.strerror}' if isinstance(error, OSError) else error}")
             failed = max(failed, 2 if isinstance(error, OptionError) else 1)
             continue
         found += arrays

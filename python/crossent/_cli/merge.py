@@ -317,6 +317,10 @@ def _common(sources: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+# What a result tells of hidden states and their output matrix, where all merged runs have the same.
+_OF_HEADS = ("hidden_size", "hidden_dtype", "head", "head_dtype", "head_bias", "softcap", "scale")
+
+
 def _result(merged: Scorer | Comparer, state: State, *, as_json: bool) -> str:
     provenance: dict[str, Any] = {
         "complete": state.complete,
@@ -325,6 +329,7 @@ def _result(merged: Scorer | Comparer, state: State, *, as_json: bool) -> str:
         "ignore_index": state.options.get("ignore-index"),
         "inputs": state.inputs,
     }
+    provenance |= {name: state.source[name] for name in _OF_HEADS if name in state.source}
     provenance |= clamped_counts(state)
     if isinstance(merged, Comparer):
         comparison = merged.result()

@@ -73,7 +73,13 @@ def _open_hidden(options: argparse.Namespace, name: str, head: Head, *, beside_l
                 f"--{option.replace('_', '-')} does not apply to hidden states, which {head.option} makes logits of; "
                 "leave it out"
             )
-    source = open_hidden(name, head, dtype=options.dtype, classes=options.classes)
+    source = open_hidden(
+        name,
+        head,
+        dtype=options.dtype,
+        classes=options.classes,
+        dtype_elsewhere=getattr(options, "other", None) is not None,
+    )
     if options.axis not in (-1, source.axis):
         raise OptionError(
             f"--axis {options.axis} does not apply to hidden states, whose numbers lie along the last axis; leave it "

@@ -124,7 +124,12 @@ class HiddenSource(Source):
 
 
 def open_hidden(
-    name: str, head: Head, *, dtype: str | None = None, classes: int | None = None
+    name: str,
+    head: Head,
+    *,
+    dtype: str | None = None,
+    classes: int | None = None,
+    dtype_elsewhere: bool = False,
 ) -> HiddenSource:
     """Open a file of hidden states, or several by a pattern, as the logits that an output matrix makes of them.
 
@@ -138,6 +143,8 @@ def open_hidden(
         For raw hidden states, their dtype (`f16`); "bfloat16" or "bf16" to read elements without a type as that.
     classes
         How many classes there should be.
+    dtype_elsewhere
+        Whether the dtype may be meant for other files alone.
 
     Returns
     -------
@@ -162,7 +169,8 @@ def open_hidden(
     bias = None if head.bias is None else _bias(head, dtype, weight)
     if classes is not None and weight.shape[0] != classes:
         raise OptionError(f"{weight.name} has {weight.shape[0]} classes, not {classes}; leave --classes out")
-    if dtype is not None and not is_raw and not any(map(_is_told_bfloat16, (*hidden, weight, bias))):
+    applies = is_raw or any(map(_is_told_bfloat16, (*hidden, weight, bias)))
+    if dtype is not None and not applies and not dtype_elsewhere:
         raise OptionError(f"--dtype does not apply to {name} or {weight.name}; leave it out")
     return HiddenSource(name, hidden, head, weight, bias)
 
@@ -219,7 +227,14 @@ def _hidden_in(path: str, key: str | None, dtype: str | None, width: int | None)
             ".safetensors or raw numbers"
         )
     if isinstance(format, Raw):
-        if dtype is None and suffix_dtype(path) not in RAW_DTYPES:
+        suffix = suffix_dtype(path)
+        if suffix in RAW_DTYPES and dtype in RAW_DTYPES and RAW_DTYPES[suffix] != RAW_DTYPES[dtype]:
+            if RAW_DTYPES[dtype] != "bfloat16":
+                raise OptionError(
+                    f"--dtype {dtype} contradicts the suffix of {path}; leave it out, or rename the file"
+                )
+            dtype = None  # it is said of an output matrix without a type
+        if dtype is None and suffix not in RAW_DTYPES:
             raise OptionError(
                 f"{path} is of no kind that its name or its first bytes show; if it holds raw hidden states, row after "
                 "row, pass --dtype (such as f16)"
@@ -263,10 +278,17 @@ def _weight(head: Head, dtype: str | None, hidden: Stored | None) -> Stored:
     if hidden is not None and weight.shape[1] != width:
         fix = "check that both come from the same model"
         if weight.shape[0] == width:
-            fix = "it looks transposed: save its transpose, which has a row for each class"
+            fix = (
+                f"if {hidden.name} holds logits already, leave {head.option} out for it; if it holds hidden states, "
+                f"{weight.name} looks transposed: save its transpose, which has a row for each class"
+            )
         raise ValueError(
             f"{weight.name} has shape {weight.shape}, and {hidden.name} has hidden states of {width} numbers, shape "
             f"{hidden.shape}; expected an output matrix of shape (classes, {width}); {fix}"
+        )
+    if hidden is not None and weight.name == hidden.name:
+        raise OptionError(
+            f"{weight.name} is given as hidden states and as their output matrix; name the matrix with {head.option}"
         )
     if 0 in weight.shape:
         raise ValueError(
