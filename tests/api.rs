@@ -16,8 +16,8 @@ use crossent::{
     kl_div_topk_and_gradient, likely_misuse, likely_values, log_loss, log_of_probabilities, log_sigmoid,
     log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into, logsumexp,
     logsumexp_into, num_threads, score, score_into, score_sums, score_with_sums, selected_isa,
-    set_num_threads, signed_logsumexp, signed_logsumexp_into, softmax, softmax_in_place, softmax_into,
-    targets_found, temperature_sums,
+    set_num_threads, shard_gradient_into, shard_sums, signed_logsumexp, signed_logsumexp_into, softmax,
+    softmax_in_place, softmax_into, targets_found, temperature_sums,
 };
 
 const ROWS: usize = 37;

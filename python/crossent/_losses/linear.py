@@ -74,8 +74,14 @@ class LinearLoss:
         given = as_array(target, "target")
         if given.size == 0 and given.dtype == np.float64 and given.shape == row_shape:  # an empty list
             given = given.astype(np.int64)
-        if float_name(given.dtype) is not None:
+        if float_name(given.dtype) is not None or given.dtype.kind == "b":
             raise TypeError(_refused_target(given, (*row_shape, classes), name))
+        if given.shape not in (row_shape, (1,) if row_shape == () else row_shape):
+            hint = _core.shape_hint("target", given.shape, row_shape)
+            raise ValueError(
+                f"target has the wrong shape: got {given.shape}, expected {row_shape}, that of input without its last "
+                f"axis{f'; {hint}' if hint else ''}"
+            )
         rows = np.broadcast_to(np.zeros((), product.dtype), (*row_shape, classes))
         _core.check_targets(rows, given, ignore_index, where, -1, "input")
         if row_shape == ():
@@ -385,6 +391,8 @@ def _rounded(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
 def _refused_target(target: NDArray[Any], logits: tuple[int, ...], name: str) -> str:
     """Say why a floating target is refused."""
     fix = "use numpy.asarray(target, dtype=numpy.int64)"
+    if target.dtype.kind == "b":
+        fix = f"if False is class 0 and True class 1, {fix}"
     if target.shape == logits:
         fix = "class probabilities go to cross_entropy with the logits of some rows at a time, as numpy.asarray(x[:64])"
         fix += " of a LinearLogits x"
