@@ -11,11 +11,11 @@ use crossent::{
     Bin, Call, ClassLoss, Columns, ComparisonRows, ComparisonSums, Context, CrossEntropy, Element,
     ElementLoss, Elementwise, Error, ExactSum, FirstValues, FloatsMut, Group, Held, HeldNumbers, Improper,
     Interrupt, LikelyMisuse, LikelyValues, LogLoss, MAX_THREADS, Mask, NllLoss, Numbers, Reduction, Score,
-    ScoreSums, Scores, Target, TargetFunction, TargetLoss, TargetSums, TargetsFound, TemperatureSums,
-    TopKTeacher, Total, active_rows, available_isas, check_targets, compare_sums, kl_div_topk,
-    kl_div_topk_and_gradient, likely_misuse, likely_values, log_loss, log_of_probabilities, log_sigmoid,
-    log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into, logsumexp,
-    logsumexp_into, num_threads, score, score_into, score_sums, score_with_sums, selected_isa,
+    ScoreSums, Scores, ShardSums, Target, TargetFunction, TargetLoss, TargetSums, TargetsFound,
+    TemperatureSums, TopKTeacher, Total, active_rows, available_isas, check_targets, compare_sums,
+    kl_div_topk, kl_div_topk_and_gradient, likely_misuse, likely_values, log_loss, log_of_probabilities,
+    log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into,
+    logsumexp, logsumexp_into, num_threads, score, score_into, score_sums, score_with_sums, selected_isa,
     set_num_threads, shard_gradient_into, shard_sums, signed_logsumexp, signed_logsumexp_into, softmax,
     softmax_in_place, softmax_into, targets_found, temperature_sums,
 };
@@ -195,7 +195,7 @@ fn shards_of_the_classes_merge() {
     let (x, target, call) = (logits::<f64>(), classes(), Call::new());
     let cuts = [(0, 4), (4, 5), (5, CLASSES)];
     let parts = cuts.map(|(a, b)| shard_sums(&x.slice(s![.., a..b]), -1, Context::new()).unwrap());
-    let merged = parts[2].merge(&parts[0]).unwrap().merge(&parts[1]).unwrap();
+    let merged: ShardSums<_> = parts[2].merge(&parts[0]).unwrap().merge(&parts[1]).unwrap();
     close(&merged.logsumexp(), &logsumexp(&x, 1).unwrap(), 1e-14);
     let upstream = Array1::from_shape_fn(ROWS, |n| n as f64 / 10.0 - 1.0);
     let mut whole = Array2::zeros((ROWS, CLASSES));

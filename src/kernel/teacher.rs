@@ -134,18 +134,22 @@ pub(crate) fn divergence<S: Simd>(
         let difference = p.simd_gt(c(0.5)).select(expm1(log_q) - expm1(log_p), q - p);
         q.mul_add(c(excess), difference).store_slice(&mut slope[at..at + WIDTH]);
     }
-    let (value, slope) = if has_tail {
-        let of_tail = term(c(p_tail), c(log_p_tail), c(q_tail), c(log_q_tail)).as_slice()[0];
+    let (value, slope) = if known.tail {
+        let of_tail = if has_tail {
+            term(c(p_tail), c(log_p_tail), c(q_tail), c(log_q_tail)).as_slice()[0]
+        } else {
+            0.0
+        };
         let difference = if p_tail > 0.5 && q_tail > 0.5 { p_known - q_known } else { q_tail - p_tail };
         (terms.reduce_sum() + of_tail + excess, difference + excess * q_tail)
+    } else if p_known >= 0.5 {
+        (terms.reduce_sum() + (q_tail - missing), p_known * q_tail)
     } else {
-        let terms = padded_terms(simd, log_p, p, log_q);
-        if p_known < 0.5 {
-            for ((slope, p), q) in slope.iter_mut().zip(&*p).zip(&*q) {
-                *slope = q * p_known - p;
-            }
+        // The differences p - q are not small beside the terms, and would take their digits.
+        for ((slope, p), q) in slope.iter_mut().zip(&*p).zip(&*q) {
+            *slope = q * p_known - p;
         }
-        (terms, p_known * q_tail)
+        (padded_terms(simd, log_p, p, log_q), p_known * q_tail)
     };
     Divergence { value, slope, tail }
 }

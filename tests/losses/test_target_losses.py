@@ -208,3 +208,18 @@ def test_confident_rows_keep_their_digits() -> None:
     x = np.stack([gap, np.zeros(3)], axis=1)
     got = crossent.focal_loss(x, np.zeros(3, int), gamma=1.0, reduction="none")
     np.testing.assert_allclose(got, np.exp(-gap) * np.log1p(np.exp(-gap)) / (1 + np.exp(-gap)), rtol=1e-14)
+
+
+def test_poly_loss_is_that_of_optax() -> None:
+    """By the definition of `optax.losses.poly_loss_cross_entropy`, whose labels are distributions."""
+    rng = np.random.default_rng(21)
+    x, t = rng.standard_normal((40, 11)) * 3, rng.integers(11, size=40)
+    labels = np.eye(11)[t]
+    for epsilon in (-1.0, 0.5, 2.0):
+        p = np.exp(x - x.max(axis=-1, keepdims=True))
+        p /= p.sum(axis=-1, keepdims=True)
+        one_minus_pt = np.sum(labels * (1.0 - p), axis=-1)
+        cross_entropy = -np.sum(labels * np.log(p), axis=-1)
+        expected = cross_entropy + epsilon * one_minus_pt
+        got = crossent.poly_loss(x, t, epsilon=epsilon, reduction="none")
+        np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-13)

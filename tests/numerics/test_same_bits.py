@@ -334,7 +334,9 @@ TOTALS = {**EXACT, "fit_temperature": _temperature, "log_loss": _log_loss}
 def test_every_numerical_function_is_met() -> None:
     met = " ".join([*PER_ROW, *TOTALS])
     for key in crossent.__all__:
-        if key[0].islower() and key not in ("get_num_threads", "set_num_threads", "show_versions"):
+        # Products are BLAS', whose bits tests/losses/test_linear.py holds.
+        apart = ("get_num_threads", "set_num_threads", "show_versions")
+        if key[0].islower() and key not in apart and not key.startswith("linear_"):
             assert {"compare": "Comparer"}.get(key, key) in met
 
 
@@ -634,12 +636,15 @@ def _ulp(key: str, mine: Array, best: Array) -> float:
 
 
 def _limit(key: str, dtype: DType) -> int:
-    """ULP: 256 for a divergence, which is smaller than the logarithms that it is a difference of; ten for a product of
-    five such numbers, six for one of three; four where nothing wider is at hand, for single elements and for
-    differences; else two.
+    """ULP: ten for a product of five such numbers, or with the square of the log-sum-exp; six for one of three; four
+    where nothing wider is at hand, for single elements and for differences; else two.
     """
-    if key.startswith("kl_div_topk"):
-        return 256
+    if "z_loss" in key:
+        return 10
+    if key.startswith(
+        "kl_div_topk"
+    ):  # q - p, of the tail the difference of two sums that may be near each other
+        return 64
     if key.startswith("sigmoid_focal"):  # the weight, twice the probability of a miss, and two terms
         return 10
     if key.startswith("focal"):
@@ -659,6 +664,17 @@ def test_levels_have_the_same_bits_or_are_two_ulp_away(dtype: DType, levels: Fut
             for mine, best in zip(actual[key], arrays, strict=True):
                 if level in FUSED:
                     assert mine.tobytes() == best.tobytes(), (level, key)
+                elif key.startswith("kl_div_topk") and mine.ndim < 2:
+                    # A divergence of d^2 / 2 is made of differences d of logarithms, which have an error of their own.
+                    a, b = mine.astype(np.float64), best.astype(np.float64)
+                    bound = (
+                        8 * float(np.finfo(mine.dtype).eps) * np.abs(b) + 1e-14 * np.sqrt(np.abs(b)) + 1e-29
+                    )
+                    if "no tail" in key:  # of both signs, and no square
+                        bound += 1e-14
+                    same = (a == b) | (np.isnan(a) & np.isnan(b))
+                    with np.errstate(invalid="ignore"):
+                        assert (same | (np.abs(a - b) <= bound)).all(), (level, key)
                 elif key.startswith(tuple(TOTALS)):
                     rtol = 1e-11 if dtype == np.float64 else 4e-6
                     np.testing.assert_allclose(mine, best, rtol=rtol, atol=rtol / 1e3, err_msg=key)
