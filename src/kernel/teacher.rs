@@ -25,7 +25,7 @@ use super::log::{log1p, log1p_ratio};
 pub(crate) struct Known<'t> {
     pub classes: &'t [usize],
     pub log_p: &'t [f64],
-    /// Whether what the probabilities lack of 1 belongs to the other classes. Else it belongs to none.
+    /// Whether the other classes have what the probabilities lack of 1. Otherwise their term is left out.
     pub tail: bool,
 }
 

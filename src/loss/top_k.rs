@@ -234,7 +234,7 @@ impl Teacher {
                     *log_p = with_dtype!(any &log_probs, log_probs => single(log_probs, row, j).to_f64());
                     if log_p.is_nan() || *log_p > LARGEST {
                         return Err(Error::Element {
-                            problem: "the teacher's log-probabilities hold what is none",
+                            problem: "a number is no logarithm of a probability",
                             name: "teacher_log_probs",
                             index: at(row, j),
                             value: *log_p,
