@@ -254,8 +254,8 @@ fn walk<'c, E: Element, W: TileWork<Chunk = ()>>(
     let few = rows.layout.contiguous() && classes > SHORT_ROW;
     let tile = if few { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
     let (context, segments) = split_threads(context, rows);
-    let walk = Walk { rows: rows.layout.line.len(), classes, labels: None, row_group: row_group(rows), tile };
-    walk.run(context, &work(segments)).map(|_| ())
+    let walk = Walk::unlabelled(rows.layout.line.len(), classes).row_group(row_group(rows));
+    Walk { tile, ..walk }.run(context, &work(segments)).map(|_| ())
 }
 
 /// log sum exp of each row.

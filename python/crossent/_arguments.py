@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._interop import ArrayInput, as_array
+from crossent._interop import ArrayInput, as_array, float_name
 from crossent.blocks import Block, RowBlocks, cut_rows
 
 # What becomes of losses. Only literals: a misspelt one is an error for type checkers, and a ValueError when it runs.
@@ -45,14 +45,19 @@ def chosen_values(values: str, log_probs: bool | None) -> Values:
     return "log_probs" if log_probs else "logits"
 
 
-def as_count(value: int, name: str) -> int:
-    """Return an integer from 0 on that int64 holds, or raise."""
+def as_integer(value: int, name: str) -> int:
+    """Return an integer that is no truth value, or raise."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be an integer: got {value!r}")
     try:
-        number = operator.index(value)
+        return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer: got {type(value).__name__}") from None
+
+
+def as_count(value: int, name: str) -> int:
+    """Return an integer from 0 on that int64 holds, or raise."""
+    number = as_integer(value, name)
     if not 0 <= number < 2**63:
         raise ValueError(f"{name} is out of range: got {number}, expected 0 or more")
     return number
@@ -60,9 +65,7 @@ def as_count(value: int, name: str) -> int:
 
 def as_ignore_index(value: int) -> int:
     """Return `ignore_index` as an integer that int64 holds, or raise."""
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"ignore_index must be an integer: got {value!r}")
-    number = operator.index(value)
+    number = as_integer(value, "ignore_index")
     if not -(2**63) <= number < 2**63:
         raise OverflowError(f"ignore_index is out of range: got {number}, expected one that int64 holds")
     return number
@@ -221,6 +224,35 @@ def _without_first(block: Block, start: int) -> Iterator[Block]:
         yield Block(place, block.values[index])
 
 
+def class_axis(x: NDArray[Any], axis: int, name: str) -> int:
+    """Return the axis of the classes, counted from the first, or raise where an array does not have it."""
+    index = as_integer(axis, "axis")
+    if x.ndim == 0:
+        raise ValueError(f"{name} has no axis of classes: got shape (), expected at least one dimension")
+    at = index + (x.ndim if index < 0 else 0)
+    if not 0 <= at < x.ndim:
+        raise IndexError(
+            f"axis is out of range: got {axis}, expected {-x.ndim} to {x.ndim - 1} for {name} of {x.ndim} dimensions"
+        )
+    return at
+
+
+def as_upstream(grad_output: ArrayInput | None, rows: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the upstream gradient, a number or one for each of `rows`, as float64; without it, 1."""
+    if grad_output is None:
+        return np.ones(())
+    upstream = as_array(grad_output, "grad_output")
+    if upstream.dtype.kind not in "iu" and float_name(upstream.dtype) is None:
+        raise TypeError(
+            f"grad_output must hold real numbers: got dtype {upstream.dtype}, expected float16, bfloat16, float32, "
+            "float64 or an integer dtype"
+        )
+    if upstream.shape not in ((), rows):
+        each = f", or {rows}, one number for each row" if rows else ""
+        raise ValueError(f"grad_output has the wrong shape: got {upstream.shape}, expected (){each}")
+    return upstream.astype(np.float64)
+
+
 def shifted(
     logits: Logits,
     target: ArrayInput | None,
@@ -247,11 +279,7 @@ def shifted(
         x = stand_in(logits, (*beside, *others), name, 0 if len(logits.row_shape) > 1 else None)
     else:
         x = as_array(logits, name)
-    at = operator.index(axis) + (x.ndim if operator.index(axis) < 0 else 0)
-    if not 0 <= at < x.ndim:
-        raise IndexError(
-            f"axis is out of range: got {axis}, expected {-x.ndim} to {x.ndim - 1} for {name} of {x.ndim} dimensions"
-        )
+    at = class_axis(x, axis, name)
     if at == 0:
         raise ValueError(
             f"shift needs an axis of positions before the class axis: got {name} of shape {x.shape} with classes along "

@@ -52,6 +52,7 @@ __all__ = [
     "set_num_threads",
     "shape_hint",
     "shard_gradient",
+    "shard_merge",
     "shard_sums",
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_and_grad",
@@ -346,6 +347,13 @@ def softmax(
 ) -> NDArray[Any]: ...
 def shard_sums(
     logits: ArrayInput, axis: int, name: str, /
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def shard_merge(
+    max: NDArray[np.float64],
+    rest: NDArray[np.float64],
+    other_max: NDArray[np.float64],
+    other_rest: NDArray[np.float64],
+    /,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
 def shard_gradient(
     logits: ArrayInput,

@@ -7,7 +7,6 @@ The logits themselves never leave their process.
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossent import _core
-from crossent._arguments import as_count, as_ignore_index, as_integers
+from crossent._arguments import as_count, as_ignore_index, as_integers, as_upstream, class_axis
 from crossent._interop import ArrayInput, as_array
 
 __all__ = ["Partial", "gradient", "partial"]
@@ -154,15 +153,7 @@ class Partial:
             raise ValueError(
                 f"the partial sums are of different vocabularies: got classes={other.classes}, expected {self.classes}"
             )
-        larger = self.maximum >= other.maximum
-        rest, lesser = np.where(larger, (self.rest, other.rest), (other.rest, self.rest))
-        with np.errstate(invalid="ignore", over="ignore"):
-            maximum = np.asarray(np.maximum(self.maximum, other.maximum))
-            least = np.minimum(self.maximum, other.maximum)
-            scale = np.where(least == maximum, 1.0, np.exp(least - maximum))
-            rest = (rest + scale * lesser) + scale
-        # Rows of nothing but -inf, with inf, or with nan.
-        rest = np.asarray(np.where(np.isfinite(maximum), rest, np.where(np.isnan(maximum), np.nan, 0.0)))
+        maximum, rest = _core.shard_merge(self.maximum, self.rest, other.maximum, other.rest)
         return Partial(
             maximum,
             rest,
@@ -354,7 +345,7 @@ def partial(
     whole = None if classes is None else as_count(classes, "classes")
     logits = as_array(logits_shard, "logits_shard")
     targets = as_integers(target, "target")
-    at = _class_axis(logits, axis)
+    at = class_axis(logits, axis, "logits_shard")
     _check_rows("target", targets.shape, logits.shape[:at] + logits.shape[at + 1 :])
     if targets.size and max(int(targets.max()), -int(targets.min())) > _MOST:
         raise ValueError(f"target is out of range: expected integers from {-_MOST} to {_MOST}")
@@ -441,7 +432,7 @@ def gradient(
     first = _first_class(start)
     logits = as_array(logits_shard, "logits_shard")
     targets = as_integers(target, "target")
-    at = _class_axis(logits, axis)
+    at = class_axis(logits, axis, "logits_shard")
     rows, classes = logits.shape[:at] + logits.shape[at + 1 :], logits.shape[at]
     _check_rows("target", targets.shape, rows)
     if not np.array_equal(targets, merged.target):
@@ -454,14 +445,7 @@ def gradient(
             "among them; merge the partial sums of all shards first, and check start="
         )
     ignored = merged._ignored(ignore_index)
-    scale = np.ones(()) if grad_output is None else as_array(grad_output, "grad_output")
-    if scale.dtype.kind not in "fiu" and scale.dtype.name != "bfloat16":
-        raise TypeError(f"grad_output must hold real numbers: got dtype {scale.dtype}")
-    if scale.shape not in ((), rows):
-        raise ValueError(
-            f"grad_output has the wrong shape: got {scale.shape}, expected (), or {rows}, one number for each row"
-        )
-    scale = np.broadcast_to(scale.astype(np.float64), rows)
+    scale = np.broadcast_to(as_upstream(grad_output, rows), rows)
     target_logit, own = _target_logits(logits, targets, first, at)
     own &= ~ignored
     if not np.array_equal(target_logit[own], merged.target_logit[own], equal_nan=True):
@@ -498,22 +482,6 @@ def _target_logits(
     chosen = np.expand_dims(np.where(own, targets - first, 0), at)
     found = np.take_along_axis(logits, chosen, at).reshape(targets.shape).astype(np.float64)
     return np.asarray(np.where(own, found, 0.0)), own
-
-
-def _class_axis(logits: NDArray[Any], axis: int) -> int:
-    try:
-        index = operator.index("" if isinstance(axis, bool | np.bool_) else axis)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"axis must be an integer: got {type(axis).__name__}") from None
-    if logits.ndim == 0:
-        raise ValueError("logits_shard has no axis of classes: got shape (), expected at least one dimension")
-    at = index + (logits.ndim if index < 0 else 0)
-    if not 0 <= at < logits.ndim:
-        raise IndexError(
-            f"axis is out of range: got {axis}, expected {-logits.ndim} to {logits.ndim - 1} for logits_shard of "
-            f"{logits.ndim} dimensions"
-        )
-    return at
 
 
 def _check_rows(name: str, got: tuple[int, ...], rows: tuple[int, ...]) -> None:

@@ -176,13 +176,7 @@ pub(crate) fn sums_of<E: Element>(
     }
     let (of_rows, segments) = split_threads(context, &rows);
     let work = Sums { rows: &rows, segments };
-    let walk = Walk {
-        rows: count,
-        classes: rows.layout.classes,
-        labels: None,
-        row_group: row_group(&rows),
-        tile: TILE,
-    };
+    let walk = Walk::unlabelled(count, rows.layout.classes).row_group(row_group(&rows));
     let mut at = 0;
     for chunk in walk.run(of_rows, &work)? {
         for sums in chunk {
@@ -271,13 +265,7 @@ pub(crate) fn gradient_of<E: Element>(
         class: Rows::new(merged.class, None),
         out: &out,
     };
-    let walk = Walk {
-        rows: rows.layout.line.len(),
-        classes: rows.layout.classes,
-        labels: None,
-        row_group: row_group(&rows),
-        tile: TILE,
-    };
+    let walk = Walk::unlabelled(rows.layout.line.len(), rows.layout.classes).row_group(row_group(&rows));
     walk.run(of_rows, &work).map(|_| ())
 }
 

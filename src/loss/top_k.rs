@@ -14,7 +14,6 @@ use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
 use crate::kernel::teacher::{Buffers, Known, divergence, slope_of_tail};
-use crate::parallel::Context;
 use crate::targets::{Call, TileLabels, TileWork, Walk, mask_bits};
 
 /// A teacher's distribution of each row, of which the probabilities of k classes are known.
@@ -73,7 +72,8 @@ pub fn kl_div_topk<E: Element, D: RemoveAxis>(
     call: &Call<'_>,
 ) -> Result<Array<f64, D::Smaller>, Error> {
     let last = last_axis(input.ndim())?;
-    let losses = losses_of(&input.view().into_dyn(), teacher, call)?;
+    let teacher = Teacher::new(teacher, input.shape(), call)?;
+    let losses = losses_of(&input.view().into_dyn(), &teacher, call)?;
     shaped(input.raw_dim().remove_axis(Axis(last)), losses)
 }
 
@@ -104,39 +104,30 @@ pub fn kl_div_topk_and_gradient<E: Element, D: RemoveAxis, R: Dimension>(
     let last = last_axis(input.ndim())?;
     let (view, upstream) = (input.view().into_dyn(), upstream.view().into_dyn());
     let gradient = gradient.view_mut().into_dyn();
-    let losses = losses_and_gradient_of(Some(&view), teacher, call, &upstream, gradient)?;
+    let teacher = Teacher::new(teacher, input.shape(), call)?;
+    let losses = losses_and_gradient_of(Some(&view), &teacher, call, &upstream, gradient)?;
     shaped(input.raw_dim().remove_axis(Axis(last)), losses)
 }
 
-/// One number for each row, in C order.
+/// One number for each row, in C order. The teacher's rows are those of the input, and of the same mask.
 pub(crate) fn losses_of<E: Element>(
     input: &View<'_, E>,
-    teacher: &TopKTeacher<'_>,
+    teacher: &Teacher,
     call: &Call<'_>,
 ) -> Result<Vec<f64>, Error> {
-    last_axis(input.ndim())?;
     let Input { rows, shape, .. } = input_rows(input, Some(-1))?;
     run(&rows, shape, teacher, call, None)
 }
 
-/// Checks all arguments of [`losses_of`].
-#[cfg(feature = "python")]
-pub(crate) fn check(shape: &[usize], teacher: &TopKTeacher<'_>, call: &Call<'_>) -> Result<(), Error> {
-    let mask = mask_of(shape, call)?;
-    Teacher::new(teacher, shape, mask.as_ref(), call.context).map(|_| ())
-}
-
-/// One number for each row, in C order, and the gradient. Without an input the gradient's array holds it, and is
-/// overwritten.
+/// [`losses_of`], and the gradient. Without an input the gradient's array holds it, and is overwritten.
 pub(crate) fn losses_and_gradient_of<E: Element>(
     input: Option<&View<'_, E>>,
-    teacher: &TopKTeacher<'_>,
+    teacher: &Teacher,
     call: &Call<'_>,
     upstream: &View<'_, f64>,
     mut gradient: ViewMut<'_, E>,
 ) -> Result<Vec<f64>, Error> {
     let shape = gradient.shape().to_vec();
-    last_axis(shape.len())?;
     let (Input { rows, .. }, out) = input_and_gradient(input, &mut gradient, &shape, Some(-1), call.context)?;
     check_shape("upstream", upstream.shape(), &shape[..shape.len() - 1])?;
     run(&rows, &shape, teacher, call, Some(Slopes { upstream: Rows::new(upstream, None), out: &out }))
@@ -161,7 +152,7 @@ const LEAST: f64 = 0.95;
 const LARGEST: f64 = 0.05;
 
 /// What is known of the teacher, checked: k classes of each row, and the logarithms of their probabilities.
-struct Teacher {
+pub(crate) struct Teacher {
     k: usize,
     classes: Vec<usize>,
     log_p: Vec<f64>,
@@ -169,16 +160,11 @@ struct Teacher {
 }
 
 impl Teacher {
-    /// Checks the rows that the mask leaves in; the others hold zeros.
-    fn new(
-        teacher: &TopKTeacher<'_>,
-        input: &[usize],
-        mask: Option<&Rows<'_, u8>>,
-        context: Context<'_>,
-    ) -> Result<Self, Error> {
+    /// Checks the rows that the mask leaves in, for an input of this shape; the others hold zeros.
+    pub(crate) fn new(teacher: &TopKTeacher<'_>, input: &[usize], call: &Call<'_>) -> Result<Self, Error> {
         let TopKTeacher { ids, log_probs, tail } = teacher;
         let (count, row_shape) = input.split_last().ok_or(Error::TooFewDimensions)?;
-        let last = row_shape.len();
+        let (mask, last) = (mask_of(input, call)?, row_shape.len());
         let Any::Integers(classes) = &ids.0 else {
             return Err(ids.refused_as_floating("kl_div_topk", input, last));
         };
@@ -200,14 +186,14 @@ impl Teacher {
             index.push(j);
             index
         };
-        let watch = context.watch();
+        let watch = call.context.watch();
         for start in (0..rows).step_by(TILE) {
             watch();
-            if context.stopped() {
+            if call.context.stopped() {
                 return Err(Error::Interrupted);
             }
             let range = start..(start + TILE).min(rows);
-            for i in bits(mask_bits(mask, range.clone())) {
+            for i in bits(mask_bits(mask.as_ref(), range.clone())) {
                 let row = start + i;
                 let own = row * k..(row + 1) * k;
                 let classes_of_row = &mut teacher.classes[own.clone()];
@@ -296,18 +282,17 @@ fn mask_of<'m>(shape: &[usize], call: &'m Call<'_>) -> Result<Option<Rows<'m, u8
 fn run(
     input: &dyn SingleRows,
     shape: &[usize],
-    teacher: &TopKTeacher<'_>,
+    teacher: &Teacher,
     call: &Call<'_>,
     slopes: Option<Slopes<'_>>,
 ) -> Result<Vec<f64>, Error> {
     let mask = mask_of(shape, call)?;
-    let teacher = Teacher::new(teacher, shape, mask.as_ref(), call.context)?;
     let (rows, classes) = (input.count(), input.classes());
     let mut losses = filled(rows, 0.0)?;
     filled(if rows == 0 { 0 } else { padded(classes) }, 0.0)?;
-    let walk = Walk { rows, classes, labels: None, row_group: 1, tile: TILE };
+    let walk = Walk::unlabelled(rows, classes);
     let mut at = 0;
-    let work = FromTeacher { input, teacher: &teacher, mask: mask.as_ref(), slopes: slopes.as_ref() };
+    let work = FromTeacher { input, teacher, mask: mask.as_ref(), slopes: slopes.as_ref() };
     for chunk in walk.run(call.context, &work)? {
         losses[at..at + chunk.len()].copy_from_slice(&chunk);
         at += chunk.len();

@@ -85,11 +85,9 @@ impl Map for Along {
         let kept = out.ndim() - axes.len();
         let (input, mut out) =
             (input.map(|view| view.permuted_axes(order.clone())), out.permuted_axes(order));
-        let mergeable = merge_trailing(out.view_mut(), kept).is_ok()
-            && input.as_ref().is_none_or(|view| merge_trailing(view.view(), kept).is_ok());
-        if mergeable && let Ok(out) = merge_trailing(out.view_mut(), kept) {
-            let input = input.and_then(|view| merge_trailing(view, kept).ok());
-            return function.along(kept, input, out, context);
+        let rows = input.as_ref().map(|view| merge_trailing(view.view(), kept)).transpose();
+        if let (Ok(rows), Ok(out)) = (rows, merge_trailing(out.view_mut(), kept)) {
+            return function.along(kept, rows, out, context);
         }
         // In a copy the axes follow each other.
         let mut copy = new::filled(out.raw_dim(), E::from_f64(0.0))?;

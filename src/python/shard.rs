@@ -1,5 +1,7 @@
 //! The sums of a vocabulary's shard, and the gradient of one from merged sums.
 
+use std::borrow::Borrow;
+
 use numpy::PyUntypedArrayMethods;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -10,9 +12,9 @@ use super::result::{Output, Outputs};
 use crate::array::any::{Any, Floats, FloatsMut, Integers};
 use crate::array::rows::{View, class_axis, row_shape};
 use crate::kernel::element::Element;
-use crate::loss::shard::{self, Merged};
+use crate::loss::shard::{self, Merged, ShardSums};
 
-functions! { shard_gradient shard_sums }
+functions! { shard_gradient shard_merge shard_sums }
 
 /// The largest logit of each row, and the sum of the exponentials of the others relative to it, as float64.
 #[pyfunction]
@@ -28,15 +30,41 @@ pub(super) fn shard_sums<'py>(
     let (max, rest) = with_dtype!(floats &array::floats(&logits, name)?, view => {
         call::run(py, array::work(&logits), |context| shard::sums_of(view, axis.0, context))?
     });
-    let column = |numbers: Vec<f64>| {
-        let out = Output::new(py, None, "out", &shape, Float::F64)?;
-        // SAFETY: the array is new.
-        if let FloatsMut(Floats::F64(mut to)) = unsafe { out.floats_mut() } {
-            to.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
-        }
-        Ok::<_, PyErr>(out.into_array())
+    Ok((column(py, &shape, max)?, column(py, &shape, rest)?))
+}
+
+/// The sums of the classes of two shards. All arrays have the shape of the rows.
+#[pyfunction]
+#[pyo3(signature = (max, rest, other_max, other_rest, /))]
+pub(super) fn shard_merge<'py>(
+    max: &Bound<'py, PyAny>,
+    rest: &Bound<'py, PyAny>,
+    other_max: &Bound<'py, PyAny>,
+    other_rest: &Bound<'py, PyAny>,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let py = max.py();
+    let sums = |max, rest| {
+        let (max, rest) = (array::array(max, "max")?, array::array(rest, "rest")?);
+        Ok::<_, PyErr>(ShardSums { max: double(&max)?.to_owned(), rest: double(&rest)?.to_owned() })
     };
-    Ok((column(max)?, column(rest)?))
+    let (ours, theirs) = (sums(max, rest)?, sums(other_max, other_rest)?);
+    let merged = call::run(py, ours.max.len(), |_| ours.merge(&theirs))?;
+    let shape = merged.max.shape();
+    Ok((column(py, shape, &merged.max)?, column(py, shape, &merged.rest)?))
+}
+
+/// A new array of one number for each row, in C order.
+fn column<'py>(
+    py: Python<'py>,
+    shape: &[usize],
+    numbers: impl IntoIterator<Item = impl Borrow<f64>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let out = Output::new(py, None, "out", shape, Float::F64)?;
+    // SAFETY: the array is new.
+    if let FloatsMut(Floats::F64(mut to)) = unsafe { out.floats_mut() } {
+        to.iter_mut().zip(numbers).for_each(|(to, number)| *to = *number.borrow());
+    }
+    Ok(out.into_array())
 }
 
 /// The gradient of a shard, of the shape and dtype of its logits. The other arrays have the shape of the rows, and are of

@@ -11,7 +11,7 @@ use super::result::{Output, Outputs};
 use super::{call, result};
 use crate::array::rows::View;
 use crate::kernel::element::Element;
-use crate::loss::top_k::{check, losses_and_gradient_of, losses_of};
+use crate::loss::top_k::{Teacher, losses_and_gradient_of, losses_of};
 use crate::sum::compensated::Compensated;
 use crate::{Call, Context, Score, TopKTeacher};
 
@@ -86,23 +86,56 @@ impl<'py> Arrays<'py> {
         }
     }
 
-    fn teacher(&self, tail: bool) -> PyResult<TopKTeacher<'_>> {
-        let ids = array::target(&self.ids)?;
-        let log_probs = array::target(&self.log_probs)?;
-        Ok(TopKTeacher::new(ids, log_probs).tail(tail))
+    /// What is known of the teacher, checked and copied.
+    fn teacher(&self, tail: bool) -> PyResult<Teacher> {
+        let (ids, log_probs) = (array::target(&self.ids)?, array::target(&self.log_probs)?);
+        let teacher = TopKTeacher::new(ids, log_probs).tail(tail);
+        let (shape, mask) = (self.input.shape(), self.mask.as_ref().map(array::mask_view));
+        call::run(self.input.py(), array::work(&self.log_probs), |context| {
+            Teacher::new(&teacher, shape, &Call { mask, context })
+        })
     }
 
     /// The arrays, with copies of those that the outputs would overwrite, but for an input that is meant to be
-    /// overwritten.
+    /// overwritten, and for the teacher's, which are no longer read.
     fn apart(self, outputs: &Outputs<'_, 'py>) -> PyResult<Self> {
         let in_place = outputs.overwrite(&self.input);
         Ok(Arrays {
             input: if in_place { self.input } else { outputs.apart(self.input)? },
-            ids: outputs.apart(self.ids)?,
-            log_probs: outputs.apart(self.log_probs)?,
             mask: self.mask.map(|mask| outputs.apart(mask)).transpose()?,
+            ..self
         })
     }
+}
+
+/// The arguments of both functions, checked, and the teacher. Warnings are given: each may be an error, and comes first,
+/// before anything is written.
+#[expect(clippy::too_many_arguments, reason = "the options of a loss")]
+fn prepared<'py>(
+    input: &Bound<'py, PyAny>,
+    teacher_ids: &Bound<'py, PyAny>,
+    teacher_log_probs: &Bound<'py, PyAny>,
+    tail: &Bound<'py, PyAny>,
+    reduction: &Bound<'py, PyAny>,
+    r#where: Option<&Bound<'py, PyAny>>,
+    dtype: Option<&Bound<'py, PyAny>>,
+    out: Option<&Bound<'py, PyAny>>,
+) -> PyResult<(Arrays<'py>, Teacher, Returned<'py>)> {
+    let (tail, reduction) = (call::flag(tail, "tail")?, Reduce::new(reduction)?);
+    let arrays = Arrays::new(input, teacher_ids, teacher_log_probs, r#where)?;
+    let returned = Returned::new(&arrays, reduction, dtype, out)?;
+    let teacher = arrays.teacher(tail)?;
+    let mistake = with_dtype!(floats &array::floats(&arrays.input, "input")?, view => {
+        let mask = arrays.mask.as_ref().map(array::mask_view);
+        crate::likely_misuse(view, None, &Score::new().axis(-1), &Call { mask, context: Context::default() })?
+    });
+    if let Some(mistake) = mistake {
+        call::warn_mistake(input.py(), mistake)?;
+    }
+    if reduction == Reduce::BatchMean && returned.active == 0 {
+        call::warn_nothing_counted(input.py(), arrays.rows().iter().product())?;
+    }
+    Ok((arrays, teacher, returned))
 }
 
 /// How the losses are returned.
@@ -119,7 +152,6 @@ struct Returned<'py> {
 impl<'py> Returned<'py> {
     fn new(
         arrays: &Arrays<'py>,
-        tail: bool,
         reduction: Reduce,
         dtype: Option<&Bound<'py, PyAny>>,
         out: Option<&Bound<'py, PyAny>>,
@@ -134,21 +166,7 @@ impl<'py> Returned<'py> {
             Reduce::None => Some(Output::new(py, out, "out", arrays.rows(), dtype)?),
             _ => None,
         };
-        let active = arrays.active();
-        // A warning may be an error, and comes before anything is written.
-        let mask = arrays.mask.as_ref().map(array::mask_view);
-        check(arrays.input.shape(), &arrays.teacher(tail)?, &Call { mask, context: Context::default() })?;
-        let mistake = with_dtype!(floats &array::floats(&arrays.input, "input")?, view => {
-            let mask = arrays.mask.as_ref().map(array::mask_view);
-            crate::likely_misuse(view, None, &Score::new().axis(-1), &Call { mask, context: Context::default() })?
-        });
-        if let Some(mistake) = mistake {
-            call::warn_mistake(py, mistake)?;
-        }
-        if reduction == Reduce::BatchMean && active == 0 {
-            call::warn_nothing_counted(py, arrays.rows().iter().product())?;
-        }
-        Ok(Returned { reduction, active, dtype, losses, py })
+        Ok(Returned { reduction, active: arrays.active(), dtype, losses, py })
     }
 
     /// What a row's loss is divided by.
@@ -186,13 +204,12 @@ pub(super) fn kl_div_topk<'py>(
     dtype: Option<&Bound<'py, PyAny>>,
     out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (py, tail, reduction) = (input.py(), call::flag(tail, "tail")?, Reduce::new(reduction)?);
-    let arrays = Arrays::new(input, teacher_ids, teacher_log_probs, r#where)?;
-    let returned = Returned::new(&arrays, tail, reduction, dtype, out)?;
+    let (arrays, teacher, returned) =
+        prepared(input, teacher_ids, teacher_log_probs, tail, reduction, r#where, dtype, out)?;
     let arrays = arrays.apart(&Outputs::new(returned.losses.as_ref(), None)?)?;
-    let (teacher, mask) = (arrays.teacher(tail)?, arrays.mask.as_ref().map(array::mask_view));
+    let mask = arrays.mask.as_ref().map(array::mask_view);
     let losses = with_dtype!(floats &array::floats(&arrays.input, "input")?, view => {
-        call::run(py, array::work(&arrays.input), |context| {
+        call::run(input.py(), array::work(&arrays.input), |context| {
             losses_of(view, &teacher, &Call { mask, context })
         })?
     });
@@ -215,10 +232,9 @@ pub(super) fn kl_div_topk_and_grad<'py>(
     grad_output: Option<&Bound<'py, PyAny>>,
     grad_out: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let (py, tail, reduction) = (input.py(), call::flag(tail, "tail")?, Reduce::new(reduction)?);
-    let arrays = Arrays::new(input, teacher_ids, teacher_log_probs, r#where)?;
-    let returned = Returned::new(&arrays, tail, reduction, dtype, out)?;
-    let each = reduction == Reduce::None;
+    let (arrays, teacher, returned) =
+        prepared(input, teacher_ids, teacher_log_probs, tail, reduction, r#where, dtype, out)?;
+    let (py, each) = (input.py(), returned.reduction == Reduce::None);
     let upstream = upstream(py, grad_output, if each { arrays.rows() } else { &[] })?;
     let float = array::float_dtype(&arrays.input).unwrap_or(Float::F32);
     let gradient = Output::new(py, grad_out, "grad_out", arrays.input.shape(), float)?;
@@ -229,7 +245,7 @@ pub(super) fn kl_div_topk_and_grad<'py>(
     let losses = with_dtype!(floats &array::floats(&arrays.input, "input")?, view => {
         // SAFETY: the gradient has the input's dtype, and all arguments are apart from it and the losses, but for an
         // input in the gradient's place, which is not read as itself.
-        unsafe { with_gradient(view, &arrays, tail, &upstream, &gradient, returned.divisor(), in_place) }
+        unsafe { with_gradient(view, &arrays, &teacher, &upstream, &gradient, returned.divisor(), in_place) }
     })?;
     Ok((returned.result(&losses)?, gradient.into_array()))
 }
@@ -241,13 +257,13 @@ pub(super) fn kl_div_topk_and_grad<'py>(
 unsafe fn with_gradient<E: Element>(
     input: &View<'_, E>,
     arrays: &Arrays<'_>,
-    tail: bool,
+    teacher: &Teacher,
     upstream: &Array<'_>,
     gradient: &Output<'_>,
     divisor: f64,
     in_place: bool,
 ) -> PyResult<Vec<f64>> {
-    let (teacher, mask) = (arrays.teacher(tail)?, arrays.mask.as_ref().map(array::mask_view));
+    let mask = arrays.mask.as_ref().map(array::mask_view);
     // SAFETY: see above.
     let (to, upstream) = unsafe { (gradient.view_mut::<E>(), array::view::<f64>(upstream)) };
     let factor = arr0(upstream.first().map_or(1.0, |upstream| upstream / divisor));
@@ -256,6 +272,6 @@ unsafe fn with_gradient<E: Element>(
     call::run(arrays.input.py(), array::work(&arrays.input), move |context| {
         let upstream = if reduced { factor.broadcast(rows).unwrap_or(upstream) } else { upstream };
         let input = (!in_place).then_some(input);
-        losses_and_gradient_of(input, &teacher, &Call { mask, context }, &upstream, to)
+        losses_and_gradient_of(input, teacher, &Call { mask, context }, &upstream, to)
     })
 }

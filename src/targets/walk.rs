@@ -42,6 +42,11 @@ impl<'w, 'a> Walk<'w, 'a> {
         Walk { rows: labels.rows(), classes, labels: Some(labels), row_group: 1, tile: TILE }
     }
 
+    /// A walk over rows without class indices, in whole tiles.
+    pub(crate) fn unlabelled(rows: usize, classes: usize) -> Self {
+        Walk { rows, classes, labels: None, row_group: 1, tile: TILE }
+    }
+
     /// Sets how many rows a thread should take together.
     pub(crate) fn row_group(self, row_group: usize) -> Self {
         Walk { row_group, ..self }

@@ -317,7 +317,7 @@ def _common(sources: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-# What a result tells of hidden states and their output matrix, where all merged runs have the same.
+# What describes hidden states and their output matrix in a result, where it is the same for all merged runs.
 _OF_HEADS = ("hidden_size", "hidden_dtype", "head", "head_dtype", "head_bias", "softcap", "scale")
 
 

@@ -94,6 +94,18 @@ class Shards(Source):
         self.shape = (first, *self.shape[1:])
 
 
+def check_pieces(found: Sequence[Stored], ndim: int) -> None:
+    """Check that arrays of several files can be put together along their first axis, and have `ndim` dimensions."""
+    first = found[0]
+    for other in (*found[1:], first) if len(found) > 1 else ():
+        if other.ndim < ndim or (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype):
+            raise ValueError(
+                f"{other.name} has shape {other.shape} of {other.dtype}, but {first.name} has {first.shape} of "
+                f"{first.dtype}; files that are read as one array have one dtype, and differ in their first length; "
+                "make the pattern narrower"
+            )
+
+
 class Pieces:
     """Arrays of targets that follow each other along their first axis, put together a block at a time."""
 

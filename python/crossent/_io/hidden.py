@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crossent._io.arrays import Pieces
+from crossent._io.arrays import Pieces, check_pieces
 from crossent._io.describe import describe
 from crossent._io.dtypes import is_floating, is_untyped
 from crossent._io.format import ArrayFormat, Content, Holder, HolderFormat, LogitsOptions
@@ -208,14 +208,7 @@ def _size(memory: int) -> str:
 def _hidden(paths: Sequence[tuple[str, str | None]], dtype: str | None, width: int | None) -> list[Stored]:
     """Find the hidden states in files; the `width` is that of raw ones, whose files do not say it."""
     found = [_hidden_in(path, key, dtype, width) for path, key in paths]
-    first = found[0]
-    for other in found[1:]:
-        if other.ndim < 2 or (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype):
-            raise ValueError(
-                f"{other.name} has shape {other.shape} of {other.dtype}, but {first.name} has {first.shape} of "
-                f"{first.dtype}; files that are read as one array have one dtype, and differ in their first length; "
-                "make the pattern narrower"
-            )
+    check_pieces(found, 2)
     return found
 
 

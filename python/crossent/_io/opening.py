@@ -6,7 +6,7 @@ import glob
 import os
 import re
 
-from crossent._io.arrays import Pieces, Shards
+from crossent._io.arrays import Pieces, Shards, check_pieces
 from crossent._io.format import LogitsOptions
 from crossent._io.formats import format_of
 from crossent._io.source import OptionError, Source, Stored, TargetArray
@@ -112,14 +112,7 @@ def open_targets(name: str, *, dtype: str | None = None) -> TargetArray:
     found = [format_of(path).open_targets(path, key, dtype) for path, key in paths_of(name)]
     if len(found) == 1:
         return _few_in_memory(found)[0]
-    first = found[0]
-    for other in found:
-        if other.ndim == 0 or (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype):
-            raise ValueError(
-                f"{other.name} has shape {other.shape} of {other.dtype}, but {first.name} has {first.shape} of "
-                f"{first.dtype}; files that are read as one array have one dtype, and differ in their first length; "
-                "make the pattern narrower"
-            )
+    check_pieces(found, 1)
     return Pieces(_few_in_memory(found))
 
 

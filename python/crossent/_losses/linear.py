@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from crossent import _core
-from crossent._arguments import Reduction, as_ignore_index
+from crossent._arguments import Reduction, as_ignore_index, as_upstream
 from crossent._exact import ExactSum
 from crossent._interop import ArrayInput, as_array, float_name
 from crossent._linear import UNIT, LinearLogits, Operands, Plan, Product, as_block_bytes, up
@@ -285,16 +285,7 @@ class LinearLoss:
 
     def upstream(self, grad_output: ArrayInput | None) -> NDArray[np.float64]:
         """Return what multiplies the gradient of a row's loss: a number, or one for each row."""
-        upstream = np.ones(()) if grad_output is None else as_array(grad_output, "grad_output")
-        if upstream.dtype.kind not in "iu" and float_name(upstream.dtype) is None:
-            raise TypeError(
-                f"grad_output must hold real numbers: got dtype {upstream.dtype}, expected float16, bfloat16, float32, "
-                "float64 or an integer dtype"
-            )
-        expected = self._product.row_shape if self._reduction == "none" else ()
-        if upstream.shape not in ((), expected):
-            raise ValueError(f"grad_output has the wrong shape: got {upstream.shape}, expected {expected}")
-        upstream = upstream.astype(np.float64)
+        upstream = as_upstream(grad_output, self._product.row_shape if self._reduction == "none" else ())
         upstream = upstream.reshape(-1) if upstream.ndim else upstream
         with np.errstate(all="ignore"):
             return upstream if self._reduction != "mean" else np.asarray(upstream / self._divisor)

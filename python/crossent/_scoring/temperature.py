@@ -248,7 +248,7 @@ class _Rows:
         count, sums = 0, [ExactSum()] * 4
         for number, batch in enumerate(self.batches):
             logits, target, given = _batch(batch, number)
-            weight = None if given is None else self._weights(given, logits, target)
+            weight = None if given is None else self._weights_of(given, logits, target)
             where = self.where if weight is None else _counted(self.where, weight)
             # The first rows are checked at the first read; probabilities, one and all, at each.
             noted = self.mistakes if self.values == "probs" or (number == 0 and b == 1.0) else None
@@ -263,12 +263,14 @@ class _Rows:
         nll, slope, curvature = (sum.over_sum(total) for sum in others)
         return _Likelihood(nll, slope, curvature, count)
 
-    def _weights(self, sample_weight: ArrayInput, logits: Logits, target: ArrayInput) -> NDArray[np.float64]:
+    def _weights_of(
+        self, sample_weight: ArrayInput, logits: Logits, target: ArrayInput
+    ) -> NDArray[np.float64]:
         """Return the weights of a batch, whose target is checked first where it may be what does not fit."""
-        array = as_array(sample_weight, "sample_weight")
-        if isinstance(logits, np.ndarray) and array.shape != as_array(target, "target").shape:
+        array, shape = as_array(sample_weight, "sample_weight"), as_array(target, "target").shape
+        if isinstance(logits, np.ndarray) and array.shape != shape:
             _core.check_targets(logits, target, self.ignore_index, None, self.axis, "logits")
-        return _weights(array, target)
+        return _checked_weights(array, shape)
 
 
 def _batch(batch: Any, number: int) -> tuple[Logits, ArrayInput, ArrayInput | None]:
@@ -286,12 +288,10 @@ def _batch(batch: Any, number: int) -> tuple[Logits, ArrayInput, ArrayInput | No
     ) from cause
 
 
-def _weights(sample_weight: ArrayInput, target: ArrayInput) -> NDArray[np.float64]:
+def _checked_weights(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return a weight for each row as float64, or raise for the first that is none."""
-    array = as_array(sample_weight, "sample_weight")
     if array.dtype.kind not in "iubf" and array.dtype.name != "bfloat16":
         raise TypeError(f"sample_weight must be numbers: got dtype {array.dtype}, expected a real one")
-    shape = as_array(target, "target").shape
     if array.shape != shape:
         hint = _core.shape_hint("sample_weight", array.shape, shape)
         raise ValueError(
