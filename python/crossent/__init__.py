@@ -46,7 +46,7 @@ from crossent._scoring.comparison import Comparison
 from crossent._scoring.distribution import LossHistogram, PositionGroup
 from crossent._scoring.metrics import log_loss
 from crossent._scoring.report import CalibrationBin, Report
-from crossent._scoring.rows import Scores, SequenceScores, score
+from crossent._scoring.rows import ClassScores, Scores, SequenceScores, score
 from crossent._scoring.scorer import Scorer
 from crossent._scoring.temperature import Temperature, fit_temperature
 from crossent._settings import get_num_threads, set_num_threads, show_versions
@@ -55,6 +55,7 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "CalibrationBin",
+    "ClassScores",
     "Comparer",
     "Comparison",
     "CrossEntropyLoss",

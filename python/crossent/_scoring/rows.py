@@ -1,4 +1,4 @@
-"""Scores of rows in one read of the logits: loss, entropy, prediction, rank; and sums by sequence."""
+"""Scores of rows in one read of the logits: loss, entropy, prediction, rank; and sums by sequence and by class."""
 
 import math
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._arguments import Logits, Values, as_count, as_integers, chosen_values, has_row_blocks, shifted
-from crossent._display import short
+from crossent._display import html_table, short
 from crossent._exact import ExactSum, exp
 from crossent._interop import ArrayInput, as_array
+from crossent._scoring.frames import Column, Columns
 from crossent._scoring.parts import parts
 from crossent._scoring.values import tell
 
@@ -75,8 +76,41 @@ class SequenceScores:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class ClassScores(Columns):
+    """The scores of each class, from `Scores.by_class`: one number for each class that occurs.
+
+    Parameters
+    ----------
+    classes : numpy.ndarray of int64
+        The classes that occur among the counted rows, as targets or as predictions, in ascending order.
+    count : numpy.ndarray of int64
+        How many counted rows have the class as their target.
+    mean : numpy.ndarray of float64
+        The mean negative log-likelihood of these rows in nats; nan for none. Each is rounded once.
+    accuracy : numpy.ndarray of float64
+        The share of all counted rows for which it is decided rightly whether the class is the target.
+    recall : numpy.ndarray of float64
+        The share of the rows with this target whose prediction is the target; nan for none.
+
+    See Also
+    --------
+    Scores.by_class : Makes it.
+    """
+
+    classes: NDArray[np.int64]
+    count: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    recall: NDArray[np.float64]
+
+    def _columns(self) -> dict[str, Column]:
+        names = ("classes", "count", "mean", "accuracy", "recall")
+        return {name: Column(getattr(self, name)) for name in names}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Scores:
+class Scores(Columns):
     """The scores of each row, from `score`: one array for each score, all of the shape of the targets.
 
     Parameters
@@ -110,7 +144,28 @@ class Scores:
     Notes
     -----
     Where the losses are float32, `score` keeps them as float64 too, for pictures with the bits of a report's: 8 bytes a
-    row.
+    row. It keeps the targets too, for `by_class`: another 8.
+
+    As columns, by `to_dict`, `to_pandas` and `to_arrow`, the rows come in C order, each with its number in it, `row`.
+    Where a row is ignored, there is nothing but `row` and `counted`: means over a column are means over the counted
+    rows. `top_ids` and `top_log_probs` are lists in each row; in pandas they are columns of their own, ``top_id_1``,
+    ``top_id_2``, ..., ``top_log_prob_1``, ... .
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import crossent
+    >>> scores = crossent.score(np.array([[2.0, 1.0, 0.0], [0.5, 0.0, 3.0], [1.0, 1.0, 1.0]]), [0, 1, -100])
+    >>> columns = scores.to_dict()
+    >>> columns["row"], columns["rank"], columns["correct"], columns["counted"]
+    ([0, 1, 2], [1, 3, None], [True, False, None], [True, True, False])
+    >>> frame = scores.to_pandas()
+    >>> list(frame.columns)
+    ['row', 'nll', 'logsumexp', 'entropy', 'prediction', 'rank', 'counted', 'correct']
+    >>> print(f"{frame['nll'].mean():.4f} {scores.mean:.4f}")
+    1.7657 1.7657
+    >>> scores.to_arrow().num_rows
+    3
     """
 
     nll: NDArray[np.floating[Any]]
@@ -125,6 +180,9 @@ class Scores:
 
     # The losses before they were rounded to float32. No field: what is made of other columns does not have them.
     _unrounded: ClassVar[NDArray[np.float64] | None] = None
+
+    # The targets, for `by_class`; -1 where the row is ignored. No field, as above.
+    _target: ClassVar[NDArray[np.int64] | None] = None
 
     def _losses(self) -> NDArray[np.float64]:
         """Return the losses that a scorer of the same rows adds up, unless `nll` has been changed since."""
@@ -298,11 +356,128 @@ class Scores:
         likelihoods = np.array([0.0 - float(ExactSum.from_core(sum)) for sum in sums], dtype=np.float64)
         return SequenceScores(likelihoods, counted, counted == correct, ids.astype(np.int64))
 
-    def __repr__(self) -> str:
+    def by_class(self, target: ArrayInput | None = None) -> ClassScores:
+        """Add up the rows of each class: how many there are, their loss, and how well the class is told from others.
+
+        For N counted rows with targets t and predictions y, and a class c, ::
+
+            count[c] = number of rows n with t[n] = c
+            mean[c] = sum of nll[n] over the rows n with t[n] = c / count[c]
+            recall[c] = number of rows n with t[n] = c and y[n] = c / count[c]
+            accuracy[c] = number of rows n with (t[n] = c) = (y[n] = c) / N
+
+        A row whose logits hold a nan has no prediction here.
+
+        Parameters
+        ----------
+        target : array-like of int, optional
+            The targets that the rows were scored against, of the shape of the scores. `score` keeps them: they are
+            needed for scores that were made by other means.
+
+        Returns
+        -------
+        ClassScores
+            Arrays with one number for each class that occurs as a target or as a prediction, in ascending order.
+
+        Raises
+        ------
+        TypeError
+            If `target` holds no integers, or is needed and missing.
+        ValueError
+            If `target` does not fit the scores: its shape, or which predictions are correct.
+
+        Examples
+        --------
+        >>> import crossent
+        >>> logits = [[2.0, 1.0, 0.0], [0.5, 0.0, 3.0], [1.0, 3.0, 1.0], [0.0, 1.0, 0.0]]
+        >>> classes = crossent.score(logits, [0, 1, 1, 1]).by_class()
+        >>> classes.classes.tolist(), classes.count.tolist()
+        ([0, 1, 2], [1, 3, 0])
+        >>> classes.mean.round(4).tolist()
+        [0.4076, 1.305, nan]
+        >>> classes.recall.round(4).tolist(), classes.accuracy.tolist()
+        ([1.0, 0.6667, nan], [1.0, 0.75, 0.75])
+        """
+        rows = np.flatnonzero(self.counted)
+        predicted = self.prediction.reshape(-1)[rows]
+        correct = self.correct.reshape(-1)[rows]
+        targets = self._targets(target).reshape(-1)[rows]
+        has_prediction = ~np.isnan(self.logsumexp.reshape(-1)[rows])
+        wrong = correct != (has_prediction & (predicted == targets))
+        if wrong.any():
+            place = np.unravel_index(int(rows[wrong.argmax()]), self.nll.shape)
+            at, first = f"[{', '.join(map(str, place))}]", int(wrong.argmax())
+            raise ValueError(
+                f"target is not what the rows were scored against: got {int(targets[first])} in row {at}, whose "
+                f"prediction is {int(predicted[first])}, expected {'that' if correct[first] else 'another'} class; "
+                "are these the targets of other rows, or unshifted ones?"
+            )
+        classes = np.unique(np.concatenate((targets, predicted[has_prediction])))
+        order = np.argsort(targets, kind="stable")
+        offsets = np.append(np.searchsorted(targets[order], classes), targets.size)
+        count = np.diff(offsets).astype(np.int64)
+        found = _counts(correct[order], offsets)
+        # Where a class that no row has stands between others, its sum is that of no rows.
+        nll = self.nll.reshape(-1)[rows[order]].astype(np.float64)
+        sums = _core.exact_sums(nll, offsets.tolist())
+        mean = [ExactSum.from_core(sum).over(int(n)) for sum, n in zip(sums, count, strict=True)]
+        predictions = np.zeros_like(count)
+        np.add.at(predictions, np.searchsorted(classes, predicted[has_prediction]), 1)
+        rightly = rows.size - (count - found) - (predictions - found)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            recall, accuracy = found / count, rightly / rows.size
+        return ClassScores(classes, count, np.array(mean, dtype=np.float64), accuracy, recall)
+
+    def _targets(self, target: ArrayInput | None) -> NDArray[np.int64]:
+        """Return the targets that are given, or those that `score` kept."""
+        if target is None:
+            if self._target is None:
+                raise TypeError(
+                    "target is missing: these scores were not made by this version of crossent.score, which keeps the "
+                    "targets; pass those that the rows were scored against"
+                )
+            return self._target
+        array = as_integers(target, "target")
+        if array.shape != self.nll.shape:
+            hint = _core.shape_hint("target", array.shape, self.nll.shape)
+            raise ValueError(
+                f"target has the wrong shape: got {array.shape}, expected {self.nll.shape}, the scores'"
+                f"{f'; {hint}' if hint else ''}"
+            )
+        return array
+
+    def _names(self) -> list[str]:
         names = ["nll", "logsumexp", "entropy", "prediction", "rank", "counted", "correct"]
-        names += ["top_ids", "top_log_probs"] if self.top_ids is not None else []
+        return names + (["top_ids", "top_log_probs"] if self.top_ids is not None else [])
+
+    def _columns(self) -> dict[str, Column]:
+        rows, counted = self.counted.size, self.counted.reshape(-1)
+        columns = {"row": Column(np.arange(rows, dtype=np.int64))}
+        for name in self._names():
+            array = getattr(self, name)
+            values = array.reshape(rows, *array.shape[self.nll.ndim :])
+            each = name.removesuffix("s") if values.ndim > 1 else ""
+            columns[name] = Column(values, None if name == "counted" else counted, each)
+        return columns
+
+    def __repr__(self) -> str:
         numbers = ", ".join(f"{key}={short(value)}" for key, value in self.summary().items())
-        return f"Scores({numbers}; arrays {', '.join(names)} of shape {self.nll.shape}, {self.nll.dtype})"
+        return f"Scores({numbers}; arrays {', '.join(self._names())} of shape {self.nll.shape}, {self.nll.dtype})"
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            "Scores",
+            [
+                ("rows counted", f"{self.count:,}"),
+                ("rows ignored", f"{self.counted.size - self.count:,}"),
+                ("log-likelihood", f"{self.log_likelihood:.6g} nats"),
+                ("mean NLL", f"{self.mean:.6g} nats"),
+                ("perplexity", f"{self.perplexity:.6g}"),
+                ("accuracy", f"{self.accuracy:.6g}"),
+                ("all predicted", "yes" if self.is_greedy else "no"),
+                ("arrays", f"{', '.join(self._names())} of shape {self.nll.shape}, {self.nll.dtype}"),
+            ],
+        )
 
 
 def _counts(flags: NDArray[np.bool_], offsets: NDArray[Any]) -> NDArray[np.int64]:
@@ -440,6 +615,7 @@ def score(
     scores = score_rows(
         logits, target, ignore_index, where, axis, top_k, values, mistakes, keep_unrounded=True
     )
+    object.__setattr__(scores, "_target", _kept_target(target, scores.counted))
     tell(mistakes)
     return scores
 
@@ -479,6 +655,14 @@ def score_rows(
     if keep_unrounded:
         object.__setattr__(scores, "_unrounded", unrounded)
     return scores
+
+
+def _kept_target(target: ArrayInput, counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return a copy of the targets of the counted rows, which the caller may overwrite; -1 for others."""
+    kept = np.full(counted.shape, -1, dtype=np.int64)
+    given = as_array(target, "target").reshape(counted.shape)
+    np.copyto(kept, given, where=counted, casting="unsafe")
+    return kept
 
 
 def _of_all_rows(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._arguments import Logits, Values, as_ignore_index, checked_values
+from crossent._display import html_table
 from crossent._exact import ExactSum
 from crossent._interop import ArrayInput, as_array
 from crossent._scoring.parts import parts
@@ -48,6 +49,17 @@ class Temperature:
 
     def __float__(self) -> float:
         return self.temperature
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            "Temperature",
+            [
+                ("temperature", f"{self.temperature:.6g}"),
+                ("rows counted", f"{self.count:,}"),
+                ("mean NLL", f"{self.nll_before:.6g} before, {self.nll_after:.6g} after, in nats"),
+                ("reads of the logits", f"{self.iterations:,}"),
+            ],
+        )
 
 
 class _Likelihood(NamedTuple):
