@@ -5,24 +5,26 @@ from __future__ import annotations
 import doctest
 import re
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import pytest
 
 import crossent
 from crossent import blocks, plot, sharded
+from crossent import sklearn as crossent_sklearn
 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # By name and not by module: doctest looks in a module for what the module says is its own.
 FOUND = {
     test.name: test
-    for module in (crossent, blocks, plot, sharded)
+    for module in (crossent, blocks, plot, sharded, crossent_sklearn)
     for name in module.__all__
     for test in doctest.DocTestFinder(exclude_empty=True).find(
         getattr(module, name), f"{module.__name__}.{name}", module=False, globs={}
     )
-    if not isinstance(getattr(module, name), str)
+    if isinstance(getattr(module, name), FunctionType | type)  # an instance has the text of its class
 }
 EXAMPLES = {name: test for name, test in FOUND.items() if test.examples}
 

@@ -106,6 +106,8 @@ def test_blocks(page: Path, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib")
     if ".to_pandas()" in text:
         pytest.importorskip("pandas")
+    if 'method="temperature"' in text:
+        pytest.importorskip("sklearn", minversion="1.8")
     # Pages run as if from the root of a clone.
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     wrong = differences(page.name, text, tmp_path)
@@ -158,6 +160,8 @@ def test_the_readme_shows_something() -> None:
 def test_a_guide_draws_the_pictures_that_it_shows(page: Path, tmp_path: Path) -> None:
     for library in ("matplotlib", "sklearn"):
         pytest.importorskip(library)
+    if 'method="temperature"' in page.read_text(encoding="utf-8"):
+        pytest.importorskip("sklearn", minversion="1.8")
     spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
     assert spec is not None
     assert spec.loader is not None

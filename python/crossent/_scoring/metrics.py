@@ -105,7 +105,7 @@ def log_loss(
         )
     if rows == 0:
         raise ValueError("there are no rows: got an empty y_true, expected one label or more")
-    tolerance = math.sqrt(_eps_of(probabilities))
+    tolerance = math.sqrt(eps_of(probabilities))
     given = None if labels is None else as_labels(labels, "labels")
     try:
         codes = _codes(labels_of_rows, given, columns, _names(y_proba, columns), _names(y_true, columns))
@@ -168,7 +168,8 @@ def _probabilities(y_proba: ArrayInput) -> NDArray[Any]:
     return array
 
 
-def _eps_of(probabilities: NDArray[Any]) -> float:
+def eps_of(probabilities: NDArray[Any]) -> float:
+    """Return the distance from 1 to the next larger number of the dtype of an array."""
     return _EPS[float_name(probabilities.dtype) or "float64"]
 
 
@@ -176,7 +177,7 @@ def _least(eps: float | Literal["auto"], probabilities: NDArray[Any]) -> float:
     if isinstance(eps, str):
         if eps != "auto":
             raise ValueError(f"eps is not understood: got {eps!r}, expected 'auto' or a number from 0 to 0.5")
-        return _eps_of(probabilities)
+        return eps_of(probabilities)
     if not 0.0 <= float(eps) <= 0.5:
         raise ValueError(f"eps is out of range: got {eps}, expected 'auto' or a number from 0 to 0.5")
     return float(eps)
