@@ -5,6 +5,7 @@ Those that use gradients are held to optima that others find: scikit-learn's, Sc
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import io
@@ -369,3 +370,76 @@ def test_a_vocabulary_on_several_processes_trains_as_a_whole_one(processes: int)
     for ours, whole in re.findall(r"loss ([\d.]+), of the whole matrix ([\d.]+)", printed):
         assert ours == whole
     assert number(printed, "difference of the matrices:") < 1e-12
+
+
+# ---- lm-evaluation-harness ------------------------------------------------------------------------------
+
+
+LM_EVAL_DOCUMENTS = {"lines": 14, "last_words": 14, "letters": 105}
+
+
+def test_the_harness_runs_on_stored_logits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("lm_eval", "datasets"):
+        if importlib.util.find_spec(library) is None:  # an import would take seconds, and much memory
+            pytest.skip(f"could not import {library}")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    printed = run_alone("lm_eval_stored_logits.py", "--out", tmp_path).stdout
+    samples = json.loads((tmp_path / "samples.json").read_text(encoding="utf-8"))
+    assert {name: len(documents) for name, documents in samples.items()} == LM_EVAL_DOCUMENTS
+
+    # Each figure of each document by its definition, in float64, from the logits that are kept.
+    logits = np.load(EXAMPLES / "data" / "docs_logits.npy").astype(np.float64)
+    alphabet = "\n" + "".join(map(chr, range(32, 127)))
+    text = "".join(alphabet[token] for token in np.load(EXAMPLES / "data" / "docs_targets.npy"))
+    log_probs = logits - logits.max(axis=1, keepdims=True)
+    log_probs -= np.log(np.exp(log_probs).sum(axis=1, keepdims=True))
+
+    def place(line: str) -> int:
+        """Find where the text has a line, or the beginning of one."""
+        return 0 if text.startswith(line) else text.index(f"\n{line}") + 1
+
+    def answer(context: str, continuation: str) -> tuple[float, bool]:
+        at = place(context) + len(context)
+        rows, tokens = np.arange(at, at + len(continuation)), [alphabet.index(c) for c in continuation]
+        greedy = bool((logits[rows].argmax(axis=1) == tokens).all())
+        return float(log_probs[rows, tokens].sum()), greedy
+
+    likelihoods = []
+    for sample in samples["lines"]:
+        line = sample["doc"]["text"]
+        rows, tokens = place(line) + np.arange(len(line)), [alphabet.index(c) for c in line]
+        likelihoods.append(float(log_probs[rows, tokens].sum()))
+        for metric, units in (
+            ("bits_per_byte", len(line.encode())),
+            ("byte_perplexity", len(line.encode())),
+            ("word_perplexity", len(re.split(r"\s+", line))),
+        ):
+            assert sample[metric] == [pytest.approx(likelihoods[-1], rel=1e-6), units]
+    n_bytes = sum(len(sample["doc"]["text"].encode()) for sample in samples["lines"])
+    bits = -sum(likelihoods) / n_bytes / np.log(2)
+    assert number(printed, r"lines +bits_per_byte +") == pytest.approx(bits, rel=1e-5)
+
+    words = [answer(sample["doc"]["context"], sample["doc"]["word"]) for sample in samples["last_words"]]
+    for sample, (likelihood, greedy) in zip(samples["last_words"], words, strict=True):
+        assert sample["perplexity"] == pytest.approx(likelihood, rel=1e-6)
+        assert sample["acc"] == greedy
+    assert {greedy for _, greedy in words} == {True, False}
+    perplexity = np.exp(-np.mean([likelihood for likelihood, _ in words]))
+    assert number(printed, r"last_words +perplexity +") == pytest.approx(perplexity, rel=1e-5)
+
+    right = 0
+    for sample in samples["letters"]:
+        found = [likelihood for ((likelihood, _),) in sample["resps"]]
+        expected = [answer(sample["doc"]["context"], letter)[0] for letter in "etaoin"]
+        assert found == pytest.approx(expected, rel=1e-6)
+        assert sample["acc"] == (int(np.argmax(expected)) == sample["doc"]["answer"])
+        right += int(sample["acc"])
+    assert 0 < right < len(samples["letters"])
+    assert number(printed, r"letters +acc +") == pytest.approx(right / len(samples["letters"]), rel=1e-5)
+
+
+def test_the_model_of_stored_logits_is_short() -> None:
+    tree = ast.parse((EXAMPLES / "lm_eval_stored_logits.py").read_text(encoding="utf-8"))
+    (model,) = (node for node in tree.body if getattr(node, "name", "") == "StoredLogits")
+    assert model.end_lineno is not None
+    assert model.end_lineno - model.lineno + 1 <= 30
