@@ -351,6 +351,7 @@ def test_scores_made_by_hand_need_their_targets() -> None:
         (["0", "1", "1"], TypeError, "target"),
         ([0, 0, 1], ValueError, r"got 0 in row \[1\], whose prediction is 1, expected that class"),
         ([0, 1, 0], ValueError, r"got 0 in row \[2\], whose prediction is 0, expected another class"),
+        ([0, 1, -1], ValueError, r"got -1 in row \[2\], whose prediction is 0, expected another class"),
         ([True, True, True], TypeError, "target must hold integers"),
     ],
 )

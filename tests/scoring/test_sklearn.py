@@ -256,16 +256,21 @@ def test_folds_without_a_class_are_scored(kind: str, model: str) -> None:
     assert -1 < found["test_loss"][0] < 0  # where the classes of the fold would give another number
 
 
-def test_a_scorer_made_of_log_loss_gives_a_wrong_number_where_a_class_is_missing() -> None:
-    """What the scorers are for: columns taken for the classes of the fold."""
-    X, y = _iris()
-    fitted = _regression().fit(X, y)
-    fold = y != 1
-    naive = metrics.make_scorer(metrics.log_loss, response_method="predict_proba", greater_is_better=False)
-    with pytest.raises(ValueError, match="labels"):
-        naive(fitted, X[fold], y[fold])
-    expected = -_log_loss(fitted.predict_proba(X[fold]), y[fold], [0, 1, 2])
+def test_columns_are_not_taken_for_the_classes_of_a_fold() -> None:
+    """Where as many classes are missing from the fit as from the fold, scikit-learn gives a wrong number."""
+    X, y = datasets.load_wine(return_X_y=True)
+    X, y = preprocessing.scale(X), np.where(np.arange(178) % 4 == 3, 3, y)
+    fitted = _regression().fit(X[y != 0], y[y != 0])
+    fold = np.flatnonzero(y != 1)
+    p = fitted.predict_proba(X[fold])
+    expected = -_log_loss(p, y[fold], [1, 2, 3])
     assert neg_log_loss_scorer(fitted, X[fold], y[fold]) == pytest.approx(expected, rel=1e-9)
+    naive = metrics.make_scorer(metrics.log_loss, response_method="predict_proba", greater_is_better=False)
+    assert abs(naive(fitted, X[fold], y[fold]) - expected) > 1.0
+    # Of the rows whose class is among those of the fit alone:
+    seen = fold[y[fold] != 0]
+    expected = -_log_loss(fitted.predict_proba(X[seen]), y[seen], [1, 2, 3])
+    assert neg_log_loss_scorer(fitted, X[seen], y[seen]) == pytest.approx(expected, rel=1e-9)
 
 
 def test_scikit_learn_has_no_score_for_a_fold_without_a_class() -> None:

@@ -403,14 +403,15 @@ class Scores(Columns):
         correct = self.correct.reshape(-1)[rows]
         targets = self._targets(target).reshape(-1)[rows]
         has_prediction = ~np.isnan(self.logsumexp.reshape(-1)[rows])
-        wrong = correct != (has_prediction & (predicted == targets))
+        wrong = (targets < 0) | (correct != (has_prediction & (predicted == targets)))
         if wrong.any():
-            place = np.unravel_index(int(rows[wrong.argmax()]), self.nll.shape)
-            at, first = f"[{', '.join(map(str, place))}]", int(wrong.argmax())
+            first = int(wrong.argmax())
+            place = ", ".join(map(str, np.unravel_index(int(rows[first]), self.nll.shape)))
+            expected = "that" if correct[first] else "another"
             raise ValueError(
-                f"target is not what the rows were scored against: got {int(targets[first])} in row {at}, whose "
-                f"prediction is {int(predicted[first])}, expected {'that' if correct[first] else 'another'} class; "
-                "are these the targets of other rows, or unshifted ones?"
+                f"target is not what the rows were scored against: got {int(targets[first])} in row [{place}], whose "
+                f"prediction is {int(predicted[first])}, expected {expected} class; are these the targets of other "
+                "rows, or unshifted ones?"
             )
         classes = np.unique(np.concatenate((targets, predicted[has_prediction])))
         order = np.argsort(targets, kind="stable")
