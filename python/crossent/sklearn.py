@@ -408,18 +408,20 @@ def _codes(y: Any, classes: list[Any]) -> NDArray[np.int64]:
         )
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise ValueError("y holds nan or an infinity, expected labels")
+    listed: list[Any] = labels.tolist()
     columns = {label: column for column, label in enumerate(classes)}
-    codes = np.array([columns.get(label, -1) for label in labels.tolist()], dtype=np.int64)
-    of_text = (
-        {isinstance(label, str) for label in labels.tolist()},
-        {isinstance(label, str) for label in classes},
-    )
-    if len(codes) and not of_text[0] & of_text[1]:
+    codes = np.array([columns.get(label, -1) for label in listed], dtype=np.int64)
+    if listed and _are_text(listed).isdisjoint(_are_text(classes)):
         raise TypeError(
-            f"the labels of y are of another kind than those of the estimator: got {labels.tolist()[:3]}, expected "
+            f"the labels of y are of another kind than those of the estimator: got {listed[:3]}, expected "
             f"some like {classes[:3]}"
         )
     return codes
+
+
+def _are_text(labels: list[Any]) -> set[bool]:
+    """Return whether labels are strings: of a mixture, both."""
+    return {issubclass(kind, str) for kind in set(map(type, labels))}
 
 
 def _weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:

@@ -58,6 +58,7 @@ def _runs_begin_first(request: pytest.FixtureRequest) -> None:
 SCORES = {"LinearLogits", "score", "Scorer", "compare", "Comparer", "fit_temperature", "log_loss"}
 RESULTS = {
     "CalibrationBin",
+    "ClassScores",
     "Comparison",
     "LinearGradients",
     "LossHistogram",
