@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, BinaryIO, TextIO, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossent._io.cells import Kind, first_number, flaw, is_number, kind_of
 from crossent._io.columns import Column
+from crossent._io.csv_arrow import LEAST_BLOCK, LEAST_BYTES, MOST_BLOCK, NotPlainError, read_batches
 from crossent._io.kinds import ReadKind, is_text, not_of_kind, tells_kind
-from crossent._io.labels import LabelError
-from crossent._io.source import open_regular, start_of
+from crossent._io.labels import LabelError, Labels
+from crossent._io.source import identity, open_regular, start_of
 from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
-from crossent.blocks import Block, rows_per_block
+from crossent.blocks import MEMORY, Block, rows_per_block
 
 _CELL_BYTES = 128  # a cell as a Python string, beside its number
 _LABEL_BYTES = 4 << 20  # of rows at a time, where the labels alone are read
 
 _LONGEST = csv.field_size_limit()
+
+_Part = TypeVar("_Part", NDArray[np.int64], list[str], "_Rows")
+_Rows: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int64] | None]
+"""The numbers of some rows, and their targets where the table holds some."""
 
 
 class CsvSource(TableSource):
@@ -36,10 +41,11 @@ class CsvSource(TableSource):
 
     def __init__(self, path: str, values: str) -> None:
         super().__init__(path, values)
-        file, _ = open_regular(path)
-        file.close()
-        with self._open() as text:
+        file, self._bytes = open_regular(path)
+        self._identity = identity(file)
+        with _text_of(file) as text:
             reader, self._header = self._start(text)
+            self._header_lines: int = reader.line_num
             self._check_header(self._header)
             count = min(SAMPLE_ROWS, max(SAMPLE_CELLS // len(self._header), 1))
             self._sample = self._rows(reader, count)
@@ -89,15 +95,37 @@ class CsvSource(TableSource):
         return np.array(cells, np.float64).reshape(len(cells), len(places))
 
     def all_labels(self, label: str) -> Iterator[list[str]]:
-        """Read the file for its labels alone."""
+        """Read the file for its labels alone, always the same number at a time."""
         place = self._places_of[label]
         count = rows_per_block(_LABEL_BYTES, _CELL_BYTES * len(self._header))
-        with self._open() as text:
-            reader, _ = self._start(text)
-            done = 0
-            while rows := self._rows(reader, count, done):
-                yield [row[place] for row in rows]
-                done += len(rows)
+        walk = self._walk(
+            [],
+            [place],
+            lambda batch, _: batch.column(0).to_pylist(),
+            lambda rows, _: [row[place] for row in rows],
+            count=count,
+        )
+        texts: list[str] = []
+        for _, more in walk:
+            texts += more
+            whole = len(texts) // count * count
+            yield from (texts[at : at + count] for at in range(0, whole, count))
+            del texts[:whole]
+        if texts:
+            yield texts
+
+    def indices(self, column: str, labels: Labels, start: int = 0) -> Iterator[NDArray[np.int64]]:
+        """Read the integers of one column."""
+        place = self._places_of[column]
+        rows = self._walk(
+            [],
+            [place],
+            lambda batch, at: _codes(labels, batch.column(0), at),
+            lambda rows, at: self._targets(labels, [row[place] for row in rows], at),
+            count=rows_per_block(_LABEL_BYTES, _CELL_BYTES * len(self._header)),
+            start=start,
+        )
+        yield from (codes for _, codes in rows)
 
     def _take(self) -> int:
         places = [self._places_of[name] for name in self.columns]
@@ -111,29 +139,115 @@ class CsvSource(TableSource):
 
     def row_blocks(self, memory: int | None = None, start: int = 0) -> Generator[Block, None, None]:
         """Yield the rows in blocks; the first `start` are read too, and left out."""
-        count = rows_per_block(memory, _CELL_BYTES * (len(self._header) + 1))
-        with self._open() as text:
-            reader, _ = self._start(text)
-            done = 0
-            while rows := self._rows(reader, count, done):
-                begin = max(start - done, 0)
-                if begin < len(rows):
-                    yield self._block(rows[begin:], done + begin)
-                done += len(rows)
-        self.shape = (done, self.classes)
+        texts = [place for _, place in self._watched_places]
+        if self._label_place is not None:
+            texts.append(self._label_place)
+        most = rows_per_block(memory, self.dtype.itemsize * self.classes)
+        walk = self._walk(
+            self._places,
+            texts,
+            self._block_of_batch,
+            self._block,
+            count=rows_per_block(memory, _CELL_BYTES * (len(self._header) + 1)),
+            start=start,
+            memory=memory,
+        )
+        for at, (values, target) in walk:
+            for begin in range(0, len(values), most):
+                part = slice(begin, min(begin + most, len(values)))
+                place = slice(at + part.start, at + part.stop)
+                yield Block((place,), values[part], None if target is None else target[part])
+        self.shape = (self._walked, self.classes)
 
-    def _block(self, rows: list[list[str]], start: int) -> Block:
+    def _walk(
+        self,
+        numbers: Sequence[int],
+        texts: Sequence[int],
+        of_batch: Callable[[Any, int], _Part],
+        of_rows: Callable[[list[list[str]], int], _Part],
+        *,
+        count: int,
+        start: int = 0,
+        memory: int | None = None,
+    ) -> Iterator[tuple[int, _Part]]:
+        """Yield what is made of all rows but the first `start`, each time with the number of the first row.
+
+        The columns of `numbers` and `texts` are read by pyarrow, as far as it reads what the csv module does; from
+        there on `count` rows at a time by that, which passes over the rows before.
+        """
+        file, _ = open_regular(self.name, self._identity)
+        with file:
+            done = 0
+            try:
+                for batch in self._batches(file, numbers, texts, MEMORY if memory is None else memory):
+                    begin = max(start - done, 0)
+                    if begin < batch.num_rows:
+                        yield done + begin, of_batch(batch.slice(begin), done + begin)
+                    done += batch.num_rows
+                self._walked = done
+                return
+            except NotPlainError:
+                file.seek(0)
+            fresh = max(start, done)
+            with _text_of(file) as text:
+                reader, _ = self._start(text)
+                at = 0
+                while rows := self._rows(reader, count, at):
+                    end = at + len(rows)
+                    if end > fresh:
+                        # All rows that are asked for are checked together, as they are where no others came before.
+                        first = max(at, start)
+                        part = of_rows(rows[first - at :], first)
+                        yield max(first, done), _from(part, max(done - first, 0))
+                    at = end
+        if at < done:
+            raise ValueError(f"{self.name} was changed while it was read; leave it as it is until the end")
+        self._walked = at
+
+    def _batches(
+        self, file: BinaryIO, numbers: Sequence[int], texts: Sequence[int], memory: int
+    ) -> Iterator[Any]:
+        if self._bytes < LEAST_BYTES:
+            raise NotPlainError
+        yield from read_batches(
+            file,
+            header_lines=self._header_lines,
+            separator=self._separator,
+            width=len(self._header),
+            numbers=numbers,
+            texts=texts,
+            block_bytes=min(max(memory // 16, LEAST_BLOCK), MOST_BLOCK),
+            longest_cell=_LONGEST,
+        )
+
+    def _block_of_batch(self, batch: Any, start: int) -> _Rows:
+        """Return the rows of a batch: of the classes, the columns that hold no numbers, and perhaps the labels."""
+        values = np.empty((batch.num_rows, self.classes))
+        for place in range(self.classes):
+            values[:, place] = batch.column(place).to_numpy()
+        for place in range(self.classes, self.classes + len(self._watched_places)):
+            if first_number(batch.column(place).to_pylist()) is not None:
+                raise NotPlainError
+        target = None
+        if self._label_place is not None:
+            target = _codes(self._labels, batch.column(batch.num_columns - 1), start)
+        return values, target
+
+    def _block(self, rows: list[list[str]], start: int) -> _Rows:
         values = self._numbers(rows, start)
         for name, place in self._watched_places:
             self._check_text([row[place] for row in rows], name, start)
         target = None
         if self._label_place is not None:
             place = self._label_place
-            try:
-                target = self._labels.of_texts([row[place] for row in rows], start)
-            except LabelError as error:
-                raise ValueError(f"{self.name}: {error}") from None
-        return Block((slice(start, start + len(rows)),), values, target)
+            target = self._targets(self._labels, [row[place] for row in rows], start)
+        return values, target
+
+    def _targets(self, labels: Labels, texts: list[str], start: int) -> NDArray[np.int64]:
+        try:
+            return labels.of_texts(texts, start)
+        except LabelError as error:
+            raise ValueError(f"{self.name}: {error}") from None
 
     def _numbers(self, rows: list[list[str]], start: int) -> NDArray[np.float64]:
         part = self._part
@@ -172,9 +286,6 @@ class CsvSource(TableSource):
         if not cell.strip():
             return f"row {row} has no value in the column {name!r}; fill it, or drop such rows"
         return f"row {row} has {cell!r} in the column {name!r}, {flaw(cell)}"
-
-    def _open(self) -> TextIO:
-        return Path(self.name).open(newline="", encoding="utf-8-sig")
 
     def _start(self, text: TextIO) -> tuple[Any, list[str]]:
         """Find the separator, and read the names of the columns."""
@@ -265,6 +376,29 @@ class Csv(TableFormat):
     def table(self, path: str, values: str) -> CsvSource:
         """Read the first line, and some rows."""
         return CsvSource(path, values)
+
+
+def _text_of(file: BinaryIO) -> TextIO:
+    return io.TextIOWrapper(file, newline="", encoding="utf-8-sig")
+
+
+def _codes(labels: Labels, column: Any, start: int) -> NDArray[np.int64]:
+    """Return the classes of a column of pyarrow's; where one has none, the csv module gets to it and names its row."""
+    encoded = column.dictionary_encode()
+    try:
+        codes = labels.of_texts(encoded.dictionary.to_pylist(), start)
+    except LabelError:
+        raise NotPlainError from None
+    found: NDArray[np.int64] = codes[encoded.indices.to_numpy()]
+    return found
+
+
+def _from(part: _Part, begin: int) -> _Part:
+    """Leave the first rows out."""
+    if not isinstance(part, tuple):
+        return part[begin:]
+    values, target = part
+    return values[begin:], None if target is None else target[begin:]
 
 
 def _count_up(header: list[str]) -> bool:
