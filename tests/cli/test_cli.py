@@ -916,14 +916,24 @@ def test_full_disk(files: Files) -> None:
     assert table == run("score", files.logits, files.targets).stdout.splitlines()
 
 
-def on_terminal(*arguments: str) -> tuple[int, str, str]:
+LONG = """
+import sys
+from crossent import _cli as cli
+from crossent._cli import progress
+
+progress.DELAY = 0.0  # all work is long
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def on_terminal(*arguments: str, long: bool = True) -> tuple[int, str, str]:
     """Run the command with a terminal for stderr; returns the exit code, stdout and what the terminal got."""
     import pty
     import termios
 
     terminal, slave = pty.openpty()
     termios.tcsetwinsize(slave, (25, 120))
-    command = [sys.executable, "-m", "crossent", *arguments]
+    command = [sys.executable, *(["-c", LONG] if long else ["-m", "crossent"]), *arguments]
     env = {**os.environ, "TQDM_MININTERVAL": "0"}  # draw the bar for every block
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=env) as process:
         os.close(slave)

@@ -744,7 +744,7 @@ def test_tables_and_options(tmp_path: Path, capsys: Capture) -> None:
         [path, "--axis", "0"],
         [f"{path}:key"],
         [path, "--classes", "5"],
-        [tmp_path / "x.npy", path],
+        [tmp_path / "x.npy", path, "--target-dtype", "i64"],
         [tmp_path / "x.npy", tmp_path / "t.npy", "--columns", "a"],
         [tmp_path / "x.npy", tmp_path / "t.npy", "--classes", "5"],
     ):

@@ -28,6 +28,9 @@ _MISSING = frozenset({
 })  # fmt: skip
 _SPREADSHEET = re.compile(r"#(?:VALUE|REF|DIV/0|NUM|NAME|NULL)[!?]", re.IGNORECASE)
 
+NO_NUMBER = "which is no number; correct the cell"
+"""What is wrong with a cell that is not even almost a number."""
+
 # What people write as numbers, and no program reads as such.
 _ALMOST = (
     (
@@ -81,20 +84,29 @@ def is_missing(text: str) -> bool:
     return text.strip().lower() in _MISSING
 
 
+def integer(text: str) -> int | None:
+    """Read an integer: ASCII digits alone, perhaps after a sign."""
+    text = text.strip()
+    if not _INTEGER.fullmatch(text):
+        return None
+    # Python refuses to read more digits than these; a number of so many is outside int64 in any case.
+    return int(text) if len(text) <= 4000 else 10**20
+
+
 def whole(text: str) -> int | None:
     """Read a whole number, in decimal notation or with an exponent too (pandas writes 1.0, NumPy 1.0e+00)."""
     text = text.strip()
-    if _INTEGER.fullmatch(text):
-        # Python refuses to read more digits than these; a number of so many is outside int64 in any case.
-        return int(text) if len(text) <= 4000 else 10**20
+    number = integer(text)
+    if number is not None:
+        return number
     if not _NUMBER.fullmatch(text) or len(text) > 4000:
         return None
-    number = Decimal(text)
-    if number.is_zero():
+    decimal = Decimal(text)
+    if decimal.is_zero():
         return 0
-    if number.adjusted() > 30:
-        return 10**20 if number > 0 else -(10**20)
-    return int(number) if number == number.to_integral_value() else None
+    if decimal.adjusted() > 30:
+        return 10**20 if decimal > 0 else -(10**20)
+    return int(decimal) if decimal == decimal.to_integral_value() else None
 
 
 def flaw(text: str) -> str:
@@ -109,7 +121,7 @@ def flaw(text: str) -> str:
     for pattern, what in _ALMOST:
         if pattern.fullmatch(text):
             return what
-    return "which is no number; correct the cell"
+    return NO_NUMBER
 
 
 def kind_of(cells: Iterable[str]) -> tuple[Kind, str | None]:

@@ -6,7 +6,6 @@ taken only where no name, type or position speaks against one of them; else the 
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from crossent._io.names import (
     family_of,
     is_token_list,
     letters_of,
+    meant,
     note_on,
     odd_name,
     one_class,
@@ -82,7 +82,7 @@ def label_column(
     if asked.label is not None:
         if asked.label not in names:
             raise OptionError(
-                f"{table} has no column {asked.label!r}; it has {listed(names)}{_meant(asked.label, names)}"
+                f"{table} has no column {asked.label!r}; it has {listed(names)}{meant(asked.label, names)}"
             )
         return asked.label
     exact = frozenset(() if asked.columns is None else asked.columns.split(","))
@@ -121,7 +121,7 @@ def named(table: str, columns: Sequence[Column], label: str | None, asked: Asked
     idle = patterns.idle(chosen)
     if idle is not None:
         raise OptionError(
-            f"{table} has no column {idle!r}, which --columns names; it has {listed(names)}{_meant(idle, names)}"
+            f"{table} has no column {idle!r}, which --columns names; it has {listed(names)}{meant(idle, names)}"
         )
     check_prefix(table, chosen, asked.strip_prefix)
     notes: tuple[str, ...] = ()
@@ -130,12 +130,6 @@ def named(table: str, columns: Sequence[Column], label: str | None, asked: Asked
         more = ", ..." if len(chosen) > 4 else ""
         notes = (f"{table}: the classes are in the order of the table, not of --columns: {order}{more}",)
     return Choice(tuple(chosen), label, asked.strip_prefix, notes=notes)
-
-
-def _meant(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name.casefold(), [each.casefold() for each in names], n=1)
-    meant = [each for each in names if near and each.casefold() == near[0]]
-    return f"; did you mean {meant[0]!r}?" if meant else ""
 
 
 def check_prefix(table: str, names: Sequence[str], prefix: str | None) -> None:

@@ -15,11 +15,19 @@ from numpy.typing import NDArray
 
 from crossent._io.cells import Kind, first_number, flaw, is_number, kind_of
 from crossent._io.columns import Column
-from crossent._io.csv_arrow import LEAST_BLOCK, LEAST_BYTES, MOST_BLOCK, NotPlainError, read_batches
+from crossent._io.csv_arrow import (
+    COLUMN_BYTES,
+    LEAST_BLOCK,
+    LEAST_BYTES,
+    MOST_BLOCK,
+    NotPlainError,
+    read_batches,
+)
 from crossent._io.kinds import ReadKind, is_text, not_of_kind, tells_kind
-from crossent._io.labels import LabelError, Labels
+from crossent._io.labels import LabelError, Labels, shortened
 from crossent._io.source import identity, open_regular, start_of
 from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
+from crossent._io.table_targets import Indices
 from crossent.blocks import MEMORY, Block, rows_per_block
 
 _CELL_BYTES = 128  # a cell as a Python string, beside its number
@@ -72,6 +80,11 @@ class CsvSource(TableSource):
             raise ValueError(
                 f"{self.name}: the first line declares the separator to a spreadsheet, and names no columns; remove it"
             )
+        if len(header) == 1 and is_number(header[0]):
+            raise ValueError(
+                f"{self.name}: the first line holds the number {shortened(header[0])}, not the name of the column; add "
+                "a line such as label before it; if pandas wrote it as a name, write label in its place"
+            )
         if all(is_number(name) for name in header) and not _count_up(header):
             raise ValueError(
                 f"{self.name}: the first line holds numbers, not the names of the columns; add a line such as "
@@ -114,9 +127,14 @@ class CsvSource(TableSource):
         if texts:
             yield texts
 
-    def indices(self, column: str, labels: Labels, start: int = 0) -> Iterator[NDArray[np.int64]]:
-        """Read the integers of one column."""
-        place = self._places_of[column]
+    def indices_type(self, column: str) -> np.dtype[Any]:
+        """Return int64; whether all cells are integers is seen when they are read."""
+        del column
+        return np.dtype(np.int64)
+
+    def indices(self, column: str, start: int = 0) -> Iterator[NDArray[Any]]:
+        """Read one column, whose cells are integers."""
+        place, labels = self._places_of[column], Indices()
         rows = self._walk(
             [],
             [place],
@@ -207,7 +225,8 @@ class CsvSource(TableSource):
     def _batches(
         self, file: BinaryIO, numbers: Sequence[int], texts: Sequence[int], memory: int
     ) -> Iterator[Any]:
-        if self._bytes < LEAST_BYTES:
+        block_bytes = min(max(memory // 16, LEAST_BLOCK), MOST_BLOCK)
+        if self._bytes < LEAST_BYTES or block_bytes < COLUMN_BYTES * len(self._header):
             raise NotPlainError
         yield from read_batches(
             file,
@@ -216,7 +235,7 @@ class CsvSource(TableSource):
             width=len(self._header),
             numbers=numbers,
             texts=texts,
-            block_bytes=min(max(memory // 16, LEAST_BLOCK), MOST_BLOCK),
+            block_bytes=block_bytes,
             longest_cell=_LONGEST,
         )
 
@@ -321,7 +340,7 @@ class CsvSource(TableSource):
 
     def _why_other_length(self, row: list[str], place: int) -> str:
         if row[0].lstrip().startswith("#"):
-            return f"it begins with #, as a comment ({_shortened(row[0])}); CSV has no comments, so remove such lines"
+            return f"it begins with #, as a comment ({shortened(row[0])!r}); CSV has no comments, so remove such lines"
         expected = len(self._header)
         if place == 0 and len(row) == expected + 1:
             return (
@@ -405,7 +424,3 @@ def _count_up(header: list[str]) -> bool:
     """Return whether names are those that pandas gives: 0, 1, 2; or, of other programs, 1, 2, 3."""
     texts = set(header)
     return len(header) > 1 and any(texts == {str(i + first) for i in range(len(header))} for first in (0, 1))
-
-
-def _shortened(text: str) -> str:
-    return repr(text if len(text) <= 40 else f"{text[:40]}...")

@@ -79,7 +79,7 @@ class Format(abc.ABC):
         del key, dtype
         raise OptionError(
             f"{path} holds its own targets beside its rows; give it alone to score those, or class indices as "
-            ".npy, .npz, .safetensors or raw numbers"
+            ".npy, .npz, .safetensors, CSV, Parquet or raw numbers"
         )
 
     @abc.abstractmethod

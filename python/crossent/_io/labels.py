@@ -235,6 +235,11 @@ def _nearest(label: str, names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*found, *around]))[:2]
 
 
+def shortened(text: str) -> str:
+    """Cut off the end of a text that is too long for an error."""
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
 def listed(names: Sequence[str]) -> str:
     """Name the first eight of some names."""
     shown = ", ".join(map(repr, names[:8]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import functools
 import itertools
@@ -255,6 +256,13 @@ def _shared_suffix(names: Sequence[str]) -> str:
     """Return what all names end with, from a sign on that begins a word."""
     parts = [[name[at:] for at, sign in enumerate(name) if sign in SEPARATORS] for name in names]
     return next((end for end in parts[0] if all(name.endswith(end) for name in names)), "")
+
+
+def meant(name: str, names: Sequence[str]) -> str:
+    """Ask whether a column was meant that has nearly the name that was given, at the end of an error."""
+    near = difflib.get_close_matches(name.casefold(), [each.casefold() for each in names], n=1)
+    meant = [each for each in names if near and each.casefold() == near[0]]
+    return f"; did you mean {meant[0]!r}?" if meant else ""
 
 
 def note_on(table: str, chosen: Sequence[str], left: Sequence[str], label: str | None, why: str = "") -> str:

@@ -19,6 +19,8 @@ from crossent.blocks import MEMORY, Block, rows_per_block
 
 # Each column is read through a buffer of this size, beside the page that it is at.
 _BUFFER = 1 << 16
+# How many rows of a single column are read at a time.
+_ROWS = 1 << 16
 
 
 class ParquetSource(TableSource):
@@ -76,12 +78,49 @@ class ParquetSource(TableSource):
                 f"{self.name}: the column {label!r} holds {self._types[label]}, and text in the files beside it"
             )
         with _parquet(self.name) as file:
-            batches = file.iter_batches(batch_size=1 << 16, columns=[label], use_threads=False)
-            done = 0
-            while done < file.metadata.num_rows:
-                texts = _texts(self._next(batches, done).column(label))
-                yield texts
-                done += len(texts)
+            for _, batch in self._batches(file, [label], _ROWS):
+                yield _texts(batch.column(label))
+
+    def indices_type(self, column: str) -> np.dtype[Any]:
+        """Return the dtype of a column of integers."""
+        kind = self._types[column]
+        if not _types().is_integer(kind):
+            fix = "names of classes can be labels in a table that has a column for each class"
+            if _kind(kind).is_numeric:
+                fix = "if all of them are whole numbers, save them as int64"
+            raise ValueError(
+                f"{self.name}: the column {column!r} holds {kind}; expected integer class indices; {fix}"
+            )
+        return _dtype(kind)
+
+    def indices(self, column: str, start: int = 0) -> Iterator[NDArray[Any]]:
+        """Read one column of integers."""
+        with _parquet(self.name) as file:
+            for at, batch in self._batches(file, [column], _ROWS, start):
+                cells = _numeric(batch.column(column))
+                self._check_values(cells, column, at, "drop such rows, or write the ignore index there")
+                yield as_array(cells, column)
+
+    def _batches(
+        self, file: Any, names: Sequence[str], count: int, start: int = 0
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield some columns, `count` rows at a time, each with the number of the first row.
+
+        Groups of rows that lie before `start` are not read.
+        """
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+        ends = np.cumsum([0, *groups])
+        first = int(np.searchsorted(ends, start, side="right")) - 1
+        done = int(ends[first])
+        batches = file.iter_batches(
+            batch_size=count, row_groups=range(first, len(groups)), columns=list(names), use_threads=False
+        )
+        while done < ends[-1]:
+            batch = self._next(batches, done)
+            begin = max(start - done, 0)
+            if begin < batch.num_rows:
+                yield done + begin, batch.slice(begin)
+            done += batch.num_rows
 
     def _first_texts(self, file: Any, name: str) -> list[str]:
         if file.metadata.num_rows == 0:
@@ -128,19 +167,8 @@ class ParquetSource(TableSource):
         count = rows_per_block(memory // 2, 2 * self.classes * self.dtype.itemsize)
         wanted = list(self.columns) if self.label is None else [*self.columns, self.label]
         with _parquet(self.name) as file:
-            groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-            ends = np.cumsum([0, *groups])
-            first = int(np.searchsorted(ends, start, side="right")) - 1
-            done = int(ends[first])
-            batches = file.iter_batches(
-                batch_size=count, row_groups=range(first, len(groups)), columns=wanted, use_threads=False
-            )
-            while done < ends[-1]:
-                batch = self._next(batches, done)
-                begin, rows = max(start - done, 0), batch.num_rows
-                if begin < rows:
-                    yield self._block(batch.slice(begin), done + begin)
-                done += rows
+            for at, batch in self._batches(file, wanted, count, start):
+                yield self._block(batch, at)
 
     def _next(self, batches: Iterator[Any], done: int) -> Any:
         try:

@@ -15,9 +15,10 @@ from crossent._io.cells import Kind
 from crossent._io.columns import Asked, Choice, Column, label_column, named, unnamed
 from crossent._io.format import Content, Format, LogitsOptions, refuse
 from crossent._io.labels import Labels, listed, short_names
-from crossent._io.names import columns_option
+from crossent._io.names import LABELS, columns_option, odd_name
 from crossent._io.source import OptionError, Source
 from crossent._io.sums import Sums
+from crossent._io.table_targets import TableTargets, target_column
 
 SAMPLE_ROWS = 1000
 """How many rows at most show what a column holds; each later row is checked when it is read."""
@@ -59,6 +60,28 @@ class TableSource(Source, abc.ABC):
     @abc.abstractmethod
     def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Return the numbers of some columns in the first rows, and nan for all else that stands there."""
+
+    @property
+    def may_hold_classes(self) -> bool:
+        """Whether there is a column of numbers, beside one of labels, that is not named as an index."""
+        others = [c for c in self.header if c.name.lower() not in LABELS] if len(self.header) > 1 else []
+        return any(
+            column.kind not in (Kind.TEXT, Kind.EMPTY) and "index" not in (odd_name(column.name) or "")
+            for column in others
+        )
+
+    @abc.abstractmethod
+    def indices_type(self, column: str) -> np.dtype[Any]:
+        """Return the dtype of the integers in a column; one that holds none raises."""
+
+    @abc.abstractmethod
+    def indices(self, column: str, start: int = 0) -> Iterator[NDArray[Any]]:
+        """Yield the integers in a column, some rows at a time, all but the first `start`."""
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all columns."""
+        return [column.name for column in self.header]
 
     def take(self, choice: Choice, *, labels: bool, ignored: int | None) -> None:
         """Read these columns."""
@@ -139,9 +162,17 @@ class TableFormat(Format):
         """Choose the columns of the classes and of the labels."""
         _take_columns([source for source in sources if isinstance(source, TableSource)], options)
 
+    def open_targets(self, path: str, key: str | None, dtype: str | None) -> TableTargets:
+        """Find the column that is `key`, or the one of the labels, and read it."""
+        refuse(path, None, {"--target-dtype": dtype})
+        table = self.table(path, "probs")
+        return TableTargets(table, target_column(table, key))
+
     def contents(self, path: str, key: str | None, options: LogitsOptions) -> Sequence[Content]:
-        """Open a table, and choose its columns."""
-        refuse(path, key, {})
+        """Open a table, and choose its columns; one that can only hold class indices is read for these."""
+        table = self.table(path, "probs")
+        if key is not None or (options.columns is None and not table.may_hold_classes):
+            return [TableTargets(table, target_column(table, options.label if key is None else key))]
         source = self.open_logits(path, None, replace(options, dtype=None, axis=-1))
         self.settle([source], options)
         return [source]
