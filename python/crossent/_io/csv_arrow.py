@@ -78,8 +78,8 @@ def read_batches(
         raise NotPlainError  # a column is read as both
     for text in _records(file, header_lines, block_bytes):
         _check_plain(text, separator.encode(), longest_cell)
-        if not text.strip(b"\r\n"):
-            continue
+        if text.isspace() and not text.strip(b"\r\n"):
+            continue  # empty lines alone are an error to pyarrow
         read = pacsv.ReadOptions(use_threads=False, column_names=names, block_size=len(text) + 1)
         try:
             (batch,) = pacsv.open_csv(

@@ -8,7 +8,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, BinaryIO, TextIO, TypeAlias, TypeVar
+from typing import Any, BinaryIO, TextIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,8 @@ _LABEL_BYTES = 4 << 20  # of rows at a time, where the labels alone are read
 
 _LONGEST = csv.field_size_limit()
 
-_Part = TypeVar("_Part", NDArray[np.int64], list[str], "_Rows")
-_Rows: TypeAlias = tuple[NDArray[np.float64], NDArray[np.int64] | None]
-"""The numbers of some rows, and their targets where the table holds some."""
+_Part: TypeAlias = tuple[NDArray[Any] | None, ...]
+"""What is read of some rows: arrays with an element or a row for each."""
 
 
 class CsvSource(TableSource):
@@ -108,24 +107,19 @@ class CsvSource(TableSource):
         return np.array(cells, np.float64).reshape(len(cells), len(places))
 
     def all_labels(self, label: str) -> Iterator[list[str]]:
-        """Read the file for its labels alone, always the same number at a time."""
+        """Read the file for its labels alone."""
         place = self._places_of[label]
         count = rows_per_block(_LABEL_BYTES, _CELL_BYTES * len(self._header))
         walk = self._walk(
             [],
             [place],
-            lambda batch, _: batch.column(0).to_pylist(),
-            lambda rows, _: [row[place] for row in rows],
+            lambda batch, _: (np.array(batch.column(0).to_pylist(), object),),
+            lambda rows, _: (np.array([row[place] for row in rows], object),),
             count=count,
         )
-        texts: list[str] = []
-        for _, more in walk:
-            texts += more
-            whole = len(texts) // count * count
-            yield from (texts[at : at + count] for at in range(0, whole, count))
-            del texts[:whole]
-        if texts:
-            yield texts
+        for _, (texts,) in walk:
+            assert texts is not None
+            yield texts.tolist()
 
     def indices_type(self, column: str) -> np.dtype[Any]:
         """Return int64; whether all cells are integers is seen when they are read."""
@@ -138,12 +132,12 @@ class CsvSource(TableSource):
         rows = self._walk(
             [],
             [place],
-            lambda batch, at: _codes(labels, batch.column(0), at),
-            lambda rows, at: self._targets(labels, [row[place] for row in rows], at),
+            lambda batch, at: (_codes(labels, batch.column(0), at),),
+            lambda rows, at: (self._targets(labels, [row[place] for row in rows], at),),
             count=rows_per_block(_LABEL_BYTES, _CELL_BYTES * len(self._header)),
             start=start,
         )
-        yield from (codes for _, codes in rows)
+        yield from (codes for _, (codes,) in rows if codes is not None)
 
     def _take(self) -> int:
         places = [self._places_of[name] for name in self.columns]
@@ -160,7 +154,6 @@ class CsvSource(TableSource):
         texts = [place for _, place in self._watched_places]
         if self._label_place is not None:
             texts.append(self._label_place)
-        most = rows_per_block(memory, self.dtype.itemsize * self.classes)
         walk = self._walk(
             self._places,
             texts,
@@ -171,10 +164,8 @@ class CsvSource(TableSource):
             memory=memory,
         )
         for at, (values, target) in walk:
-            for begin in range(0, len(values), most):
-                part = slice(begin, min(begin + most, len(values)))
-                place = slice(at + part.start, at + part.stop)
-                yield Block((place,), values[part], None if target is None else target[part])
+            assert values is not None
+            yield Block((slice(at, at + len(values)),), values, target)
         self.shape = (self._walked, self.classes)
 
     def _walk(
@@ -191,36 +182,42 @@ class CsvSource(TableSource):
         """Yield what is made of all rows but the first `start`, each time with the number of the first row.
 
         The columns of `numbers` and `texts` are read by pyarrow, as far as it reads what the csv module does; from
-        there on `count` rows at a time by that, which passes over the rows before.
+        there on by that, which passes over the rows before. Either way there are `count` rows at a time.
         """
         file, _ = open_regular(self.name, self._identity)
         with file:
-            done = 0
+            given = 0
             try:
-                for batch in self._batches(file, numbers, texts, MEMORY if memory is None else memory):
-                    begin = max(start - done, 0)
-                    if begin < batch.num_rows:
-                        yield done + begin, of_batch(batch.slice(begin), done + begin)
-                    done += batch.num_rows
-                self._walked = done
+                batches = self._batches(file, numbers, texts, MEMORY if memory is None else memory)
+                for at, part in _in_blocks(self._parts(batches, of_batch, start), count):
+                    yield at, part
+                    given = at + _length(part)
                 return
             except NotPlainError:
                 file.seek(0)
-            fresh = max(start, done)
             with _text_of(file) as text:
                 reader, _ = self._start(text)
                 at = 0
                 while rows := self._rows(reader, count, at):
-                    end = at + len(rows)
-                    if end > fresh:
-                        # All rows that are asked for are checked together, as they are where no others came before.
-                        first = max(at, start)
-                        part = of_rows(rows[first - at :], first)
-                        yield max(first, done), _from(part, max(done - first, 0))
-                    at = end
-        if at < done:
+                    begin = max(start - at, 0)
+                    if begin < len(rows) and at >= given:
+                        yield at + begin, of_rows(rows[begin:], at + begin)
+                    at += len(rows)
+        if at < given:
             raise ValueError(f"{self.name} was changed while it was read; leave it as it is until the end")
         self._walked = at
+
+    def _parts(
+        self, batches: Iterator[Any], of_batch: Callable[[Any, int], _Part], start: int
+    ) -> Iterator[tuple[int, _Part]]:
+        """Yield what is made of the batches, without the first `start` rows."""
+        done = 0
+        for batch in batches:
+            begin = max(start - done, 0)
+            if begin < batch.num_rows:
+                yield done + begin, of_batch(batch.slice(begin), done + begin)
+            done += batch.num_rows
+        self._walked = done
 
     def _batches(
         self, file: BinaryIO, numbers: Sequence[int], texts: Sequence[int], memory: int
@@ -239,11 +236,11 @@ class CsvSource(TableSource):
             longest_cell=_LONGEST,
         )
 
-    def _block_of_batch(self, batch: Any, start: int) -> _Rows:
+    def _block_of_batch(self, batch: Any, start: int) -> _Part:
         """Return the rows of a batch: of the classes, the columns that hold no numbers, and perhaps the labels."""
         values = np.empty((batch.num_rows, self.classes))
         for place in range(self.classes):
-            values[:, place] = batch.column(place).to_numpy()
+            values[:, place] = np.from_dlpack(batch.column(place))  # to_numpy() would import pandas
         for place in range(self.classes, self.classes + len(self._watched_places)):
             if first_number(batch.column(place).to_pylist()) is not None:
                 raise NotPlainError
@@ -252,7 +249,7 @@ class CsvSource(TableSource):
             target = _codes(self._labels, batch.column(batch.num_columns - 1), start)
         return values, target
 
-    def _block(self, rows: list[list[str]], start: int) -> _Rows:
+    def _block(self, rows: list[list[str]], start: int) -> _Part:
         values = self._numbers(rows, start)
         for name, place in self._watched_places:
             self._check_text([row[place] for row in rows], name, start)
@@ -408,16 +405,45 @@ def _codes(labels: Labels, column: Any, start: int) -> NDArray[np.int64]:
         codes = labels.of_texts(encoded.dictionary.to_pylist(), start)
     except LabelError:
         raise NotPlainError from None
-    found: NDArray[np.int64] = codes[encoded.indices.to_numpy()]
+    found: NDArray[np.int64] = codes[np.from_dlpack(encoded.indices)]
     return found
 
 
-def _from(part: _Part, begin: int) -> _Part:
-    """Leave the first rows out."""
-    if not isinstance(part, tuple):
-        return part[begin:]
-    values, target = part
-    return values[begin:], None if target is None else target[begin:]
+def _in_blocks(parts: Iterator[tuple[int, _Part]], count: int) -> Iterator[tuple[int, _Part]]:
+    """Cut parts that follow each other anew, wherever the number of a row is a multiple of `count`."""
+    first, held = 0, None
+    for at, part in parts:
+        end = at + _length(part)
+        for begin in (at, *range(at - at % count + count, end, count)):
+            stop = min(begin - begin % count + count, end)
+            block = _cut(part, slice(begin - at, stop - at))
+            if held is None:
+                first, held = begin, block
+            else:
+                held = tuple(map(_joined, held, block))
+            if stop % count == 0:
+                yield first, held
+                held = None
+        if held is not None:
+            held = tuple(map(_copy, held))  # so that it does not keep the whole part in memory
+    if held is not None:
+        yield first, held
+
+
+def _length(part: _Part) -> int:
+    return next(len(each) for each in part if each is not None)
+
+
+def _cut(part: _Part, where: slice) -> _Part:
+    return tuple(None if each is None else each[where] for each in part)
+
+
+def _joined(one: NDArray[Any] | None, other: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if one is None or other is None else np.concatenate([one, other])
+
+
+def _copy(one: NDArray[Any] | None) -> NDArray[Any] | None:
+    return None if one is None else one.copy()
 
 
 def _count_up(header: list[str]) -> bool:
