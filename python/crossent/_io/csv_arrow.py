@@ -25,6 +25,7 @@ COLUMN_BYTES = 800
 
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
 _BOM = b"\xef\xbb\xbf"
+_EMPTY_LINE = re.compile(rb"^\r?\n", re.MULTILINE)
 # The standard of C++ has it as a spelling of nan, and float() does not.
 _ODD_NAN = re.compile(rb"nan\(", re.IGNORECASE)
 
@@ -78,6 +79,8 @@ def read_batches(
         raise NotPlainError  # a column is read as both
     for text in _records(file, header_lines, block_bytes):
         _check_plain(text, separator.encode(), longest_cell)
+        if width == 1 and _EMPTY_LINE.search(text):
+            raise NotPlainError  # which is an empty cell there, except at the end
         if text.isspace() and not text.strip(b"\r\n"):
             continue  # empty lines alone are an error to pyarrow
         read = pacsv.ReadOptions(use_threads=False, column_names=names, block_size=len(text) + 1)

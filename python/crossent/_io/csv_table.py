@@ -52,7 +52,7 @@ class CsvSource(TableSource):
         self._identity = identity(file)
         with _text_of(file) as text:
             reader, self._header = self._start(text)
-            self._header_lines: int = reader.line_num
+            self._header_lines: int = reader.lines.line_num
             self._check_header(self._header)
             count = min(SAMPLE_ROWS, max(SAMPLE_CELLS // len(self._header), 1))
             self._sample = self._rows(reader, count)
@@ -303,7 +303,7 @@ class CsvSource(TableSource):
             return f"row {row} has no value in the column {name!r}; fill it, or drop such rows"
         return f"row {row} has {cell!r} in the column {name!r}, {flaw(cell)}"
 
-    def _start(self, text: TextIO) -> tuple[Any, list[str]]:
+    def _start(self, text: TextIO) -> tuple[_Reader, list[str]]:
         """Find the separator, and read the names of the columns."""
         try:
             line = text.readline()
@@ -320,11 +320,13 @@ class CsvSource(TableSource):
         bare = re.sub('"[^"]*(?:"|$)', "", line)
         self._separator = "\t" if signs[0] == "\t" and "\t" in bare else max(signs, key=bare.count)
         text.seek(0)
-        reader = csv.reader(text, delimiter=self._separator, strict=True)
+        reader = _Reader(csv.reader(text, delimiter=self._separator, strict=True))
         (header,) = self._read(reader, 1)
+        if len(header) == 1:
+            reader.rows = _with_empty_lines(reader.lines)
         return reader, [name.strip() for name in header]
 
-    def _rows(self, reader: Any, count: int, done: int = 0) -> list[list[str]]:
+    def _rows(self, reader: _Reader, count: int, done: int = 0) -> list[list[str]]:
         rows = self._read(reader, count)
         expected = len(self._header)
         if set(map(len, rows)) <= {expected}:
@@ -350,24 +352,45 @@ class CsvSource(TableSource):
             return "a separator inside of a cell needs quotes around the cell"
         return "the file is truncated there or damaged; write or copy it again"
 
-    def _read(self, reader: Any, count: int) -> list[list[str]]:
-        """Read lines that are not empty."""
+    def _read(self, reader: _Reader, count: int) -> list[list[str]]:
+        """Read some rows."""
         try:
-            return list(itertools.islice(filter(None, reader), count))
+            return list(itertools.islice(reader.rows, count))
         except UnicodeDecodeError as error:
             raise self._not_text(error) from error
         except csv.Error as error:
             if "field limit" in str(error):
                 raise ValueError(
-                    f"{self.name}: line {reader.line_num} has a cell of more than {_LONGEST:,} characters, which is "
-                    'neither a name nor a number; a quote (") before it may have no end'
+                    f"{self.name}: line {reader.lines.line_num} has a cell of more than {_LONGEST:,} characters, which "
+                    'is neither a name nor a number; a quote (") before it may have no end'
                 ) from error
             raise ValueError(
-                f"{self.name}: line {reader.line_num} is damaged ({error}); write or copy the file again"
+                f"{self.name}: line {reader.lines.line_num} is damaged ({error}); write or copy the file again"
             ) from error
 
     def _not_text(self, error: UnicodeDecodeError) -> ValueError:
         return ValueError(f"{self.name} is not text in UTF-8 ({error.reason}); save it as CSV in UTF-8")
+
+
+class _Reader:
+    """The lines of a file, by the csv module, and those of them that are rows: all that are not empty."""
+
+    def __init__(self, lines: Any) -> None:
+        self.lines = lines
+        self.rows: Iterator[list[str]] = filter(None, lines)
+
+
+def _with_empty_lines(lines: Iterator[list[str]]) -> Iterator[list[str]]:
+    """Take empty lines of a file with one column for empty cells, except at its end."""
+    empty = 0
+    for line in lines:
+        if not line:
+            empty += 1
+            continue
+        for _ in range(empty):
+            yield [""]
+        empty = 0
+        yield line
 
 
 class Csv(TableFormat):
