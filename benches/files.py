@@ -4,6 +4,9 @@ A file of logits over 50,257 classes is written to a temporary folder, as float3
 round reads it once with nothing done to it, scores it as `crossent score` does, and scores it without reading ahead,
 warm (the file in the page cache) and cold (put out of it, where the system can). The first warm round is dropped; the
 ratio is the median of the rounds' own ratios. The result is compared with that of the arrays before any clock starts.
+
+First tables in CSV of 10 and of 1000 classes are read and scored, by pyarrow and by the csv module in turn, whose numbers
+are compared before that.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 import crossent
-from crossent._io import log_blocks, open_logits, open_targets, read_ahead
+from crossent._io import csv_table, log_blocks, open_logits, open_targets, read_ahead
 from crossent.blocks import BLOCK_BYTES, MEMORY
 
 CLASSES = 50_257
@@ -59,6 +62,59 @@ def score(path: Path, targets: Path, dtype: str, *, ahead: bool = True) -> cross
     return scorer.result()
 
 
+def write_csv(path: Path, classes: int, megabytes: float) -> None:
+    """Write a table of probabilities and labels."""
+    rng = np.random.default_rng(2)
+    rows = max(int(megabytes * 1e6 / 20 / classes), 1)
+    with path.open("w", encoding="utf-8") as file:
+        print(*(f"p_{i}" for i in range(classes)), "label", sep=",", file=file)
+        for label in rng.integers(classes, size=rows).tolist():
+            print(*rng.dirichlet(np.ones(classes)).tolist(), label, sep=",", file=file)
+
+
+def read_csv(path: Path, least_bytes: int) -> list[np.ndarray]:
+    """Read a table by pyarrow where it has so many bytes, else by the csv module; returns the bits of some rows."""
+    csv_table.LEAST_BYTES = least_bytes
+    blocks = open_logits(str(path)).row_blocks()
+    return [bits for block in blocks for bits in (block.values[:1].copy(), block.target[:1].copy())]
+
+
+def score_csv(path: Path, least_bytes: int) -> float:
+    """Score a table as `crossent score` does."""
+    csv_table.LEAST_BYTES = least_bytes
+    scorer = crossent.Scorer()
+    for block in read_ahead(log_blocks(open_logits(str(path)), MEMORY)):
+        scorer.update(block.values, block.target)
+    return scorer.result().mean
+
+
+def csv_speeds(megabytes: float, rounds: int) -> None:
+    """Print a line for each number of classes."""
+    names = ("read: pyarrow", "csv module", "score: pyarrow", "csv module")
+    print(f"{'':<18}" + "".join(f"{name:>16}" for name in names))
+    for classes in (10, 1000):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "table.csv"
+            write_csv(path, classes, megabytes)
+            readers = (0, 1 << 60)
+            ours, theirs = (read_csv(path, least) for least in readers)
+            assert all(np.array_equal(*each) for each in zip(ours, theirs, strict=True))
+            assert len({score_csv(path, least) for least in readers}) == 1
+            times = [
+                [
+                    seconds(lambda call=call, path=path, least=least: call(path, least))
+                    for call in (read_csv, score_csv)
+                    for least in readers
+                ]
+                for _ in range(rounds)
+            ]
+            speeds = [
+                path.stat().st_size / 1e6 / statistics.median(each) for each in zip(*times, strict=True)
+            ]
+            name = f"CSV, {classes} classes"
+            print(f"{name:<18}" + "".join(f"{speed:>11.0f} MB/s" for speed in speeds), flush=True)
+
+
 def forget(path: Path) -> bool:
     """Put the file out of the page cache, if the system can."""
     if not hasattr(os, "posix_fadvise"):
@@ -81,9 +137,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--csv-megabytes", type=float, default=100.0)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     crossent.show_versions()
+    csv_speeds(options.csv_megabytes, options.rounds)
     print(f"{'':<14}{'read':>12}{'score':>12}{'not ahead':>12}{'score / read':>14}")
     for dtype in (np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):
         rows = int(options.gigabytes * 1e9) // (CLASSES * dtype.itemsize)

@@ -15,7 +15,7 @@ from crossent._io.source import OptionError, Stored
 from crossent.blocks import Index
 
 # Those that take no more are in memory from the start; of others a part is read when it is requested.
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 16 << 20
 
 _INT64 = np.iinfo(np.int64)
 
