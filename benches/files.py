@@ -5,8 +5,8 @@ round reads it once with nothing done to it, scores it as `crossent score` does,
 warm (the file in the page cache) and cold (put out of it, where the system can). The first warm round is dropped; the
 ratio is the median of the rounds' own ratios. The result is compared with that of the arrays before any clock starts.
 
-First tables in CSV of 10 and of 1000 classes are read and scored, by pyarrow and by the csv module in turn, whose numbers
-are compared before that.
+First tables in CSV of 10 and of 1000 classes are read and scored, by pyarrow and by the csv module in turn, whose
+numbers are compared before that.
 """
 
 from __future__ import annotations

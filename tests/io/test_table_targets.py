@@ -341,6 +341,32 @@ def test_a_table_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
         found[(slice(0, ROWS),)]
 
 
+@pytest.mark.usefixtures("unkept")
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_that_is_replaced_is_an_error(tmp_path: Path, suffix: str) -> None:
+    for name in ("t", "other"):
+        write(tmp_path / f"{name}.{suffix}", T)
+    found = open_targets(str(tmp_path / f"t.{suffix}"))
+    (tmp_path / f"other.{suffix}").replace(tmp_path / f"t.{suffix}")
+    with pytest.raises(ValueError, match="was replaced by another file while it was read"):
+        found[(slice(0, ROWS),)]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_of_logits_and_one_of_targets(tmp_path: Path, capsys: Capture, suffix: str) -> None:
+    """The labels beside the logits are not read, and numbers are places of classes, whatever these are named."""
+    names = ["p_3", "p_1", "p_2"]
+    numbers = np.exp(X[:, :3]) / np.exp(X[:, :3]).sum(axis=1, keepdims=True)
+    lines = [[*names, "label"], *([*row, 9] for row in numbers.tolist())]
+    (tmp_path / "p.csv").write_text("".join(",".join(map(str, line)) + "\n" for line in lines))
+    target = np.where(T > 2, 0, T)
+    write(tmp_path / f"t.{suffix}", target)
+    np.save(tmp_path / "t.npy", target)
+    for command in (["score", tmp_path / "p.csv"], ["compare", tmp_path / "p.csv", tmp_path / "p.csv"]):
+        found = result(capsys, *command, tmp_path / f"t.{suffix}")
+        assert found == result(capsys, *command, tmp_path / "t.npy")
+
+
 # ---- info -----------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from crossent._io.cells import Kind, is_missing, is_number
 from crossent._io.columns import Column
 from crossent._io.kinds import ReadKind, not_of_kind, tells_kind
 from crossent._io.labels import LabelError
-from crossent._io.source import missing_package, open_regular, start_of
+from crossent._io.source import FileIdentity, identity, missing_package, open_regular, start_of
 from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
 from crossent.blocks import MEMORY, Block, rows_per_block
 
@@ -31,7 +31,10 @@ class ParquetSource(TableSource):
 
     def __init__(self, path: str, values: str) -> None:
         super().__init__(path, values)
-        with _parquet(path) as file:
+        known, _ = open_regular(path)
+        with known:
+            self._identity = identity(known)
+        with _parquet(path, self._identity) as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
             names = schema.names
             twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
@@ -95,7 +98,7 @@ class ParquetSource(TableSource):
 
     def indices(self, column: str, start: int = 0) -> Iterator[NDArray[Any]]:
         """Read one column of integers."""
-        with _parquet(self.name) as file:
+        with _parquet(self.name, self._identity) as file:
             for at, batch in self._batches(file, [column], _ROWS, start):
                 cells = _numeric(batch.column(column))
                 self._check_values(cells, column, at, "drop such rows, or write the ignore index there")
@@ -276,13 +279,13 @@ class Parquet(TableFormat):
         return ParquetSource(path, values)
 
 
-def _parquet(path: str) -> Any:
-    """Open a file, so that no more of it than a batch is in memory."""
+def _parquet(path: str, known: FileIdentity | None = None) -> Any:
+    """Open a file, so that no more of it than a batch is in memory; where it is `known`, no other of its name."""
     try:
         import pyarrow.parquet as pq
     except ImportError as error:
         raise missing_package(f"reading {path}", "pyarrow") from error
-    file, size = open_regular(path)
+    file, size = open_regular(path, known)
     file.close()
     try:
         opened = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
