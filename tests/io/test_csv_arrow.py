@@ -292,8 +292,11 @@ def test_small_files_and_very_wide_ones_are_not_worth_pyarrow(
 
 
 @pytest.mark.parametrize("end", ["", "+0.5,0.25,0.25,1\n", "0.5,x,0.25,1\n", "0.5,0.25,0.25\n", "1,0,0,7\n"])
-def test_commands_print_the_same(tmp_path: Path, capsys: Capture, end: str) -> None:
-    path = large(tmp_path / "x.csv", 40_000, end=end)
+def test_commands_print_the_same(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(csv_table, "LEAST_BYTES", 0)
+    path = large(tmp_path / "x.csv", 9_000, end=end)  # 0.6 megabytes
     scores = tmp_path / "rows.csv"
 
     def outcome(arguments: list[str]) -> Outcome:
@@ -305,7 +308,7 @@ def test_commands_print_the_same(tmp_path: Path, capsys: Capture, end: str) -> N
 
     for arguments in (
         ["score", path],
-        ["score", path, "--memory", "2M", "--per-row", str(scores)],
+        ["score", path, "--memory", "1M", "--per-row", str(scores)],
         ["compare", path, path],
         ["info", path],
     ):

@@ -69,14 +69,14 @@ def read_batches(
         import pyarrow.csv as pacsv
     except ImportError:
         raise NotPlainError from None
+    if len({*numbers, *texts}) < len(numbers) + len(texts):
+        raise NotPlainError  # a column is read as both
     names = [str(place) for place in range(width)]
     types = {names[place]: pa.float64() for place in numbers} | {names[place]: pa.string() for place in texts}
     parse = pacsv.ParseOptions(delimiter=separator)
     convert = pacsv.ConvertOptions(
         column_types=types, include_columns=list(types), null_values=[], check_utf8=False
     )
-    if len(types) < len(numbers) + len(texts):
-        raise NotPlainError  # a column is read as both
     for text in _records(file, header_lines, block_bytes):
         _check_plain(text, separator.encode(), longest_cell)
         if width == 1 and _EMPTY_LINE.search(text):
