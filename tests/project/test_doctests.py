@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import doctest
+import importlib
+import pkgutil
 import re
+import sys
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
 
 import crossent
-from crossent import blocks, plot, sharded
-from crossent import sklearn as crossent_sklearn
 
+
+def public_modules() -> list[ModuleType]:
+    """The package and its public modules, without those whose library is not installed."""
+    names = [module.name for module in pkgutil.iter_modules(crossent.__path__) if module.name[0] != "_"]
+    found = [crossent]
+    for name in names:
+        try:
+            found.append(importlib.import_module(f"crossent.{name}"))
+        except ImportError as error:
+            if "pip install" not in str(error):
+                raise
+    return found
+
+
+MODULES = public_modules()
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 # By name and not by module: doctest looks in a module for what the module says is its own.
 FOUND = {
     test.name: test
-    for module in (crossent, blocks, plot, sharded, crossent_sklearn)
+    for module in MODULES
     for name in module.__all__
     for test in doctest.DocTestFinder(exclude_empty=True).find(
         getattr(module, name), f"{module.__name__}.{name}", module=False, globs={}
@@ -40,6 +56,8 @@ def test_every_example_of_the_package_is_run() -> None:
     def prompts(text: Any) -> int:
         return len(re.findall(r"^ *>>> ", text, re.MULTILINE))
 
-    files = (Path(crossent.__file__).parent).rglob("*.py")
+    package = Path(crossent.__file__).parent
+    missing = {path for path in package.glob("[!_]*.py") if f"crossent.{path.stem}" not in sys.modules}
+    files = set(package.rglob("*.py")) - missing
     written = sum(prompts(file.read_text(encoding="utf-8")) for file in files)
     assert sum(len(test.examples) for test in EXAMPLES.values()) == written > 100
