@@ -24,8 +24,8 @@ from crossent._losses.linear import linear_cross_entropy_and_grad as _linear_val
 
 try:
     import torch
-except ImportError as error:
-    raise ImportError("crossent.torch needs torch: pip install torch") from error
+except ImportError as _error:
+    raise ImportError("crossent.torch needs torch: pip install torch") from _error
 
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
@@ -534,7 +534,7 @@ def cross_entropy(
     --------
     >>> import torch
     >>> from crossent.torch import cross_entropy
-    >>> logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]], requires_grad=True)
+    >>> logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]], dtype=torch.float64, requires_grad=True)
     >>> loss = cross_entropy(logits, torch.tensor([2, 0]))
     >>> round(loss.item(), 4)
     2.2162
@@ -705,7 +705,7 @@ def binary_cross_entropy_with_logits(
     --------
     >>> import torch
     >>> from crossent.torch import binary_cross_entropy_with_logits
-    >>> logits = torch.tensor([2.0, -1.0], requires_grad=True)
+    >>> logits = torch.tensor([2.0, -1.0], dtype=torch.float64, requires_grad=True)
     >>> loss = binary_cross_entropy_with_logits(logits, torch.tensor([1, 0]))
     >>> round(loss.item(), 4)
     0.2201
@@ -790,8 +790,8 @@ def kl_div(
     --------
     >>> import torch
     >>> from crossent.torch import kl_div
-    >>> model = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]).log().requires_grad_()
-    >>> truth = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.3, 0.7]])
+    >>> model = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], dtype=torch.float64).log().requires_grad_()
+    >>> truth = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.3, 0.7]], dtype=torch.float64)
     >>> loss = kl_div(model, truth, reduction="batchmean")
     >>> round(loss.item(), 4)
     0.1105
