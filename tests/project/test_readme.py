@@ -97,11 +97,18 @@ def tidy(text: str) -> list[str]:
     return [line.rstrip() for line in text.strip("\n").split("\n")]
 
 
+def skip_without(*libraries: str) -> None:
+    """Skip the test where a library is missing. Threads of torch spin while they wait, and the models are small."""
+    for library in libraries:
+        module = pytest.importorskip(library)
+        if library == "torch":
+            module.set_num_threads(1)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_blocks(page: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for library in LIBRARY.findall(text):
-        pytest.importorskip(library)
+    skip_without(*LIBRARY.findall(text))
     if "crossent import plot" in text:
         pytest.importorskip("matplotlib")
     if ".to_pandas()" in text:
@@ -158,8 +165,7 @@ def test_the_readme_shows_something() -> None:
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
 def test_a_guide_draws_the_pictures_that_it_shows(page: Path, tmp_path: Path) -> None:
-    for library in ("matplotlib", "sklearn"):
-        pytest.importorskip(library)
+    skip_without("matplotlib", "sklearn", "torch")
     if 'method="temperature"' in page.read_text(encoding="utf-8"):
         pytest.importorskip("sklearn", minversion="1.8")
     spec = importlib.util.spec_from_file_location("pictures", ROOT / "docs" / "pictures.py")
