@@ -849,10 +849,12 @@ def linear_cross_entropy(
         A number for each class.
     weight : torch.Tensor of shape (V,), optional
         A factor for each class, in the loss.
-    ignore_index, reduction, label_smoothing, softcap, z_loss, block_bytes
+    ignore_index, reduction, label_smoothing, softcap, z_loss
         As for `crossent.linear_cross_entropy`.
     where : torch.Tensor of bool, or of integers 0 and 1, optional
         A mask of the rows, of the shape of `target`. The rows it leaves out are ignored.
+    block_bytes : int, optional
+        As for `crossent.linear_cross_entropy`.
 
     Returns
     -------

@@ -395,7 +395,7 @@ def test_the_guide_shows_the_jax_loss() -> None:
     guide = (EXAMPLES.parent / "docs" / "guides" / "torch_and_jax.md").read_text(encoding="utf-8")
     code = (EXAMPLES / "jax_loss.py").read_text(encoding="utf-8")
     recipe = code[code.index("@jax.custom_vjp") : code.index("def reference(")].strip()
-    assert f"```py\n{recipe}\n```" in guide.replace("import jax\nimport jax.numpy as jnp\n", "")
+    assert f"\n{recipe}\n```\n" in guide
 
 
 @pytest.mark.parametrize("processes", [1, 3])
