@@ -28,7 +28,7 @@ except ImportError as _error:
     raise ImportError("crossent.torch needs torch: pip install torch") from _error
 
 from torch import Tensor
-from torch.autograd.forward_ad import unpack_dual
+from torch.autograd import forward_ad
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -44,23 +44,24 @@ __all__ = [
 
 _KlReduction: TypeAlias = Reduction | Literal["batchmean"]
 
-# The arguments of a loss, tensors first, and what it gives, in NumPy's terms.
+# Functions of the arguments of a loss that give NumPy's numbers and arrays.
 _Value: TypeAlias = Callable[..., Any]
 _Gradients: TypeAlias = Callable[..., tuple[NDArray[Any], ...]]
 
 
-# A loss takes one of two roads. A call on plain tensors computes at once, and records a node written in Python if a
-# gradient is asked for: some ten microseconds. An operator that torch knows costs several times as much, and serves
-# where something must see the operation and not its numbers: torch.compile, torch.export, torch.func, dispatch modes.
+# There are two ways to compute a loss. A call on plain tensors calls the compiled function at once and, for a gradient,
+# records a node written in Python: that takes some 10 us. Where the operation itself must be seen, and not its numbers
+# (by torch.compile, torch.export, torch.func and dispatch modes), an operator of torch.library is called, which takes
+# several times as long.
 
 
-class _Road(enum.Enum):
+class _Mode(enum.Enum):
     """How a loss is computed."""
 
-    WATCHED = enum.auto()
+    TRACED = enum.auto()
     VALUE = enum.auto()  # no gradient is asked for
-    GRADIENTS_NOW = enum.auto()  # with the value, to be multiplied by the upstream gradient
-    GRADIENTS_LATER = enum.auto()  # from the arguments and the upstream gradient, and so rounded once
+    WITH_GRADIENTS = enum.auto()  # the backward pass multiplies them by the upstream gradient
+    GRADIENTS_LATER = enum.auto()  # the backward pass computes them, rounded once
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,15 @@ class _Loss:
     """What a loss is made of."""
 
     name: str
-    tensors: tuple[str | None, ...]  # for each argument its name, if it is a tensor
-    optional: frozenset[str]  # those that may be None
+    names: tuple[str, ...]  # of the arguments
+    tensors: frozenset[str]  # which of them are tensors
+    optional: frozenset[str]  # which of those may be None
     parts: int  # so many of the first arguments have a gradient
     gradients: _Gradients  # of the upstream gradient and the arguments: one for each part that is there
     operator: Callable[..., Tensor]
 
-    def begin(self, arguments: tuple[Any, ...], reduction: str) -> tuple[_Road, Any]:
-        """Check that tensors are given, with a gradient where one is asked for; choose the road, and give arrays."""
+    def begin(self, arguments: tuple[Any, ...], reduction: str) -> tuple[_Mode, Any]:
+        """Check which tensors are given and which require grad; choose the mode, and return the arguments as arrays."""
         compiled = torch.compiler.is_compiling()
         plain = not (
             compiled
@@ -83,11 +85,12 @@ class _Loss:
             or torch._C._len_torch_dispatch_stack()
             or torch._C._get_tracing_state() is not None
         )
+        forward_mode = not compiled and forward_ad._current_level >= 0
         recorded, full, arrays = False, True, list(arguments)
-        for at, (name, tensor) in enumerate(zip(self.tensors, arguments, strict=True)):
-            if name is None or (tensor is None and name in self.optional):
-                continue
+        for at, (name, tensor) in enumerate(zip(self.names, arguments, strict=True)):
             if not isinstance(tensor, Tensor):
+                if name not in self.tensors or (tensor is None and name in self.optional):
+                    continue
                 raise TypeError(
                     f"{name} must be a torch.Tensor: got {type(tensor).__name__}; for arrays of NumPy and others use "
                     f"crossent.{self.name}"
@@ -96,7 +99,7 @@ class _Loss:
                 if at >= self.parts:
                     raise NotImplementedError(_no_derivative(self, name))
                 recorded = True
-            if not compiled and unpack_dual(tensor).tangent is not None:
+            if forward_mode and forward_ad.unpack_dual(tensor).tangent is not None:
                 raise NotImplementedError(_no_forward_mode(self.name))
             plain = plain and type(tensor) in _PLAIN
             if plain:
@@ -104,22 +107,22 @@ class _Loss:
             if at < self.parts:
                 full = full and tensor.dtype in _FULL
         if not plain:
-            return _Road.WATCHED, arrays
+            return _Mode.TRACED, arrays
         if not recorded:
-            return _Road.VALUE, arrays
+            return _Mode.VALUE, arrays
         now = full and reduction != "none"
-        return _Road.GRADIENTS_NOW if now else _Road.GRADIENTS_LATER, arrays
+        return _Mode.WITH_GRADIENTS if now else _Mode.GRADIENTS_LATER, arrays
 
-    def watched(self, *arguments: Any) -> Tensor:
-        """Compute the loss where a transform or a mode looks on."""
+    def traced(self, *arguments: Any) -> Tensor:
+        """Compute the loss as an operation that transforms, compilers and dispatch modes see."""
         if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
             loss: Tensor = _Function.apply(self, *arguments)
             return loss
         return self.operator(*arguments)
 
-    def result(self, road: _Road, arguments: tuple[Any, ...], loss: Any, *grads: NDArray[Any]) -> Tensor:
+    def result(self, mode: _Mode, arguments: tuple[Any, ...], loss: Any, *grads: NDArray[Any]) -> Tensor:
         """Give the loss as a tensor, in torch's graph if a gradient is asked for."""
-        if road is _Road.VALUE:
+        if mode is _Mode.VALUE:
             return _tensor(loss)
         parts = arguments[: self.parts]
         node: Tensor = _Node.apply(self, loss, grads, parts if grads else arguments, *parts)
@@ -131,7 +134,7 @@ _FULL = (torch.float32, torch.float64)
 
 
 def _no_derivative(loss: _Loss, name: str) -> str:
-    parts = " and ".join(str(part) for part in loss.tensors[: loss.parts])
+    parts = " and ".join(loss.names[: loss.parts])
     return (
         f"{loss.name} has no derivative with respect to {name}: got one that requires grad, expected it of {parts} "
         f"only; use {name}.detach(), or torch.nn.functional.{loss.name}"
@@ -208,16 +211,26 @@ class _Node(torch.autograd.Function):
         loss: _Loss = ctx.loss
         arguments, grads = _saved(ctx)
         parts = arguments[: loss.parts]
-        batched = torch._C._are_functorch_transforms_active()  # torch.vmap of torch.autograd.grad
-        if not grads and batched:
-            grads = _FunctionGradients.apply(loss, grad_output, *arguments)
-        elif not grads:
+        if torch._C._are_functorch_transforms_active():  # torch.vmap of torch.autograd.grad
+            if grads:
+                grads = tuple(grad * grad_output.detach() for grad in grads)
+            else:
+                grads = _FunctionGradients.apply(loss, grad_output, *arguments)
+        elif grads:
+            grads = _multiplied(grads, grad_output.item())
+        else:
             grads = tuple(_tensor(grad) for grad in loss.gradients(grad_output, *arguments))
-        elif batched or grad_output.item() != 1.0:
-            grads = tuple(grad * grad_output.detach() for grad in grads)
         if torch.is_grad_enabled():  # create_graph=True
             grads = _Gradient.apply(loss.name, grads, grad_output, *parts)
         return None, None, None, None, *_aligned(grads, parts)
+
+
+def _multiplied(grads: tuple[Tensor, ...], factor: float) -> tuple[Tensor, ...]:
+    """Multiply gradients by a number. NumPy's memory comes in large pages: for large arrays it is faster than torch."""
+    if factor == 1.0:
+        return grads
+    with np.errstate(all="ignore"):
+        return tuple(_tensor(grad.numpy() * factor) for grad in grads)
 
 
 class _Gradient(torch.autograd.Function):
@@ -307,9 +320,9 @@ class _FunctionGradients(torch.autograd.Function):
 
 def _check_needs(loss: _Loss, needed: tuple[bool, ...]) -> None:
     """Raise where a gradient is asked for that is none of the loss."""
-    for name, need in list(zip(loss.tensors, needed, strict=True))[loss.parts :]:
+    for name, need in list(zip(loss.names, needed, strict=True))[loss.parts :]:
         if need:
-            raise NotImplementedError(_no_derivative(loss, str(name)))
+            raise NotImplementedError(_no_derivative(loss, name))
 
 
 def _laid_out(grad: NDArray[Any], part: Tensor) -> Tensor:
@@ -347,9 +360,10 @@ def _define(
         schema=f"(Tensor grad_output, {schema}) -> Tensor[]",
     )
     kinds = [each.split() for each in schema.split(", ")]
-    tensors = tuple(key if kind in ("Tensor", "Tensor?") else None for kind, key in kinds)
+    names = tuple(key for _, key in kinds)
+    tensors = frozenset(key for kind, key in kinds if kind in ("Tensor", "Tensor?"))
     optional = frozenset(key for kind, key in kinds if kind == "Tensor?")
-    loss = _Loss(name, tensors, optional, parts, gradients, operator)
+    loss = _Loss(name, names, tensors, optional, parts, gradients, operator)
 
     def differentiated(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
         _check_needs(loss, ctx.needs_input_grad)
@@ -554,13 +568,13 @@ def cross_entropy(
         where,
     )
     # The compiled functions are called from here and not from a helper: their warnings name the line of the caller.
-    road, arrays = _CROSS_ENTROPY.begin(arguments, reduction)
-    if road is _Road.WATCHED:
-        return _CROSS_ENTROPY.watched(*arguments)
-    if road is _Road.GRADIENTS_NOW:
+    mode, arrays = _CROSS_ENTROPY.begin(arguments, reduction)
+    if mode is _Mode.TRACED:
+        return _CROSS_ENTROPY.traced(*arguments)
+    if mode is _Mode.WITH_GRADIENTS:
         both = _core.cross_entropy_and_grad(*arrays, *_BOTH_DEFAULTS)
-        return _CROSS_ENTROPY.result(road, arguments, *both)
-    return _CROSS_ENTROPY.result(road, arguments, _core.cross_entropy(*arrays, *_DEFAULTS))
+        return _CROSS_ENTROPY.result(mode, arguments, *both)
+    return _CROSS_ENTROPY.result(mode, arguments, _core.cross_entropy(*arrays, *_DEFAULTS))
 
 
 def nll_loss(
@@ -635,12 +649,12 @@ def nll_loss(
     [[-0.5, 0.0, 0.0], [0.0, 0.0, -0.5]]
     """
     arguments: Any = (input, target, weight, ignore_index, reduction, axis, where)
-    road, arrays = _NLL_LOSS.begin(arguments, reduction)
-    if road is _Road.WATCHED:
-        return _NLL_LOSS.watched(*arguments)
-    if road is _Road.GRADIENTS_NOW:
-        return _NLL_LOSS.result(road, arguments, *_core.nll_loss_and_grad(*arrays, *_BOTH_DEFAULTS))
-    return _NLL_LOSS.result(road, arguments, _core.nll_loss(*arrays, *_DEFAULTS))
+    mode, arrays = _NLL_LOSS.begin(arguments, reduction)
+    if mode is _Mode.TRACED:
+        return _NLL_LOSS.traced(*arguments)
+    if mode is _Mode.WITH_GRADIENTS:
+        return _NLL_LOSS.result(mode, arguments, *_core.nll_loss_and_grad(*arrays, *_BOTH_DEFAULTS))
+    return _NLL_LOSS.result(mode, arguments, _core.nll_loss(*arrays, *_DEFAULTS))
 
 
 def binary_cross_entropy_with_logits(
@@ -714,14 +728,14 @@ def binary_cross_entropy_with_logits(
     [-0.0596, 0.1345]
     """
     arguments: Any = (input, target, weight, pos_weight, reduction)
-    road, arrays = _BINARY_CROSS_ENTROPY.begin(arguments, reduction)
-    if road is _Road.WATCHED:
-        return _BINARY_CROSS_ENTROPY.watched(*arguments)
-    if road is _Road.GRADIENTS_NOW:
+    mode, arrays = _BINARY_CROSS_ENTROPY.begin(arguments, reduction)
+    if mode is _Mode.TRACED:
+        return _BINARY_CROSS_ENTROPY.traced(*arguments)
+    if mode is _Mode.WITH_GRADIENTS:
         both = _core.binary_cross_entropy_with_logits_and_grad(*arrays, *_BOTH_DEFAULTS)
-        return _BINARY_CROSS_ENTROPY.result(road, arguments, *both)
+        return _BINARY_CROSS_ENTROPY.result(mode, arguments, *both)
     value = _core.binary_cross_entropy_with_logits(*arrays, *_DEFAULTS)
-    return _BINARY_CROSS_ENTROPY.result(road, arguments, value)
+    return _BINARY_CROSS_ENTROPY.result(mode, arguments, value)
 
 
 def _expanded(input: Any, target: Any) -> Any:
@@ -802,12 +816,12 @@ def kl_div(
     if reduction != "batchmean":
         input = _expanded(input, target)
     arguments: Any = (input, target, reduction, log_target)
-    road, arrays = _KL_DIV.begin(arguments, reduction)
-    if road is _Road.WATCHED:
-        return _KL_DIV.watched(*arguments)
-    if road is _Road.GRADIENTS_NOW:
-        return _KL_DIV.result(road, arguments, *_core.kl_div_and_grad(*arrays, *_BOTH_DEFAULTS))
-    return _KL_DIV.result(road, arguments, _core.kl_div(*arrays, *_DEFAULTS))
+    mode, arrays = _KL_DIV.begin(arguments, reduction)
+    if mode is _Mode.TRACED:
+        return _KL_DIV.traced(*arguments)
+    if mode is _Mode.WITH_GRADIENTS:
+        return _KL_DIV.result(mode, arguments, *_core.kl_div_and_grad(*arrays, *_BOTH_DEFAULTS))
+    return _KL_DIV.result(mode, arguments, _core.kl_div(*arrays, *_DEFAULTS))
 
 
 def linear_cross_entropy(
@@ -912,15 +926,15 @@ def linear_cross_entropy(
         z_loss,
         block_bytes,
     )
-    road, arrays = _LINEAR_CROSS_ENTROPY.begin(arguments, reduction)
-    if road is _Road.WATCHED:
-        return _LINEAR_CROSS_ENTROPY.watched(*arguments)
-    if road is _Road.GRADIENTS_NOW:
+    mode, arrays = _LINEAR_CROSS_ENTROPY.begin(arguments, reduction)
+    if mode is _Mode.TRACED:
+        return _LINEAR_CROSS_ENTROPY.traced(*arguments)
+    if mode is _Mode.WITH_GRADIENTS:
         loss, grads = _linear(_linear_value_and_grad, arrays)
         return _LINEAR_CROSS_ENTROPY.result(
-            road, arguments, loss, *(grad for grad in grads if grad is not None)
+            mode, arguments, loss, *(grad for grad in grads if grad is not None)
         )
-    return _LINEAR_CROSS_ENTROPY.result(road, arguments, _linear(_linear_value, arrays))
+    return _LINEAR_CROSS_ENTROPY.result(mode, arguments, _linear(_linear_value, arrays))
 
 
 # Modules. They derive from torch's, so that what looks at the class of a loss knows them, and take what these take.

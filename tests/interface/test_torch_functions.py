@@ -267,6 +267,10 @@ def test_only_the_input_has_a_gradient() -> None:
         ct.binary_cross_entropy_with_logits(x, YES, pos_weight=wanted["pos_weight"])
     with pytest.raises(NotImplementedError, match=text.format("weight")):
         ct.linear_cross_entropy(x, x, T.clamp(max=3), weight=drawn(6).requires_grad_())
+    for key, value in (("label_smoothing", 0.1), ("softcap", 2.0)):
+        learned = {key: torch.tensor(value, requires_grad=True)}
+        with pytest.raises(NotImplementedError, match=text.format(key)):
+            ct.linear_cross_entropy(x, x, ALL, **learned)
     with pytest.raises(NotImplementedError, match=text.format("target")):
         torch.func.grad(lambda p: ct.cross_entropy(x.detach(), p))(SOFT)
     assert torch.equal(ct.cross_entropy(x, wanted["target"].detach()), ct.cross_entropy(x, SOFT))
