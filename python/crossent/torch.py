@@ -229,8 +229,9 @@ def _multiplied(grads: tuple[Tensor, ...], factor: float) -> tuple[Tensor, ...]:
     """Multiply gradients by a number. NumPy's memory comes in large pages: for large arrays it is faster than torch."""
     if factor == 1.0:
         return grads
+    arrays = [grad.numpy() for grad in grads]
     with np.errstate(all="ignore"):
-        return tuple(_tensor(grad.numpy() * factor) for grad in grads)
+        return tuple(_tensor(np.multiply(array, factor, dtype=array.dtype)) for array in arrays)
 
 
 class _Gradient(torch.autograd.Function):

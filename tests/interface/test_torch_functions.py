@@ -44,6 +44,7 @@ CALLS: list[tuple[str, list[Any], list[Any], dict[str, Any]]] = [
     ("cross_entropy", [drawn(4)], [torch.tensor(2)], {}),
     ("nll_loss", [drawn(6, 4).log_softmax(1)], [T], {"weight": W}),
     ("nll_loss", [drawn(2, 4, 3).log_softmax(1)], [ALL.reshape(2, 3)], {"ignore_index": 1}),
+    ("binary_cross_entropy_with_logits", [drawn()], [torch.tensor(0.3)], {}),
     ("binary_cross_entropy_with_logits", [drawn(6, 4)], [YES], {}),
     (
         "binary_cross_entropy_with_logits",
@@ -114,6 +115,7 @@ def test_losses_and_gradients_are_torchs(call: Any, dtype: Any) -> None:
             assert mine.dtype == dtype
             rtol = 1e-12 if dtype == torch.float64 else 2e-5
             torch.testing.assert_close(mine, their, rtol=rtol, atol=rtol / 10)
+            assert mine.shape == their.shape
 
 
 @EACH
