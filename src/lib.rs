@@ -47,6 +47,11 @@
 //! # Ok::<(), crossent::Error>(())
 //! ```
 //!
+//! # Gradient boosting
+//!
+//! [`Boosting`] writes the gradient and the diagonal of the Hessian of scores that trees add to, as the objectives of
+//! `LightGBM` and `XGBoost` do.
+//!
 //! # Scoring a model
 //!
 //! [`score`] gives columns: loss, entropy, prediction, rank. [`score_sums`] adds them up without rounding: batches
@@ -167,6 +172,7 @@ pub use function::{
 };
 pub use kernel::element::Element;
 pub use kernel::isa::{available_isas, selected_isa};
+pub use loss::boosting::{Boosting, BoostingHessian};
 pub use loss::class_loss::ClassLoss;
 pub use loss::cross_entropy::CrossEntropy;
 pub use loss::misuse::{FirstValues, LikelyMisuse, LikelyValues};

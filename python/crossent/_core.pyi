@@ -57,6 +57,7 @@ __all__ = [
     "sigmoid_focal_loss",
     "sigmoid_focal_loss_and_grad",
     "softmax",
+    "softmax_gradient_hessian",
     "targets_found",
     "temperature_sums",
 ]
@@ -365,6 +366,18 @@ def shard_gradient(
     grad_out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
+def softmax_gradient_hessian(
+    raw: ArrayInput,
+    y: ArrayInput,
+    weight: NDArray[np.float64] | None,
+    class_weight: NDArray[np.float64] | None,
+    label_smoothing: float,
+    focal_gamma: float,
+    hessian: str,
+    grad_out: NDArray[Any] | None,
+    hess_out: NDArray[Any] | None,
+    /,
+) -> tuple[NDArray[Any], NDArray[Any]]: ...
 def log_sigmoid(x: ArrayInput, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
 def logsumexp(
     x: ArrayInput,

@@ -319,6 +319,120 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
     }
 }
 
+/// What the diagonal of the Hessian of a tile's rows is made of: with p = softmax(x),
+///
+/// ```text
+/// max(p (linear (1 - p) + square p), floor)
+/// ```
+pub(crate) struct Diagonal<R> {
+    pub linear: [R; TILE],
+    pub square: [R; TILE],
+    pub floor: [R; TILE],
+}
+
+/// The numbers of a row for [`Diagonal`]. Of a largest class 1 - p is `miss`, the sum of the others: the difference
+/// would have no digits where p is close to 1. All other p are at most 1/2.
+#[derive(Clone, Copy)]
+struct DiagonalRow<S: Simd, R: Real> {
+    softmax: Scaled<S, R>,
+    max: R::V<S>,
+    miss: R::V<S>,
+    linear: R::V<S>,
+    square: R::V<S>,
+    floor: R::V<S>,
+}
+
+impl<S: Simd, R: Real> DiagonalRow<S, R> {
+    /// From the maxima, the sums with a scale of 1, and linear, square and floor.
+    #[inline(always)]
+    fn new(max: R::V<S>, sums: Sums<S>, [linear, square, floor]: [R::V<S>; 3]) -> Self {
+        let miss = f64_vectors(
+            #[inline(always)]
+            |half| sums.sum_exp_rest[half] / (sums.exp_max[half] + sums.sum_exp_rest[half]),
+        );
+        DiagonalRow {
+            softmax: Softmax::row::<S, R>(max, sums),
+            max,
+            miss: R::narrow(miss),
+            linear,
+            square,
+            floor,
+        }
+    }
+
+    #[inline(always)]
+    fn apply<E: Element<Real = R>>(&self, x: R::V<S>) -> R::V<S> {
+        let p = Softmax::apply::<S, E>(x, &self.softmax);
+        let one = R::V::<S>::splat(x.token(), R::ONE);
+        let miss = x.simd_eq(self.max).select(self.miss, one - p);
+        let value = p * self.linear.mul_add(miss, self.square * p);
+        // A nan stays.
+        value.simd_lt(self.floor).select(self.floor, value)
+    }
+}
+
+/// The diagonal of the Hessian for a block of row i; the scale of the sums is 1.
+#[simd]
+pub(crate) fn diagonal_of_row<S: Simd, E: Element>(
+    simd: S,
+    x: &[E],
+    diagonal: &Diagonal<RealOf<E>>,
+    sums: &TileSums<RealOf<E>>,
+    i: usize,
+    out: &mut [E],
+) {
+    let splat = |number| Vector::<E, S>::splat(simd, number);
+    let numbers = [splat(diagonal.linear[i]), splat(diagonal.square[i]), splat(diagonal.floor[i])];
+    let row = DiagonalRow::<S, RealOf<E>>::new(splat(sums.max[i]), Sums::of_row(simd, sums, i), numbers);
+    map(
+        x,
+        out,
+        RealOf::<E>::LANES,
+        #[inline(always)]
+        |_, x, out| E::store(row.apply::<E>(E::load(simd, x)), out),
+    );
+}
+
+/// The diagonal of the Hessian for a packed tile, to `out`, packed too; the scale of the sums is 1.
+#[simd]
+pub(crate) fn diagonal_of_tile<S: Simd, E: Element>(
+    simd: S,
+    packed: &[RealOf<E>],
+    diagonal: &Diagonal<RealOf<E>>,
+    sums: &TileSums<RealOf<E>>,
+    rows: usize,
+    out: &mut [RealOf<E>],
+) {
+    let lanes = RealOf::<E>::LANES;
+    for lane in (0..rows).step_by(lanes) {
+        let load = |from: &[RealOf<E>; TILE]| Vector::<E, S>::from_slice(simd, &from[lane..lane + lanes]);
+        let numbers = [load(&diagonal.linear), load(&diagonal.square), load(&diagonal.floor)];
+        let sums_of = Sums::of_lanes(simd, sums, lane);
+        let row = DiagonalRow::<S, RealOf<E>>::new(load(&sums.max), sums_of, numbers);
+        for (x, out) in packed.chunks_exact(TILE).zip(out.chunks_exact_mut(TILE)) {
+            let x = Vector::<E, S>::from_slice(simd, &x[lane..lane + lanes]);
+            row.apply::<E::Alike>(x).store_slice(&mut out[lane..lane + lanes]);
+        }
+    }
+}
+
+/// The probability 1 / (1 + exp(-x)) of each x, and that of -x.
+#[simd]
+pub(crate) fn sigmoids<S: Simd>(simd: S, x: &[f64; TILE]) -> ([f64; TILE], [f64; TILE]) {
+    let (zero, one) = (f64x8::splat(simd, 0.0), f64x8::splat(simd, 1.0));
+    let (p, unit) = (pivot::<S, f64>(zero), power_of_two(-f64::SCALE));
+    let (mut of_x, mut of_minus_x) = ([0.0; TILE], [0.0; TILE]);
+    for at in (0..TILE).step_by(8) {
+        let x = f64x8::from_slice(simd, &x[at..at + 8]);
+        let e = term::<S, f64>(-x.abs(), &p) * unit;
+        let (large, small) = (one / (one + e), e / (one + e));
+        let positive = x.simd_gt(zero);
+        positive.select(large, small).store_slice(&mut of_x[at..at + 8]);
+        positive.select(small, large).store_slice(&mut of_minus_x[at..at + 8]);
+    }
+    (of_x, of_minus_x)
+}
+
 /// log(1 / (1 + exp(-x))) = min(x, 0) - log1p(exp(-|x|)), in f64, rounded once.
 #[simd]
 pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) {

@@ -208,16 +208,7 @@ impl<'a> LogitsLoss<'a> {
             // Rows without classes have no log-sum-exp.
             z_loss: if rows.layout.classes > 0 { self.z_loss } else { 0.0 },
             targets: Targets::new(target, shape, axis, self.ignore_index, call.mask.as_ref())?,
-            spread: match self.weight {
-                Some(weight) => {
-                    let mut sum = Compensated::default();
-                    for w in weight {
-                        sum.add(*w);
-                    }
-                    sum.get()
-                }
-                None => rows.layout.classes as f64,
-            },
+            spread: spread(weight, rows.layout.classes),
             segments: split_threads(call.context, &rows).1,
             rows,
             gradient: None,
@@ -356,17 +347,10 @@ impl<'a, E: Element> Work<'a, E> {
         let factor = gradient.factors(rows.clone());
         let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
         let (p, miss) = sums.share(simd, &logits);
+        let smooth = Smoothing { amount: smoothing, share, spread };
         for i in bits(labels.active) {
             let weight = self.weight.of(labels.class[i]);
-            let target_weight = (1.0 - smoothing) * weight;
-            scale[i] = factor[i] * (target_weight + share * spread);
-            value[i] = if smoothing == 0.0 {
-                -scale[i] * miss[i]
-            } else if miss[i] > 0.5 {
-                scale[i] * p[i] - factor[i] * (target_weight + share * weight)
-            } else {
-                factor[i] * share * (spread - weight) - scale[i] * miss[i]
-            };
+            (scale[i], value[i]) = smooth.scale_and_entry(factor[i], weight, p[i], miss[i]);
         }
         if self.z_loss > 0.0 {
             let more = self.slope_of_z_loss(&sums, labels.active, gradient, rows.clone());
@@ -450,6 +434,50 @@ impl<'a, E: Element> Work<'a, E> {
     }
 }
 
+/// The sum of the weights of all classes.
+pub(super) fn spread(weight: ClassWeights<'_>, classes: usize) -> f64 {
+    match weight.as_slice() {
+        Some(weight) => {
+            let mut sum = Compensated::default();
+            for w in weight {
+                sum.add(*w);
+            }
+            sum.get()
+        }
+        None => classes as f64,
+    }
+}
+
+/// How label smoothing of e shares the target out among the classes.
+#[derive(Clone, Copy)]
+pub(super) struct Smoothing {
+    /// e.
+    pub(super) amount: f64,
+    /// e / C.
+    pub(super) share: f64,
+    /// The sum of all class weights; 0 without smoothing.
+    pub(super) spread: f64,
+}
+
+impl Smoothing {
+    /// What the softmax of a row is multiplied by in its gradient, which is scale softmax(x) - factor q, and the entry
+    /// of the target's class, whose weight is `weight`.
+    #[inline(always)]
+    pub(super) fn scale_and_entry(self, factor: f64, weight: f64, p: f64, miss: f64) -> (f64, f64) {
+        let Smoothing { amount: smoothing, share, spread } = self;
+        let target_weight = (1.0 - smoothing) * weight;
+        let scale = factor * (target_weight + share * spread);
+        let entry = if smoothing == 0.0 {
+            -scale * miss
+        } else if miss > 0.5 {
+            scale * p - factor * (target_weight + share * weight)
+        } else {
+            factor * share * (spread - weight) - scale * miss
+        };
+        (scale, entry)
+    }
+}
+
 /// Whether a loss of `f64` rows is not finite. The losses of other rows are summed in `f64`, whose range is wider than
 /// theirs.
 #[inline(always)]
@@ -508,10 +536,11 @@ fn far_rows<E: Element>(
 }
 
 /// The q of label smoothing with a class index, but for the target's term: e / C times the weight of each class.
+#[derive(Clone, Copy)]
 pub(super) struct Smoothed<'a> {
-    share: f64,
-    weight: ClassWeights<'a>,
-    classes: usize,
+    pub(super) share: f64,
+    pub(super) weight: ClassWeights<'a>,
+    pub(super) classes: usize,
 }
 
 impl Weighting for Smoothed<'_> {

@@ -1,5 +1,6 @@
 //! The losses of rows and of single elements, and the walk that the losses of rows share.
 
+pub mod boosting;
 pub(crate) mod class_loss;
 pub mod cross_entropy;
 pub(crate) mod elementwise;

@@ -66,6 +66,28 @@ impl TargetFunction {
         }
     }
 
+    /// The derivative of [`Self::slope`] with respect to nll.
+    ///
+    /// With p = exp(-nll) and m = 1 - p, so that dm / dnll = p, that of focal loss is
+    ///
+    /// ```text
+    /// d/dnll [m^gamma (1 + gamma p nll / m)] = gamma m^(gamma - 1) [2 p - p nll (1 - gamma p) / m]
+    /// ```
+    #[inline(always)]
+    pub(super) fn curvature(self, nll: f64, p: f64, miss: f64) -> f64 {
+        match self {
+            TargetFunction::Focal { gamma } => {
+                // The sums of squares of probabilities that it is multiplied by vanish faster than it grows.
+                if gamma == 0.0 || miss < f64::MIN_POSITIVE {
+                    return 0.0 * miss;
+                }
+                let bracket = 2.0 * p - weighted(p, nll) * (1.0 - gamma * p) / miss;
+                gamma * (power(miss, gamma) * bracket / miss)
+            }
+            TargetFunction::Poly { epsilon } => -epsilon * p,
+        }
+    }
+
     /// The derivative of the loss with respect to nll.
     #[inline(always)]
     pub(super) fn slope(self, nll: f64, p: f64, miss: f64) -> f64 {
@@ -128,6 +150,15 @@ mod tests {
                     (slope - expected).abs() <= 1e-8 * expected.abs(),
                     "{function:?} {nll} {slope} {expected}"
                 );
+                let slope_at = |nll: f64| function.slope(nll, shares(nll).0, shares(nll).1);
+                let expected = (slope_at(nll + step) - slope_at(nll - step)) / (2.0 * step);
+                let curvature = function.curvature(nll, p, miss);
+                // The difference of two slopes has the digits that their rounding leaves.
+                let rounding = 1e-15 * slope / step;
+                assert!(
+                    (curvature - expected).abs() <= 1e-7 * expected.abs() + rounding,
+                    "{function:?} {nll} {curvature} {expected}"
+                );
             }
         }
     }
@@ -142,6 +173,9 @@ mod tests {
             assert_eq!(focal.slope(f64::INFINITY, 0.0, 1.0), 1.0);
             assert!(focal.value(f64::NAN, f64::NAN).is_nan());
             assert!(focal.slope(f64::NAN, f64::NAN, f64::NAN).is_nan());
+            assert_eq!(focal.curvature(0.0, 1.0, 0.0), 0.0);
+            assert_eq!(focal.curvature(f64::INFINITY, 0.0, 1.0), 0.0);
+            assert!(focal.curvature(f64::NAN, f64::NAN, f64::NAN).is_nan());
         }
     }
 

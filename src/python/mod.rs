@@ -8,7 +8,7 @@
 //! | `hints` | what to do about an error |
 //! | `call` | the interpreter released, Ctrl-C answered, errors turned into exceptions |
 //! | `files` | pieces of files, read into a buffer |
-//! | `losses`, `top_k`, `shard`, `pointwise`, `rows`, `score`, `values`, `settings` | wrappers of the functions that `functions!` names |
+//! | `losses`, `boosting`, `top_k`, `shard`, `pointwise`, `rows`, `score`, `values`, `settings` | wrappers of the functions that `functions!` names |
 
 /// Defines `add`, which adds these functions of the file to the module.
 macro_rules! functions {
@@ -21,6 +21,7 @@ macro_rules! functions {
 }
 
 mod array;
+mod boosting;
 mod call;
 #[cfg(unix)]
 mod files;
@@ -46,6 +47,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("LOSS_BINS", crate::scoring::score::LOSS_BINS)?;
     #[cfg(unix)]
     files::add(module)?;
+    boosting::add(module)?;
     hints::add(module)?;
     losses::add(module)?;
     pointwise::add(module)?;

@@ -110,6 +110,36 @@ impl<'py> Output<'py> {
         Ok(Output { array, dtype, given: given.cloned(), untouched })
     }
 
+    /// As [`Self::new`], of the shape of an array, and where it is new, in Fortran order if that is the array's.
+    pub(super) fn like(
+        given: Option<&Bound<'py, PyAny>>,
+        name: &str,
+        array: &Array<'py>,
+        dtype: Float,
+    ) -> PyResult<Self> {
+        let py = array.py();
+        if given.is_some() || array.is_c_contiguous() || !array.is_fortran_contiguous() {
+            return Output::new(py, given, name, array.shape(), dtype);
+        }
+        let shape: Vec<usize> = array.shape().iter().rev().copied().collect();
+        let output = Output::new(py, None, name, &shape, dtype)?;
+        Ok(Output { array: output.array.call_method0("transpose")?.cast_into()?, ..output })
+    }
+
+    /// The error where it shares memory with an array that the call reads or writes too.
+    pub(super) fn check_apart(&self, other: &Array<'py>, names: [&str; 2]) -> PyResult<()> {
+        if self.given.is_some() && array::may_overlap(other, &self.array) {
+            let [ours, theirs] = names;
+            return Err(PyValueError::new_err(format!("{ours} and {theirs} share memory; use two arrays")));
+        }
+        Ok(())
+    }
+
+    /// The array.
+    pub(super) fn array(&self) -> &Array<'py> {
+        &self.array
+    }
+
     /// Whether it takes an argument's place: the same elements.
     pub(super) fn is_over(&self, argument: &Array<'py>) -> bool {
         self.given.is_some() && array::is_same(argument, &self.array)

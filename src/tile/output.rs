@@ -13,7 +13,8 @@ use super::weighted::{Weighting, scratch};
 use crate::array::rows::{RowsMut, locate};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::output::{
-    RowFunction, Softmax, apply_to_row, apply_to_tile, gradient_of_row, gradient_of_tile,
+    Diagonal, RowFunction, Softmax, apply_to_row, apply_to_tile, diagonal_of_row, diagonal_of_tile,
+    gradient_of_row, gradient_of_tile,
 };
 use crate::kernel::real::Real;
 use crate::kernel::rowset::all;
@@ -29,6 +30,13 @@ pub(crate) struct TileGradient<'t, W> {
     pub q: Option<(&'t [f64; TILE], W)>,
 }
 
+/// The diagonal of the Hessian of a tile's rows.
+pub(crate) struct TileHessian<'t, R> {
+    pub of_rows: &'t Diagonal<R>,
+    /// The target's class and its entry.
+    pub entry: (&'t [usize; TILE], &'t [f64; TILE]),
+}
+
 impl<E: Element> Tile<'_, '_, E> {
     /// Writes a function of every element of the tile to `out`, which may be the input itself.
     #[simd]
@@ -42,6 +50,39 @@ impl<E: Element> Tile<'_, '_, E> {
         tiles.write_blocks(simd, range, all(tiles.len), out, &|sums, i, _, block, _, result| {
             apply_to_row::<S, E, F>(simd, block, sums, i, result);
         });
+    }
+
+    /// Writes the diagonal of the Hessian of every row to `out`, which is not the input; `memory` is a scratch buffer.
+    #[simd]
+    pub(crate) fn write_hessian<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        hessian: TileHessian<'_, RealOf<E>>,
+        memory: &mut Vec<RealOf<E>>,
+        out: &RowsMut<'_, E>,
+    ) {
+        let TileHessian { of_rows, entry: (class, value) } = hessian;
+        let tiles = &mut *self.0;
+        tiles.sums.scale = [1.0; TILE];
+        if tiles.is_short() {
+            memory.resize(tiles.packed.len(), RealOf::<E>::ZERO);
+            diagonal_of_tile::<S, E>(simd, &tiles.packed, of_rows, &tiles.sums, tiles.len, memory);
+            for i in 0..tiles.len {
+                memory[class[i] * TILE + i] = E::near(value[i]);
+            }
+            unpack(simd, memory, range, out);
+            return;
+        }
+        tiles.write_blocks(simd, range.clone(), all(tiles.len), out, &|sums, i, _, block, _, result| {
+            diagonal_of_row::<S, E>(simd, block, of_rows, sums, i, result);
+        });
+        let mut to = [0; TILE];
+        locate(&out.layout, range, &mut to);
+        for i in 0..tiles.len {
+            // SAFETY: the rows of a tile belong to one thread.
+            unsafe { out.set(to[i], class[i], E::from_f64(value[i])) };
+        }
     }
 
     /// Writes the gradient of every active row to `out`, which may be the input itself, and 0 to the other rows. Those
