@@ -6,8 +6,8 @@ All contenders get the same arrays and the same number of threads. They run one 
 an order that changes from round to round; the first round is dropped, and ratios are medians of the rounds' own
 ratios. Each answer is first compared with one computed in float64: beyond the tolerances below the run fails. The
 "limit" is the least time in which the bytes can be read (or, with `out=`, read and written) at all: the fastest of
-several plain sums (copies) over the same memory; for scores of a product it is NumPy's product alone. Contenders that
-are not installed are listed as absent.
+several plain sums (copies) over the same memory; for scores of a product it is NumPy's product alone, and for gradient
+and Hessian two copies of the scores. Contenders that are not installed are listed as absent.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 THREADS = int(os.environ.get("CROSSENT_NUM_THREADS", CORES))
@@ -40,6 +40,7 @@ from numpy.typing import NDArray  # noqa: E402
 
 import crossent  # noqa: E402
 from crossent import _core  # noqa: E402
+from crossent.boosting import softmax_grad_hess  # noqa: E402
 
 Array = NDArray[Any]
 Call = Callable[[], Any]
@@ -64,8 +65,8 @@ class Absent(Exception):
 class Problem:
     """One case's arrays.
 
-    `kind` is the function: cross_entropy, gradient (with the loss), log_softmax, logsumexp, score, a binary
-    cross-entropy, or one of `LINEAR`, where `x` holds hidden states.
+    `kind` is the function: cross_entropy, gradient (with the loss), boosting (gradient and Hessian), log_softmax,
+    logsumexp, score, a binary cross-entropy, or one of `LINEAR`, where `x` holds hidden states.
     """
 
     kind: str
@@ -154,6 +155,16 @@ def gradient(*shape: int, out: bool = False) -> Callable[[np.random.Generator], 
     return make
 
 
+def boosting(dtype: str, order: Literal["C", "F"]) -> Callable[[np.random.Generator], Problem]:
+    """Gradient and Hessian of the scores of a booster's training."""
+
+    def make(rng: np.random.Generator) -> Problem:
+        x = np.asarray(normal(rng, (1_000_000, 10), dtype), order=order)
+        return Problem("boosting", x, rng.integers(10, size=len(x)))
+
+    return make
+
+
 def scores(rng: np.random.Generator) -> Problem:
     """Loss, logsumexp, entropy, prediction and rank of every row."""
     problem = classes(1024, 50257)(rng)
@@ -214,6 +225,20 @@ CASES = [
         "loss and gradient, grad_out=, f32 (8, 21, 512, 512)",
         gradient(8, 21, 512, 512, out=True),
         against_limit=2.5,
+        limit="copy",
+    ),
+    Case(
+        "gradient and Hessian f64 F (1e6, 10)",
+        boosting("float64", "F"),
+        against_peer=("numpy", 3),
+        against_limit=3,
+        limit="copy",
+    ),
+    Case(
+        "gradient and Hessian f32 C (1e6, 10)",
+        boosting("float32", "C"),
+        against_peer=("numpy", 5),
+        against_limit=3,
         limit="copy",
     ),
     Case("binary_cross_entropy_with_logits f32 1e7", binary(BINARY[1]), 12, None, 2),
@@ -285,6 +310,8 @@ def reference(problem: Problem) -> Array:
         return np.mean(np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))), keepdims=True)
     if problem.kind in ("score", LINEAR[2]):
         return reference_scores(problem)
+    if problem.kind == "boosting":
+        return reference_boosting(problem)
     lse = np.empty(
         problem.x.shape[:1] if problem.matrix is not None else problem.x.shape[:1] + problem.x.shape[2:]
     )
@@ -326,6 +353,19 @@ def reference_gradients(problem: Problem, lse: Array) -> Array:
         of_states[here] = slope @ matrix
         of_matrix += slope.T @ states[here]
     return np.concatenate((of_states, of_matrix))
+
+
+def reference_boosting(problem: Problem) -> Array:
+    """Gradient and Hessian, as LightGBM's objective has them."""
+    assert problem.target is not None
+    both = np.empty((2, *problem.x.shape))
+    many = problem.x.shape[1] / (problem.x.shape[1] - 1)
+    for here, x in float64_chunks(problem):
+        p = np.exp(x - x.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        both[:, here] = p, many * p * (1 - p)
+    both[0, np.arange(len(problem.x)), problem.target] -= 1
+    return both
 
 
 def reference_scores(problem: Problem) -> Array:
@@ -400,6 +440,8 @@ def by_crossent(problem: Problem) -> Call:
         return columns
     if problem.kind == "gradient":
         return lambda: crossent.cross_entropy_and_grad(x, target, grad_out=out)[1]
+    if problem.kind == "boosting":
+        return lambda: softmax_grad_hess(x, target)
     if problem.plain or problem.soft:
         return lambda: crossent.cross_entropy(x, target)
     return lambda: crossent.cross_entropy(x, target, weight, label_smoothing=problem.smoothing)
@@ -605,6 +647,18 @@ def by_numpy(problem: Problem) -> Call:
             )
         return lambda: -np.mean(t * np.log(stored) + (1 - t) * np.log1p(-stored), dtype=np.float64)
 
+    if problem.kind == "boosting":
+        rows, many = np.arange(len(stored)), stored.shape[1] / (stored.shape[1] - 1)
+
+        def gradient_and_hessian() -> tuple[Array, Array]:
+            p = np.exp(stored - stored.max(axis=1, keepdims=True))
+            p /= p.sum(axis=1, keepdims=True)
+            hessian = many * p * (1 - p)
+            p[rows, target] -= 1
+            return p, hessian
+
+        return gradient_and_hessian
+
     def log_softmax() -> Any:
         x = stored.astype(np.float32) if stored.dtype.itemsize == 2 else stored
         shifted = x - x.max(axis=1, keepdims=True)
@@ -679,9 +733,9 @@ PACKAGES = ("numpy", "torch", "jax", "optax", "onnxruntime", "onnx", "numba", "s
 def limit_calls(problem: Problem, limit: str, pool: ThreadPoolExecutor) -> dict[str, Call]:
     """Several ways to read, or to copy, the bytes with all threads; the fastest one is the limit.
 
-    What is read are the logits and the targets, what is copied the logits.
+    What is read are the logits and the targets, what is copied the logits, once for each result.
     """
-    flat = problem.x.reshape(-1)
+    flat = problem.x.ravel(order="K")
     if problem.matrix is not None:
         states, matrix = problem.x, problem.matrix
         step = 512
@@ -697,6 +751,13 @@ def limit_calls(problem: Problem, limit: str, pool: ThreadPoolExecutor) -> dict[
         pieces = [np.array_split(array, THREADS) for array in arrays]
         return lambda: list(pool.map(work, *pieces))
 
+    if problem.kind == "boosting":
+
+        def twice(from_scores: Array, *results: Array) -> None:
+            for result in results:
+                np.copyto(result, from_scores)
+
+        return {"copy twice, NumPy": in_threads(twice, flat, np.zeros_like(flat), np.zeros_like(flat))}
     if limit == "copy":
         assert problem.out is not None
         return {"copy, NumPy": in_threads(np.copyto, problem.out.reshape(-1), flat)}
@@ -808,6 +869,8 @@ def measure(case: Case, rounds: int, pool: ThreadPoolExecutor) -> Result:
     for name, contender in CONTENDERS.items():
         try:
             if problem.kind in ("score", *LINEAR) and name not in ("crossent", "torch"):
+                raise Absent("no such function")
+            if problem.kind == "boosting" and name not in ("crossent", "numpy"):
                 raise Absent("no such function")
             if problem.kind == LINEAR[2] and name == "torch":
                 raise Absent("left to the case of an array")

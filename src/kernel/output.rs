@@ -343,15 +343,16 @@ struct DiagonalRow<S: Simd, R: Real> {
 }
 
 impl<S: Simd, R: Real> DiagonalRow<S, R> {
-    /// From the maxima, the sums with a scale of 1, and linear, square and floor.
+    /// From the maxima, the sums, whatever their scale, and linear, square and floor.
     #[inline(always)]
     fn new(max: R::V<S>, sums: Sums<S>, [linear, square, floor]: [R::V<S>; 3]) -> Self {
         let miss = f64_vectors(
             #[inline(always)]
             |half| sums.sum_exp_rest[half] / (sums.exp_max[half] + sums.sum_exp_rest[half]),
         );
+        let one = f64x8::splat(max.token(), 1.0);
         DiagonalRow {
-            softmax: Softmax::row::<S, R>(max, sums),
+            softmax: Softmax::row::<S, R>(max, Sums { scale: [one; 2], ..sums }),
             max,
             miss: R::narrow(miss),
             linear,
@@ -371,7 +372,7 @@ impl<S: Simd, R: Real> DiagonalRow<S, R> {
     }
 }
 
-/// The diagonal of the Hessian for a block of row i; the scale of the sums is 1.
+/// The diagonal of the Hessian for a block of row i.
 #[simd]
 pub(crate) fn diagonal_of_row<S: Simd, E: Element>(
     simd: S,
@@ -393,11 +394,13 @@ pub(crate) fn diagonal_of_row<S: Simd, E: Element>(
     );
 }
 
-/// The diagonal of the Hessian for a packed tile, to `out`, packed too; the scale of the sums is 1.
+/// The gradient of a packed tile, in place, and the diagonal of its Hessian, to `out`, packed too. With q and the rows'
+/// factors the gradient is that of [`gradient_of_tile`], else scale softmax(x). Both take one exponential.
 #[simd]
-pub(crate) fn diagonal_of_tile<S: Simd, E: Element>(
+pub(crate) fn gradient_and_diagonal_of_tile<S: Simd, E: Element>(
     simd: S,
-    packed: &[RealOf<E>],
+    packed: &mut [RealOf<E>],
+    q: Option<(TileWeights<'_>, &[f64; TILE])>,
     diagonal: &Diagonal<RealOf<E>>,
     sums: &TileSums<RealOf<E>>,
     rows: usize,
@@ -407,11 +410,25 @@ pub(crate) fn diagonal_of_tile<S: Simd, E: Element>(
     for lane in (0..rows).step_by(lanes) {
         let load = |from: &[RealOf<E>; TILE]| Vector::<E, S>::from_slice(simd, &from[lane..lane + lanes]);
         let numbers = [load(&diagonal.linear), load(&diagonal.square), load(&diagonal.floor)];
-        let sums_of = Sums::of_lanes(simd, sums, lane);
-        let row = DiagonalRow::<S, RealOf<E>>::new(load(&sums.max), sums_of, numbers);
-        for (x, out) in packed.chunks_exact(TILE).zip(out.chunks_exact_mut(TILE)) {
-            let x = Vector::<E, S>::from_slice(simd, &x[lane..lane + lanes]);
-            row.apply::<E::Alike>(x).store_slice(&mut out[lane..lane + lanes]);
+        let (max, of_lanes) = (load(&sums.max), Sums::of_lanes(simd, sums, lane));
+        let row = DiagonalRow::<S, RealOf<E>>::new(max, of_lanes, numbers);
+        let scaled = Softmax::row::<S, RealOf<E>>(max, of_lanes);
+        for (c, (x, out)) in packed.chunks_exact_mut(TILE).zip(out.chunks_exact_mut(TILE)).enumerate() {
+            let to = &mut x[lane..lane + lanes];
+            let x = Vector::<E, S>::from_slice(simd, to);
+            row.apply::<E>(x).store_slice(&mut out[lane..lane + lanes]);
+            let Some((q, factor)) = q else {
+                Softmax::apply::<S, E>(x, &scaled).store_slice(to);
+                continue;
+            };
+            let q = f64_vectors(
+                #[inline(always)]
+                |half| {
+                    let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
+                    f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at)
+                },
+            );
+            Softmax::less::<S, E>(x, &scaled, q).store_slice(to);
         }
     }
 }

@@ -354,7 +354,7 @@ impl<'a, E: Element> TileWork for Classes<'_, 'a, E> {
         labels: &TileLabels,
     ) {
         let active = all(rows.len());
-        let mut tile = tiles.sum(simd, rows.clone(), active, true);
+        let tile = tiles.sum(simd, rows.clone(), active, true);
         let logits = tile.target_logits(simd, &labels.class, active);
         let (p, miss) = tile.share(simd, &logits);
         let mut nll = [0.0; TILE];
@@ -363,14 +363,14 @@ impl<'a, E: Element> TileWork for Classes<'_, 'a, E> {
         }
         let slopes = self.rules.slopes::<RealOf<E>>(rows.clone(), &labels.class, [&p, &miss, &nll]);
         let hessian = TileHessian { of_rows: &slopes.diagonal, entry: (&labels.class, &slopes.hessian) };
-        tile.write_hessian(simd, rows.clone(), hessian, memory, self.hessian);
         let is_smoothed = self.rules.smoothing.amount > 0.0;
         let gradient = TileGradient {
             scale: &slopes.scale,
             entry: Some((&labels.class, &slopes.gradient)),
             q: is_smoothed.then_some((&slopes.factor, self.rules.smoothed)),
         };
-        tile.write_gradient(simd, rows, active, gradient, self.gradient);
+        let outputs = [self.gradient, self.hessian];
+        tile.write_gradient_and_hessian(simd, rows, gradient, hessian, memory, outputs);
     }
 
     fn end(&self, _: &mut Self::State) {}

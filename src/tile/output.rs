@@ -13,8 +13,8 @@ use super::weighted::{Weighting, scratch};
 use crate::array::rows::{RowsMut, locate};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::output::{
-    Diagonal, RowFunction, Softmax, apply_to_row, apply_to_tile, diagonal_of_row, diagonal_of_tile,
-    gradient_of_row, gradient_of_tile,
+    Diagonal, RowFunction, Softmax, apply_to_row, apply_to_tile, diagonal_of_row,
+    gradient_and_diagonal_of_tile, gradient_of_row, gradient_of_tile,
 };
 use crate::kernel::real::Real;
 use crate::kernel::rowset::all;
@@ -52,37 +52,49 @@ impl<E: Element> Tile<'_, '_, E> {
         });
     }
 
-    /// Writes the diagonal of the Hessian of every row to `out`, which is not the input; `memory` is a scratch buffer.
+    /// Writes the gradient of every row, with an entry for the target, and the diagonal of its Hessian to two arrays that
+    /// are not the input; `memory` is a scratch buffer.
     #[simd]
-    pub(crate) fn write_hessian<S: Simd>(
-        &mut self,
+    pub(crate) fn write_gradient_and_hessian<S: Simd>(
+        self,
         simd: S,
         range: Range<usize>,
+        gradient: TileGradient<'_, impl Weighting>,
         hessian: TileHessian<'_, RealOf<E>>,
         memory: &mut Vec<RealOf<E>>,
-        out: &RowsMut<'_, E>,
+        [gradient_out, hessian_out]: [&RowsMut<'_, E>; 2],
     ) {
         let TileHessian { of_rows, entry: (class, value) } = hessian;
-        let tiles = &mut *self.0;
-        tiles.sums.scale = [1.0; TILE];
-        if tiles.is_short() {
-            memory.resize(tiles.packed.len(), RealOf::<E>::ZERO);
-            diagonal_of_tile::<S, E>(simd, &tiles.packed, of_rows, &tiles.sums, tiles.len, memory);
+        let tiles = self.0;
+        if !tiles.is_short() {
+            let active = all(tiles.len);
+            tiles.write_blocks(simd, range.clone(), active, hessian_out, &|sums, i, _, block, _, result| {
+                diagonal_of_row::<S, E>(simd, block, of_rows, sums, i, result);
+            });
+            let mut to = [0; TILE];
+            locate(&hessian_out.layout, range.clone(), &mut to);
             for i in 0..tiles.len {
-                memory[class[i] * TILE + i] = E::near(value[i]);
+                // SAFETY: the rows of a tile belong to one thread.
+                unsafe { hessian_out.set(to[i], class[i], E::from_f64(value[i])) };
             }
-            unpack(simd, memory, range, out);
+            Tile(tiles).write_gradient(simd, range, active, gradient, gradient_out);
             return;
         }
-        tiles.write_blocks(simd, range.clone(), all(tiles.len), out, &|sums, i, _, block, _, result| {
-            diagonal_of_row::<S, E>(simd, block, of_rows, sums, i, result);
-        });
-        let mut to = [0; TILE];
-        locate(&out.layout, range, &mut to);
+        let TileGradient { scale, entry, q } = gradient;
+        tiles.sums.scale = *scale;
+        memory.resize(tiles.packed.len(), RealOf::<E>::ZERO);
+        let buffer = scratch(&mut tiles.q, if q.is_some() { tiles.packed.len() } else { 0 });
+        let q = q.map(|(factor, weighting)| (weighting.tile(simd, buffer), factor));
+        let (packed, sums) = (&mut tiles.packed, &tiles.sums);
+        gradient_and_diagonal_of_tile::<S, E::Alike>(simd, packed, q, of_rows, sums, tiles.len, memory);
         for i in 0..tiles.len {
-            // SAFETY: the rows of a tile belong to one thread.
-            unsafe { out.set(to[i], class[i], E::from_f64(value[i])) };
+            memory[class[i] * TILE + i] = E::near(value[i]);
+            if let Some((class, value)) = entry {
+                tiles.packed[class[i] * TILE + i] = E::near(value[i]);
+            }
         }
+        unpack(simd, &tiles.packed, range.clone(), gradient_out);
+        unpack(simd, memory, range, hessian_out);
     }
 
     /// Writes the gradient of every active row to `out`, which may be the input itself, and 0 to the other rows. Those

@@ -25,7 +25,9 @@ BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
 )
 # What a page may need besides the package, NumPy and what those need.
-LIBRARY = re.compile(r"^(?:from|import) (matplotlib|safetensors|scipy|sklearn|torch)\b", re.MULTILINE)
+LIBRARY = re.compile(
+    r"^(?:from|import) (lightgbm|matplotlib|safetensors|scipy|sklearn|torch|xgboost)\b", re.MULTILINE
+)
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)[^)]*\)")
 
 

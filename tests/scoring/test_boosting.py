@@ -193,7 +193,7 @@ def definition(
 ) -> Any:
     """Gradient and Hessian as the equations say, in the longest floating-point type."""
     single = x.ndim == 1
-    x = np.asarray(x, np.longdouble)
+    x = x.astype(np.longdouble)
     if single:
         x = np.stack([np.zeros_like(x), x], 1)
     rows, classes = x.shape
@@ -244,7 +244,7 @@ def test_results_are_those_of_the_definition(start: int) -> None:
         classes = shape[1] if len(shape) > 1 else 2
         x = SAME_VALUES[layout]((rng.standard_normal(shape) * 4).astype(dtype))
         y = rng.integers(0, classes, shape[0])
-        weight = rng.uniform(0, 2, shape[0]) * (rng.random(shape[0]) < 0.9) if weighted else None
+        weight: Any = rng.uniform(0, 2, shape[0]) * (rng.random(shape[0]) < 0.9) if weighted else None
         class_weight = rng.uniform(0, 2, classes) if by_class else None
         crossent.set_num_threads(threads)
         options = {"class_weight": class_weight, "label_smoothing": smoothing, "focal_gamma": gamma}
