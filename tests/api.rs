@@ -8,16 +8,17 @@ use std::num::NonZero;
 use crossent::half::{bf16, f16};
 use crossent::ndarray::{Array, Array1, Array2, Array3, ArrayD, Axis, Dimension, arr0, arr1, array, s};
 use crossent::{
-    Bin, Call, ClassLoss, Columns, ComparisonRows, ComparisonSums, Context, CrossEntropy, Element,
-    ElementLoss, Elementwise, Error, ExactSum, FirstValues, FloatsMut, Group, Held, HeldNumbers, Improper,
-    Interrupt, LikelyMisuse, LikelyValues, LogLoss, MAX_THREADS, Mask, NllLoss, Numbers, Reduction, Score,
-    ScoreSums, Scores, ShardSums, Target, TargetFunction, TargetLoss, TargetSums, TargetsFound,
-    TemperatureSums, TopKTeacher, Total, active_rows, available_isas, check_targets, compare_sums,
-    kl_div_topk, kl_div_topk_and_gradient, likely_misuse, likely_values, log_loss, log_of_probabilities,
-    log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax, log_softmax_in_place, log_softmax_into,
-    logsumexp, logsumexp_into, num_threads, score, score_into, score_sums, score_with_sums, selected_isa,
-    set_num_threads, shard_gradient_into, shard_sums, signed_logsumexp, signed_logsumexp_into, softmax,
-    softmax_in_place, softmax_into, targets_found, temperature_sums,
+    Bin, Boosting, BoostingHessian, Call, ClassLoss, Columns, ComparisonRows, ComparisonSums, Context,
+    CrossEntropy, Element, ElementLoss, Elementwise, Error, ExactSum, FirstValues, FloatsMut, Group, Held,
+    HeldNumbers, Improper, Interrupt, LikelyMisuse, LikelyValues, LogLoss, MAX_THREADS, Mask, NllLoss,
+    Numbers, Reduction, Score, ScoreSums, Scores, ShardSums, Target, TargetFunction, TargetLoss, TargetSums,
+    TargetsFound, TemperatureSums, TopKTeacher, Total, active_rows, available_isas, check_targets,
+    compare_sums, kl_div_topk, kl_div_topk_and_gradient, likely_misuse, likely_values, log_loss,
+    log_of_probabilities, log_sigmoid, log_sigmoid_in_place, log_sigmoid_into, log_softmax,
+    log_softmax_in_place, log_softmax_into, logsumexp, logsumexp_into, num_threads, score, score_into,
+    score_sums, score_with_sums, selected_isa, set_num_threads, shard_gradient_into, shard_sums,
+    signed_logsumexp, signed_logsumexp_into, softmax, softmax_in_place, softmax_into, targets_found,
+    temperature_sums,
 };
 
 const ROWS: usize = 37;
@@ -223,6 +224,73 @@ fn shards_of_the_classes_merge() {
     assert!(merged.max[2].is_nan() && merged.rest[2].is_nan());
     let two = shard_sums(&infinite.slice(s![..2, ..]), 1, Context::new()).unwrap();
     assert!(sums.merge(&two).is_err());
+}
+
+fn boosting_of<E: Element + PartialEq + Debug>(tolerance: f64) {
+    let (x, target) = (logits::<E>(), classes());
+    let weight = Array1::from_shape_fn(ROWS, |n| n as f64 / 10.0);
+    let p = softmax_of(&wide(&x));
+    let class_weight: Vec<f64> = (0..CLASSES).map(|c| 0.5 + c as f64 / 8.0).collect();
+    let (mut gradient, mut hessian) = (logits::<E>().t().as_standard_layout().into_owned(), logits::<E>());
+    for (kind, multiple) in [
+        (BoostingHessian::Diagonal, 1.0),
+        (BoostingHessian::LightGbm, CLASSES as f64 / (CLASSES as f64 - 1.0)),
+        (BoostingHessian::XgBoost, 2.0),
+    ] {
+        let objective = Boosting::new().class_weight(&class_weight).label_smoothing(0.1).hessian(kind);
+        // Columns in, rows out, and the other way round.
+        let columns = x.t().as_standard_layout().into_owned();
+        let (mut by_column, context) = (gradient.view_mut().reversed_axes(), Context::new());
+        objective
+            .gradient_and_hessian(&columns.t(), &target, Some(&weight), &mut by_column, &mut hessian, context)
+            .unwrap();
+        let q = Array2::from_shape_fn((ROWS, CLASSES), |(n, c)| {
+            let own = if c == target[n] { 0.9 } else { 0.0 };
+            class_weight[c] * (own + 0.1 / CLASSES as f64)
+        });
+        let scale = q.sum_axis(Axis(1));
+        let of = |n: usize, c: usize| weight[n] * (scale[n] * p[[n, c]] - q[[n, c]]);
+        let expected = Array2::from_shape_fn((ROWS, CLASSES), |(n, c)| of(n, c));
+        close(&wide(&gradient.t().to_owned()), &expected, tolerance);
+        let expected = Array2::from_shape_fn((ROWS, CLASSES), |(n, c)| {
+            weight[n] * multiple * scale[n] * p[[n, c]] * (1.0 - p[[n, c]])
+        });
+        close(&wide(&hessian), &expected, tolerance);
+    }
+    // Two classes by one score, and a function of the target's probability.
+    let (scores, labels) = (x.column(0).to_owned(), target.map(|t| (t % 2) as u8));
+    let (mut g, mut h) = (scores.clone(), scores.clone());
+    Boosting::new().gradient_and_hessian(&scores, &labels, None, &mut g, &mut h, Context::new()).unwrap();
+    let p = wide(&scores).map(|x| 1.0 / (1.0 + (-x).exp()));
+    close(&wide(&g), &Array1::from_shape_fn(ROWS, |n| p[n] - f64::from(labels[n])), tolerance);
+    close(&wide(&h), &p.map(|p| p * (1.0 - p)), tolerance);
+    let focal = Boosting::new().function(TargetFunction::Focal { gamma: 2.0 });
+    focal.gradient_and_hessian(&scores, &labels, None, &mut g, &mut h, Context::new()).unwrap();
+    let slope = |n: usize| {
+        let own = if labels[n] == 1 { p[n] } else { 1.0 - p[n] };
+        let to = if labels[n] == 1 { 1.0 } else { -1.0 };
+        -to * (1.0 - own).powi(3) * (1.0 - 2.0 * own * own.ln() / (1.0 - own))
+    };
+    close(&wide(&g), &Array1::from_shape_fn(ROWS, slope), tolerance);
+}
+
+#[test]
+fn gradients_and_hessians_of_boosters_are_those_of_their_definitions_for_each_type() {
+    boosting_of::<f64>(1e-14);
+    boosting_of::<f32>(2e-6);
+    boosting_of::<f16>(2e-2);
+    boosting_of::<bf16>(1e-1);
+    let mut out = Array2::<f64>::zeros((2, 3));
+    let mut other = out.clone();
+    let cube = Array3::<f64>::zeros((2, 3, 4));
+    let (mut cube_out, mut cube_other) = (cube.clone(), cube.clone());
+    let (objective, labels, context) = (Boosting::new(), arr1(&[0, 1]), Context::new());
+    let refused =
+        objective.gradient_and_hessian(&cube, &labels, None, &mut cube_out, &mut cube_other, context);
+    assert!(matches!(refused, Err(Error::Shape { name: "scores", .. })));
+    let floats = arr1(&[0.0, 1.0]);
+    let refused = objective.gradient_and_hessian(&out.clone(), &floats, None, &mut out, &mut other, context);
+    assert!(matches!(refused, Err(Error::FloatingTarget { .. })));
 }
 
 #[test]
@@ -868,7 +936,7 @@ fn public_types_can_be_printed_and_sent() {
         ($($t:ty)+) => {$( debug::<$t>(); sent::<$t>(); )+};
     }
     check! {
-        Bin Call<'static> Columns<'static, f32> ComparisonRows ComparisonSums Context<'static>
+        Bin Boosting<'static> BoostingHessian Call<'static> Columns<'static, f32> ComparisonRows ComparisonSums Context<'static>
         CrossEntropy<'static> ElementLoss<'static> Elementwise<'static> Error ExactSum FloatsMut<'static> Group
         Held HeldNumbers Improper Interrupt<'static> LikelyMisuse LogLoss Mask<'static> NllLoss<'static>
         Numbers<'static> Reduction Score<'static> ScoreSums Scores<crossent::ndarray::Ix2> TargetFunction

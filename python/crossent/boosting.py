@@ -348,6 +348,15 @@ class LightGBMObjective(_Objective):
     Called as ``objective(y_true, y_pred, weight=None)``, which is LightGBM's scikit-learn interface, or as
     ``objective(scores, dataset)`` with a ``lightgbm.Dataset``, which is its native one, it returns gradient and
     Hessian.
+
+    Parameters
+    ----------
+    class_weight : dict, tuple of float or None
+        The weights of the classes.
+    label_smoothing : float
+        How much of the target is spread evenly over all classes.
+    focal_gamma : float
+        The focusing parameter of the focal loss; 0 stands for cross-entropy.
     """
 
     def __call__(
@@ -362,6 +371,15 @@ class XGBoostObjective(_Objective):
 
     Called as ``objective(y_true, y_pred, sample_weight=None)``, which is XGBoost's scikit-learn interface, or as
     ``objective(scores, matrix)`` with a ``xgboost.DMatrix``, which is its native one, it returns gradient and Hessian.
+
+    Parameters
+    ----------
+    class_weight : dict, tuple of float or None
+        The weights of the classes.
+    label_smoothing : float
+        How much of the target is spread evenly over all classes.
+    focal_gamma : float
+        The focusing parameter of the focal loss; 0 stands for cross-entropy.
     """
 
     def __call__(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from typing import Any
@@ -242,7 +244,7 @@ def test_results_are_those_of_the_definition(start: int) -> None:
         shape, dtype, layout, kind, weighted, by_class, (smoothing, gamma), threads = case
         rng = np.random.default_rng(start + at)
         classes = shape[1] if len(shape) > 1 else 2
-        x = SAME_VALUES[layout]((rng.standard_normal(shape) * 4).astype(dtype))
+        x = SAME_VALUES[layout](np.asarray(rng.standard_normal(shape) * 4, dtype))
         y = rng.integers(0, classes, shape[0])
         weight: Any = rng.uniform(0, 2, shape[0]) * (rng.random(shape[0]) < 0.9) if weighted else None
         class_weight = rng.uniform(0, 2, classes) if by_class else None
@@ -611,6 +613,14 @@ def test_a_missing_num_class_is_named_in_training() -> None:
     x, y, _, _ = data("wine")
     with pytest.raises(ValueError, match=r"got y\[\d+\] = 2, expected 0 to 1.*num_class"):
         lightgbm.train({**LIGHT, "objective": lightgbm_objective()}, lightgbm.Dataset(x, y), 1)
+
+
+def test_the_libraries_are_not_imported() -> None:
+    code = "import sys, crossent.boosting; print({'lightgbm', 'xgboost', 'sklearn'} & set(sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert run.stdout.strip() == "set()"
 
 
 def test_everything_public_is_named() -> None:
