@@ -447,6 +447,9 @@ def _grad_hess(
     hess_out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     scores = as_array(raw, "raw")
+    if float_name(scores.dtype) not in ("float32", "float64"):
+        fix = "; use numpy.asarray(raw, dtype=numpy.float64)" if scores.dtype.kind in "iuf" else ""
+        raise TypeError(f"raw must be float32 or float64: got dtype {scores.dtype}{fix}")
     if scores.ndim not in (1, 2) or (scores.ndim == 2 and scores.shape[1] < 2):
         single = "; use numpy.ravel(raw) for two classes" if scores.ndim == 2 else ""
         raise ValueError(
