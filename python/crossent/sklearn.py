@@ -183,7 +183,7 @@ class NegLogLossScorer(_Scorer):
 
     def _loss(self, outputs: _Outputs, codes: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
         values, seen = outputs.values, codes >= 0
-        eps = eps_of(values)
+        eps = eps_of(values.dtype)
         losses = np.full(len(codes), -np.log(eps))
         if not outputs.are_logits:
             own = values[seen, codes[seen]].astype(np.float64)
@@ -389,7 +389,7 @@ def _agree(logits: NDArray[Any], probabilities: NDArray[Any]) -> bool:
     """Whether probabilities are the softmax of logits."""
     if logits.shape != probabilities.shape or not np.isfinite(logits).all():
         return False
-    absolute = _ABSOLUTE_IN_EPS * max(eps_of(logits), eps_of(probabilities))
+    absolute = _ABSOLUTE_IN_EPS * max(eps_of(logits.dtype), eps_of(probabilities.dtype))
     of_logits = softmax(logits.astype(np.float64))
     return bool(np.allclose(probabilities, of_logits, rtol=_RELATIVE, atol=absolute))
 

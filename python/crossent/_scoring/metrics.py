@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +19,7 @@ from crossent._interop import ArrayInput, as_array, as_labels, float_name
 
 # The distances from 1 to the next larger number.
 _EPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23, "float64": 2.0**-52}
+_NO_ROWS = "there are no rows: got an empty y_true, expected one label or more"
 
 
 def log_loss(
@@ -91,31 +95,60 @@ def log_loss(
     >>> round(loss, 5)
     0.21616
     """
-    probabilities = _probabilities(y_proba)
-    least = _least(eps, probabilities)
+    probabilities = as_probabilities(y_proba)
     rows, columns = probabilities.shape
-    labels_of_rows = _labels(y_true)
-    _refuse_swapped(labels_of_rows, probabilities)
-    weight = None if sample_weight is None else _weights(sample_weight)
-    sizes = [rows, len(labels_of_rows), *([] if weight is None else [len(weight)])]
-    if len(set(sizes)) > 1:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: got {sizes} for y_proba, y_true"
-            f"{'' if weight is None else ' and sample_weight'}, expected the same"
-        )
+    least = least_probability(eps, probabilities.dtype)
+    labels_of_rows = labels_of(y_true)
+    refuse_swapped(labels_of_rows, probabilities)
+    weight = None if sample_weight is None else as_weights(sample_weight)
+    check_sizes(rows, len(labels_of_rows), None if weight is None else len(weight))
     if rows == 0:
-        raise ValueError("there are no rows: got an empty y_true, expected one label or more")
-    tolerance = math.sqrt(eps_of(probabilities))
+        raise ValueError(_NO_ROWS)
+    names = column_names(y_proba, columns)
     given = None if labels is None else as_labels(labels, "labels")
-    try:
-        codes = _codes(labels_of_rows, given, columns, _names(y_proba, columns), _names(y_true, columns))
-    except TypeError as error:
-        got = str(labels_of_rows.dtype) + ("" if given is None else f" and {given.dtype}")
-        with_labels = "" if given is None else " and those of labels"
-        raise TypeError(
-            f"the labels of y_true{with_labels} cannot be sorted: got dtype {got}, expected numbers, strings or "
-            f"booleans ({error})"
-        ) from error
+    found = columns_of_labels(given, columns, names, column_names(y_true, columns))
+    if found is None:
+        found = columns_of_classes(classes_of(labels_of_rows), columns, names)
+    codes = found.codes(labels_of_rows)
+    for warning in found.warnings:
+        warnings.warn(warning, UserWarning, stacklevel=2)
+    sums, not_normalised = loss_sums(probabilities, codes, weight, least)
+    if not_normalised is not None:
+        warnings.warn(not_normalised, UserWarning, stacklevel=2)
+    return sums.loss(normalize)
+
+
+@dataclass(frozen=True, slots=True)
+class LossSums:
+    """The sums of some rows: of weighted losses, of weights, and whether a weight is not 0."""
+
+    rows: int = 0
+    total: ExactSum = field(default_factory=ExactSum)
+    weights: ExactSum = field(default_factory=ExactSum)
+    weighted: bool = False
+
+    def __add__(self, other: LossSums) -> LossSums:
+        return LossSums(
+            self.rows + other.rows,
+            self.total + other.total,
+            self.weights + other.weights,
+            self.weighted or other.weighted,
+        )
+
+    def loss(self, normalize: bool) -> float:
+        """Return the loss of all rows, or raise where they have none."""
+        if self.rows == 0:
+            raise ValueError(_NO_ROWS)
+        if not self.weighted:
+            raise ValueError("sample_weight holds nothing but zeros, expected a weight that counts")
+        return _mean(self.total, self.weights) if normalize else float(self.total)
+
+
+def loss_sums(
+    probabilities: NDArray[Any], codes: NDArray[np.int64], weight: NDArray[np.float64] | None, least: float
+) -> tuple[LossSums, str | None]:
+    """Add up the losses of some rows, and say which row is the first that does not sum to 1."""
+    tolerance = math.sqrt(eps_of(probabilities.dtype))
     loss, total, improper, not_normalised = _core.log_loss(probabilities, codes, weight, least, tolerance)
     if improper is not None:
         row = np.asarray(probabilities[improper], dtype=np.float64)
@@ -124,16 +157,24 @@ def log_loss(
             f"y_proba holds a number that is no probability: got y_proba[{improper}, {wrong}] = {row[wrong]:g}, "
             f"expected 0 to 1; {_no_probability(float(row[wrong]))}"
         )
-    if not_normalised is not None:
-        warnings.warn(
-            "The y_prob values do not sum to one. Make sure to pass probabilities (the first such row is "
-            f"{not_normalised}).",
-            UserWarning,
-            stacklevel=2,
+    warning = (
+        None
+        if not_normalised is None
+        else "The y_prob values do not sum to one. Make sure to pass probabilities (the first such row is "
+        f"{not_normalised})."
+    )
+    weighted = len(probabilities) > 0 if weight is None else bool(weight.any())
+    return LossSums(len(codes), ExactSum.from_core(loss), ExactSum.from_core(total), weighted), warning
+
+
+def check_sizes(rows: int, labels: int, weights: int | None) -> None:
+    """Raise where the arguments have different numbers of rows."""
+    sizes = [rows, labels, *([] if weights is None else [weights])]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: got {sizes} for y_proba, y_true"
+            f"{'' if weights is None else ' and sample_weight'}, expected the same"
         )
-    if not normalize:
-        return float(ExactSum.from_core(loss))
-    return _mean(ExactSum.from_core(loss), ExactSum.from_core(total))
 
 
 def _no_probability(value: float) -> str:
@@ -153,7 +194,8 @@ def _mean(loss: ExactSum, total: ExactSum) -> float:
     return float(loss) / float(total)
 
 
-def _probabilities(y_proba: ArrayInput) -> NDArray[Any]:
+def as_probabilities(y_proba: ArrayInput) -> NDArray[Any]:
+    """Return the probabilities with an axis of columns, or raise where they are none."""
     array = as_array(y_proba, "y_proba")
     if array.dtype.kind in "iub":
         array = array.astype(np.float64)
@@ -168,22 +210,24 @@ def _probabilities(y_proba: ArrayInput) -> NDArray[Any]:
     return array
 
 
-def eps_of(probabilities: NDArray[Any]) -> float:
-    """Return the distance from 1 to the next larger number of the dtype of an array."""
-    return _EPS[float_name(probabilities.dtype) or "float64"]
+def eps_of(dtype: np.dtype[Any]) -> float:
+    """Return the distance from 1 to the next larger number of a dtype."""
+    return _EPS[float_name(dtype) or "float64"]
 
 
-def _least(eps: float | Literal["auto"], probabilities: NDArray[Any]) -> float:
+def least_probability(eps: float | Literal["auto"], dtype: np.dtype[Any]) -> float:
+    """Return the number that `eps` stands for, with probabilities of a dtype."""
     if isinstance(eps, str):
         if eps != "auto":
             raise ValueError(f"eps is not understood: got {eps!r}, expected 'auto' or a number from 0 to 0.5")
-        return eps_of(probabilities)
+        return eps_of(dtype)
     if not 0.0 <= float(eps) <= 0.5:
         raise ValueError(f"eps is out of range: got {eps}, expected 'auto' or a number from 0 to 0.5")
     return float(eps)
 
 
-def _weights(sample_weight: ArrayInput) -> NDArray[np.float64]:
+def as_weights(sample_weight: ArrayInput) -> NDArray[np.float64]:
+    """Return the weights of rows, or raise where they are no finite numbers."""
     array = as_array(sample_weight, "sample_weight")
     if array.dtype.kind not in "iubf":
         raise TypeError(f"sample_weight must be numbers: got dtype {array.dtype}, expected a real one")
@@ -195,12 +239,10 @@ def _weights(sample_weight: ArrayInput) -> NDArray[np.float64]:
         )
     if not np.isfinite(array).all():
         raise ValueError("sample_weight holds nan or an infinity, expected finite weights")
-    if array.size and not array.any():
-        raise ValueError("sample_weight holds nothing but zeros, expected a weight that counts")
     return array
 
 
-def _labels(y_true: ArrayInput) -> NDArray[Any]:
+def labels_of(y_true: ArrayInput) -> NDArray[Any]:
     """Return the label of each row; of an indicator, the number of its column."""
     array = as_labels(y_true, "y_true")
     if array.ndim == 2 and array.shape[1] == 1:
@@ -224,64 +266,68 @@ def _labels(y_true: ArrayInput) -> NDArray[Any]:
     return array
 
 
-def _names(frame: Any, columns: int) -> list[str] | None:
+def column_names(frame: Any, columns: int) -> list[str] | None:
     """Return the names of a frame's columns as text, if each column has one of its own."""
     library = next((str(cls.__module__).partition(".")[0] for cls in type(frame).__mro__), "")
-    if library not in ("pandas", "polars", "pyarrow"):
+    if library not in ("pandas", "polars", "pyarrow", "dask", "dask_expr"):
         return None
     names = getattr(frame, "column_names", None)  # of PyArrow
     if names is None:
         names = getattr(frame, "columns", None)
     if names is None or columns < 2:
         return None
-    told = [_as_name(name) for name in names]
+    told = [as_name(name) for name in names]
     return told if len(set(told)) == len(told) == columns else None
 
 
-def _as_name(label: Any) -> str:
+def as_name(label: Any) -> str:
     """Write a label as the name of a column has it: 1.0, which pandas makes of 1, as 1."""
     if isinstance(label, float | np.floating) and float(label).is_integer():
         return str(int(label))
     return str(label)
 
 
-def _by_name(classes: NDArray[Any], given: NDArray[Any] | None, names: list[str] | None) -> list[int] | None:
+def without_prefix(names: Sequence[str]) -> list[str]:
+    """Take off what all names begin with, up to a sign that ends a word."""
+    length = max((os.path.commonprefix(list(names)).rfind(sign) + 1 for sign in "_.:- "), default=0)  # noqa: RUF071
+    return [name[length:] for name in names]
+
+
+def _by_name(
+    classes: NDArray[Any], given: NDArray[Any] | None, names: list[str] | None
+) -> tuple[list[int] | None, str | None]:
     """Return the column of each class, where the columns are named as the classes; else nothing.
 
-    Warns where the names and something else disagree on the order, or names may mean something else.
+    And a warning where the names and something else disagree on the order, or names may mean something else.
     """
-    wanted = [_as_name(label) for label in classes.tolist()]
+    wanted = [as_name(label) for label in classes.tolist()]
     if names is None or len(names) != len(wanted):
-        return None
+        return None, None
     matched = names
     if set(names) != set(wanted):
-        length = max((os.path.commonprefix(names).rfind(sign) + 1 for sign in "_.:- "), default=0)  # noqa: RUF071
-        matched = [name[length:] for name in names]
+        matched = without_prefix(names)
         if set(matched) != set(wanted):
-            return None
+            return None, None
     places = [matched.index(label) for label in wanted]
-    order = None if given is None else [_as_name(label) for label in given.tolist()]
+    order = None if given is None else [as_name(label) for label in given.tolist()]
     in_order = places == list(range(len(places)))
     if order is not None and order != matched:
         why = f"labels= has the order {order[:10]}"
     elif in_order:
-        return places
+        return places, None
     elif matched is not names:
         why = "their names have a prefix"
     elif all(name.lstrip("-").isdecimal() for name in names):
         why = "their names are numbers"
     else:
-        return places
-    warnings.warn(
+        return places, None
+    return places, (
         f"The columns of y_proba are taken by their names, {names[:10]}, though {why}. To be sure, pass them in "
-        f"the order of the labels, {wanted[:10]}.",
-        UserWarning,
-        stacklevel=4,
+        f"the order of the labels, {wanted[:10]}."
     )
-    return places
 
 
-def _refuse_swapped(labels: NDArray[Any], probabilities: NDArray[Any]) -> None:
+def refuse_swapped(labels: NDArray[Any], probabilities: NDArray[Any]) -> None:
     """Raise where the labels are probabilities, and these 0 and 1: two probabilities would pass as two labels."""
     if labels.dtype.kind != "f" or probabilities.shape[1] != 1 or not _are_fractions(labels):
         return
@@ -299,42 +345,95 @@ def _are_fractions(labels: NDArray[Any]) -> bool:
     )
 
 
-def _codes(
-    y_true: NDArray[Any],
-    given: NDArray[Any] | None,
-    columns: int,
-    names: list[str] | None,
-    indicator: list[str] | None,
-) -> NDArray[np.int64]:
-    """Return the column of each row's label; `names` are those of columns, `indicator` those of an indicator's."""
-    if indicator is not None and names is not None and given is None and set(indicator) == set(names):
-        places = np.array([names.index(name) for name in indicator], np.int64)
-        return np.take(places, y_true)
+@dataclass(frozen=True, eq=False)
+class LabelColumns:
+    """Which column each label stands for."""
+
+    classes: NDArray[Any] | None
+    """The labels in ascending order; None where rows have the number of an indicator's column."""
+
+    places: NDArray[np.int64] | None
+    """The column of each of them; None where they have the same order."""
+
+    given: NDArray[Any] | None = None
+    """The labels as the caller gave them, which may lack some that occur."""
+
+    warnings: tuple[str, ...] = ()
+
+    def codes(self, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the column of each row's label, or raise for one that stands for none."""
+        codes = labels
+        if self.classes is not None:
+            with _sorting(labels, self.given):
+                if self.given is not None:
+                    known = np.isin(labels, self.classes)
+                    if not known.all():
+                        strangers = set(labels[~known].tolist())
+                        raise ValueError(
+                            f"y_true contains values {strangers} not belonging to the passed labels "
+                            f"{self.given.tolist()}."
+                        )
+                codes = np.searchsorted(self.classes, labels)
+        codes = np.ascontiguousarray(codes.reshape(-1), dtype=np.int64)
+        return codes if self.places is None else np.take(self.places, codes)
+
+
+@contextlib.contextmanager
+def _sorting(labels: NDArray[Any], given: NDArray[Any] | None = None) -> Iterator[None]:
+    """Say of which labels the order is not known, where something raises for that."""
+    try:
+        yield
+    except TypeError as error:
+        got = str(labels.dtype) + ("" if given is None else f" and {given.dtype}")
+        with_labels = "" if given is None else " and those of labels"
+        raise TypeError(
+            f"the labels of y_true{with_labels} cannot be sorted: got dtype {got}, expected numbers, strings or "
+            f"booleans ({error})"
+        ) from error
+
+
+def classes_of(labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the labels that occur, each once, in ascending order."""
+    with _sorting(labels):
+        return np.unique(labels)
+
+
+def columns_of_classes(classes: NDArray[Any], columns: int, names: list[str] | None) -> LabelColumns:
+    """Return the columns of all labels that occur; `names` are those of the columns."""
+    _check_number(classes, None, columns)
+    places, warning = _by_name(classes, None, names)
+    return _label_columns(classes, places, None, warning)
+
+
+def columns_of_labels(
+    given: NDArray[Any] | None, columns: int, names: list[str] | None, indicator: list[str] | None
+) -> LabelColumns | None:
+    """Return the columns of labels that are known before any row is: those given, or those of an indicator.
+
+    `names` are those of the columns, and `indicator` those of the columns of an indicator.
+    """
     if given is None:
-        classes, codes = np.unique(y_true, return_inverse=True)
-    else:
+        if indicator is None or names is None or set(indicator) != set(names):
+            return None
+        return _label_columns(None, [names.index(name) for name in indicator], None, None)
+    with _sorting(given):
         classes = np.unique(given)
-        known = np.isin(y_true, classes)
-        if not known.all():
-            strangers = set(y_true[~known].tolist())
-            raise ValueError(
-                f"y_true contains values {strangers} not belonging to the passed labels {given.tolist()}."
-            )
-        codes = np.searchsorted(classes, y_true)
     _check_number(classes, given, columns)
-    codes = np.ascontiguousarray(codes.reshape(-1), dtype=np.int64)
-    by_name = _by_name(classes, given, names)
-    if by_name is not None:
-        return np.take(np.array(by_name, np.int64), codes)
-    if given is not None and (given.shape != classes.shape or not np.array_equal(given, classes)):
-        warnings.warn(
+    places, warning = _by_name(classes, given, names)
+    if places is None and (given.shape != classes.shape or not np.array_equal(given, classes)):
+        warning = (
             f"Labels passed were {given.tolist()}. But this function assumes labels are ordered "
             f"lexicographically. Pass the ordered labels={classes.tolist()} and ensure that the columns of y_prob "
-            "correspond to this ordering.",
-            UserWarning,
-            stacklevel=3,
+            "correspond to this ordering."
         )
-    return codes
+    return _label_columns(classes, places, given, warning)
+
+
+def _label_columns(
+    classes: NDArray[Any] | None, places: list[int] | None, given: NDArray[Any] | None, warning: str | None
+) -> LabelColumns:
+    columns = None if places is None else np.array(places, np.int64)
+    return LabelColumns(classes, columns, given, () if warning is None else (warning,))
 
 
 def _check_number(classes: NDArray[Any], given: NDArray[Any] | None, columns: int) -> None:

@@ -298,15 +298,11 @@ class Scorer(Accumulator[_Tally]):
         before: the logits are read once for both.
         """
         shift = as_count(shift, "shift")
-        given = None if units is None else _units(units)
+        given = None if units is None else as_units(units)
         if given is not None and given.ndim:
             # They are shifted as the targets are. The shape is checked before the long work.
             target = as_array(target, "target")
-            if given.shape != target.shape:
-                raise ValueError(
-                    f"units has the wrong shape: got {given.shape}, expected one number, or {target.shape}, that of "
-                    "target"
-                )
+            check_units_shape(given.shape, target.shape)
         unshifted = target
         if shift:
             if given is not None and given.ndim:
@@ -499,7 +495,16 @@ class Scorer(Accumulator[_Tally]):
 _MOST_BINS = 10_000
 
 
-def _units(units: ArrayInput) -> NDArray[np.float64]:
+def check_units_shape(units: tuple[int, ...], target: tuple[int, ...]) -> None:
+    """Raise where there is not a number of units for each target."""
+    if units != target:
+        raise ValueError(
+            f"units has the wrong shape: got {units}, expected one number, or {target}, that of target"
+        )
+
+
+def as_units(units: ArrayInput) -> NDArray[np.float64]:
+    """Return the units as float64, or raise where they are no finite numbers from 0 on."""
     array = as_array(units, "units")
     if array.dtype.kind not in "iuf":
         raise TypeError(f"units must be numbers: got dtype {array.dtype}, expected integers or floats")

@@ -1,5 +1,7 @@
 """One number that calibrates a model: the temperature of its softmax."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -69,6 +71,24 @@ class _Likelihood(NamedTuple):
     slope: float
     curvature: float
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodSums:
+    """The sums of some rows at an inverse temperature: of the weights, the losses and their two derivatives."""
+
+    count: int = 0
+    sums: tuple[ExactSum, ...] = (ExactSum(),) * 4
+
+    def __add__(self, other: LikelihoodSums) -> LikelihoodSums:
+        sums = tuple(a + b for a, b in zip(self.sums, other.sums, strict=True))
+        return LikelihoodSums(self.count + other.count, sums)
+
+    def likelihood(self) -> _Likelihood:
+        """Return the means, rounded once."""
+        total, *others = self.sums
+        nll, slope, curvature = (sum.over_sum(total) for sum in others)
+        return _Likelihood(nll, slope, curvature, self.count)
 
 
 # Newton's steps double the digits, so that few are needed; a bisection from far away may need more.
@@ -222,12 +242,38 @@ def fit(
     else:
         batches = _repeatable(logits)
     rows = _Rows(batches, as_ignore_index(ignore_index), where, axis, values, mistakes)
-    before = rows.likelihood(1.0)
+    return best(rows.sums)
+
+
+def best(sums: Callable[[float], LikelihoodSums]) -> Temperature:
+    """Find the temperature from the sums of all rows, which are asked for at one inverse temperature after another."""
+
+    def likelihood(b: float) -> _Likelihood:
+        return sums(b).likelihood()
+
+    before = likelihood(1.0)
     _check(before)
-    b, at, reads = _minimum(rows.likelihood, before)
+    b, at, reads = _minimum(likelihood, before)
     if at.nll > before.nll:  # by a rounding
         b, at = 1.0, before
     return Temperature(1.0 / b, before.nll, at.nll, at.rows, reads)
+
+
+def sums_of(
+    logits: Logits,
+    target: ArrayInput,
+    b: float,
+    *,
+    ignore_index: int,
+    where: ArrayInput | None,
+    axis: int,
+    values: Values,
+    sample_weight: ArrayInput | None,
+    mistakes: list[str],
+) -> LikelihoodSums:
+    """Add up the likelihood of some rows at the inverse temperature b, and note likely mistakes at b = 1."""
+    batch = (logits, target) if sample_weight is None else (logits, target, sample_weight)
+    return _Rows([batch], ignore_index, where, axis, values, mistakes).sums(b)
 
 
 def _repeatable(batches: object) -> Iterable[Batch]:
@@ -255,9 +301,9 @@ class _Rows:
     values: Values
     mistakes: list[str]
 
-    def likelihood(self, b: float) -> _Likelihood:
+    def sums(self, b: float) -> LikelihoodSums:
         """Add up the likelihood of the inverse temperature b."""
-        count, sums = 0, [ExactSum()] * 4
+        sums = LikelihoodSums()
         for number, batch in enumerate(self.batches):
             logits, target, given = _batch(batch, number)
             weight = None if given is None else self._weights_of(given, logits, target)
@@ -269,11 +315,8 @@ class _Rows:
                 counted, own = _core.temperature_sums(
                     part.rows, part.target, self.ignore_index, part.where, part.axis, b, own_weight
                 )
-                count += counted
-                sums = [sum + ExactSum.from_core(each) for sum, each in zip(sums, own, strict=True)]
-        total, *others = sums
-        nll, slope, curvature = (sum.over_sum(total) for sum in others)
-        return _Likelihood(nll, slope, curvature, count)
+                sums += LikelihoodSums(counted, tuple(map(ExactSum.from_core, own)))
+        return sums
 
     def _weights_of(
         self, sample_weight: ArrayInput, logits: Logits, target: ArrayInput
