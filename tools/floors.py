@@ -52,6 +52,7 @@ PYTHON = [
     "sklearn",
     "boosting",
     "torch",
+    "_dask",
     "dask",
     "_io",
     "_cli",

@@ -58,7 +58,7 @@ def as_array(obj: object, name: str) -> NDArray[Any]:
 def is_lazy(obj: object) -> bool:
     """Say whether an object is an array that is read part by part, and not one in memory: a dataset in a file."""
     cls = type(obj)
-    packages = {str(each.__module__).partition(".")[0] for each in cls.__mro__} - {"crossent"}
+    packages = {_package(each) for each in cls.__mro__} - {"crossent"}
     in_memory = ("__array_interface__", "__array_struct__", "__dlpack__", "row_blocks")
     if not packages.isdisjoint(_READERS) or any(hasattr(cls, name) for name in in_memory):
         return False
@@ -161,10 +161,14 @@ def _class_name(obj: object) -> str:
 def _read(obj: object) -> NDArray[Any]:
     """Read `obj` by the rules of its library, or of one that its class derives from."""
     for cls in type(obj).__mro__:
-        reader = _READERS.get(str(cls.__module__).partition(".")[0])
+        reader = _READERS.get(_package(cls))
         if reader is not None:
             return reader(obj)
     return _from_protocol(obj)
+
+
+def _package(cls: type) -> str:
+    return str(cls.__module__).partition(".")[0]
 
 
 def _numbers(obj: object) -> NDArray[Any]:
@@ -337,6 +341,8 @@ def _from_protocol(obj: Any) -> NDArray[Any]:
     """By ``__array__``, a buffer or the sequence's items; by ``__dlpack__`` where it is all there is."""
     if hasattr(obj, "__dlpack__") and not hasattr(obj, "__array__"):
         return np.from_dlpack(obj)
+    if isinstance(obj, list | tuple) and obj and _READERS.get(_package(type(obj[0]))) is _from_dask:
+        return _from_dask(obj[0])  # NumPy would compute each
     try:
         return np.asarray(obj)
     except ValueError as error:
@@ -503,13 +509,22 @@ def _from_polars_series(series: Any, holder: object, name: object = None) -> NDA
 
 
 def _from_dask(obj: Any) -> NDArray[Any]:
-    fix = "use `.compute()` where it fits into memory, else `crossent.Scorer.update` with one block after the other"
-    raise _Refusal("is a Dask collection", _class_name(obj), "an array in memory", fix)
+    raise _Refusal("is a Dask collection", _class_name(obj), "an array in memory", _with_dask)
+
+
+def _with_dask(name: str) -> str:
+    """Name what takes a collection."""
+    functions = (
+        "crossent.dask.log_loss takes it"
+        if name in ("y_true", "y_proba", "labels")
+        else "crossent.dask takes it, block by block (score, scorer, compare, fit_temperature, log_loss)"
+    )
+    return f"{functions}; where it fits into memory, use `.compute()`"
 
 
 def _from_xarray(obj: Any) -> NDArray[Any]:
     data = getattr(obj, "variable", obj)
-    if str(type(getattr(data, "_data", None)).__module__).partition(".")[0] == "dask":
+    if _package(type(getattr(data, "_data", None))) == "dask":
         return _from_dask(obj)
     return _from_protocol(obj)
 
@@ -534,5 +549,6 @@ _READERS: dict[str, Callable[[Any], NDArray[Any]]] = {
     "pandas": _from_pandas,
     "polars": _from_polars,
     "dask": _from_dask,
+    "dask_expr": _from_dask,
     "xarray": _from_xarray,
 }

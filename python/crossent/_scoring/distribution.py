@@ -198,11 +198,8 @@ def position_groups(sums: tuple[GroupSums, ...]) -> tuple[PositionGroup, ...]:
     )
 
 
-def row_groups(positions: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.uint16]:
-    """Return the group of each row of an array of this shape, in the order of its elements.
-
-    Without positions they are those along the last axis.
-    """
+def check_positions(positions: Any, shape: tuple[int, ...]) -> None:
+    """Raise where positions are missing, or are no integers for rows of this shape; only shape and dtype are asked."""
     if positions is None and len(shape) < 2:
         raise ValueError(
             f"positions are missing: got targets of shape {shape}, expected (..., positions) with an axis of texts "
@@ -217,6 +214,14 @@ def row_groups(positions: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
                 f"positions has the wrong shape: got {positions.shape}, expected {shape}, that of target, or one that "
                 "broadcasts to it"
             )
+
+
+def row_groups(positions: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    """Return the group of each row of an array of this shape, in the order of its elements.
+
+    Without positions they are those along the last axis.
+    """
+    check_positions(positions, shape)
     # Allocated first: without memory for it, nothing is computed.
     groups = np.empty(shape, np.uint16)
     if groups.size and positions is None:

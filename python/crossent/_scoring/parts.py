@@ -189,10 +189,10 @@ class _Beside:
         """Return the rows of another model, or raise where they are not of the shape of these."""
         if has_row_blocks(other):
             blocks = with_last_axis(other, axis, "other_logits")
-            _check_same_shape((*blocks.row_shape, blocks.classes), (*self.row_shape, self.classes))
+            check_same_shape((*blocks.row_shape, blocks.classes), (*self.row_shape, self.classes))
             return blocks
         array = as_array(other, "other_logits")
-        _check_same_shape(array.shape, self.shape)
+        check_same_shape(array.shape, self.shape)
         return ArrayBlocks(array, axis)
 
     def memory(self, blocks: RowBlocks) -> int | None:
@@ -233,7 +233,8 @@ class _Beside:
         return Part(rows, -1, self._log_probs, target, where, places, self.row_shape)
 
 
-def _check_same_shape(got: tuple[int | None, ...], expected: tuple[int, ...]) -> None:
+def check_same_shape(got: tuple[int | None, ...], expected: tuple[int, ...]) -> None:
+    """Raise where the other model's rows are not of the shape of the first one's."""
     if len(got) != len(expected) or any(a not in (None, b) for a, b in zip(got, expected, strict=True)):
         raise ValueError(f"other_logits has the wrong shape: got {got}, expected {expected}")
 

@@ -325,7 +325,7 @@ class _Rows:
         array, shape = as_array(sample_weight, "sample_weight"), as_array(target, "target").shape
         if isinstance(logits, np.ndarray) and array.shape != shape:
             _core.check_targets(logits, target, self.ignore_index, None, self.axis, "logits")
-        return _checked_weights(array, shape)
+        return checked_weights(array, shape)
 
 
 def _batch(batch: Any, number: int) -> tuple[Logits, ArrayInput, ArrayInput | None]:
@@ -343,7 +343,7 @@ def _batch(batch: Any, number: int) -> tuple[Logits, ArrayInput, ArrayInput | No
     ) from cause
 
 
-def _checked_weights(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+def checked_weights(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
     """Return a weight for each row as float64, or raise for the first that is none."""
     if array.dtype.kind not in "iubf" and array.dtype.name != "bfloat16":
         raise TypeError(f"sample_weight must be numbers: got dtype {array.dtype}, expected a real one")

@@ -1,0 +1,1 @@
+"""Dask graphs that score blocks of rows; `crossent.dask` is what users see of it."""
