@@ -341,8 +341,11 @@ def _from_protocol(obj: Any) -> NDArray[Any]:
     """By ``__array__``, a buffer or the sequence's items; by ``__dlpack__`` where it is all there is."""
     if hasattr(obj, "__dlpack__") and not hasattr(obj, "__array__"):
         return np.from_dlpack(obj)
-    if isinstance(obj, list | tuple) and obj and _READERS.get(_package(type(obj[0]))) is _from_dask:
-        return _from_dask(obj[0])  # NumPy would compute each
+    first = obj
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
+    if _READERS.get(_package(type(first))) is _from_dask:
+        return _from_dask(first)  # NumPy would compute each
     try:
         return np.asarray(obj)
     except ValueError as error:

@@ -381,7 +381,7 @@ def fit_temperature(
     """
     ignore = as_ignore_index(ignore_index)
     beside = {"target": target, "where": where, "sample_weight": sample_weight}
-    rows = Arguments({"logits": logits}, beside, axis)
+    rows = Arguments({"logits": logits}, beside, axis, required="target")
     rows.check(ignore)
     weight = rows.beside["sample_weight"]
     if rows.known and weight is not None and not is_like(weight, rows.row_shape, "iubf"):
@@ -457,7 +457,7 @@ def log_loss(
     0.21616
     """
     beside = {"y_true": y_true, "sample_weight": sample_weight}
-    rows = Arguments({"y_proba": y_proba}, beside, axis=None)
+    rows = Arguments({"y_proba": y_proba}, beside, axis=None, required="y_true")
     probabilities, truth, weight = rows.main["y_proba"], rows.beside["y_true"], rows.beside["sample_weight"]
     columns = 1 if len(probabilities.shape) == 1 else known_length(probabilities.shape[-1])
     if not is_frame(probabilities):
@@ -502,7 +502,7 @@ def _scores(
         if units.ndim == 0:
             number, units = float(units), None
     beside = {"target": targets, "where": where, "units": units, "positions": positions}
-    rows = Arguments({"logits": logits}, beside, axis)
+    rows = Arguments({"logits": logits}, beside, axis, required="target")
     rows.check(made.ignore_index)
     if rows.known and rows.beside["units"] is not None:
         check_units_shape(rows.beside["units"].shape, rows.row_shape)

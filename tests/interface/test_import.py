@@ -148,7 +148,7 @@ def test_the_package_shows_its_public_names_and_no_other() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == sorted([*PUBLIC, "blocks"])
     public = [module.name for module in pkgutil.iter_modules(crossent.__path__) if module.name[0] != "_"]
-    assert public == ["blocks", "boosting", "plot", "sharded", "sklearn", "torch"]
+    assert public == ["blocks", "boosting", "dask", "plot", "sharded", "sklearn", "torch"]
 
 
 def test_annotations_of_public_names_can_be_read() -> None:

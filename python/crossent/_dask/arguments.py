@@ -25,16 +25,17 @@ def is_frame(obj: Any) -> bool:
 
 
 def is_lazy(obj: Any) -> bool:
+    """Whether an argument is a collection with rows."""
     return isinstance(obj, da.Array) or is_frame(obj)
 
 
-def _lazy(obj: Any, name: str) -> Any:
-    """Return a collection as it is, and anything else as a NumPy array."""
+def _lazy(obj: Any, name: str, *, required: bool) -> Any:
+    """Return a collection as it is, and anything else as a NumPy array; None where an argument need not be given."""
     if type(obj).__module__.partition(".")[0] == "xarray" and isinstance(
         getattr(obj, "data", None), da.Array
     ):
         obj = obj.data
-    if obj is None or is_lazy(obj):
+    if (obj is None and not required) or is_lazy(obj):
         return obj
     if is_dask_collection(obj):
         raise TypeError(
@@ -66,12 +67,14 @@ def is_like(array: Any, shape: tuple[int, ...], kinds: str) -> bool:
 class Arguments:
     """Arguments with the same rows. `main` have an axis of classes too, and `beside` have none.
 
-    Without an axis of classes, the rows lie along the first axis of all of them.
+    Without an axis of classes, the rows lie along the first axis of all of them. One of `beside` may be required.
     """
 
-    def __init__(self, main: dict[str, Any], beside: dict[str, Any], axis: int | None) -> None:
-        self.main = {name: _lazy(obj, name) for name, obj in main.items()}
-        self.beside = {name: _lazy(obj, name) for name, obj in beside.items()}
+    def __init__(
+        self, main: dict[str, Any], beside: dict[str, Any], axis: int | None, required: str | None = None
+    ) -> None:
+        self.main = {name: _lazy(obj, name, required=True) for name, obj in main.items()}
+        self.beside = {name: _lazy(obj, name, required=name == required) for name, obj in beside.items()}
         given = [each for each in (*self.main.values(), *self.beside.values()) if each is not None]
         if not any(map(is_lazy, given)):
             own = "log_loss" if axis is None else "score, Scorer, compare and fit_temperature"
@@ -83,7 +86,7 @@ class Arguments:
         self.known = not any(
             is_frame(each) or any(math.isnan(length) for length in each.shape) for each in given
         )
-        self._has_classes = axis is not None
+        self._has_classes, self._ignore_index = axis is not None, 0
         self.axis = 1 if axis is None else class_axis(first, axis, name)
         self.labels: Labels | None = None
         if axis is not None:
@@ -116,10 +119,11 @@ class Arguments:
                 check_same_shape(each.shape, next(iter(self.main.values())).shape)
         if not self.known:
             return
+        self._ignore_index = ignore_index
         name, first = next(iter(self.main.items()))
         fits = is_like(target, self.row_shape, "iu") and is_like(where, self.row_shape, "biu")
         if not fits:
-            both = (None if each is None else stand_in(each) for each in (target, where))
+            both = (stand_in(each) if is_lazy(each) else each for each in (target, where))
             _core.check_targets(stand_in(first), next(both), ignore_index, next(both), self.axis, name)
             self.beside["target"] = None if target is None else target.reshape(self.row_shape)
 
@@ -161,6 +165,7 @@ class Arguments:
                 name: each if is_frame(each) or each is None else _whole(each) for name, each in named.items()
             }
             return Blocks(whole, [Place(number, None) for number in range(count)])
+        self._check_targets()
         name, first = next((name, each) for name, each in named.items() if is_lazy(each))
         chunks = self._rows_of(first.chunks) if name in self.main else first.chunks[: len(self.row_shape)]
         cut = {
@@ -168,6 +173,13 @@ class Arguments:
             for name, each in named.items()
         }
         return Blocks(cut, list(_places(chunks, self.row_shape)))
+
+    def _check_targets(self) -> None:
+        """Raise for the first target that is no class, where targets and mask are in memory."""
+        target, where = self.beside.get("target"), self.beside.get("where")
+        if target is not None and not is_lazy(target) and not is_lazy(where):
+            name, first = next(iter(self.main.items()))
+            _core.check_targets(stand_in(first), target, self._ignore_index, where, self.axis, name)
 
     def _cut(self, array: Any, main: bool, chunks: tuple[Any, ...]) -> Any:
         """Return an array in these chunks of rows, and whole along its other axes."""

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-import dask.array as da
 import numpy as np
-from dask.base import optimize
 from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
@@ -110,6 +108,14 @@ _NAMED = re.compile(
 )
 
 
+# What the text on a bad target advises depends on all targets, of which a block has some only.
+_ADVICE = re.compile(r"(?<=is out of bounds: )(?P<fact>[^;]*; )(?P<advice>.*)")
+_ADVICE_OF_BLOCK = (
+    "one block was looked at: the minimum and the maximum of all targets tell whether labels are counted from 1, or an "
+    "id marks padding and belongs in ignore_index="
+)
+
+
 def _moved(text: str, starts: Sequence[int]) -> str:
     """Return a text about a block as one about all rows: its rows are named by their places among all."""
 
@@ -145,9 +151,10 @@ def _added_up(
     except (IndexError, TypeError, ValueError) as error:
         if type(error) not in (IndexError, TypeError, ValueError):
             raise
+        text = _ADVICE.sub(lambda match: match["fact"] + _ADVICE_OF_BLOCK, str(error))
         if place.starts is None:
-            return Piece(None, located=False, rows=rows, error=error)
-        raise type(error)(_moved(str(error), place.starts)) from None
+            return Piece(None, located=False, rows=rows, error=type(error)(text))
+        raise type(error)(_moved(text, place.starts)) from None
     piece = Piece(
         found.sums, place.starts is not None, rows, found.looked, found.first, tuple(block.mistakes)
     )
@@ -240,12 +247,10 @@ class Blocks:
     """Collections in the same blocks of rows. An object of a plain class, into which Dask does not look."""
 
     def __init__(self, arguments: Mapping[str, Any], places: list[Place]) -> None:
-        # Optimising may give a frame other partitions than another one has: graphs of frames stay as they are.
+        # Their graphs are not optimised before they become one: that may give a frame other partitions than another one
+        # has, and makes the graph of an array lose the futures that it was persisted to.
+        self._each, self.places = list(arguments.values()), places
         self.names = tuple(arguments)
-        arrays = [each for each in arguments.values() if isinstance(each, da.Array)]
-        optimized = iter(optimize(*arrays))
-        self._each = [next(optimized) if isinstance(each, da.Array) else each for each in arguments.values()]
-        self.places = places
 
     @property
     def collections(self) -> list[Any]:
