@@ -533,10 +533,10 @@ class TestWarnings:
         p[4, 7] /= 2
         with pytest.warns(crossent.LikelyMistakeWarning, match=r"of row \[4, 7\] of logits add up to 0\.5"):
             crossent.dask.score(lazy(p), T, values="probs").compute(scheduler="sync")
-        p = P.copy()
-        p[33] /= 2
+        normal = P.copy()
+        normal[33] /= 2
         with pytest.warns(UserWarning, match=r"the first such row is 33"):
-            crossent.dask.log_loss(LABELS, lazy(p, 4)).compute(scheduler="sync")
+            crossent.dask.log_loss(LABELS, lazy(normal, 4)).compute(scheduler="sync")
 
     def test_a_warning_can_be_an_error(self) -> None:
         with warnings.catch_warnings():
