@@ -255,10 +255,12 @@ def compare(
         Logits of the other model Q, of the same shape, in any other chunks.
     target : dask.array.Array, dask.dataframe.Series or array-like, optional
         As the targets of `score`. Without them, the figures of the targets are None in the result.
-    ignore_index, values
-        As for `crossent.compare`.
-    where, axis, shift, split_every
+    ignore_index, where, axis, shift
         As for `score`.
+    values : {"logits", "log_probs", "probs"}, default "logits"
+        What the numbers of both models are.
+    split_every : int, default 8
+        How many sums a task of the tree merges, 2 or more.
 
     Returns
     -------
@@ -332,12 +334,14 @@ def fit_temperature(
     ----------
     logits, target
         As the logits and targets of `score`.
-    ignore_index, values
-        As for `crossent.fit_temperature`.
-    where, axis, split_every
+    ignore_index, where, axis
         As for `score`.
+    values : {"logits", "log_probs", "probs"}, default "logits"
+        What the numbers are. The temperature divides the logarithms of probabilities.
     sample_weight : Dask collection or array-like, optional
         A weight for each row, of the shape of `target`: finite numbers of at least 0.
+    split_every : int, default 8
+        How many sums a task of the tree merges, 2 or more.
 
     Returns
     -------
