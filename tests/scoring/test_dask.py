@@ -105,7 +105,7 @@ class TestScore:
         )
         scorer = crossent.Scorer(bins=10, top_k=(2,))
         scorer.update(X, T)
-        assert repr(found.to_dict()) == repr(scorer.result().to_dict())
+        assert found == scorer.result()
         assert found.first_nonfinite == 28
 
     @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
@@ -147,7 +147,7 @@ class TestScore:
             scheduler="threads",
         )
         assert scorer.to_json() == scored().to_json()
-        assert repr(comparison) == repr(crossent.compare(X, Y, T))
+        assert comparison == crossent.compare(X, Y, T)
         assert np.isnan(alone)
 
 
@@ -158,12 +158,12 @@ class TestCompare:
         t = T if with_target else None
         x, y = da.from_array(X, chunks=chunks), da.from_array(Y, chunks=others)
         found = crossent.dask.compare(x, y, t, shift=shift, where=lazy(WHERE)).compute(scheduler="sync")
-        assert repr(found) == repr(crossent.compare(X, Y, t, shift=shift, where=WHERE))
+        assert found == crossent.compare(X, Y, t, shift=shift, where=WHERE)
 
     def test_one_of_the_models_in_memory(self) -> None:
         expected = crossent.compare(X[0], Y[0], T[0])
         for x, y in ((lazy(X[0]), Y[0]), (X[0], lazy(Y[0]))):
-            assert repr(crossent.dask.compare(x, y, T[0]).compute(scheduler="sync")) == repr(expected)
+            assert crossent.dask.compare(x, y, T[0]).compute(scheduler="sync") == expected
 
 
 CLEAN = np.nan_to_num(X)
@@ -589,7 +589,7 @@ class TestFunctionsOfArrays:
             raise AssertionError("a block was read")
 
         x, t = lazy(X[0]).map_blocks(read, dtype="f4"), lazy(T[0]).map_blocks(read, dtype=int)
-        with pytest.raises(TypeError, match=r"is a Dask collection: got dask\..*crossent\.dask takes it"):
+        with pytest.raises(TypeError, match=r"is a Dask collection: got dask\w*\..*crossent\.dask takes it"):
             CALLS[name](x, t, t > 0)
 
     def test_log_loss_names_its_own(self) -> None:
@@ -655,6 +655,7 @@ class TestProcesses:
     def test_the_same_text_and_bits(self, cluster: Cluster) -> None:
         x, t, logits = cluster.x, cluster.t, cluster.logits()
         assert crossent.dask.scorer(logits, t).compute().to_json() == scored(x, t).to_json()
+        assert crossent.dask.score(logits, t).compute() == scored(x, t).result()
         y = logits.round(1)
         assert crossent.dask.compare(logits, y, t).compute() == crossent.compare(x, x.round(1), t)
         names = np.arange(CLASSES).astype(str)[t]
@@ -691,8 +692,8 @@ class TestProcesses:
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
     def test_a_worker_that_dies_changes_nothing(self, cluster: Cluster) -> None:
         blocks = ROWS // BLOCK
-        future = cluster.client.compute(crossent.dask.scorer(cluster.logits(0.1), cluster.t))
-        time.sleep(0.1 * blocks / 4)
+        future = cluster.client.compute(crossent.dask.scorer(cluster.logits(0.15), cluster.t))
+        time.sleep(0.15 * blocks / 6)
         assert not future.done()
         dead = kill_one(cluster.client)
         assert future.result(timeout=120).to_json() == scored(cluster.x, cluster.t).to_json()

@@ -486,3 +486,30 @@ def test_lines_say_what_rows_are_and_leave_out_what_says_nothing() -> None:
     assert "top-5 accuracy" in dict(old._lines())
     comparison = repr(crossent.compare(x, x + 0.1, t))
     assert comparison.count("standard error") == 1
+
+
+class TestEquality:
+    """Figures that are nan, as those of an empty bin, do not make results of the same rows differ."""
+
+    @pytest.mark.parametrize("logit", [0.5, np.nan])
+    def test_results_from_elsewhere_are_equal(self, logit: float) -> None:
+        x, t = np.array([[logit, 0.0, 2.0], [1.0, 0.0, 0.0]]), np.array([0, 1])
+        scorer = crossent.Scorer(by_position=True)
+        scorer.update(x, t, positions=np.array([0, 5]))
+        for make in (scorer.result, lambda: crossent.compare(x, 2 * x, t), lambda: crossent.compare(x, x)):
+            one, two = make(), make()
+            assert one == two
+            assert pickle.loads(pickle.dumps(one)) == two
+            assert one != object()
+        bins = scorer.result().calibration_bins
+        assert math.isnan(bins[0].accuracy)
+        assert len({bins[0], pickle.loads(pickle.dumps(bins[0])), *bins}) == len(bins)
+
+    def test_results_of_other_rows_differ(self) -> None:
+        x, t = np.array([[0.5, 0.0, 2.0], [1.0, 0.0, 0.0]]), np.array([0, 1])
+        one, two = crossent.Scorer(), crossent.Scorer()
+        one.update(x, t)
+        two.update(x, t[::-1])
+        assert one.result() != two.result()
+        assert one.result() != crossent.Scorer(bins=14).result()
+        assert crossent.compare(x, 2 * x, t) != crossent.compare(x, 2 * x)

@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from crossent._display import aligned, html_table, with_error
+from crossent._scoring.equality import Result
 
 
-@dataclass(frozen=True, repr=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Result):
     """How far a model Q is from a reference P, over all rows: the table of llama.cpp, in full precision.
 
     Divergences are in nats. The fields after `jensen_shannon_mean` are None where there were no targets.

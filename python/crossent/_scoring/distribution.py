@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._exact import ExactSum, standard_error, whole
+from crossent._scoring.equality import Result
 
 # Powers of two, so that the edges are exact.
 BINS_PER_NAT = _core.BINS_PER_NAT
@@ -88,8 +89,8 @@ class LossHistogram:
         return np.inf
 
 
-@dataclass(frozen=True, slots=True)
-class PositionGroup:
+@dataclass(frozen=True, eq=False, slots=True)
+class PositionGroup(Result):
     """The rows at some positions that follow each other.
 
     Parameters

@@ -6,13 +6,14 @@ from typing import Any
 
 from crossent._display import aligned, html_table
 from crossent._scoring.distribution import LossHistogram, PositionGroup
+from crossent._scoring.equality import Result
 
 # The interval holds the middle 95 % of a normal distribution.
 Z = 1.9599639845400536
 
 
-@dataclass(frozen=True, slots=True)
-class CalibrationBin:
+@dataclass(frozen=True, eq=False, slots=True)
+class CalibrationBin(Result):
     """The rows whose largest probability lies between two numbers.
 
     Parameters
@@ -38,8 +39,8 @@ class CalibrationBin:
     accuracy: float
 
 
-@dataclass(frozen=True, repr=False)
-class Report:
+@dataclass(frozen=True, eq=False, repr=False)
+class Report(Result):
     """The scores of all rows that a `Scorer` has seen, as numbers.
 
     Parameters

@@ -15,14 +15,15 @@ from crossent._arguments import Logits, Values, as_ignore_index, checked_values
 from crossent._display import html_table
 from crossent._exact import ExactSum
 from crossent._interop import ArrayInput, as_array
+from crossent._scoring.equality import Result
 from crossent._scoring.parts import parts
 from crossent._scoring.values import tell
 
 Batch: TypeAlias = tuple[Logits, ArrayInput] | tuple[Logits, ArrayInput, ArrayInput]
 
 
-@dataclass(frozen=True)
-class Temperature:
+@dataclass(frozen=True, eq=False)
+class Temperature(Result):
     """The temperature that `fit_temperature` found.
 
     Parameters
