@@ -700,6 +700,18 @@ class TestProcesses:
         cluster.client.wait_for_workers(2, timeout=60)
         assert dead not in cluster.client.run(os.getpid).values()
 
+    @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+    def test_a_worker_that_dies_between_two_steps_changes_nothing(self, cluster: Cluster) -> None:
+        x, t = cluster.x[:240], cluster.x[:240].argmax(axis=1)
+        t[::3] = 0  # so that some are wrong, and several steps are needed
+        logits = cluster.logits(0.1)[:240]
+        cluster.client.wait_for_workers(2, timeout=60)
+        future = cluster.client.compute(crossent.dask.fit_temperature(logits, t))
+        time.sleep(1)
+        assert not future.done()
+        kill_one(cluster.client)
+        assert future.result(timeout=120) == crossent.fit_temperature(x, t)
+
 
 def test_a_worker_in_the_client_leaves_its_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Worker:
