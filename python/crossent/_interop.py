@@ -337,12 +337,18 @@ def _nulls(obj: object, count: int, row: int, method: str, column: object = None
 # Libraries
 
 
+# More axes no array of NumPy has; a list may hold itself.
+_MOST_AXES = 64
+
+
 def _from_protocol(obj: Any) -> NDArray[Any]:
     """By ``__array__``, a buffer or the sequence's items; by ``__dlpack__`` where it is all there is."""
     if hasattr(obj, "__dlpack__") and not hasattr(obj, "__array__"):
         return np.from_dlpack(obj)
     first = obj
-    while isinstance(first, list | tuple) and first:
+    for _ in range(_MOST_AXES):
+        if not isinstance(first, list | tuple) or not first:
+            break
         first = first[0]
     if _READERS.get(_package(type(first))) is _from_dask:
         return _from_dask(first)  # NumPy would compute each
