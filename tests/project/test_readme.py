@@ -26,7 +26,8 @@ BLOCK = re.compile(
 )
 # What a page may need besides the package, NumPy and what those need.
 LIBRARY = re.compile(
-    r"^(?:from|import) (dask|lightgbm|matplotlib|pandas|safetensors|scipy|sklearn|torch|xgboost)\b", re.MULTILINE
+    r"^(?:from|import) (dask|lightgbm|matplotlib|pandas|safetensors|scipy|sklearn|torch|xgboost)\b",
+    re.MULTILINE,
 )
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)[^)]*\)")
 
