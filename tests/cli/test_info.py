@@ -21,6 +21,7 @@ from test_files import (
     Writer,
     kind,
     log_softmax,
+    path_of,
     probabilities,
     write_npy,
     write_raw,
@@ -86,7 +87,7 @@ def test_arrays(tmp_path: Path, capsys: Capture, writer: Writer, dtype: Any) -> 
     assert (told["dtype"], told["shape"], told["rows"], told["classes"]) == (dtype.name, [300, 17], 300, 17)
     assert told["first_values"] == [float(value) for value in logits[0, :6]]
     assert (told["guess"], told["not_finite"], told["checked_rows"]) == ("logits", 0, 300)
-    assert told["file_bytes"] == Path(name.removesuffix(":logits")).stat().st_size
+    assert told["file_bytes"] == path_of(name).stat().st_size
 
 
 @pytest.mark.parametrize("writer", EVERY, ids=kind)
@@ -96,7 +97,7 @@ def test_every_kind_has_a_card(tmp_path: Path, capsys: Capture, writer: Writer) 
     assert cli.main(["info", name, *options]) == 0
     captured = capsys.readouterr()
     notes = captured.err.splitlines()  # which columns of a table are classes
-    assert len(notes) == (Path(name).suffix in (".csv", ".parquet"))
+    assert len(notes) == (Path(name).suffix in (".csv", ".parquet", ".feather", ".arrow", ".arrows"))
     assert all(note.startswith(f"crossent: note: {name}: the classes are ") for note in notes)
     assert "looks like" in captured.out
     for line in captured.out.splitlines():

@@ -97,8 +97,71 @@ def write_raw(folder: Path, logits: Array, target: Array) -> list[str]:
     return [str(folder / "x.bin"), str(folder / "t.bin"), *options]
 
 
+def write_hdf5(folder: Path, logits: Array, target: Array) -> list[str]:
+    """Write datasets in one piece each, which are read without the library."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["text"] = ["a", "b"]
+        file["logits"], file["labels"] = logits, target
+    typed = ["--dtype", "bf16"] if logits.dtype == BFLOAT16 else []
+    return [f"{folder / 'x.h5'}:logits", str(folder / "x.h5"), *typed]
+
+
+def write_chunked(folder: Path, logits: Array, target: Array) -> list[str]:
+    """Write datasets of HDF5 in chunks that are compressed, and do not divide the array."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(folder / "x.h5", "w") as file:
+        for name, array in (("logits", logits), ("labels", target)):
+            chunks = tuple(max(min(length, 7), length // 5) for length in array.shape)
+            chunks = chunks if array.size else None
+            file.create_dataset(name, data=array, chunks=chunks, compression="gzip" if chunks else None)
+    typed = ["--dtype", "bf16"] if logits.dtype == BFLOAT16 else []
+    return [f"{folder / 'x.h5'}:logits", str(folder / "x.h5"), *typed]
+
+
+def write_zarr(folder: Path, logits: Array, target: Array) -> list[str]:
+    """Write a store of Zarr in a zip archive; what it has no dtype for goes as integers of the same size."""
+    zarr = pytest.importorskip("zarr")
+    is_bfloat16 = logits.dtype == BFLOAT16
+    store = zarr.storage.ZipStore(folder / "x.zip", mode="w")
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        group = zarr.open_group(store, mode="w")
+        for name, array in (
+            ("logits", logits.view(np.uint16) if is_bfloat16 else logits),
+            ("labels", target),
+        ):
+            chunks = tuple(max(min(length, 7), length // 5, 1) for length in array.shape)
+            group.create_array(name, data=array, chunks=chunks)
+    store.close()
+    typed = ["--dtype", "bf16"] if is_bfloat16 else []
+    return [f"{folder / 'x.zip'}:logits", f"{folder / 'x.zip'}:labels", *typed]
+
+
+def write_pt(folder: Path, logits: Array, target: Array) -> list[str]:
+    torch = pytest.importorskip("torch")
+    tensors = {"labels": torch.from_numpy(np.ascontiguousarray(target)), "logits": torch_tensor(logits)}
+    torch.save({"epoch": 3, "run": tensors}, folder / "x.pt")
+    return [f"{folder / 'x.pt'}:run.logits", str(folder / "x.pt")]
+
+
+def torch_tensor(array: Array) -> Any:
+    """Return a tensor of the same numbers, dtype and order of axes."""
+    torch = pytest.importorskip("torch")
+    if array.dtype != BFLOAT16:
+        return torch.from_numpy(array.copy(order="K"))
+    return torch.from_numpy(array.view(np.int16).copy(order="K")).view(torch.bfloat16)
+
+
 Writer = Callable[[Path, Array, Array], list[str]]
-ARRAYS: list[Writer] = [write_npy, write_npz, write_compressed, write_safetensors, write_torch, write_raw]
+ARRAYS: list[Writer] = [
+    write_npy, write_npz, write_compressed, write_safetensors, write_torch, write_raw, write_hdf5, write_chunked,
+    write_zarr, write_pt,
+]  # fmt: skip
+
+
+def path_of(name: str) -> Path:
+    """Return the file that a name means, without the name of an array in it."""
+    return Path(name.removesuffix(":logits").removesuffix(":labels").removesuffix(":run.logits"))
 
 
 def log_softmax(logits: Array) -> Array:
@@ -174,7 +237,36 @@ def write_lists(folder: Path, logits: Array, target: Array) -> list[str]:
     return [str(folder / "x.parquet")]
 
 
-EVERY: list[Writer] = [*ARRAYS, write_llama, write_csv, write_parquet, write_lists]
+def write_feather(folder: Path, logits: Array, target: Array) -> list[str]:
+    """Write a table as pandas does: compressed."""
+    pa, feather = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.feather")
+    columns = {"label": target} | {f"p_{i}": column for i, column in enumerate(probabilities(logits).T)}
+    feather.write_feather(pa.table(columns), str(folder / "x.feather"), chunksize=70)
+    return [str(folder / "x.feather")]
+
+
+def write_arrow(folder: Path, logits: Array, target: Array, *, stream: bool = False) -> list[str]:
+    """Write a column of lists beside others, in two batches of different lengths."""
+    pa = pytest.importorskip("pyarrow")
+    values = pa.array(probabilities(logits).astype(np.float32).reshape(-1))
+    lists = pa.FixedSizeListArray.from_arrays(values, logits.shape[-1])
+    names = pa.array([f"row {i}" for i in range(len(target))])
+    table = pa.table({"name": names, "probs": lists, "target": target})
+    path = folder / ("x.arrows" if stream else "x.arrow")
+    writer = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with pa.OSFile(str(path), "wb") as sink, writer(sink, table.schema) as out:
+        out.write_table(table.slice(0, 70))
+        out.write_table(table.slice(70))
+    return [str(path)]
+
+
+def write_arrow_stream(folder: Path, logits: Array, target: Array) -> list[str]:
+    return write_arrow(folder, logits, target, stream=True)
+
+
+EVERY: list[Writer] = [
+    *ARRAYS, write_llama, write_csv, write_parquet, write_lists, write_feather, write_arrow, write_arrow_stream,
+]  # fmt: skip
 
 
 def kind(writer: Writer) -> str:
@@ -759,7 +851,7 @@ def test_tables_and_options(tmp_path: Path, capsys: Capture) -> None:
 def test_truncated(tmp_path: Path, capsys: Capture, writer: Writer) -> None:
     logits, target = made((210, 11))
     arguments = writer(tmp_path, logits, target)
-    path = Path(arguments[0].removesuffix(":logits"))
+    path = path_of(arguments[0])
     whole = path.read_bytes()
     length = len(whole)
     for cut in (0, 1, 4, 7, 8, 9, 21, 60, 127, 128, 129, length // 3, length // 2, length - 30, length - 3):
@@ -777,7 +869,7 @@ def test_damaged_anywhere(tmp_path: Path, capsys: Capture, writer: Writer) -> No
     """Whatever bytes a file holds: a result, or an error that names it, and never one that was not foreseen."""
     rng = np.random.default_rng(11)
     arguments = writer(tmp_path, *made((60, 7)))
-    path = Path(arguments[0].removesuffix(":logits"))
+    path = path_of(arguments[0])
     whole = np.frombuffer(path.read_bytes(), np.uint8)
     described = [arguments[0], *(word for word in arguments[2:6] if "target" not in word)]
     for turn in range(40):
@@ -891,13 +983,6 @@ def test_members_of_archives_that_do_not_fit(tmp_path: Path, capsys: Capture) ->
         archive.writestr("readme.txt", "nothing")
     assert score(tmp_path / "x.npz", tmp_path / "t.npy") == 2
     assert "has no arrays of floating numbers (it is empty)" in error(capsys)
-
-
-def test_files_of_torch(tmp_path: Path, capsys: Capture) -> None:
-    torch = pytest.importorskip("torch")
-    torch.save({"x": torch.zeros(3, 2)}, tmp_path / "x.pt")
-    assert score(tmp_path / "x.pt", tmp_path / "x.pt") == 1
-    assert "x.pt was written by torch.save" in error(capsys)
 
 
 def test_safetensors_header(tmp_path: Path, capsys: Capture) -> None:
@@ -1320,7 +1405,17 @@ def test_a_format_is_known_by_its_first_bytes_and_told_under_other_names(toys: P
 
 def test_a_format_is_named_by_its_own_file_and_the_list_of_formats_alone() -> None:
     folder = Path(formats.__file__).parent
-    own = {"csv_table", "llama", "npz", "parquet_table", "tensors"}
+    own = {
+        "arrow_table",
+        "csv_table",
+        "hdf5",
+        "llama",
+        "npz",
+        "parquet_table",
+        "tensors",
+        "torch_file",
+        "zarr_store",
+    }
     imported = re.compile(rf"\b({'|'.join(own)}) import ")
     naming = {path.stem for path in folder.glob("*.py") if imported.search(path.read_text(encoding="utf-8"))}
-    assert naming == {"formats"}
+    assert naming == {"formats", "arrow_table"}  # Arrow's tables are read as those of Parquet

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crossent._cli.output import DataError
-from crossent._io import HiddenSource, OptionError, Source, open_regular, paths_of
+from crossent._io import ZARR_METADATA, HiddenSource, OptionError, Source, files_of, open_regular, paths_of
 
 _PIECE, _PIECES = 1 << 16, 16
 
@@ -21,8 +22,11 @@ _PIECE, _PIECES = 1 << 16, 16
 def fingerprint(path: str) -> str:
     """Return the SHA-256 of a file of up to 1 MiB, else that of its length and of 16 pieces of 64 KiB.
 
-    The pieces lie evenly from the first byte to the last.
+    The pieces lie evenly from the first byte to the last. Of a folder it is the SHA-256 of the names and lengths of all
+    files in it, and of the fingerprints of its metadata and of 16 other files, evenly from the first to the last.
     """
+    if Path(path).is_dir():
+        return _of_folder(path)
     file, size = open_regular(path)
     with file:
         if size <= _PIECE * _PIECES:
@@ -32,6 +36,19 @@ def fingerprint(path: str) -> str:
             file.seek((size - _PIECE) * number // (_PIECES - 1))
             digest.update(file.read(_PIECE))
         return "sampled-sha256:" + digest.hexdigest()
+
+
+def _of_folder(path: str) -> str:
+    files = files_of(path)
+    digest = hashlib.sha256(json.dumps(list(files.items())).encode())
+    names = list(files)
+    sampled = (
+        {names[(len(names) - 1) * number // (_PIECES - 1)] for number in range(_PIECES)} if names else set()
+    )
+    for name in names:
+        if name in sampled or name.rpartition("/")[2] in ZARR_METADATA:
+            digest.update(fingerprint(str(Path(path) / name)).encode())
+    return "sampled-sha256:" + digest.hexdigest()
 
 
 def inputs_of(options: argparse.Namespace, logits: Mapping[str, Source]) -> list[dict[str, Any]]:
@@ -88,6 +105,10 @@ def check_clash(output: str, option: str, inputs: Iterable[dict[str, Any]], name
     there = [name for name in names if os.path.lexists(name)]
     for told in inputs:
         for file in told["files"]:
+            if _is_inside(names[0], file["path"]):
+                raise OptionError(
+                    f"{option} {output} is inside of the input {told['name']}, and would change it; name another file"
+                )
             for name in there:
                 if not _same_file(name, file["path"]):
                     continue
@@ -99,6 +120,11 @@ def check_clash(output: str, option: str, inputs: Iterable[dict[str, Any]], name
                     f"{option} {output} is written by way of {name}, which is the input {told['name']}; name another "
                     "file"
                 )
+
+
+def _is_inside(name: str, folder: str) -> bool:
+    """Return whether a file lies, or would lie, in a folder or below it."""
+    return Path(folder).is_dir() and Path(folder).resolve() in Path(name).resolve().parents
 
 
 def _same_file(one: str, other: str) -> bool:
@@ -153,7 +179,7 @@ def is_unchanged(told: dict[str, Any]) -> bool:
 
 def file_told(path: str) -> dict[str, Any]:
     """Describe a file, for it to be known again."""
-    return {"path": path, "bytes": Path(path).stat().st_size, "fingerprint": fingerprint(path)}
+    return {"path": path, "bytes": sum(files_of(path).values()), "fingerprint": fingerprint(path)}
 
 
 @contextlib.contextmanager

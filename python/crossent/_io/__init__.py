@@ -8,16 +8,18 @@ from crossent._io.ahead import read_ahead
 from crossent._io.describe import describe
 from crossent._io.formats import register, row_of
 from crossent._io.hidden import Head, HiddenSource, describe_hidden, open_hidden
+from crossent._io.kinds import ZARR_METADATA
 from crossent._io.npy import open_npy
 from crossent._io.opening import integers_in, open_logits, open_targets, paths_of
 from crossent._io.probabilities import axes_in_memory, log_blocks, scored_as
 from crossent._io.raw import RAW_DTYPES, RAW_TARGET_DTYPES
-from crossent._io.source import VALUES, OptionError, Source, TargetArray, open_regular
+from crossent._io.source import VALUES, OptionError, Source, TargetArray, files_of, open_regular
 
 __all__ = [
     "RAW_DTYPES",
     "RAW_TARGET_DTYPES",
     "VALUES",
+    "ZARR_METADATA",
     "Head",
     "HiddenSource",
     "OptionError",
@@ -26,6 +28,7 @@ __all__ = [
     "axes_in_memory",
     "describe",
     "describe_hidden",
+    "files_of",
     "integers_in",
     "log_blocks",
     "open_hidden",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from crossent._io.dtypes import is_floating, is_untyped
 from crossent._io.format import Content, LogitsOptions
 from crossent._io.formats import format_of
 from crossent._io.opening import paths_of
-from crossent._io.source import OptionError, Stored, UnreadableError, dtype_text
+from crossent._io.source import OptionError, Stored, UnreadableError, dtype_text, files_of
 
 _LOOK_BYTES = 4 << 20
 _FIRST = 6
@@ -88,7 +87,7 @@ def _unreadable(found: Content, error: ValueError, path: str) -> dict[str, Any]:
         "shape": shape,
         "rows": None,
         "classes": None,
-        "file_bytes": Path(path).stat().st_size,
+        "file_bytes": sum(files_of(path).values()),
         "array_bytes": None,
         "guess": f"cannot be read: it {str(error).removeprefix(f'{found.name} ')}",
         "first_values": [],
@@ -103,7 +102,7 @@ def _described(found: Content, path: str, axis: int) -> dict[str, Any]:
         return _unreadable(found, found, path)
     told: dict[str, Any] = {"name": found.name, "format": found.format, "dtype": str(found.dtype)}
     told |= {"shape": list(found.shape), "rows": None, "classes": None}
-    told |= {"file_bytes": Path(path).stat().st_size, "array_bytes": None}
+    told |= {"file_bytes": sum(files_of(path).values()), "array_bytes": None}
     is_array = isinstance(found, Stored)
     if isinstance(found, Stored):
         told["array_bytes"] = found.nbytes

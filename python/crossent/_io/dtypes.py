@@ -37,6 +37,7 @@ def as_bfloat16(name: str, stored: np.dtype[Any], dtype: str) -> np.dtype[Any]:
             f"cannot read {name}, which holds {dtype_text(stored)}, as {dtype}; expected bfloat16; a file declares "
             "other dtypes itself"
         )
-    if not is_untyped(stored) and (stored.itemsize != 2 or stored.kind != "u"):
+    is_uint16 = stored.kind == "u" and stored.itemsize == 2 and stored.isnative
+    if not is_untyped(stored) and not is_uint16:
         raise ValueError(f"{name} holds {dtype_text(stored)}, which is not bfloat16; leave the dtype out")
     return bfloat16("reading bfloat16")

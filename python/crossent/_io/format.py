@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import numpy as np
+
 from crossent._io.arrays import ArraySource
 from crossent._io.dtypes import as_bfloat16, is_floating, is_untyped
 from crossent._io.kinds import ReadKind
@@ -38,6 +40,9 @@ class LogitsOptions:
     ignored: int | None = None
 
 
+ARRAYS = ".npy, .npz, .safetensors, HDF5, Zarr, files of torch.save"
+"""The kinds of files that hold arrays, each with a dtype and a shape."""
+
 Content = Source | Stored | UnreadableError
 """Something in a file: rows, an array, or an array that cannot be read."""
 
@@ -59,6 +64,11 @@ class Format(abc.ABC):
         del path
         return start.startswith(self.kind.starts)
 
+    def is_folder(self, path: str) -> bool:
+        """Return whether a folder is one input of this format."""
+        del path
+        return False
+
     def check(self, path: str) -> None:
         """Raise where a file with a name of this format cannot be one, before it is opened."""
         del path
@@ -79,7 +89,7 @@ class Format(abc.ABC):
         del key, dtype
         raise OptionError(
             f"{path} holds its own targets beside its rows; give it alone to score those, or class indices as "
-            ".npy, .npz, .safetensors, CSV, Parquet or raw numbers"
+            f"{ARRAYS}, CSV, Parquet, Arrow or raw numbers"
         )
 
     @abc.abstractmethod
@@ -163,11 +173,11 @@ class HolderFormat(ArrayFormat, Generic[AnyHolder]):
         """Find all arrays."""
         holder = self.holder(path)
         if key is not None:
-            return [typed_if_untyped(holder.find(_known_key(path, holder.names, key)), options)]
+            return [typed_if_untyped(holder.find(_known_key(path, holder.names, key)), options, alone=True)]
         found = list[Content]()
         for each in holder.names:
             try:
-                found.append(typed_if_untyped(holder.find(each), options))
+                found.append(typed_if_untyped(holder.find(each), options, alone=len(holder.names) == 1))
             except UnreadableError as error:
                 found.append(error)
         return found
@@ -212,10 +222,13 @@ def typed(stored: Stored, dtype: str | None) -> Stored:
     return stored
 
 
-def typed_if_untyped(stored: Stored, options: LogitsOptions) -> Stored:
-    """Read the elements of an array as bfloat16, where they have no type and the options say so."""
-    is_bfloat16 = is_untyped(stored.dtype) and untyped_name(options.dtype) == "bfloat16"
-    return typed(stored, "bfloat16") if is_bfloat16 else stored
+def typed_if_untyped(stored: Stored, options: LogitsOptions, *, alone: bool = False) -> Stored:
+    """Read the elements of an array as bfloat16, where they have no type and the options say so.
+
+    An array that can be meant `alone` may also have integers of 16 bits in their place, as formats without that dtype do.
+    """
+    is_untagged = is_untyped(stored.dtype) or (alone and stored.dtype == np.uint16)
+    return typed(stored, "bfloat16") if is_untagged and untyped_name(options.dtype) == "bfloat16" else stored
 
 
 def _choose(holder: Holder, key: str | None, *, floats: bool, untyped: bool = False) -> str:
@@ -246,12 +259,12 @@ def _choose(holder: Holder, key: str | None, *, floats: bool, untyped: bool = Fa
 
 
 def _known_key(path: str, names: list[str], key: str) -> str:
-    """Check that there is an array of a name; that of an archive's member may be given whole."""
-    if key in names:
-        return key
-    short = key.removesuffix(".npy")
-    if short in names:
-        return short
+    """Check that there is an array of a name; that of an archive's member or of a group's may be given whole."""
+    if names == [""]:
+        refuse(path, key, {})
+    for each in (key, key.removesuffix(".npy"), key.strip("/")):
+        if each in names:
+            return each
     raise OptionError(f"{path} has no array {key!r}; it has {_listed(names) or 'none'}")
 
 

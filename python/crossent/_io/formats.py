@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from crossent._io.arrow_table import Arrow
 from crossent._io.csv_table import Csv
 from crossent._io.format import Format
+from crossent._io.hdf5 import Hdf5
 from crossent._io.kinds import READ, foreign, foreign_text
 from crossent._io.llama import Llama
 from crossent._io.npy import Npy
@@ -14,6 +17,8 @@ from crossent._io.parquet_table import Parquet
 from crossent._io.raw import Raw
 from crossent._io.source import check_regular, start_of
 from crossent._io.tensors import Safetensors
+from crossent._io.torch_file import Torch
+from crossent._io.zarr_store import Zarr
 
 _FORMATS: list[Format] = []
 
@@ -24,14 +29,19 @@ def register(format: Format) -> None:
     READ.append(format.kind)
 
 
-# What nothing says to be of another kind may be raw numbers, and so these come last.
+# Zip archives are an .npz unless they are something else. What nothing says to be of another kind may be raw numbers,
+# and so these come last.
 _RAW = Raw()
-for _format in (Npy(), Npz(), Safetensors(), Csv(), Parquet(), Llama()):
+for _format in (Npy(), Torch(), Zarr(), Npz(), Safetensors(), Hdf5(), Csv(), Parquet(), Arrow(), Llama()):
     register(_format)
 
 
 def format_of(path: str) -> Format:
     """Return the format of a file by its name, else by its first bytes; a kind that is not read raises by name."""
+    if os.path.isdir(path):  # noqa: PTH112  the name is the user's text
+        for format in _FORMATS:
+            if format.is_folder(path):
+                return format
     check_regular(path)
     suffix = Path(path).suffix.lower()
     for format in _FORMATS:

@@ -13,7 +13,7 @@ import numpy as np
 from crossent._io.arrays import Pieces, check_pieces
 from crossent._io.describe import describe
 from crossent._io.dtypes import is_floating, is_untyped
-from crossent._io.format import ArrayFormat, Content, Holder, HolderFormat, LogitsOptions
+from crossent._io.format import ARRAYS, ArrayFormat, Content, Holder, HolderFormat, LogitsOptions
 from crossent._io.formats import format_of
 from crossent._io.opening import paths_of
 from crossent._io.raw import RAW_DTYPES, RAW_TARGET_DTYPES, Raw, suffix_dtype
@@ -216,8 +216,8 @@ def _hidden_in(path: str, key: str | None, dtype: str | None, width: int | None)
     format = format_of(path)
     if not isinstance(format, ArrayFormat):
         raise OptionError(
-            f"{path} is {format.kind.what}, which holds no hidden states; --head goes with those in .npy, .npz, "
-            ".safetensors or raw numbers"
+            f"{path} is {format.kind.what}, which holds no hidden states; --head goes with those in "
+            f"{ARRAYS} or raw numbers"
         )
     if isinstance(format, Raw):
         suffix = suffix_dtype(path)
@@ -317,9 +317,7 @@ def _arrays(name: str, option: str, dtype: str | None) -> list[Content]:
     for path, key in paths:
         format = format_of(path)
         if not isinstance(format, ArrayFormat) or isinstance(format, Raw):
-            raise OptionError(
-                f"{option} {path} is {format.kind.what}; expected an array in .npy, .npz or .safetensors"
-            )
+            raise OptionError(f"{option} {path} is {format.kind.what}; expected an array in {ARRAYS}")
         if len(paths) > 1 and key is not None and isinstance(format, HolderFormat):
             # Of the files of one large model, one holds the array.
             holder: Holder = format.holder(path)

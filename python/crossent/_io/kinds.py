@@ -11,6 +11,12 @@ from pathlib import Path
 START_BYTES = 512
 """How much of a file's beginning decides its kind."""
 
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+ARROW_CONTINUATION = b"\xff\xff\xff\xff"
+ARROW_SUFFIXES = (".arrow", ".arrows", ".feather", ".ipc")
+ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
+"""The names of files of a Zarr store that hold no chunks."""
+
 _WEIGHTS = "holds the weights of a model, and no logits; run the model, and save its logits with numpy.save"
 _ARRAY = "open it in Python, and save the array with numpy.save"
 _TABLE = "open it in Python, and save the table as Parquet or CSV"
@@ -60,9 +66,9 @@ _PICKLE = (
 )
 FOREIGN = (
     Kind(
-        "an HDF5 file",
-        "save its array: numpy.save('logits.npy', h5py.File({})['NAME'][:])",
-        (b"\x89HDF\r\n\x1a\n",),
+        "named as an HDF5 file, and does not begin as one",
+        "write or copy it again",
+        (),
         (".h5", ".hdf5", ".hdf", ".he5"),
     ),
     Kind(
@@ -78,17 +84,20 @@ FOREIGN = (
     ),
     Kind("a NetCDF file", _ARRAY, (b"CDF\x01", b"CDF\x02", b"CDF\x05"), (".nc", ".nc4", ".cdf")),
     Kind(
-        "an Arrow file",
-        "save it as Parquet: pyarrow.parquet.write_table(pyarrow.feather.read_table({}), 'logits.parquet')",
-        (b"ARROW1", b"FEA1"),
-        (".feather", ".ipc"),
+        "a Feather file of version 1",
+        "save it anew: pyarrow.feather.write_feather(pyarrow.feather.read_table({}), 'logits.feather')",
+        (b"FEA1",),
     ),
     Kind(
         "an Arrow stream",
-        "save it as Parquet: pyarrow.parquet.write_table(pyarrow.ipc.open_stream(pyarrow.memory_map({})).read_all(), "
-        "'logits.parquet')",
-        (b"\xff\xff\xff\xff",),  # only under a name of Arrow's: see `foreign`
-        (".arrow", ".arrows"),
+        "give it a name that ends with .arrows",
+        (ARROW_CONTINUATION,),  # only under a name of another kind: see `foreign`
+    ),
+    Kind(
+        "named as an Arrow file, and does not begin as one",
+        "write or copy it again",
+        (),
+        ARROW_SUFFIXES,
     ),
     Kind("an ORC file", "save it as Parquet with pyarrow.orc.read_table({})", (b"ORC",), (".orc",)),
     Kind("an Avro file", _TABLE, (b"Obj\x01",), (".avro",)),
@@ -104,10 +113,16 @@ FOREIGN = (
     Kind("a GGUF file", _WEIGHTS, (b"GGUF",), (".gguf", ".ggml")),
     Kind("an ONNX file", _WEIGHTS, (), (".onnx",)),
     Kind(
-        "a file of torch.save",
-        "which can run code when it is loaded, and is never loaded here; save the tensor with "
-        "safetensors.torch.save_file, or its .numpy() with numpy.save",
+        "a file of torch.save in its old format",
+        "which has to be loaded as a whole, and is not read here; if you trust it, load it and save it anew: "
+        "torch.save(torch.load({}, weights_only=True), 'logits.pt'), or save its tensor with "
+        "safetensors.torch.save_file",
         (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19",),
+    ),
+    Kind(
+        "named as a file of torch.save, and does not begin as one",
+        "save its tensor with torch.save or safetensors.torch.save_file",
+        (),
         (".pt", ".pth", ".ckpt"),
     ),
     Kind(
@@ -155,7 +170,7 @@ FOREIGN = (
     Kind("Python source", "run it, if it writes the logits", (), (".py", ".ipynb")),
 )
 # Raw numbers may begin with so few bytes, or with these, by chance: they tell a kind only where the name does so too.
-_SURE_BYTES, _BY_CHANCE = 4, b"\xff\xff\xff\xff"
+_SURE_BYTES, _BY_CHANCE = 4, ARROW_CONTINUATION
 
 
 def foreign(path: str, start: bytes) -> Kind | None:
@@ -207,14 +222,12 @@ def _by_start(start: bytes) -> tuple[Kind, bytes] | None:
 
 
 _IN_ARCHIVES = {
-    ("/data.pkl",): (
-        "was written by torch.save, whose files can run code when they are loaded; save the tensor with "
-        "safetensors.torch.save_file, or its .numpy() with numpy.save"
-    ),
-    (".zarray", ".zgroup", "zarr.json"): (
-        "is a Zarr store in a zip archive, which is not read here; save its array: "
-        "numpy.save('logits.npy', zarr.open({})['NAME'][:])"
-    ),
+    ("/data.pkl",): "was written by torch.save; give it a name that ends with .pt",
+    (
+        ".zarray",
+        ".zgroup",
+        "zarr.json",
+    ): "is a Zarr store in a zip archive; give it a name that ends with .zip",
     ("xl/workbook.xml",): (
         "is an Excel workbook, which is not read here; save its sheet as CSV: "
         "pandas.read_excel({}).to_csv('logits.csv', index=False)"
@@ -246,14 +259,8 @@ def folder_kind(path: str) -> str:
             names = [entry.name for entry in itertools.islice(entries, 1000)]
     except OSError:
         names = []
-    markers = {"zarr.json", ".zarray", ".zgroup", ".zmetadata"}
-    if markers & set(names) or Path(path).suffix.lower() == ".zarr":
-        one = ".zarray" in names or _is_array(Path(path) / "zarr.json")
-        part = "[:]" if one else "['NAME'][:]"
-        return (
-            f"a Zarr {'array' if one else 'group'}, a folder that is not read here; save its array: "
-            f"numpy.save('logits.npy', zarr.open({path!r}){part})"
-        )
+    if Path(path).suffix.lower() == ".zarr":
+        return "a folder named as a Zarr store, and it has no metadata of one; write or copy it again"
     if "state.json" in names and "dataset_info.json" in names:
         return (
             "a folder of the package datasets, which is not read here; save it as Parquet: "
@@ -265,14 +272,3 @@ def folder_kind(path: str) -> str:
     return (
         f"a folder; give a file in it, or all of them by a pattern such as {str(Path(path) / f'*{read}')!r}"
     )
-
-
-def _is_array(path: Path) -> bool:
-    """Return whether Zarr's metadata describe an array."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return b'"array"' in file.read(1 << 16)
-    except OSError:
-        return False

@@ -54,7 +54,7 @@ class Npy(ArrayFormat):
     def contents(self, path: str, key: str | None, options: LogitsOptions) -> Sequence[Content]:
         """Find the array of a file."""
         refuse(path, key, {})
-        return [typed_if_untyped(find_npy(path), options)]
+        return [typed_if_untyped(find_npy(path), options, alone=True)]
 
 
 class Readable(Protocol):

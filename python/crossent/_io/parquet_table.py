@@ -13,7 +13,7 @@ from crossent._io.cells import Kind, is_missing, is_number
 from crossent._io.columns import Column
 from crossent._io.kinds import ReadKind, not_of_kind, tells_kind
 from crossent._io.labels import LabelError
-from crossent._io.source import FileIdentity, identity, missing_package, open_regular, start_of
+from crossent._io.source import FileIdentity, identity, missing_package, one_line, open_regular, start_of
 from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
 from crossent.blocks import MEMORY, Block, rows_per_block
 
@@ -34,16 +34,19 @@ class ParquetSource(TableSource):
         known, _ = open_regular(path)
         with known:
             self._identity = identity(known)
-        with _parquet(path, self._identity) as file:
+        with self._open() as file:
             schema, rows = file.schema_arrow, file.metadata.num_rows
             names = schema.names
             twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
             if twice is not None:
                 raise ValueError(f"{path}: two columns have one name, {twice!r}; rename or remove one")
             self._types = {field.name: _plain_type(field.type) for field in schema}
+            self.has_rows, self.shape = rows > 0, (rows, 0)
             self.header = [self._column(file, field.name, str(field.type)) for field in schema]
-        self.has_rows = rows > 0
-        self.shape = (rows, 0)
+
+    def _open(self) -> Any:
+        """Open the file."""
+        return _parquet(self.name, self._identity)
 
     def _column(self, file: Any, name: str, shown: str) -> Column:
         """Return what a column holds: by its type, and where that is text, by the first rows."""
@@ -59,14 +62,14 @@ class ParquetSource(TableSource):
         """Return the labels of the first rows, where they are text."""
         if not _is_string(self._types[label]):
             return []
-        with _parquet(self.name) as file:
+        with self._open() as file:
             return self._first_texts(file, label)
 
     def first_numbers(self, names: Sequence[str]) -> NDArray[np.float64]:
         """Return the numbers of some columns in the first rows."""
         count = min(SAMPLE_ROWS, max(SAMPLE_CELLS // len(names), 1), self.shape[0] or 0)
         numbers = np.full((count, len(names)), np.nan)
-        with _parquet(self.name) as file:
+        with self._open() as file:
             batch = self._next(file.iter_batches(batch_size=count, columns=list(names), use_threads=False), 0)
         for place, name in enumerate(names):
             if _kind(self._types[name]).is_numeric:
@@ -80,7 +83,7 @@ class ParquetSource(TableSource):
             raise ValueError(
                 f"{self.name}: the column {label!r} holds {self._types[label]}, and text in the files beside it"
             )
-        with _parquet(self.name) as file:
+        with self._open() as file:
             for _, batch in self._batches(file, [label], _ROWS):
                 yield _texts(batch.column(label))
 
@@ -98,7 +101,7 @@ class ParquetSource(TableSource):
 
     def indices(self, column: str, start: int = 0) -> Iterator[NDArray[Any]]:
         """Read one column of integers."""
-        with _parquet(self.name, self._identity) as file:
+        with self._open() as file:
             for at, batch in self._batches(file, [column], _ROWS, start):
                 cells = _numeric(batch.column(column))
                 self._check_values(cells, column, at, "drop such rows, or write the ignore index there")
@@ -159,7 +162,7 @@ class ParquetSource(TableSource):
             raise ValueError(
                 f"{self.name} has no rows, so its column of lists {name!r} has no classes; check how it was written"
             )
-        with _parquet(self.name) as file:
+        with self._open() as file:
             batch = self._next(file.iter_batches(batch_size=1, columns=[name]), 0)
         lengths: list[int | None] = _storage(batch.column(name)).value_lengths().to_pylist()
         return lengths[0] or 0
@@ -169,7 +172,7 @@ class ParquetSource(TableSource):
         memory = MEMORY if memory is None else memory
         count = rows_per_block(memory // 2, 2 * self.classes * self.dtype.itemsize)
         wanted = list(self.columns) if self.label is None else [*self.columns, self.label]
-        with _parquet(self.name) as file:
+        with self._open() as file:
             for at, batch in self._batches(file, wanted, count, start):
                 yield self._block(batch, at)
 
@@ -179,7 +182,7 @@ class ParquetSource(TableSource):
         except _broken() as error:
             raise ValueError(
                 f"{self.name} is damaged: it cannot be read after row {done} of {self.shape[0]} "
-                f"({_one_line(error) or 'it ends there'}); write or copy it again"
+                f"({'it ends there' if isinstance(error, StopIteration) else one_line(error)}); write or copy it again"
             ) from error
 
     def _block(self, batch: Any, start: int) -> Block:
@@ -279,7 +282,7 @@ class Parquet(TableFormat):
         return ParquetSource(path, values)
 
 
-def _parquet(path: str, known: FileIdentity | None = None) -> Any:
+def _parquet(path: str, known: FileIdentity) -> Any:
     """Open a file, so that no more of it than a batch is in memory; where it is `known`, no other of its name."""
     try:
         import pyarrow.parquet as pq
@@ -289,11 +292,11 @@ def _parquet(path: str, known: FileIdentity | None = None) -> Any:
     file.close()
     try:
         opened = pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
-        assert opened.schema_arrow is not None  # it is read here, with its errors
+        assert opened.schema_arrow.names is not None  # they are read here, with their errors
     except _broken() as error:
         raise ValueError(
             f"{path} is truncated or not a Parquet file: its table of contents is at its end, and none is found "
-            f"in the {size} bytes ({_one_line(error)}); write or copy it again"
+            f"in the {size} bytes ({one_line(error)}); write or copy it again"
         ) from error
     return opened
 
@@ -358,7 +361,3 @@ def _numeric(column: Any) -> Any:
 def _texts(column: Any) -> list[str]:
     """Return the values of a column as text; nothing for a missing one."""
     return ["" if value is None else str(value) for value in column.to_pylist()]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

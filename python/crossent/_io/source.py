@@ -9,7 +9,7 @@ import stat
 import sys
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Container, Generator, Iterator
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
@@ -302,14 +302,40 @@ def open_regular(
     try:
         _check_mode(path, status.st_mode)
         if known is not None and identity(file) != known:
-            raise ValueError(
-                f"{path} was replaced by another file while it was read; leave it as it is until the end, and start "
-                "again"
-            )
+            raise replaced(path)
     except ValueError:
         file.close()
         raise
     return file, status.st_size
+
+
+def replaced(path: str) -> ValueError:
+    """Make the error for a file that is not the one that was opened before."""
+    return ValueError(
+        f"{path} was replaced by another file while it was read; leave it as it is until the end, and start again"
+    )
+
+
+def became_shorter(path: str, before: int, now: int) -> ValueError:
+    """Make the error for a file that has fewer bytes than when it was opened."""
+    return ValueError(
+        f"{path} became shorter while it was read: it had {before} bytes, and has {now}; wait until it is written, and "
+        "start again"
+    )
+
+
+def files_of(path: str) -> dict[str, int]:
+    """List the files of an input with their sizes: those of a folder by their names in it, or a file alone."""
+    if not os.path.isdir(path):  # noqa: PTH112  the name is the user's text
+        return {"": os.stat(path).st_size}  # noqa: PTH116
+    found = {}
+    for folder, _, names in os.walk(path):
+        below = os.path.relpath(folder, path)
+        for name in names:
+            whole = os.path.join(folder, name)  # noqa: PTH118
+            key = name if below == "." else f"{below}/{name}".replace(os.sep, "/")
+            found[key] = os.stat(whole).st_size  # noqa: PTH116
+    return dict(sorted(found.items()))
 
 
 def start_of(path: str) -> bytes:
@@ -340,6 +366,22 @@ def _check_mode(path: str, mode: int) -> None:
         f"{path} is {what}, and only regular files can be read here, since they are read at any position; copy "
         "its content to a file first"
     )
+
+
+def check_not_packed(name: str, attributes: Container[str], **told: Any) -> None:
+    """Raise for numbers that stand for others by the conventions of NetCDF."""
+    for attribute in ("scale_factor", "add_offset"):
+        if attribute in attributes:
+            raise UnreadableError(
+                name,
+                f"has the attribute {attribute}, so that its numbers stand for others; save those that they stand for",
+                **told,
+            )
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error of a library says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def missing_package(what: str, package: str) -> ValueError:

@@ -22,10 +22,11 @@ _INPUT = 1 << 16
 # The dictionary of LZMA is in memory beside the data.
 _MOST_DICTIONARY = 64 << 20
 # What zipfile lets through for damaged archives; OSError where it seeks to a place that cannot be.
-_BROKEN = (
+BROKEN_ARCHIVE = (
     zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OSError, ValueError,
     OverflowError, MemoryError,
 )  # fmt: skip
+"""The errors of archives that cannot be opened."""
 
 
 class DamagedError(Exception):
@@ -39,7 +40,7 @@ def table_of_contents(file: BinaryIO, path: str, size: int, kind: ReadKind) -> l
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.infolist()
-    except _BROKEN as error:
+    except BROKEN_ARCHIVE as error:
         if start.startswith(SIGNATURE):
             raise ValueError(
                 f"{path} is truncated or damaged: a zip archive has its table of contents at the end, and none "
