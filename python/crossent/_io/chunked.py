@@ -27,8 +27,11 @@ _KEPT = Recent(_KEPT_BYTES)
 class Reader(Protocol):
     """An array that is open."""
 
-    def read(self, index: Index, /) -> NDArray[Any]:
-        """Return a part in memory: a slice without a step for each axis."""
+    dtype: np.dtype[Any]
+    """That of the elements as they are stored."""
+
+    def read(self, index: Index, out: NDArray[Any], /) -> None:
+        """Read a part, a slice without a step for each axis, into an array in C order."""
 
     def close(self) -> None:
         """Close its file."""
@@ -62,16 +65,24 @@ class Chunked(Stored):
     def blocks(
         self, axis: int | None, block_bytes: int, start: int = 0, *, memory: int = 0
     ) -> Iterator[tuple[Index, NDArray[Any]]]:
-        """Yield blocks of whole rows. A band of chunks is in memory, and is cut where it is larger than a block."""
+        """Yield blocks of whole rows; each is good until the next block but one is asked for.
+
+        A band of chunks is in memory, and is cut where it is larger than a block.
+        """
         if self.size == 0:
             return
-        before = 0
+        before = turn = 0
+        buffers = [np.empty(0, np.uint8)] * 2
         with contextlib.closing(self.open()) as reader:
             for band in self._bands(axis, block_bytes, max(memory * 3 // 8, 2 * block_bytes, _LEAST_BYTES)):
                 lengths = [cut.stop - cut.start for cut in band]
                 rows = math.prod(lengths) // (1 if axis is None else lengths[axis])
                 if before + rows > start:
-                    values = self._typed(reader.read(band))
+                    if buffers[turn].nbytes < math.prod(lengths) * reader.dtype.itemsize:
+                        buffers[turn] = np.empty(math.prod(lengths) * reader.dtype.itemsize, np.uint8)
+                    values = np.ndarray(lengths, reader.dtype, buffers[turn])
+                    reader.read(band, values)
+                    values, turn = self._typed(values), 1 - turn
                     skip = max(start - before, 0)
                     for index in cut_array(
                         values, axis, block_bytes=block_bytes, start=skip, most_bytes=values.nbytes
@@ -124,19 +135,27 @@ class Chunked(Stored):
             )
         )
         if self.ndim == 0 or self.size == 0:
-            return self._typed(self._opened().read(whole))
+            return self._read(self._opened(), whole)
         first, chunk, each = whole[0], self._chunks[0], self.nbytes // self.shape[0]
         if self._band is None or not self._band[0].start <= first.start <= first.stop <= self._band[0].stop:
             band = slice(first.start // chunk * chunk, min(-(-first.stop // chunk) * chunk, self.shape[0]))
             if (band.stop - band.start) * each > _KEPT_BYTES:
-                return self._typed(self._opened().read(whole))
-            values = self._typed(
-                self._opened().read((band, *(slice(0, length) for length in self.shape[1:])))
-            )
+                return self._read(self._opened(), whole)
+            values = self._read(self._opened(), (band, *(slice(0, length) for length in self.shape[1:])))
             self._band = band, values
             _KEPT.add(self, values.nbytes)
         band, values = self._band
         return values[(slice(first.start - band.start, first.stop - band.start), *whole[1:])]
+
+    def load(self) -> NDArray[Any]:
+        """Return the whole array in memory, and keep no file open."""
+        with contextlib.closing(self.open()) as reader:
+            return self._read(reader, tuple(slice(0, length) for length in self.shape))
+
+    def _read(self, reader: Reader, index: Index) -> NDArray[Any]:
+        out = np.empty([cut.stop - cut.start for cut in index], reader.dtype)
+        reader.read(index, out)
+        return self._typed(out)
 
     def _opened(self) -> Reader:
         if self._kept is None:

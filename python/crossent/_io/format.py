@@ -225,7 +225,7 @@ def typed(stored: Stored, dtype: str | None) -> Stored:
 def typed_if_untyped(stored: Stored, options: LogitsOptions, *, alone: bool = False) -> Stored:
     """Read the elements of an array as bfloat16, where they have no type and the options say so.
 
-    An array that can be meant `alone` may also have integers of 16 bits in their place, as formats without that dtype do.
+    An array that is meant `alone` may also have integers of 16 bits instead, as formats without that dtype do.
     """
     is_untagged = is_untyped(stored.dtype) or (alone and stored.dtype == np.uint16)
     return typed(stored, "bfloat16") if is_untagged and untyped_name(options.dtype) == "bfloat16" else stored

@@ -71,7 +71,7 @@ class _Reader:
     """A dataset of a file that is open."""
 
     def __init__(self, stored: Stored, key: str, known: FileIdentity, dtype: np.dtype[Any]) -> None:
-        self._stored, self._dtype = stored, dtype
+        self._name, self.dtype = stored.name, dtype
         self._file = _File(stored.path, known)
         try:
             self._dataset = self._file.content[key]
@@ -84,9 +84,8 @@ class _Reader:
             self._file.close()
             raise
 
-    def read(self, index: Index, /) -> NDArray[Any]:
-        """Return a part in memory."""
-        out = np.empty(tuple(cut.stop - cut.start for cut in index), self._dtype)
+    def read(self, index: Index, out: NDArray[Any], /) -> None:
+        """Read a part."""
         at = f"row {index[0].start}" if index else "its number"
         try:
             if out.ndim == 0:
@@ -96,10 +95,9 @@ class _Reader:
         except (OSError, RuntimeError, ValueError) as error:
             self._file.check_length()
             raise ValueError(
-                f"{self._stored.name} is damaged: it cannot be read from {at} on ({one_line(error)}); {_AGAIN}"
+                f"{self._name} is damaged: it cannot be read from {at} on ({one_line(error)}); {_AGAIN}"
             ) from error
         self._file.check_length()  # of what lies after the end the library makes zeros
-        return out
 
     def close(self) -> None:
         """Close the file."""
@@ -154,7 +152,7 @@ def _descriptor(file: Any) -> int | None:
 
 def _cannot_open(path: str, size: int, error: Exception) -> str:
     reason = one_line(error)
-    if isinstance(error, BlockingIOError) or "lock" in reason or "already open for write" in reason:
+    if isinstance(error, BlockingIOError) or "unable to lock" in reason or "open for write" in reason:
         return (
             f"{path} is open for writing elsewhere, or was not closed by what wrote it ({reason}); wait until it is "
             "written, and start again"

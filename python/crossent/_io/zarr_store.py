@@ -59,7 +59,7 @@ class _Reader:
     """An array of a store that is open."""
 
     def __init__(self, stored: Stored, store: Store, key: str, dtype: np.dtype[Any]) -> None:
-        self._name, self._store, self._key, self._dtype = stored.name, store, key, dtype
+        self._name, self._store, self._key, self.dtype = stored.name, store, key, dtype
         store.check_same(key)
         self._content = store.opened()
         self._array = _array(self._content, key, stored.name)
@@ -67,11 +67,11 @@ class _Reader:
             self.close()
             raise replaced(store.path)
 
-    def read(self, index: Index, /) -> NDArray[Any]:
-        """Return a part in memory."""
+    def read(self, index: Index, out: NDArray[Any], /) -> None:
+        """Read a part."""
         at = f"row {index[0].start}" if index else "its number"
         try:
-            values = np.asarray(self._array[index])
+            out[...] = self._array[index]
         except MemoryError:
             raise
         except Exception as error:  # codecs have errors of their own
@@ -86,7 +86,6 @@ class _Reader:
                 f"{self._name} is damaged: it cannot be read from {at} on ({one_line(error)}); {_AGAIN}"
             ) from error
         self._store.check_same(self._key)
-        return np.array(values, self._dtype, order="C", copy=None)
 
     def close(self) -> None:
         """Close the archive."""
