@@ -290,7 +290,7 @@ class _Opened:
                 f"{self._layout.path} has batches of {batch.num_rows} rows, of which one takes {size} bytes and has to "
                 f"be in memory as a whole; write it in batches of {rows} rows at most, as with "
                 f"pyarrow.feather.write_feather(..., chunksize={rows})"
-                + ("" if self._most == _MOST_AT_FIRST else f", or pass --memory {2 * size // (1 << 20) + 1}M")
+                + ("" if self._most == _MOST_AT_FIRST else f", or pass --memory {6 * size // (1 << 20) + 1}M")
             )
 
     def _reader(self, columns: Sequence[int] | None) -> Any:

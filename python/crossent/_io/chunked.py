@@ -17,7 +17,8 @@ from crossent._io.layout import cut_array
 from crossent._io.source import OPEN_FILES, OptionError, Recent, Stored
 from crossent.blocks import Index
 
-# What a band of chunks may take whatever the memory is.
+# What a band of chunks may take whatever the memory is. Of the memory it may take three eighths; and of probabilities,
+# of which the logarithms are in memory too, the rows are read with a third of it.
 _LEAST_BYTES = 4 << 20
 # Of an array of which parts are asked for, the chunks around the last part are kept up to this length.
 _KEPT_BYTES = 64 << 20
@@ -114,7 +115,7 @@ class Chunked(Stored):
                 raise OptionError(
                     f"{self.name} is compressed in chunks of shape {self._chunks}; those with its first rows take "
                     f"{least * inner} bytes, which all have to be in memory; pass --memory "
-                    f"{4 * least * inner // (1 << 20) + 1}M, or write it with chunks of fewer rows"
+                    f"{8 * least * inner // (1 << 20) + 1}M, or write it with chunks of fewer rows"
                 )
         elif least * inner > most:
             least = 1

@@ -13,7 +13,15 @@ from crossent._io.cells import Kind, is_missing, is_number
 from crossent._io.columns import Column
 from crossent._io.kinds import ReadKind, not_of_kind, tells_kind
 from crossent._io.labels import LabelError
-from crossent._io.source import FileIdentity, identity, missing_package, one_line, open_regular, start_of
+from crossent._io.source import (
+    FileIdentity,
+    OptionError,
+    identity,
+    missing_package,
+    one_line,
+    open_regular,
+    start_of,
+)
 from crossent._io.table import SAMPLE_CELLS, SAMPLE_ROWS, TableFormat, TableSource
 from crossent.blocks import MEMORY, Block, rows_per_block
 
@@ -179,6 +187,8 @@ class ParquetSource(TableSource):
     def _next(self, batches: Iterator[Any], done: int) -> Any:
         try:
             return next(batches)
+        except OptionError:
+            raise
         except _broken() as error:
             raise ValueError(
                 f"{self.name} is damaged: it cannot be read after row {done} of {self.shape[0]} "
