@@ -434,7 +434,10 @@ def test_files_that_hold_no_hidden_states(model: Model, capsys: Capture) -> None
     model.score(hidden=str(table), code=2)
     assert f"{table} is a CSV file, which holds no hidden states" in error(capsys)
     model.score(head=str(table), code=2)
-    assert f"--head {table} is a CSV file; expected an array in .npy, .npz or .safetensors" in error(capsys)
+    assert (
+        f"--head {table} is a CSV file; expected an array in .npy, .npz, .safetensors, HDF5, Zarr or"
+        in error(capsys)
+    )
     model.score(head=str(model.folder / "none.npy"), code=1)
     assert "none.npy: No such file or directory" in error(capsys)
 

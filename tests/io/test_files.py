@@ -113,8 +113,8 @@ def write_chunked(folder: Path, logits: Array, target: Array) -> list[str]:
     with h5py.File(folder / "x.h5", "w") as file:
         for name, array in (("logits", logits), ("labels", target)):
             chunks = tuple(max(min(length, 7), length // 5) for length in array.shape)
-            chunks = chunks if array.size else None
-            file.create_dataset(name, data=array, chunks=chunks, compression="gzip" if chunks else None)
+            options = {"chunks": chunks, "compression": "gzip"} if array.size else {}
+            file.create_dataset(name, data=array, **options)
     typed = ["--dtype", "bf16"] if logits.dtype == BFLOAT16 else []
     return [f"{folder / 'x.h5'}:logits", str(folder / "x.h5"), *typed]
 

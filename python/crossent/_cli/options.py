@@ -37,9 +37,10 @@ example, in Python and then in the shell:
   crossent score hidden.npy targets.npy --head model.safetensors:lm_head.weight
 
 LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each class index
-in TARGETS. A file is .npy, .npz, .safetensors, raw numbers (--dtype, --classes), what llama.cpp writes with
---kl-divergence-base, or a table (.csv, .parquet); the last two hold their targets, and a table may also be the
-TARGETS. FILE:KEY names an array of a file that holds several, or the column of targets in a table; a quoted pattern
+in TARGETS. A file is .npy, .npz, .safetensors, HDF5 (.h5), Zarr (a folder), torch.save's (.pt), raw numbers
+(--dtype, --classes), what llama.cpp writes with --kl-divergence-base, or a table (.csv, .parquet, .arrow, .feather);
+the last two kinds hold their targets, and a table may also be the TARGETS. FILE:KEY names an array of a file that
+holds several, or the column of targets in a table; a quoted pattern
 such as 'logits-*.npy' names files to read in the order of their numbers.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 """
@@ -166,7 +167,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         choices=RAW_DTYPES,
         metavar="DTYPE",
         help="the dtype of raw logits or hidden states: f16, bf16, f32 or f64; bf16 also reads the two-byte elements "
-        "without a type that .npy files of bfloat16 have",
+        "that .npy, HDF5 and Zarr have for bfloat16",
     )
     parser.add_argument(
         "--classes", type=positive, metavar="C", help="the number of classes in a row of raw logits"
@@ -186,7 +187,7 @@ def add_head(
         type=input_file,
         metavar="FILE",
         help=f"{holder} holds hidden states, and FILE or FILE:KEY the output matrix that makes logits of them: .npy, "
-        ".npz or .safetensors, a row for each class",
+        ".npz, .safetensors, HDF5, Zarr or torch.save's, a row for each class",
     )
     group.add_argument("--head-bias", type=input_file, metavar="FILE", help="the bias of the output matrix")
     if not makes_logits:

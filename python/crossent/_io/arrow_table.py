@@ -77,7 +77,7 @@ class _Layout:
             self.is_stream = not start.startswith(_MAGIC)
             if self.is_stream and not start.startswith(ARROW_CONTINUATION):
                 raise ValueError(not_of_kind(path, _KIND, start_of(path)))
-            self._file = file
+            self._file, self.is_big_endian = file, False
             try:
                 places = self._of_stream() if self.is_stream else self._of_file()
                 self.batches = [found for place in places if (found := self._batch(*place)) is not None]
@@ -97,6 +97,7 @@ class _Layout:
             raise _TruncatedError("its table of contents is at its end, and none is found there")
         (length,) = struct.unpack("<i", self._bytes(self.size - 10, 4))
         footer = _root(self._bytes(self.size - 10 - length, length))
+        self.is_big_endian = footer.table(1).number(0, "<h") != 0
         for at in footer.structs(3, 24):
             offset, header, body = struct.unpack_from("<qi4xq", footer.content, at)
             if offset + header + body > self.size:
@@ -124,6 +125,8 @@ class _Layout:
         message, kind = self._header(at)
         if kind in (4, 5):
             raise ValueError("it holds a tensor and no table; save it with numpy.save")
+        if kind == 1:
+            self.is_big_endian = message.table(2).number(0, "<h") != 0
         if kind != 3:
             return None
         header = message.table(2)
@@ -271,7 +274,7 @@ class _Opened:
             for start in range(0, batch.num_rows, batch_size):
                 stop = min(start + batch_size, batch.num_rows)
                 part = None
-                if not batch.is_compressed:
+                if not (batch.is_compressed or self._layout.is_big_endian):
                     part = read_part(self._file, batch.body, self.schema_arrow, wanted, start, stop)
                 if part is None:
                     part = whole.read(group).slice(start, stop - start)

@@ -40,7 +40,7 @@ class LogitsOptions:
     ignored: int | None = None
 
 
-ARRAYS = ".npy, .npz, .safetensors, HDF5, Zarr, files of torch.save"
+ARRAYS = ".npy, .npz, .safetensors, HDF5, Zarr or a file of torch.save"
 """The kinds of files that hold arrays, each with a dtype and a shape."""
 
 Content = Source | Stored | UnreadableError

@@ -217,7 +217,7 @@ def _hidden_in(path: str, key: str | None, dtype: str | None, width: int | None)
     if not isinstance(format, ArrayFormat):
         raise OptionError(
             f"{path} is {format.kind.what}, which holds no hidden states; --head goes with those in "
-            f"{ARRAYS} or raw numbers"
+            f"{ARRAYS}, or raw numbers"
         )
     if isinstance(format, Raw):
         suffix = suffix_dtype(path)

@@ -12,10 +12,15 @@ START_BYTES = 512
 """How much of a file's beginning decides its kind."""
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
 ARROW_CONTINUATION = b"\xff\xff\xff\xff"
 ARROW_SUFFIXES = (".arrow", ".arrows", ".feather", ".ipc")
 ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 """The names of files of a Zarr store that hold no chunks."""
+
+# Names of kinds that are read, though by their first bytes alone.
+_BY_CONTENT = {*HDF5_SUFFIXES, *ARROW_SUFFIXES, *TORCH_SUFFIXES, ".zarr"}
 
 _WEIGHTS = "holds the weights of a model, and no logits; run the model, and save its logits with numpy.save"
 _ARRAY = "open it in Python, and save the array with numpy.save"
@@ -69,7 +74,7 @@ FOREIGN = (
         "named as an HDF5 file, and does not begin as one",
         "write or copy it again",
         (),
-        (".h5", ".hdf5", ".hdf", ".he5"),
+        HDF5_SUFFIXES,
     ),
     Kind(
         "a MATLAB file (HDF5)",
@@ -123,7 +128,7 @@ FOREIGN = (
         "named as a file of torch.save, and does not begin as one",
         "save its tensor with torch.save or safetensors.torch.save_file",
         (),
-        (".pt", ".pth", ".ckpt"),
+        TORCH_SUFFIXES,
     ),
     Kind(
         "a pickle",
@@ -267,7 +272,7 @@ def folder_kind(path: str) -> str:
             f"datasets.load_from_disk({path!r}).to_parquet('logits.parquet')"
         )
     suffixes = [Path(name).suffix for name in sorted(names)]
-    known = {suffix for kind in READ for suffix in kind.suffixes}
+    known = {suffix for kind in READ for suffix in kind.suffixes} | _BY_CONTENT
     read = next((suffix for suffix in suffixes if suffix in known), ".npy")
     return (
         f"a folder; give a file in it, or all of them by a pattern such as {str(Path(path) / f'*{read}')!r}"

@@ -1,4 +1,4 @@
-"""Arrays that lie in a file as in memory: `.npy`, stored `.npz`, `.safetensors` and raw numbers."""
+"""Arrays that lie in a file as in memory: `.npy`, stored `.npz`, `.safetensors`, raw numbers and others."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def open_logits(
         The file; `FILE:KEY` for one of several arrays in it; or a pattern such as `logits-*.npy`, whose files
         are read one after the other in natural order (2 before 10).
     dtype
-        For raw numbers, their dtype (`f32`); for `.npy` and `.npz`, "bfloat16" to read elements without a type as that.
+        For raw numbers, their dtype (`f32`); where a file has no name for it, "bfloat16" to read elements as that.
     classes
         For raw numbers, how many make a row; elsewhere, how many there should be.
     values
