@@ -109,7 +109,7 @@ def test_the_figures_of_parquet_to_the_bit(
     expected = figures(capsys)
     name, options = VARIANTS[variant]
     save(table, name, **options)
-    for memory in ("64M", "10K"):
+    for memory in ("64M", "50K"):
         assert score(name, "--memory", memory) == 0
         own = figures(capsys)
         for each in (
@@ -126,9 +126,9 @@ def test_the_figures_of_parquet_to_the_bit(
             assert own.get(each) == expected.get(each), each
         assert own["format"] == "arrow"
     rows = np.concatenate([block.values.copy() for block in open_logits(name).row_blocks(1 << 20)])
-    for start in (0, 1, 129, 130, 131, 299, 300):
+    for start in (1, 129, 130, 300):
         at = start
-        for block in open_logits(name).row_blocks(2000, start):
+        for block in open_logits(name).row_blocks(20_000, start):
             assert np.array_equal(block.values, rows[at : at + block.rows])
             at += block.rows
         assert at == ROWS
@@ -288,9 +288,9 @@ def test_a_compressed_batch_that_is_larger_than_the_memory(
 @pytest.mark.parametrize("stream", [False, True])
 def test_one_batch_that_is_larger_than_the_memory(data: tuple[Array, Array], stream: bool) -> None:
     """Of a batch that is not compressed, as most libraries write one for all rows, a block is read at a time."""
-    rows, classes = 2500, 20_000  # 200 megabytes
+    rows, classes = 1500, 20_000  # 120 megabytes
     values = pa.array(np.full(rows * classes, 1 / classes, np.float32))
     table = pa.table({"p": pa.FixedSizeListArray.from_arrays(values, classes), "label": np.zeros(rows, int)})
     name = save(table, "x.arrows" if stream else "x.arrow", rows=rows)
-    told = run_watched("score", name, limit=140 << 20)
-    assert "rows counted          2,500" in told
+    told = run_watched("score", name, "--memory", "16M", limit=100 << 20)
+    assert "rows counted          1,500" in told

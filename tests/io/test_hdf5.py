@@ -16,7 +16,7 @@ from crossent import _cli as cli
 from crossent._io import open_logits
 from crossent._io.mapped import Mapped
 from steps import before_block
-from test_cli import assert_close, error, figures, made, posix, reference
+from test_cli import assert_close, environment, error, figures, made, posix, reference
 from test_files import BFLOAT16, Array, Capture, score
 
 h5py: Any = pytest.importorskip("h5py")
@@ -300,6 +300,45 @@ def test_compressed_data_that_are_damaged(data: tuple[Array, Array], capsys: Cap
     Path("x.h5").write_bytes(content)
     assert score("x.h5", "t.npy", "--memory", "1") == 1
     assert "x.h5:x is damaged: it cannot be read from row" in error(capsys)
+
+
+INTERRUPTED = """
+import sys, time, h5py, steps
+from h5py._objects import phil
+from crossent import _cli as cli
+
+close = h5py.File.close
+
+def slow(file):
+    with phil:  # the library's own lock
+        for _ in range(100):
+            time.sleep(0.01)
+        close(file)
+
+steps.before_block(2, lambda: setattr(h5py.File, "close", slow) or steps.raises(KeyboardInterrupt())())
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_the_process_ends_when_the_thread_that_reads_has_ended(data: object) -> None:
+    """The library would wait for its own lock, which the thread would hold for ever if it were stopped meanwhile."""
+    logits, target = made((2000, 40))
+    np.save("t.npy", target)
+    written(lambda file: file.create_dataset("x", data=logits, chunks=(100, 40), compression="gzip"))
+    command = [
+        sys.executable,
+        "-c",
+        INTERRUPTED,
+        "score",
+        "x.h5",
+        "t.npy",
+        "--memory",
+        "50K",
+        "--no-progress",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment())
+    assert done.returncode == 130, done.stderr
+    assert "interrupted: " in done.stderr
 
 
 def test_no_datasets(data: object, capsys: Capture) -> None:
