@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from children import environment
 from crossent import _cli as cli
 from crossent._io import open_logits
 from crossent._io.mapped import Mapped
 from steps import before_block
-from test_cli import assert_close, environment, error, figures, made, posix, reference
+from test_cli import assert_close, error, figures, made, posix, reference
 from test_files import BFLOAT16, Array, Capture, score
 
 h5py: Any = pytest.importorskip("h5py")
