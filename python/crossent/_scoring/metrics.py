@@ -364,7 +364,7 @@ class LabelColumns:
         """Return the column of each row's label, or raise for one that stands for none."""
         codes = labels
         if self.classes is not None:
-            with _sorting(labels, self.given):
+            with _sorting(labels, "y_true", self.given):
                 if self.given is not None:
                     known = np.isin(labels, self.classes)
                     if not known.all():
@@ -379,22 +379,25 @@ class LabelColumns:
 
 
 @contextlib.contextmanager
-def _sorting(labels: NDArray[Any], given: NDArray[Any] | None = None) -> Iterator[None]:
+def _sorting(labels: NDArray[Any], name: str, given: NDArray[Any] | None = None) -> Iterator[None]:
     """Say of which labels the order is not known, where something raises for that."""
     try:
+        for array in (labels, given):
+            if array is not None and array.dtype.kind == "V":
+                raise TypeError("records are no labels")
         yield
     except TypeError as error:
         got = str(labels.dtype) + ("" if given is None else f" and {given.dtype}")
-        with_labels = "" if given is None else " and those of labels"
+        both = "" if given is None else " together with those of labels"
         raise TypeError(
-            f"the labels of y_true{with_labels} cannot be sorted: got dtype {got}, expected numbers, strings or "
-            f"booleans ({error})"
+            f"{name} holds labels that cannot be sorted{both}: got dtype {got}, expected "
+            f"numbers, strings or booleans ({error})"
         ) from error
 
 
 def classes_of(labels: NDArray[Any]) -> NDArray[Any]:
     """Return the labels that occur, each once, in ascending order."""
-    with _sorting(labels):
+    with _sorting(labels, "y_true"):
         return np.unique(labels)
 
 
@@ -416,7 +419,7 @@ def columns_of_labels(
         if indicator is None or names is None or set(indicator) != set(names):
             return None
         return _label_columns(None, [names.index(name) for name in indicator], None, None)
-    with _sorting(given):
+    with _sorting(given, "labels"):
         classes = np.unique(given)
     _check_number(classes, given, columns)
     places, warning = _by_name(classes, given, names)
