@@ -1,5 +1,13 @@
 """The warnings of this package. Its errors are Python's own classes."""
 
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 
 class LikelyMistakeWarning(UserWarning):
     """The arguments are allowed, but look like a mistake that changes the result.
@@ -15,3 +23,35 @@ class NothingCountedWarning(LikelyMistakeWarning, RuntimeWarning):
 
     It is a RuntimeWarning too, as NumPy's own "Mean of empty slice" is.
     """
+
+
+_QUIET: ContextVar[bool] = ContextVar("_QUIET", default=False)
+
+# The packages whose lines no warning names: this one, and torch, which calls modules and operators.
+_SKIPPED = ("crossent", "torch")
+
+
+def warn(text: str, category: type[Warning]) -> None:
+    """Warn at the line of the caller; the compiled functions call this."""
+    if _QUIET.get():
+        return
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and _is_skipped(frame.f_globals.get("__name__")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _is_skipped(module: str | None) -> bool:
+    return (
+        module is None or module.partition(".")[0] in _SKIPPED
+    )  # torch.compile writes modules without a name
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Suppress the warnings of compiled functions, where an earlier call with these arguments gave them."""
+    token = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)

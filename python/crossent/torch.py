@@ -7,8 +7,8 @@ first derivative, with respect to the input; a second one, or one with respect t
 
 # Annotations stay objects here: `torch.compile` and other tools read them.
 
-import enum
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._arguments import Reduction
+from crossent._exceptions import quiet
 from crossent._interop import float_name
 from crossent._losses.linear import linear_cross_entropy as _linear_value
 from crossent._losses.linear import linear_cross_entropy_and_grad as _linear_value_and_grad
@@ -44,24 +45,16 @@ __all__ = [
 
 _KlReduction: TypeAlias = Reduction | Literal["batchmean"]
 
-# Functions of the arguments of a loss that give NumPy's numbers and arrays.
+# Functions of the arguments of a loss that give NumPy's numbers and arrays: the loss; and of the upstream gradient too,
+# the loss and a gradient for each part that is there.
 _Value: TypeAlias = Callable[..., Any]
-_Gradients: TypeAlias = Callable[..., tuple[NDArray[Any], ...]]
+_ValueAndGradients: TypeAlias = Callable[..., tuple[Any, tuple[NDArray[Any], ...]]]
 
 
 # There are two ways to compute a loss. A call on plain tensors calls the compiled function at once and, for a gradient,
 # records a node written in Python: that takes some 10 us. Where the operation itself must be seen, and not its numbers
 # (by torch.compile, torch.export, torch.func and dispatch modes), an operator of torch.library is called, which takes
 # several times as long.
-
-
-class _Mode(enum.Enum):
-    """How a loss is computed."""
-
-    TRACED = enum.auto()
-    VALUE = enum.auto()  # no gradient is asked for
-    WITH_GRADIENTS = enum.auto()  # the backward pass multiplies them by the upstream gradient
-    GRADIENTS_LATER = enum.auto()  # the backward pass computes them, rounded once
 
 
 @dataclass(frozen=True)
@@ -73,15 +66,17 @@ class _Loss:
     tensors: frozenset[str]  # which of them are tensors
     optional: frozenset[str]  # which of those may be None
     parts: int  # so many of the first arguments have a gradient
-    gradients: _Gradients  # of the upstream gradient and the arguments: one for each part that is there
+    value: _Value
+    value_and_gradients: _ValueAndGradients
     operator: Callable[..., Tensor]
 
-    def begin(self, arguments: tuple[Any, ...], reduction: str) -> tuple[_Mode, Any]:
-        """Check which tensors are given and which require grad; choose the mode, and return the arguments as arrays."""
+    def __call__(self, *arguments: Any) -> Tensor:
+        """Compute the loss; its arguments are in the order of the operator."""
         compiled = torch.compiler.is_compiling()
+        transformed = not compiled and torch._C._are_functorch_transforms_active()
         plain = not (
             compiled
-            or torch._C._are_functorch_transforms_active()
+            or transformed
             or torch._C._len_torch_dispatch_stack()
             or torch._C._get_tracing_state() is not None
         )
@@ -106,27 +101,25 @@ class _Loss:
                 arrays[at] = _array(tensor)
             if at < self.parts:
                 full = full and tensor.dtype in _FULL
-        if not plain:
-            return _Mode.TRACED, arrays
-        if not recorded:
-            return _Mode.VALUE, arrays
-        now = full and reduction != "none"
-        return _Mode.WITH_GRADIENTS if now else _Mode.GRADIENTS_LATER, arrays
+        loss: Tensor
+        if transformed:
+            loss = _Function.apply(self, *arguments)
+        elif not plain:
+            loss = self.operator(*arguments)
+        elif not recorded:
+            loss = _tensor(self.value(*arrays))
+        elif full and arguments[self.names.index("reduction")] != "none":
+            value, grads = self.value_and_gradients(None, *arrays)
+            parts = arguments[: self.parts]
+            loss = _Node.apply(self, value, grads, parts, *parts)
+        else:  # The backward pass computes the gradients, rounded once.
+            loss = _Node.apply(self, self.value(*arrays), (), arguments, *arguments[: self.parts])
+        return loss
 
-    def traced(self, *arguments: Any) -> Tensor:
-        """Compute the loss as an operation that transforms, compilers and dispatch modes see."""
-        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-            loss: Tensor = _Function.apply(self, *arguments)
-            return loss
-        return self.operator(*arguments)
-
-    def result(self, mode: _Mode, arguments: tuple[Any, ...], loss: Any, *grads: NDArray[Any]) -> Tensor:
-        """Give the loss as a tensor, in torch's graph if a gradient is asked for."""
-        if mode is _Mode.VALUE:
-            return _tensor(loss)
-        parts = arguments[: self.parts]
-        node: Tensor = _Node.apply(self, loss, grads, parts if grads else arguments, *parts)
-        return node
+    def gradients(self, grad_output: Tensor, *arguments: Any) -> tuple[NDArray[Any], ...]:
+        """Compute the gradients in a backward pass: what there is to warn of, the loss warned of."""
+        with quiet():
+            return self.value_and_gradients(grad_output, *arguments)[1]
 
 
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -153,6 +146,34 @@ def _no_second_derivative(name: str) -> str:
         f"{name} has no second derivative: its gradient, made with create_graph=True, is differentiated again; use "
         f"torch.nn.functional.{name} where a loss is differentiated twice"
     )
+
+
+# What error texts suggest for NumPy, and the same for torch.
+_SPELLINGS = [
+    (re.compile(pattern), torchs)
+    for pattern, torchs in (
+        (r"numpy\.asarray\((\w+), dtype=(?:numpy\.)?(\w+)\)", r"\1.to(torch.\2)"),
+        (r"\.astype\(numpy\.(\w+)\)", r".to(torch.\1)"),
+        (r"numpy\.asarray\(([^()]+)\)", r"\1"),
+        (r"numpy\.equal\(", "torch.eq("),
+        (r"numpy\.", "torch."),
+    )
+]
+
+
+def _for_tensors(function: _Value) -> _Value:
+    """Have the errors of a function of arrays suggest functions of torch."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except (IndexError, TypeError, ValueError) as error:
+            text = str(error)
+            for pattern, torchs in _SPELLINGS:
+                text = pattern.sub(torchs, text)
+            raise type(error)(text) from None
+
+    return call
 
 
 def _array(tensor: Tensor) -> Any:
@@ -260,6 +281,10 @@ def _one_by_one(
         pairs = zip(arguments, in_dims, strict=True)
         return function.apply(*(each if dim is None else each.select(dim, at) for each, dim in pairs))
 
+    if info.batch_size == 0:
+        raise ValueError(
+            "torch.vmap of a loss is over an empty batch: got a batch of size 0, expected 1 or more; skip empty batches"
+        )
     results = [item(at) for at in range(info.batch_size)]
     if isinstance(results[0], Tensor):
         return torch.stack(results), 0
@@ -335,19 +360,25 @@ def _laid_out(grad: NDArray[Any], part: Tensor) -> Tensor:
 
 
 def _define(
-    name: str, parts: int, schema: str, value: _Value, gradients: _Gradients, shape: Callable[..., Any]
+    name: str,
+    parts: int,
+    schema: str,
+    value: _Value,
+    value_and_gradients: _ValueAndGradients,
+    shape: Callable[..., Any],
 ) -> _Loss:
     """Define a loss and its operator, whose gradient is an operator too.
 
-    `value` and `gradients` are in NumPy's terms, `shape` is that of the loss.
+    `value` and `value_and_gradients` are in NumPy's terms, `shape` is that of the loss.
     """
+    loss: _Loss
 
     def there(arguments: tuple[Any, ...]) -> list[Tensor]:
         return [part for part in arguments[:parts] if part is not None]
 
     operator = torch.library.custom_op(
         f"crossent::{name}",
-        lambda *arguments: _tensor(value(*arguments)),
+        lambda *arguments: _tensor(loss.value(*arguments)),
         mutates_args=(),
         schema=f"({schema}) -> Tensor",
     )
@@ -355,7 +386,7 @@ def _define(
         f"crossent::{name}_backward",
         lambda grad_output, *arguments: [
             _laid_out(grad, part)
-            for grad, part in zip(gradients(grad_output, *arguments), there(arguments), strict=True)
+            for grad, part in zip(loss.gradients(grad_output, *arguments), there(arguments), strict=True)
         ],
         mutates_args=(),
         schema=f"(Tensor grad_output, {schema}) -> Tensor[]",
@@ -364,7 +395,16 @@ def _define(
     names = tuple(key for _, key in kinds)
     tensors = frozenset(key for kind, key in kinds if kind in ("Tensor", "Tensor?"))
     optional = frozenset(key for kind, key in kinds if kind == "Tensor?")
-    loss = _Loss(name, names, tensors, optional, parts, gradients, operator)
+    loss = _Loss(
+        name,
+        names,
+        tensors,
+        optional,
+        parts,
+        _for_tensors(value),
+        _for_tensors(value_and_gradients),
+        operator,
+    )
 
     def differentiated(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
         _check_needs(loss, ctx.needs_input_grad)
@@ -393,20 +433,17 @@ def _define(
 
 # The losses. An operator takes its arguments in the order of the compiled function, which has some more.
 
-_DEFAULTS: Any = (None, None)  # dtype, out
-_BOTH_DEFAULTS: Any = (None, None, None, None)  # dtype, out, grad_output, grad_out
-
 
 def _compiled(name: str, schema: str, shape: Callable[..., Any]) -> _Loss:
     """Define a loss that a compiled function computes, with a gradient of the input."""
     value, both = getattr(_core, name), getattr(_core, f"{name}_and_grad")
+
+    def value_and_gradients(grad_output: Tensor | None, *arguments: Any) -> Any:
+        loss, grad = both(*arguments, None, None, grad_output, None)  # dtype, out, grad_output, grad_out
+        return loss, (grad,)
+
     return _define(
-        name,
-        1,
-        schema,
-        lambda *arguments: value(*arguments, *_DEFAULTS),
-        lambda grad_output, *arguments: both(*arguments, *_DEFAULTS, grad_output, None)[1:],
-        shape,
+        name, 1, schema, lambda *arguments: value(*arguments, None, None), value_and_gradients, shape
     )
 
 
@@ -463,9 +500,9 @@ def _linear(function: Callable[..., Any], arguments: Sequence[Any], **options: A
     )
 
 
-def _linear_gradients(grad_output: Tensor | None, *arguments: Any) -> tuple[NDArray[Any], ...]:
-    _, grads = _linear(_linear_value_and_grad, arguments, grad_output=grad_output)
-    return tuple(grad for grad in grads if grad is not None)
+def _linear_value_and_gradients(grad_output: Tensor | None, *arguments: Any) -> Any:
+    loss, grads = _linear(_linear_value_and_grad, arguments, grad_output=grad_output)
+    return loss, tuple(grad for grad in grads if grad is not None)
 
 
 _LINEAR_CROSS_ENTROPY = _define(
@@ -474,7 +511,7 @@ _LINEAR_CROSS_ENTROPY = _define(
     "Tensor input, Tensor linear_weight, Tensor? linear_bias, Tensor target, Tensor? weight, Tensor? where, "
     "int ignore_index, str reduction, float label_smoothing, float? softcap, float z_loss, int? block_bytes",
     lambda *arguments: _linear(_linear_value, arguments),
-    _linear_gradients,
+    _linear_value_and_gradients,
     lambda *arguments: arguments[0].shape[:-1] if arguments[7] == "none" else (),
 )
 
@@ -557,25 +594,9 @@ def cross_entropy(
     >>> logits.grad.numpy().round(4).tolist()
     [[0.045, 0.1224, -0.1674], [-0.4911, 0.0033, 0.4878]]
     """
-    arguments: Any = (
-        input,
-        target,
-        weight,
-        ignore_index,
-        reduction,
-        label_smoothing,
-        z_loss,
-        axis,
-        where,
+    return _CROSS_ENTROPY(
+        input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, where
     )
-    # The compiled functions are called from here and not from a helper: their warnings name the line of the caller.
-    mode, arrays = _CROSS_ENTROPY.begin(arguments, reduction)
-    if mode is _Mode.TRACED:
-        return _CROSS_ENTROPY.traced(*arguments)
-    if mode is _Mode.WITH_GRADIENTS:
-        both = _core.cross_entropy_and_grad(*arrays, *_BOTH_DEFAULTS)
-        return _CROSS_ENTROPY.result(mode, arguments, *both)
-    return _CROSS_ENTROPY.result(mode, arguments, _core.cross_entropy(*arrays, *_DEFAULTS))
 
 
 def nll_loss(
@@ -649,13 +670,7 @@ def nll_loss(
     >>> log_p.grad.tolist()
     [[-0.5, 0.0, 0.0], [0.0, 0.0, -0.5]]
     """
-    arguments: Any = (input, target, weight, ignore_index, reduction, axis, where)
-    mode, arrays = _NLL_LOSS.begin(arguments, reduction)
-    if mode is _Mode.TRACED:
-        return _NLL_LOSS.traced(*arguments)
-    if mode is _Mode.WITH_GRADIENTS:
-        return _NLL_LOSS.result(mode, arguments, *_core.nll_loss_and_grad(*arrays, *_BOTH_DEFAULTS))
-    return _NLL_LOSS.result(mode, arguments, _core.nll_loss(*arrays, *_DEFAULTS))
+    return _NLL_LOSS(input, target, weight, ignore_index, reduction, axis, where)
 
 
 def binary_cross_entropy_with_logits(
@@ -728,15 +743,7 @@ def binary_cross_entropy_with_logits(
     >>> logits.grad.numpy().round(4).tolist()
     [-0.0596, 0.1345]
     """
-    arguments: Any = (input, target, weight, pos_weight, reduction)
-    mode, arrays = _BINARY_CROSS_ENTROPY.begin(arguments, reduction)
-    if mode is _Mode.TRACED:
-        return _BINARY_CROSS_ENTROPY.traced(*arguments)
-    if mode is _Mode.WITH_GRADIENTS:
-        both = _core.binary_cross_entropy_with_logits_and_grad(*arrays, *_BOTH_DEFAULTS)
-        return _BINARY_CROSS_ENTROPY.result(mode, arguments, *both)
-    value = _core.binary_cross_entropy_with_logits(*arrays, *_DEFAULTS)
-    return _BINARY_CROSS_ENTROPY.result(mode, arguments, value)
+    return _BINARY_CROSS_ENTROPY(input, target, weight, pos_weight, reduction)
 
 
 def _expanded(input: Any, target: Any) -> Any:
@@ -816,13 +823,7 @@ def kl_div(
     """
     if reduction != "batchmean":
         input = _expanded(input, target)
-    arguments: Any = (input, target, reduction, log_target)
-    mode, arrays = _KL_DIV.begin(arguments, reduction)
-    if mode is _Mode.TRACED:
-        return _KL_DIV.traced(*arguments)
-    if mode is _Mode.WITH_GRADIENTS:
-        return _KL_DIV.result(mode, arguments, *_core.kl_div_and_grad(*arrays, *_BOTH_DEFAULTS))
-    return _KL_DIV.result(mode, arguments, _core.kl_div(*arrays, *_DEFAULTS))
+    return _KL_DIV(input, target, reduction, log_target)
 
 
 def linear_cross_entropy(
@@ -913,7 +914,7 @@ def linear_cross_entropy(
     >>> layer.weight.grad.shape, layer.bias.grad.shape
     (torch.Size([50, 8]), torch.Size([50]))
     """
-    arguments: Any = (
+    return _LINEAR_CROSS_ENTROPY(
         input,
         linear_weight,
         linear_bias,
@@ -927,15 +928,6 @@ def linear_cross_entropy(
         z_loss,
         block_bytes,
     )
-    mode, arrays = _LINEAR_CROSS_ENTROPY.begin(arguments, reduction)
-    if mode is _Mode.TRACED:
-        return _LINEAR_CROSS_ENTROPY.traced(*arguments)
-    if mode is _Mode.WITH_GRADIENTS:
-        loss, grads = _linear(_linear_value_and_grad, arrays)
-        return _LINEAR_CROSS_ENTROPY.result(
-            mode, arguments, loss, *(grad for grad in grads if grad is not None)
-        )
-    return _LINEAR_CROSS_ENTROPY.result(mode, arguments, _linear(_linear_value, arrays))
 
 
 # Modules. They derive from torch's, so that what looks at the class of a loss knows them, and take what these take.

@@ -1,14 +1,12 @@
 //! A call into the library: it releases the interpreter, can be stopped by Ctrl-C, and raises Python's exceptions.
 
 use std::borrow::Cow;
-use std::ffi::CStr;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::exceptions::{
     PyIndexError, PyKeyboardInterrupt, PyMemoryError, PyOverflowError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::error::Error;
@@ -158,33 +156,36 @@ pub(super) fn unknown_reduction(given: &str, expected: &str) -> PyErr {
 pub(super) fn warn_mistake(py: Python<'_>, mistake: LikelyMisuse) -> PyResult<()> {
     let text = match mistake {
         LikelyMisuse::OneClass => {
-            c"there is one class only, and its probability is always 1; for yes or no use binary cross-entropy, or name the class axis (axis=)"
+            "there is one class only, and its probability is always 1; for yes or no use binary cross-entropy, or name the class axis (axis=)"
         }
         LikelyMisuse::Probabilities => {
-            c"the input looks like probabilities (from 0 to 1, rows summing to 1); cross_entropy takes logits and nll_loss log-probabilities: leave out the softmax, or take the logarithm"
+            "the input looks like probabilities (from 0 to 1, rows summing to 1); cross_entropy takes logits and nll_loss log-probabilities: leave out the softmax, or take the logarithm"
         }
         LikelyMisuse::PositiveLogProbability => {
-            c"the input holds positive numbers, and log-probabilities have none; give nll_loss the result of log_softmax, or give the logits to cross_entropy"
+            "the input holds positive numbers, and log-probabilities have none; give nll_loss the result of log_softmax, or give the logits to cross_entropy"
         }
     };
     warn_of_mistake(py, text)
 }
 
 /// Warns of something that is allowed but probably not meant, at the line that called the public function.
-pub(super) fn warn_of_mistake(py: Python<'_>, text: &CStr) -> PyResult<()> {
-    static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let category = CATEGORY.import(py, "crossent._exceptions", "LikelyMistakeWarning")?;
-    PyErr::warn(py, category, text, 2)
+pub(super) fn warn_of_mistake(py: Python<'_>, text: &str) -> PyResult<()> {
+    warn(py, "LikelyMistakeWarning", text)
 }
 
 /// Warns that a mean is nan, and why, at the line that called the public function.
 pub(super) fn warn_nothing_counted(py: Python<'_>, rows: usize) -> PyResult<()> {
-    static CATEGORY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let category = CATEGORY.import(py, "crossent._exceptions", "NothingCountedWarning")?;
     let text = if rows == 0 {
-        c"the mean over an empty batch is nan; use reduction=\"sum\" for 0, or skip empty batches"
+        "the mean over an empty batch is nan; use reduction=\"sum\" for 0, or skip empty batches"
     } else {
-        c"every row is ignored, and the mean over nothing is nan; check ignore_index and where, or use reduction=\"sum\" for 0"
+        "every row is ignored, and the mean over nothing is nan; check ignore_index and where, or use reduction=\"sum\" for 0"
     };
-    PyErr::warn(py, category, text, 2)
+    warn(py, "NothingCountedWarning", text)
+}
+
+/// Has the package warn: it knows which line called it.
+fn warn(py: Python<'_>, category: &str, text: &str) -> PyResult<()> {
+    let exceptions = py.import("crossent._exceptions")?;
+    exceptions.call_method1("warn", (text, exceptions.getattr(category)?))?;
+    Ok(())
 }

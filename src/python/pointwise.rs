@@ -1,7 +1,5 @@
 //! Losses of single elements, with or without their gradients.
 
-use std::ffi::CString;
-
 use numpy::PyUntypedArrayMethods;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -298,7 +296,7 @@ fn warn_of_positive(object: &Bound<'_, PyAny>, name: &str, fix: &str) -> PyResul
         let text = format!(
             "{name} holds positive numbers, and kl_div takes log-probabilities, which have none: {fix}"
         );
-        call::warn_of_mistake(object.py(), &CString::new(text)?)?;
+        call::warn_of_mistake(object.py(), &text)?;
     }
     Ok(())
 }

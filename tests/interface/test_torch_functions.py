@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import itertools
 import pickle
@@ -193,7 +194,8 @@ def test_no_gradient_costs_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any) -> None:
         raise AssertionError("a gradient was computed")
 
-    monkeypatch.setattr("crossent._core.cross_entropy_and_grad", refuse)
+    refusing = dataclasses.replace(ct._CROSS_ENTROPY, value_and_gradients=refuse)
+    monkeypatch.setattr(ct, "_CROSS_ENTROPY", refusing)
     with pytest.raises(AssertionError):
         ct.cross_entropy(x, T)
     with torch.no_grad():
@@ -582,6 +584,41 @@ def test_errors_of_arguments_are_those_of_arrays() -> None:
         ct.cross_entropy(x, T, ignore_index=2**70)
 
 
+SUGGESTED: list[tuple[Callable[[], Any], str]] = [
+    (lambda: ct.cross_entropy(drawn(6, 4), ALL[:, None]), "use torch.squeeze(target, axis=1)"),
+    (lambda: ct.cross_entropy(drawn(6, 4), ALL.double()), "use target.to(torch.int64)"),
+    (lambda: ct.cross_entropy(drawn(2, 4), ALL[:2] > 0), "use target.to(torch.int64)"),
+    (lambda: ct.cross_entropy(drawn(6, 4).int(), ALL), "use input.to(torch.float64)"),
+    (lambda: ct.cross_entropy(drawn(6, 4), F.one_hot(ALL, 4)), "use torch.argmax(target, axis=1)"),
+    (lambda: ct.cross_entropy(drawn(6, 4), ALL, where=T), "where=torch.not_equal(target, padding)"),
+    (
+        lambda: ct.cross_entropy(drawn(2, 4), torch.tensor([1.0, torch.nan])),
+        "torch.where(torch.isnan(target), -100, target).to(torch.int64)",
+    ),
+    (
+        lambda: ct.binary_cross_entropy_with_logits(drawn(6, 1), ALL.double()),
+        "use torch.reshape(target, (6, 1))",
+    ),
+    (lambda: ct.linear_cross_entropy(drawn(6, 4), W, ALL.double()), ""),
+]
+
+
+@pytest.mark.parametrize(("call", "suggested"), SUGGESTED)
+def test_errors_suggest_functions_of_torch(call: Callable[[], Any], suggested: str) -> None:
+    """Those of NumPy give arrays, which the functions here refuse."""
+    with pytest.raises((TypeError, ValueError)) as raised:
+        call()
+    assert suggested in str(raised.value)
+    assert "numpy" not in str(raised.value)
+
+
+def test_what_errors_suggest_runs() -> None:
+    names = {"torch": torch, "target": ALL[:, None], "input": drawn(6, 4).int(), "padding": 0}
+    for _, suggested in SUGGESTED:
+        expression = suggested.removeprefix("use ").removeprefix("where=")
+        assert not expression or isinstance(eval(expression, {**names}), torch.Tensor)
+
+
 def test_integers_of_every_width_are_classes() -> None:
     x = drawn(5, 4).requires_grad_()
     expected = gradients(ct.cross_entropy, ("", [x.detach()], [T[:5]], {}), x.dtype, False)
@@ -630,16 +667,56 @@ def test_writing_to_an_argument_before_the_backward_pass_is_noticed() -> None:
             loss.backward()
 
 
-def test_a_warning_names_the_line_of_the_call() -> None:
-    x = drawn(2, 4).requires_grad_()
-    for given in (x, x.detach()):
+def ways_to_call() -> dict[str, Callable[[Any, Any], Any]]:
+    class Model(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.criterion = ct.CrossEntropyLoss()
+
+        def forward(self, x: Any, target: Any) -> Any:
+            return self.criterion(x, target)
+
+    return {
+        "function": lambda x, t: ct.cross_entropy(x, t),
+        "rows": lambda x, t: ct.cross_entropy(x[:, :1], t + 100, reduction="none").sum(),
+        "module": ct.CrossEntropyLoss(),
+        "half": lambda x, t: ct.CrossEntropyLoss()(x.half(), t),
+        "nested": Model(),
+        "linear": lambda x, t: ct.linear_cross_entropy(x, torch.ones(3, 4), t),
+        "linear, half": lambda x, t: ct.linear_cross_entropy(x.half(), torch.ones(3, 4).half(), t),
+        "compiled": torch.compile(lambda x, t: ct.cross_entropy(x, t), backend="aot_eager", fullgraph=True),
+    }
+
+
+@pytest.mark.parametrize("way", ways_to_call())
+def test_a_warning_names_the_users_line_and_comes_once(way: str) -> None:
+    """Not a line of this package, or of torch, which calls modules and operators. The backward pass is silent."""
+    call, ignored = ways_to_call()[way], torch.tensor([-100, -100])
+    for record in (True, False):
+        x = torch.ones(2, 4, requires_grad=record)
         with pytest.warns(crossent.LikelyMistakeWarning) as caught:
-            ct.cross_entropy(given, torch.tensor([-100, -100]))
+            loss = call(x, ignored)
+            if record:
+                loss.backward()
+                assert not x.grad.any()
         assert [each.filename for each in caught] == [__file__]
-    loss = ct.CrossEntropyLoss()
+    with warnings.catch_warnings(), pytest.raises(crossent.LikelyMistakeWarning):
+        warnings.simplefilter("error")
+        call(x, ignored)
+
+
+def test_a_transform_warns_once() -> None:
+    with pytest.warns(crossent.LikelyMistakeWarning) as caught:
+        torch.func.grad(ct.cross_entropy)(drawn(2, 4), torch.tensor([-100, -100]))
+    assert [each.filename for each in caught] == [__file__]
+
+
+def test_the_warnings_of_other_calls_are_not_suppressed_by_a_backward_pass() -> None:
+    x = drawn(6, 4).requires_grad_()
+    loss = ct.cross_entropy(x, T, reduction="none").sum()
+    x.register_hook(lambda grad: grad + ct.cross_entropy(drawn(0, 4), T[:0]))
     with pytest.warns(crossent.LikelyMistakeWarning):
-        loss(x, torch.tensor([-100, -100])).backward()
-    assert torch.equal(x.grad, torch.zeros(2, 4, dtype=torch.float64))
+        loss.backward()
 
 
 def test_bfloat16_training_under_autocast() -> None:
