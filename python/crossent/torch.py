@@ -110,13 +110,12 @@ class _Loss:
             loss = _tensor(self.value(*arrays))
         elif full and arguments[self.names.index("reduction")] != "none":
             value, grads = self.value_and_gradients(None, *arrays)
-            parts = arguments[: self.parts]
-            loss = _Node.apply(self, value, grads, parts, *parts)
+            loss = _Node.apply(self, value, grads, arguments, *arguments[: self.parts])
         else:  # The backward pass computes the gradients, rounded once.
-            loss = _Node.apply(self, self.value(*arrays), (), arguments, *arguments[: self.parts])
+            loss = _Node.apply(self, self.value(*arrays), None, arguments, *arguments[: self.parts])
         return loss
 
-    def gradients(self, grad_output: Tensor, *arguments: Any) -> tuple[NDArray[Any], ...]:
+    def gradients(self, grad_output: Tensor | None, *arguments: Any) -> tuple[NDArray[Any], ...]:
         """Compute the gradients in a backward pass: what there is to warn of, the loss warned of."""
         with quiet():
             return self.value_and_gradients(grad_output, *arguments)[1]
@@ -198,17 +197,16 @@ def _aligned(grads: Any, parts: tuple[Any, ...]) -> tuple[Tensor | None, ...]:
     return tuple(None if part is None else next(given) for part in parts)
 
 
-def _save(ctx: Any, arguments: tuple[Any, ...], grads: tuple[Tensor, ...] = ()) -> None:
+def _save(ctx: Any, arguments: tuple[Any, ...]) -> None:
     """Keep arguments for the backward pass; of tensors torch checks that nothing writes to them until then."""
-    ctx.save_for_backward(*(each if isinstance(each, Tensor) else None for each in arguments), *grads)
+    ctx.save_for_backward(*(each if isinstance(each, Tensor) else None for each in arguments))
     ctx.options = tuple(None if isinstance(each, Tensor) else each for each in arguments)
 
 
-def _saved(ctx: Any) -> tuple[tuple[Any, ...], tuple[Tensor, ...]]:
+def _saved(ctx: Any) -> tuple[Any, ...]:
     """Return what `_save` kept."""
-    saved = ctx.saved_tensors
-    pairs = zip(saved, ctx.options, strict=False)
-    return tuple(option if tensor is None else tensor for tensor, option in pairs), saved[len(ctx.options) :]
+    pairs = zip(ctx.saved_tensors, ctx.options, strict=True)
+    return tuple(option if tensor is None else tensor for tensor, option in pairs)
 
 
 class _Node(torch.autograd.Function):
@@ -219,40 +217,33 @@ class _Node(torch.autograd.Function):
         ctx: Any,
         loss: _Loss,
         value: Any,
-        grads: tuple[NDArray[Any], ...],
+        grads: tuple[NDArray[Any], ...] | None,  # None: the backward pass computes them
         arguments: tuple[Any, ...],
         *_: Any,  # the parts, which torch connects the loss with
     ) -> Tensor:
-        ctx.loss = loss
-        _save(ctx, arguments, tuple(_tensor(grad) for grad in grads))
+        ctx.loss, ctx.grads = loss, grads
+        _save(ctx, arguments)
         return _tensor(value)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
         loss: _Loss = ctx.loss
-        arguments, grads = _saved(ctx)
+        arguments = _saved(ctx)
         parts = arguments[: loss.parts]
         if torch._C._are_functorch_transforms_active():  # torch.vmap of torch.autograd.grad
-            if grads:
-                grads = tuple(grad * grad_output.detach() for grad in grads)
-            else:
-                grads = _FunctionGradients.apply(loss, grad_output, *arguments)
-        elif grads:
-            grads = _multiplied(grads, grad_output.item())
+            grads = _FunctionGradients.apply(loss, grad_output, *arguments)
+        elif ctx.grads is None:
+            grads = tuple(map(_tensor, loss.gradients(grad_output, *arguments)))
         else:
-            grads = tuple(_tensor(grad) for grad in loss.gradients(grad_output, *arguments))
+            # They are given away, and may be written to: a second backward pass computes them again.
+            computed, ctx.grads = ctx.grads, ()
+            grads = tuple(map(_tensor, computed or loss.gradients(None, *arguments)))
+            factor = grad_output.item()
+            if factor != 1.0:
+                grads = tuple(grad.mul_(factor) for grad in grads)
         if torch.is_grad_enabled():  # create_graph=True
             grads = _Gradient.apply(loss.name, grads, grad_output, *parts)
         return None, None, None, None, *_aligned(grads, parts)
-
-
-def _multiplied(grads: tuple[Tensor, ...], factor: float) -> tuple[Tensor, ...]:
-    """Multiply gradients by a number. NumPy's memory comes in large pages: for large arrays it is faster than torch."""
-    if factor == 1.0:
-        return grads
-    arrays = [grad.numpy() for grad in grads]
-    with np.errstate(all="ignore"):
-        return tuple(_tensor(np.multiply(array, factor, dtype=array.dtype)) for array in arrays)
 
 
 class _Gradient(torch.autograd.Function):
@@ -307,7 +298,7 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
         loss: _Loss = ctx.loss
         _check_needs(loss, ctx.needs_input_grad[1:])
-        arguments, _ = _saved(ctx)
+        arguments = _saved(ctx)
         grads = _aligned(_FunctionGradients.apply(loss, grad_output, *arguments), arguments[: loss.parts])
         return None, *grads, *(None for _ in arguments[loss.parts :])
 
@@ -408,7 +399,7 @@ def _define(
 
     def differentiated(ctx: Any, grad_output: Tensor) -> tuple[Any, ...]:
         _check_needs(loss, ctx.needs_input_grad)
-        arguments, _ = _saved(ctx)
+        arguments = _saved(ctx)
         grads = _aligned(backward(grad_output, *arguments), arguments[:parts])
         return *grads, *(None for _ in arguments[parts:])
 

@@ -658,6 +658,22 @@ def test_a_graph_that_is_kept_gives_its_gradient_again() -> None:
         loss.backward()
 
 
+@pytest.mark.parametrize("call", ONE_OF_EACH, ids=LOSSES)
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_what_is_written_to_a_gradient_is_not_in_the_next(call: Any, factor: float) -> None:
+    name, parts, rest, options = call
+    inputs = leaves(parts)
+    loss = factor * getattr(ct, name)(*inputs, *rest, **options)
+    given = torch.autograd.grad(loss, inputs, retain_graph=True)
+    expected = [each.clone() for each in given]
+    for first, second in zip(given, expected, strict=True):
+        first.mul_(5)
+        first.numpy()[:] = 7  # which torch does not see
+        assert not torch.equal(first, second)
+    for again, each in zip(torch.autograd.grad(loss, inputs, retain_graph=True), expected, strict=True):
+        assert torch.equal(again, each)
+
+
 def test_writing_to_an_argument_before_the_backward_pass_is_noticed() -> None:
     for reduction in ("mean", "none"):
         hidden = drawn(6, 4).requires_grad_() * 1
