@@ -70,6 +70,11 @@ class _Scorer:
         ValueError
             If shapes do not fit each other, there are no rows, a weight is negative or none is above 0, or the
             estimator gives numbers that are no logits or probabilities.
+
+        Warns
+        -----
+        LikelyMistakeWarning
+            If probabilities do not sum to 1, or decisions that are read as logits look like probabilities.
         """
         outputs = _outputs(estimator, X)
         codes = _codes(y, outputs.classes)
@@ -339,7 +344,7 @@ def _only_logits(estimator: Any, logits: NDArray[Any] | None, classes: int) -> N
             f"decision_function(X) of {name} has no number for each of the {classes} classes; "
             'is decision_function_shape "ovo"? use "ovr"'
         )
-    wrong = np.isnan(logits) | np.isposinf(logits)
+    wrong = np.isnan(logits) | np.isposinf(logits) | np.isneginf(logits).all(axis=1, keepdims=True)
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise ValueError(
@@ -368,6 +373,12 @@ def _probabilities(proba: Any, classes: int, name: str) -> NDArray[Any]:
             f"predict_proba(X) of {name} holds a number that is no probability: got {array[row, column]:g} for row "
             f"{row}, expected 0 to 1"
         )
+    sums = array.astype(np.float64).sum(axis=1)
+    apart = np.flatnonzero(np.abs(sums - 1.0) > np.sqrt(eps_of(array)))
+    if apart.size:
+        row = apart[0]
+        got = f"got {sums[row]:g} for row {row}"
+        tell([f"predict_proba(X) of {name} does not sum to 1: {got}; are these probabilities?"], stacklevel=5)
     return array
 
 
@@ -443,4 +454,5 @@ def _weights(sample_weight: Any, rows: int) -> NDArray[np.float64]:
         )
     if not weight.any():
         raise ValueError("sample_weight holds nothing but zeros, expected a weight that counts")
-    return weight
+    # Only their ratios count: the products with losses stay in the range of float64.
+    return np.ldexp(weight, -int(np.frexp(weight.max())[1]))

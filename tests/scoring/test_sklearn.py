@@ -400,6 +400,14 @@ def test_nothing_in_a_row_of_weight_0_matters() -> None:
     assert found == pytest.approx(-np.log1p(np.exp(-1.0)), rel=1e-14)
 
 
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("factor", [1e308, 5e-324, 2.0**-1060])
+def test_weights_at_the_ends_of_float64_are_weights(scorer: Any, factor: float) -> None:
+    X, y = _iris("int")
+    fitted = _regression().fit(X, y)
+    assert scorer(fitted, X, y, np.full(len(y), factor)) == scorer(fitted, X, y)
+
+
 def test_searches_with_weights_score_with_weights() -> None:
     X, y = _iris()
     weight = np.where(y == 1, 5.0, 0.5)
@@ -574,6 +582,7 @@ HALF = np.full((2, 2), 0.5)
         (Stub([0, 1], proba=HALF.astype(complex)), [0, 1], None, TypeError, "predict_proba"),
         (Stub([0, 1], [0.0, np.nan]), [0, 1], None, ValueError, "no logit: got nan for row 1"),
         (Stub([0, 1], [np.inf, 0.0]), [0, 1], None, ValueError, "no logit: got inf for row 0"),
+        (Stub([0, 1], [[0.0, 1.0], [-np.inf, -np.inf]]), [0, 1], None, ValueError, "got -inf for row 1"),
         (Stub([0, 1], proba=HALF), [0, 1], [1.0], ValueError, r"sample_weight.*got \(1,\), expected \(2,\)"),
         (Stub([0, 1], proba=HALF), [0, 1], [1.0, -1.0], ValueError, "at least 0"),
         (Stub([0, 1], proba=HALF), [0, 1], [1.0, np.nan], ValueError, "finite"),
@@ -615,3 +624,20 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ImportError, match=r"crossent.sklearn needs scikit-learn: pip install crossent\[sklearn\]"
     ):
         importlib.import_module("crossent.sklearn")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_probabilities_that_do_not_sum_to_1_are_warned_of(dtype: Any) -> None:
+    proba = np.random.default_rng(0).dirichlet(np.ones(3), 8).astype(dtype)
+    labels = np.arange(8) % 3
+    for scorer in SCORERS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            expected = scorer(Stub([0, 1, 2], proba=proba), proba, labels)
+        wrong = proba.copy()
+        wrong[3] *= dtype(0.8)
+        with pytest.warns(
+            crossent.LikelyMistakeWarning, match=r"not sum to 1: got 0\.[78].* row 3;"
+        ) as caught:
+            assert scorer(Stub([0, 1, 2], proba=wrong), proba, labels) != expected
+        assert [each.filename for each in caught] == [__file__]
