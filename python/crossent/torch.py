@@ -81,7 +81,7 @@ class _Loss:
             or torch._C._get_tracing_state() is not None
         )
         forward_mode = not compiled and forward_ad._current_level >= 0
-        recorded, full, arrays = False, True, list(arguments)
+        recorded, full = False, True
         for at, (name, tensor) in enumerate(zip(self.names, arguments, strict=True)):
             if not isinstance(tensor, Tensor):
                 if name not in self.tensors or (tensor is None and name in self.optional):
@@ -97,8 +97,6 @@ class _Loss:
             if forward_mode and forward_ad.unpack_dual(tensor).tangent is not None:
                 raise NotImplementedError(_no_forward_mode(self.name))
             plain = plain and type(tensor) in _PLAIN
-            if plain:
-                arrays[at] = _array(tensor)
             if at < self.parts:
                 full = full and tensor.dtype in _FULL
         loss: Tensor
@@ -107,12 +105,12 @@ class _Loss:
         elif not plain:
             loss = self.operator(*arguments)
         elif not recorded:
-            loss = _tensor(self.value(*arrays))
+            loss = _tensor(self.value(*arguments))
         elif full and arguments[self.names.index("reduction")] != "none":
-            value, grads = self.value_and_gradients(None, *arrays)
+            value, grads = self.value_and_gradients(None, *arguments)
             loss = _Node.apply(self, value, grads, arguments, *arguments[: self.parts])
         else:  # The backward pass computes the gradients, rounded once.
-            loss = _Node.apply(self, self.value(*arrays), None, arguments, *arguments[: self.parts])
+            loss = _Node.apply(self, self.value(*arguments), None, arguments, *arguments[: self.parts])
         return loss
 
     def gradients(self, grad_output: Tensor | None, *arguments: Any) -> tuple[NDArray[Any], ...]:
@@ -161,11 +159,11 @@ _SPELLINGS = [
 
 
 def _for_tensors(function: _Value) -> _Value:
-    """Have the errors of a function of arrays suggest functions of torch."""
+    """Give a function of arrays tensors, and have its errors suggest functions of torch."""
 
     def call(*arguments: Any) -> Any:
         try:
-            return function(*arguments)
+            return function(*map(_array, arguments))
         except (IndexError, TypeError, ValueError) as error:
             text = str(error)
             for pattern, torchs in _SPELLINGS:
@@ -175,12 +173,14 @@ def _for_tensors(function: _Value) -> _Value:
     return call
 
 
-def _array(tensor: Tensor) -> Any:
+def _array(given: Any) -> Any:
     """Give a tensor as NumPy's array where torch can, in a fraction of the time that `crossent` needs to read one."""
+    if not isinstance(given, Tensor):
+        return given
     try:
-        return tensor.detach().numpy()
+        return given.detach().numpy()
     except (TypeError, RuntimeError):  # of bfloat16, of another device: read, or refused, as everywhere
-        return tensor
+        return given
 
 
 def _tensor(array: Any) -> Tensor:
@@ -232,6 +232,11 @@ class _Node(torch.autograd.Function):
         parts = arguments[: loss.parts]
         if torch._C._are_functorch_transforms_active():  # torch.vmap of torch.autograd.grad
             grads = _FunctionGradients.apply(loss, grad_output, *arguments)
+        elif isinstance(_array(grad_output), Tensor):
+            raise NotImplementedError(
+                f"{loss.name} has no batched backward pass: got several upstream gradients at once (of "
+                "is_grads_batched=True, or vectorize=True); use torch.func.vmap, or torch.func.jacrev"
+            )
         elif ctx.grads is None:
             grads = tuple(map(_tensor, loss.gradients(grad_output, *arguments)))
         else:

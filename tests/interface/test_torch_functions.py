@@ -255,6 +255,19 @@ def test_second_and_forward_derivatives_by_transforms_raise() -> None:
             ct.cross_entropy(torch.autograd.forward_ad.make_dual(each, x), T)
 
 
+def test_batches_of_upstream_gradients() -> None:
+    x = drawn(6, 4).requires_grad_()
+    for reduction, upstream in (("none", torch.eye(6, dtype=torch.float64)), ("mean", drawn(2))):
+        loss, expected = (f(x, T, reduction=reduction) for f in (ct.cross_entropy, F.cross_entropy))
+        rows = [torch.autograd.grad(expected, x, each, retain_graph=True)[0] for each in upstream]
+        found = torch.func.vmap(
+            lambda each, loss=loss: torch.autograd.grad(loss, x, each, retain_graph=True)[0]
+        )(upstream)
+        torch.testing.assert_close(found, torch.stack(rows))
+        with pytest.raises(NotImplementedError, match=r"no batched backward pass: .*; use torch\.func\.vmap"):
+            torch.autograd.grad(loss, x, upstream, is_grads_batched=True)
+
+
 def test_only_the_input_has_a_gradient() -> None:
     x, text = drawn(6, 4).requires_grad_(), "has no derivative with respect to {}: got one that requires grad"
     wanted = {
