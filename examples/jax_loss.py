@@ -28,7 +28,7 @@ Loss: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 # The recipe, as in docs/guides/torch_and_jax.md.
 @jax.custom_vjp
 def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """Compute the loss of each row; the classes lie along the last axis."""
+    """Compute the loss of each row, whose target is a class index; the classes lie along the last axis."""
     loss: jax.Array = jax.pure_callback(
         lambda x, t: crossent.cross_entropy(x, t, reduction="none", axis=-1),
         like_loss(logits, target),
