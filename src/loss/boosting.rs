@@ -302,6 +302,7 @@ impl Rules<'_> {
             read(weight, rows.clone(), &mut factor, |weight| weight);
         }
         let (zero, real) = ([0.0; TILE], [R::ZERO; TILE]);
+        let most = R::MAX.to_f64();
         let diagonal = Diagonal { linear: real, square: real, floor: real };
         let mut slopes = Slopes { factor, scale: zero, gradient: zero, hessian: zero, diagonal };
         for i in 0..rows.len() {
@@ -315,13 +316,15 @@ impl Rules<'_> {
                     (scale, -scale * miss[i])
                 }
             };
-            let (linear, square) = (self.multiple * slopes.scale[i], self.multiple * square);
+            let linear = self.multiple * slopes.scale[i];
+            // Of a row that is all but sure it may overflow, where the squares that it is multiplied by are 0.
+            let square = (self.multiple * square).clamp(-f64::MAX, f64::MAX);
             let floor = if self.weighted_least { self.least * (factor[i] * weight) } else { self.least };
             let hessian = miss[i] * (linear * p[i] + square * miss[i]);
             // A nan stays.
             slopes.hessian[i] = if hessian < floor { floor } else { hessian };
             slopes.diagonal.linear[i] = R::from_f64(linear);
-            slopes.diagonal.square[i] = R::from_f64(square);
+            slopes.diagonal.square[i] = R::from_f64(square.clamp(-most, most));
             slopes.diagonal.floor[i] = R::from_f64(floor);
         }
         slopes
