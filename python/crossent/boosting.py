@@ -29,10 +29,16 @@ __all__ = [
 
 Hessian: TypeAlias = Literal["lightgbm"] | Literal["xgboost"] | Literal["diagonal"]
 
-ClassWeight: TypeAlias = Mapping[int, float] | ArrayInput
+ClassWeight: TypeAlias = Mapping[int, float] | ArrayInput | Literal["balanced"]
+
+# As an objective keeps them.
+_ClassWeight: TypeAlias = dict[int, float] | tuple[float, ...] | Literal["balanced"] | None
 
 # LightGBM's bound of a prior, which keeps the logarithm of a class without rows finite.
 _LEAST_PRIOR = 1e-15
+
+# What the libraries keep the number of classes in: int32.
+_MOST_CLASSES = 2**31 - 1
 
 
 class Dataset(Protocol):
@@ -152,8 +158,8 @@ def init_score(y: ArrayInput, *, num_class: int, weight: ArrayInput | None = Non
     TypeError
         If `num_class` is no integer, or if `y` or `weight` holds no numbers.
     ValueError
-        If shapes do not fit, if a label is not whole or no class, if a weight is negative or not finite, or if all are
-        0.
+        If shapes do not fit, if `num_class` is out of range, if a label is not whole or no class, if a weight is
+        negative or not finite, or if all are 0.
 
     See Also
     --------
@@ -174,8 +180,8 @@ def init_score(y: ArrayInput, *, num_class: int, weight: ArrayInput | None = Non
     array([1.09861229, 1.09861229, 1.09861229, 1.09861229])
     """
     classes = as_integer(num_class, "num_class")
-    if classes < 2:
-        raise ValueError(f"num_class is out of range: got {classes}, expected at least 2")
+    if not 2 <= classes <= _MOST_CLASSES:
+        raise ValueError(f"num_class is out of range: got {classes}, expected 2 to {_MOST_CLASSES}")
     array = as_array(y, "y")
     if array.ndim != 1:
         raise ValueError(f"y has the wrong shape: got {array.shape}, expected (N,)")
@@ -188,17 +194,18 @@ def init_score(y: ArrayInput, *, num_class: int, weight: ArrayInput | None = Non
                 f"a weight is negative or not finite: got weight[{wrong[0]}] = {weights[wrong[0]]}, expected a finite "
                 "number of at least 0"
             )
-    if len(array) == 0:
-        return np.zeros((0, classes) if classes > 2 else 0)
-    sums = np.bincount(labels, weights, minlength=classes).astype(np.float64)
-    if not sums.sum() > 0:
-        raise ValueError("the weights of all rows are 0: expected one that is not")
+    if weights is not None and len(weights):
+        if not weights.any():
+            raise ValueError("the weights of all rows are 0: expected one that is not")
+        weights = np.ldexp(weights, -int(np.frexp(weights.max())[1]))  # their sum is finite
+    # Of the classes up to the last that has rows: num_class may be a mistake, and large.
+    sums = np.bincount(labels, weights).astype(np.float64)
     prior = sums / sums.sum()
     if classes == 2:
-        positive = min(max(float(prior[1]), _LEAST_PRIOR), 1 - _LEAST_PRIOR)
+        positive = min(max(float(prior[1:].sum()), _LEAST_PRIOR), 1 - _LEAST_PRIOR)
         return np.full(len(array), np.log(positive / (1 - positive)))
-    scores = np.empty((len(array), classes), order="F")
-    scores[:] = np.log(np.maximum(prior, _LEAST_PRIOR))
+    scores = np.full((len(array), classes), np.log(_LEAST_PRIOR), order="F")
+    scores[:, : len(prior)] = np.log(np.maximum(prior, _LEAST_PRIOR))
     return scores
 
 
@@ -223,9 +230,10 @@ def lightgbm_objective(
 
     Parameters
     ----------
-    class_weight : mapping or array_like, optional
+    class_weight : mapping, array_like or 'balanced', optional
         A finite factor of at least 0 for each class: an array of K, or a mapping from classes, where those that it
-        lacks weigh 1. It multiplies the weights of the rows.
+        lacks weigh 1. It multiplies the weights of the rows. 'balanced' stands for scikit-learn's weights: the number
+        of rows, over that of classes which have rows, over that of the class's rows. Weights of rows do not enter it.
     label_smoothing : float
         How much of the target is spread evenly over all classes, from 0 to 1.
     focal_gamma : float
@@ -240,7 +248,7 @@ def lightgbm_objective(
     Raises
     ------
     TypeError
-        If an option is no number, or class weights are no mapping and no array.
+        If an option is no number, if class weights are no mapping and no array, or if a key is no integer.
     ValueError
         If an option is out of range, or if both smoothing and a focal gamma are given.
 
@@ -254,7 +262,7 @@ def lightgbm_objective(
     Without options a model has the raw scores of LightGBM's ``multiclass`` or ``binary`` with
     ``boost_from_average=False``, or of the default with `init_score`. ``predict_proba`` and ``predict`` of a model with
     any objective of one's own return raw scores: take `crossent.softmax` of them. Labels are 0 to K - 1;
-    ``LGBMClassifier`` encodes others itself.
+    ``LGBMClassifier`` encodes others itself, and class weights are those of the codes.
 
     Examples
     --------
@@ -282,9 +290,10 @@ def xgboost_objective(
 
     Parameters
     ----------
-    class_weight : mapping or array_like, optional
+    class_weight : mapping, array_like or 'balanced', optional
         A finite factor of at least 0 for each class: an array of K, or a mapping from classes, where those that it
-        lacks weigh 1. It multiplies the weights of the rows.
+        lacks weigh 1. It multiplies the weights of the rows. 'balanced' stands for scikit-learn's weights: the number
+        of rows, over that of classes which have rows, over that of the class's rows. Weights of rows do not enter it.
     label_smoothing : float
         How much of the target is spread evenly over all classes, from 0 to 1.
     focal_gamma : float
@@ -298,7 +307,7 @@ def xgboost_objective(
     Raises
     ------
     TypeError
-        If an option is no number, or class weights are no mapping and no array.
+        If an option is no number, if class weights are no mapping and no array, or if a key is no integer.
     ValueError
         If an option is out of range, or if both smoothing and a focal gamma are given.
 
@@ -309,7 +318,8 @@ def xgboost_objective(
     Notes
     -----
     Without options a model has the margins of XGBoost's ``multi:softprob`` or ``binary:logistic`` that starts from the
-    same ``base_score``.
+    same ``base_score``. Class weights, as ``scale_pos_weight``, do not enter the quantiles by which XGBoost bins features;
+    weights of rows do, unless its ``tree_method`` is "exact".
 
     Examples
     --------
@@ -325,7 +335,7 @@ def xgboost_objective(
 
 @dataclass(frozen=True, eq=False)
 class _Objective:
-    class_weight: dict[int, float] | tuple[float, ...] | None
+    class_weight: _ClassWeight
     label_smoothing: float
     focal_gamma: float
 
@@ -334,6 +344,10 @@ class _Objective:
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         if callable(getattr(y_pred, "get_label", None)):
             # The native interface: the scores, and the training data.
+            if weight is not None:
+                raise TypeError(
+                    "weights of rows are those of the training data: got a third argument beside it"
+                )
             y_true, y_pred, weight = y_pred.get_label(), y_true, y_pred.get_weight()
             if weight is not None and len(weight) == 0:
                 weight = None
@@ -351,7 +365,7 @@ class LightGBMObjective(_Objective):
 
     Parameters
     ----------
-    class_weight : dict, tuple of float or None
+    class_weight : dict, tuple of float, 'balanced' or None
         The weights of the classes.
     label_smoothing : float
         How much of the target is spread evenly over all classes.
@@ -374,7 +388,7 @@ class XGBoostObjective(_Objective):
 
     Parameters
     ----------
-    class_weight : dict, tuple of float or None
+    class_weight : dict, tuple of float, 'balanced' or None
         The weights of the classes.
     label_smoothing : float
         How much of the target is spread evenly over all classes.
@@ -391,7 +405,7 @@ class XGBoostObjective(_Objective):
 
 def _options(
     class_weight: ClassWeight | None, label_smoothing: float, focal_gamma: float
-) -> tuple[dict[int, float] | tuple[float, ...] | None, float, float]:
+) -> tuple[_ClassWeight, float, float]:
     """Check the options of an objective, which are used much later."""
     smoothing, gamma = _number(label_smoothing, "label_smoothing"), _number(focal_gamma, "focal_gamma")
     if not 0 <= smoothing <= 1:
@@ -406,16 +420,15 @@ def _options(
     if class_weight is None:
         return None, smoothing, gamma
     if isinstance(class_weight, str):
-        raise TypeError(
-            f"class_weight must be a mapping or an array: got {class_weight!r}; for weights that balance the classes, "
-            "use sklearn.utils.class_weight.compute_class_weight"
-        )
+        if class_weight != "balanced":
+            raise ValueError(
+                f"class_weight is not understood: got {class_weight!r}, expected 'balanced', a mapping or an array"
+            )
+        return "balanced", smoothing, gamma
     if isinstance(class_weight, Mapping):
-        keys = [as_integer(key, "a key of class_weight") for key in class_weight]
-        if keys and min(keys) < 0:
-            raise ValueError(f"a key of class_weight is no class: got {min(keys)}, expected 0 or more")
+        keys = [_class(key) for key in class_weight]
         weights = np.array([_number(value, "a weight in class_weight") for value in class_weight.values()])
-        checked: dict[int, float] | tuple[float, ...] = dict(zip(keys, weights.tolist(), strict=True))
+        checked: _ClassWeight = dict(zip(keys, weights.tolist(), strict=True))
     else:
         weights = _real(class_weight, "class_weight")
         if weights.ndim != 1:
@@ -426,6 +439,19 @@ def _options(
             f"class_weight is negative or not finite: got {class_weight}, expected finite numbers of at least 0"
         )
     return checked, smoothing, gamma
+
+
+def _class(key: Any) -> int:
+    """Return a key of class weights as an integer; labels may be whole floats, and so may keys."""
+    name = "a key of class_weight"
+    if isinstance(key, str):
+        raise TypeError(
+            f"{name} must be an integer: got {key!r}; LGBMClassifier numbers labels in the order of its classes_"
+        )
+    number = int(key) if isinstance(key, float | np.floating) and key.is_integer() else as_integer(key, name)
+    if number < 0:
+        raise ValueError(f"{name} is no class: got {number}, expected 0 or more")
+    return number
 
 
 def _number(value: Any, name: str) -> float:
@@ -439,7 +465,7 @@ def _grad_hess(
     raw: ArrayInput,
     y: ArrayInput,
     weight: ArrayInput | None,
-    class_weight: dict[int, float] | tuple[float, ...] | None,
+    class_weight: _ClassWeight,
     label_smoothing: float,
     focal_gamma: float,
     hessian: str,
@@ -462,7 +488,7 @@ def _grad_hess(
     classes = scores.shape[1] if scores.ndim == 2 else 2
     labels = _labels(as_array(y, "y"), rows, classes, scores.shape)
     weights = None if weight is None else _weights(weight, rows)
-    of_classes = None if class_weight is None else _of_classes(class_weight, classes)
+    of_classes = None if class_weight is None else _of_classes(class_weight, labels, classes)
     return _core.softmax_gradient_hessian(
         scores, labels, weights, of_classes, label_smoothing, focal_gamma, hessian, grad_out, hess_out
     )
@@ -474,6 +500,8 @@ def _labels(
     """Return labels as integers from 0 to `classes` - 1, or raise. `scores` is the shape of the scores, for errors."""
     if y.shape != (rows,):
         fix = "; use numpy.ravel(y)" if y.size == rows else ""
+        if scores == (rows,) and 1 < y.size < rows and rows % y.size == 0:
+            fix = f"; the scores have shape {scores}, for two classes: for K they need the shape (N, K)"
         raise ValueError(
             f"y has the wrong shape: got {y.shape}, expected ({rows},), one label for each row{fix}"
         )
@@ -524,15 +552,24 @@ def _real(values: ArrayInput, name: str) -> NDArray[np.float64]:
     return array.astype(np.float64)
 
 
-def _of_classes(class_weight: dict[int, float] | tuple[float, ...], classes: int) -> NDArray[np.float64]:
+def _of_classes(
+    class_weight: dict[int, float] | tuple[float, ...] | Literal["balanced"],
+    labels: NDArray[np.integer[Any]],
+    classes: int,
+) -> NDArray[np.float64]:
     """Return one weight for each class."""
+    weights = np.ones(classes)
+    if class_weight == "balanced":
+        counts = np.bincount(labels, minlength=classes)
+        found = counts > 0
+        weights[found] = len(labels) / (np.count_nonzero(found) * counts[found])
+        return weights
     if isinstance(class_weight, dict):
         beyond = [key for key in class_weight if key >= classes]
         if beyond:
             raise ValueError(
                 f"class_weight has a key that is no class: got {beyond[0]}, expected 0 to {classes - 1}"
             )
-        weights = np.ones(classes)
         weights[list(class_weight)] = list(class_weight.values())
         return weights
     if len(class_weight) != classes:

@@ -158,12 +158,119 @@ def test_class_weights_are_row_weights() -> None:
     class_weight = np.array([0.5, 2.0, 1.0])
     by_rows = light(objective=lightgbm_objective()).fit(x, y, sample_weight=class_weight[y])
     expected = by_rows.predict(x, raw_score=True)
-    for given in (class_weight, class_weight.tolist(), {0: 0.5, 1: 2}, {1: np.float32(2), 0: 0.5, 2: 1.0}):
+    for given in (
+        class_weight,
+        class_weight.tolist(),
+        {0: 0.5, 1: 2},
+        {1.0: np.float32(2), np.float32(0): 0.5},
+    ):
         own = light(objective=lightgbm_objective(class_weight=given)).fit(x, y)
         assert furthest(own.predict(x, raw_score=True), expected) <= 1e-5
 
 
-def test_cross_validation_and_early_stopping_take_the_objectives() -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_balanced_classes_are_those_of_scikit_learn(weighted: bool) -> None:
+    x, y, weight, _ = data("wine", weighted)
+    names = np.array(["white", "red", "pink"])[y]
+    expected = light(boost_from_average=False, class_weight="balanced").fit(x, names, sample_weight=weight)
+    own = light(objective=lightgbm_objective(class_weight="balanced")).fit(x, names, sample_weight=weight)
+    assert furthest(own.predict(x, raw_score=True), expected.predict(x, raw_score=True)) <= 1e-5
+    sample_weight = pytest.importorskip("sklearn.utils.class_weight").compute_sample_weight
+    x, y, weight, _ = data("breast_cancer", weighted)
+    by_class = sample_weight("balanced", y) * (1 if weight is None else weight)
+    # The other methods choose their bins by weights of rows, and not by those of classes.
+    options = {"base_score": 0.5, "tree_method": "exact"}
+    by_rows = extreme(**options).fit(x, y, sample_weight=by_class)
+    own = extreme(**options, objective=xgboost_objective(class_weight="balanced"))
+    own.fit(x, y, sample_weight=weight)
+    assert furthest(own.predict(x, output_margin=True), by_rows.predict(x, output_margin=True)) <= 1e-3
+
+
+def test_balanced_classes_may_lack_rows() -> None:
+    x, y = np.random.default_rng(5).standard_normal((6, 5)), np.array([1, 1, 1, 4, 4, 2], np.float32)
+    given = [1.0, 6 / (3 * 3), 6 / 3, 1.0, 6 / (3 * 2)]
+    for make in (lightgbm_objective, xgboost_objective):
+        expected = make(class_weight=given, label_smoothing=0.3)(y, x)
+        assert np.array_equal(make(class_weight="balanced", label_smoothing=0.3)(y, x), expected)
+        assert make(class_weight="balanced")(y[:0], x[:0])[0].shape == (0, 5)
+
+
+def test_early_stopping_is_that_of_the_built_in_objectives() -> None:
+    x, y, _, _ = data("wine")
+    stops = {"early_stopping_rounds": 3, "eval_metric": "mlogloss", "n_estimators": 100, "base_score": 0.5}
+    found = [
+        extreme(**stops, **own)
+        .fit(x[::2], y[::2], eval_set=[(x[1::2], y[1::2])], verbose=False)
+        .best_iteration
+        for own in ({"objective": xgboost_objective()}, {})
+    ]
+    assert found[0] == found[1] < 90
+
+    parameters = {**LIGHT, "num_class": 3, "num_threads": 1, "metric": "multi_logloss"}
+    options = {"num_boost_round": 100, "callbacks": [lightgbm.early_stopping(3, verbose=False)]}
+    found = []
+    for own in (
+        {"objective": lightgbm_objective()},
+        {"objective": "multiclass", "boost_from_average": False},
+    ):
+        training = lightgbm.Dataset(x[::2], y[::2])
+        held_out = lightgbm.Dataset(x[1::2], y[1::2], reference=training)
+
+        def mean(scores: Array, dataset: Any, raw: bool = "boost_from_average" not in own) -> Any:
+            if raw:
+                return "mean", crossent.cross_entropy(scores, dataset.get_label().astype(int)), False
+            return "mean", crossent.log_loss(dataset.get_label().astype(int), scores), False
+
+        model = lightgbm.train(
+            {**parameters, "metric": "None", **own}, training, valid_sets=[held_out], feval=mean, **options
+        )
+        found.append(model.best_iteration)
+    assert found[0] == found[1] < 90
+
+
+@pytest.mark.parametrize("booster", ["dart", "gblinear"])
+def test_xgboosts_other_boosters_take_the_objectives(booster: str) -> None:
+    x, y, _, _ = data("iris")
+    matrix = xgboost.DMatrix(x, y)
+    options = {
+        "booster": booster,
+        "num_class": 3,
+        "objective": "multi:softprob",
+        "base_score": 0.5,
+        "nthread": 1,
+    }
+    options |= {"rate_drop": 0.3, "seed": 1} if booster == "dart" else {"updater": "coord_descent"}
+    expected = xgboost.train(options, matrix, 8).predict(matrix, output_margin=True)
+    own = xgboost.train(options, matrix, 8, obj=xgboost_objective()).predict(matrix, output_margin=True)
+    assert furthest(own, expected) <= 1e-3
+
+
+def test_two_classes_may_have_a_score_each() -> None:
+    x, y, _, _ = data("breast_cancer")
+    parameters = {**LIGHT, "num_class": 2, "num_threads": 1}
+    built_in = lightgbm.train(
+        {**parameters, "objective": "multiclass", "boost_from_average": False}, lightgbm.Dataset(x, y), 5
+    )
+    own = lightgbm.train({**parameters, "objective": lightgbm_objective()}, lightgbm.Dataset(x, y), 5)
+    assert furthest(own.predict(x), built_in.predict(x, raw_score=True)) <= 1e-6
+    matrix = xgboost.DMatrix(x, y)
+    options = {"num_class": 2, "objective": "multi:softprob", "base_score": 0.5, "nthread": 1}
+    expected = xgboost.train(options, matrix, 5).predict(matrix, output_margin=True)
+    found = xgboost.train(options, matrix, 5, obj=xgboost_objective()).predict(matrix, output_margin=True)
+    assert furthest(found, expected) <= 1e-3
+
+
+def test_a_class_weight_of_1_is_scale_pos_weight() -> None:
+    x, y, _, _ = data("breast_cancer")
+    built_in = light(boost_from_average=False, scale_pos_weight=3.0).fit(x, y)
+    own = light(objective=lightgbm_objective(class_weight={1: 3.0})).fit(x, y)
+    assert furthest(own.predict(x, raw_score=True), built_in.predict(x, raw_score=True)) <= 1e-6
+    built_in = extreme(base_score=0.5, scale_pos_weight=3.0).fit(x, y)
+    own = extreme(base_score=0.5, objective=xgboost_objective(class_weight={1: 3.0})).fit(x, y)
+    assert furthest(own.predict(x, output_margin=True), built_in.predict(x, output_margin=True)) <= 1e-3
+
+
+def test_cross_validation_takes_the_objectives() -> None:
     x, y, weight, _ = data("wine", True)
     matrix = xgboost.DMatrix(x, y, weight=weight)
     own = xgboost.cv(
@@ -291,6 +398,25 @@ def test_focal_hessian_is_the_derivative_of_the_gradient() -> None:
                 first, second = (float(mpmath.diff(loss, x[n, c], order)) for order in (1, 2))
                 assert abs(grad[n, c] - first) <= 1e-13 * abs(first)
                 assert abs(hess[n, c] - second) <= 1e-12 * max(abs(second), 1e-3 * abs(first))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("single", [True, False])
+def test_focal_gradients_are_finite_wherever_scores_are(dtype: Any, single: bool) -> None:
+    distances = np.array(
+        [0, 1e-8, 1, 5, 20, 40, 80, 87, 88, 100, 103, 104, 200, 700, 708, 740, 745, 1000, 1e38]
+    )
+    far = np.concatenate([distances, -distances]).astype(dtype)
+    x = far if single else np.stack([np.zeros_like(far), far, np.full_like(far, -1)], 1)
+    for gamma in (1e-9, 1e-3, 0.01, 0.3, 1.0, 1.5, 50.0):
+        for label in range(2 if single else 3):
+            y = np.full(len(far), label)
+            for objective in (lightgbm_objective(focal_gamma=gamma), xgboost_objective(focal_gamma=gamma)):
+                for weight in (None, np.full(len(far), 1e6)):
+                    grad, hess = objective(y, x, weight)
+                    assert np.isfinite(grad).all()
+                    assert np.isfinite(hess).all()
+                    assert (hess > 0).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -428,6 +554,9 @@ def test_starts_are_logarithms_of_priors() -> None:
     assert binary.shape == (6,)
     np.testing.assert_allclose(binary, np.log(0.9 / 0.1), rtol=1e-14)
     np.testing.assert_allclose(init_score(np.ones(3), num_class=2), np.log(1e15), rtol=1e-4)
+    for scale in (5e-324, 1e-200, 5e307):
+        of_weights = init_score(np.array([0, 1, 2, 2]), num_class=3, weight=np.full(4, scale))
+        np.testing.assert_allclose(of_weights[0], np.log([1 / 4, 1 / 4, 1 / 2]), rtol=1e-14)
     np.testing.assert_allclose(init_score(np.zeros(3), num_class=2), np.log(1e-15), rtol=1e-14)
 
 
@@ -550,6 +679,26 @@ def test_bad_outputs_are_refused_before_anything_is_written() -> None:
     assert (raw == 0).all()
 
 
+def test_arrays_may_lie_between_each_others_elements() -> None:
+    rng = np.random.default_rng(7)
+    x, y = rng.standard_normal((500, 7)), rng.integers(0, 7, 500)
+    grad, hess = softmax_grad_hess(x, y)
+    three = np.zeros((500, 7, 3))
+    three[..., 0] = x
+    side_by_side = np.asfortranarray(np.zeros((500, 21)))
+    side_by_side[:, :7] = x
+    for at, (given, *outputs) in enumerate((
+        (three[..., 0], three[..., 2], three[..., 1]),
+        (side_by_side[:, :7], side_by_side[:, 14:], side_by_side[:, 7:14]),
+    )):  # fmt: skip
+        crossent.set_num_threads(1 + at)
+        found = softmax_grad_hess(given, y, grad_out=outputs[0], hess_out=outputs[1])
+        for out, expected, same in zip(outputs, (grad, hess), found, strict=True):
+            assert same is out
+            assert np.array_equal(out, expected)
+        assert np.array_equal(given, x)
+
+
 def test_outputs_may_lie_over_labels_and_weights() -> None:
     rng = np.random.default_rng(3)
     x, weight, y = rng.standard_normal(8), rng.uniform(0, 2, 8), rng.integers(0, 2, 8)
@@ -570,11 +719,14 @@ def test_outputs_may_lie_over_labels_and_weights() -> None:
     ({"focal_gamma": INF}, ValueError, "focal_gamma is out of range"),
     ({"focal_gamma": None}, TypeError, "focal_gamma must be a number"),
     ({"focal_gamma": 2.0, "label_smoothing": 0.1}, ValueError, "exclude each other"),
-    ({"class_weight": "balanced"}, TypeError, "compute_class_weight"),
+    ({"class_weight": "even"}, ValueError, "class_weight is not understood: got 'even', expected 'balanced', a"),
     ({"class_weight": [1, -1]}, ValueError, "class_weight is negative or not finite"),
     ({"class_weight": [1, NAN]}, ValueError, "class_weight is negative or not finite"),
     ({"class_weight": {0: INF}}, ValueError, "class_weight is negative or not finite"),
-    ({"class_weight": {"a": 1.0}}, TypeError, "a key of class_weight must be an integer"),
+    ({"class_weight": {"a": 1.0}}, TypeError, "must be an integer: got 'a'; LGBMClassifier numbers"),
+    ({"class_weight": {1.5: 1.0}}, TypeError, "a key of class_weight must be an integer: got float"),
+    ({"class_weight": {True: 1.0}}, TypeError, "a key of class_weight must be an integer: got True"),
+    ({"class_weight": {NAN: 1.0}}, TypeError, "a key of class_weight must be an integer: got float"),
     ({"class_weight": {-1: 1.0}}, ValueError, "a key of class_weight is no class: got -1"),
     ({"class_weight": {0: "1"}}, TypeError, "a weight in class_weight must be a number: got '1'"),
     ({"class_weight": [[1.0, 2.0]]}, ValueError, r"class_weight has the wrong shape: got \(1, 2\)"),
@@ -593,8 +745,18 @@ def test_class_weights_that_do_not_fit_the_scores_are_refused() -> None:
         lightgbm_objective(class_weight={7: 1.0})(LABELS, SCORES)
 
 
+def test_mistaken_calls_of_an_objective_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"got \(4,\), expected \(12,\).*the shape \(N, K\)$"):
+        lightgbm_objective()(LABELS, SCORES.ravel())
+    matrix = xgboost.DMatrix(SCORES, LABELS)
+    with pytest.raises(TypeError, match="weights of rows are those of the training data"):
+        xgboost_objective()(SCORES, matrix, np.ones(4))
+
+
 @pytest.mark.parametrize(("arguments", "error", "text"), [
-    ({"y": [0, 1], "num_class": 1}, ValueError, "num_class is out of range: got 1, expected at least 2"),
+    ({"y": [0, 1], "num_class": 1}, ValueError, "num_class is out of range: got 1, expected 2 to 2147483647"),
+    ({"y": [0, 1], "num_class": 2**31}, ValueError, "num_class is out of range: got 2147483648, expected 2 to"),
+    ({"y": [], "num_class": 10**30}, ValueError, "num_class is out of range"),
     ({"y": [0, 1], "num_class": 2.0}, TypeError, "num_class must be an integer"),
     ({"y": [0, 2], "num_class": 2}, ValueError, r"got y\[1\] = 2, expected 0 to 1"),
     ({"y": [0.5], "num_class": 2}, ValueError, "not whole"),
