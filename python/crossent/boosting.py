@@ -318,8 +318,8 @@ def xgboost_objective(
     Notes
     -----
     Without options a model has the margins of XGBoost's ``multi:softprob`` or ``binary:logistic`` that starts from the
-    same ``base_score``. Class weights, as ``scale_pos_weight``, do not enter the quantiles by which XGBoost bins features;
-    weights of rows do, unless its ``tree_method`` is "exact".
+    same ``base_score``. XGBoost bins features by quantiles, into which weights of rows enter (unless its
+    ``tree_method`` is "exact"), but class weights do not, nor does its ``scale_pos_weight``.
 
     Examples
     --------
@@ -523,9 +523,8 @@ def _labels(
             f"y must hold numbers of classes: got dtype {y.dtype}; use sklearn.preprocessing.LabelEncoder, or "
             "numpy.unique(y, return_inverse=True)"
         )
-    outside = (labels < 0) | (labels >= classes) if rows else np.zeros(0, bool)
-    if outside.any():
-        at = int(outside.argmax())
+    if rows and (labels.min() < 0 or labels.max() >= classes):
+        at = int(((labels < 0) | (labels >= classes)).argmax())
         fix = "labels are counted from 0: numpy.unique(y, return_inverse=True) numbers them"
         if scores is not None and labels[at] > 0:
             fix = f"the scores have shape {scores}: is num_class missing? Else {fix}"

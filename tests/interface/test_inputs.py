@@ -315,6 +315,30 @@ def test_out_of_a_loss_may_overlap_any_argument(dtype: DType) -> None:
     _same(crossent.cross_entropy(x, t, w, reduction="none", out=w), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.float64)], ids=name)
+@pytest.mark.parametrize("classes", [3, 65, 1030])
+def test_outputs_may_lie_between_the_elements_of_the_input(dtype: DType, classes: int) -> None:
+    rng = np.random.default_rng(4)
+    x, t = logits(rng, (200, classes), dtype), rng.integers(0, classes, 200)
+    loss, gradient = crossent.cross_entropy_and_grad(x, t)
+    losses, softmax = crossent.cross_entropy(x, t, reduction="none"), crossent.softmax(x, 1)
+    wide, long = np.zeros((200, 2 * classes + 1), dtype), np.zeros((400, classes), dtype)
+    for own, out in (
+        (wide[:, :classes], wide[:, classes:-1]), (wide[:, :-1:2], wide[:, 1::2]), (long[::2], long[::-2]),
+    ):  # fmt: skip
+        own[:] = x
+        _same(crossent.softmax(own, 1, out=out), softmax)
+        found = crossent.cross_entropy_and_grad(own, t, grad_out=out)
+        assert found[0] == loss
+        _same(out, gradient)
+        _same(own, x)
+    # Losses and gradients in one buffer, for which they need not be copies.
+    out = wide[:, :classes]
+    crossent.cross_entropy_and_grad(x, t, reduction="none", out=wide[:, -1], grad_out=out)
+    _same(wide[:, -1], losses)
+    _same(out, crossent.cross_entropy_and_grad(x, t, reduction="none")[1])
+
+
 def test_out_of_logsumexp_may_overlap_the_input() -> None:
     rng = np.random.default_rng(3)
     for classes in (3, 65, 1030):

@@ -570,7 +570,7 @@ def test_objectives_are_pickled_and_copied(make: Any) -> None:
     x, y = np.random.default_rng(2).standard_normal((9, 3)), np.arange(9) % 3
     options: list[dict[str, Any]] = [
         {}, {"class_weight": {1: 2.0}}, {"class_weight": np.array([1.0, 2, 3])}, {"focal_gamma": 2},
-        {"label_smoothing": 0.25},
+        {"label_smoothing": 0.25}, {"class_weight": "balanced"},
     ]  # fmt: skip
     for each in options:
         objective = make(**each)
