@@ -260,9 +260,10 @@ def lightgbm_objective(
     Notes
     -----
     Without options a model has the raw scores of LightGBM's ``multiclass`` or ``binary`` with
-    ``boost_from_average=False``, or of the default with `init_score`. ``predict_proba`` and ``predict`` of a model with
-    any objective of one's own return raw scores: take `crossent.softmax` of them. Labels are 0 to K - 1;
-    ``LGBMClassifier`` encodes others itself, and class weights are those of the codes.
+    ``boost_from_average=False``, or of the default with `init_score`. Where all rows of a class weigh 0, or there are
+    none, only `init_score` gives the built-in scores, which hold log(1e-15) for it either way. ``predict_proba`` and
+    ``predict`` of a model with any objective of one's own return raw scores: take `crossent.softmax` of them. Labels
+    are 0 to K - 1; ``LGBMClassifier`` encodes others itself, and class weights are those of the codes.
 
     Examples
     --------

@@ -106,6 +106,19 @@ def test_lightgbm_starts_where_its_own_objectives_start(name: str, weighted: boo
         assert furthest(crossent.softmax(scores, 1), built_in.predict_proba(x)) <= 1e-6
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_class_without_rows_starts_as_with_lightgbms_own_objectives(classes: int) -> None:
+    x, y, _, _ = data("wine")
+    y = np.where(y == 2, 3, y) if classes > 2 else np.zeros_like(y)
+    options = {**LIGHT, "num_threads": 1, **({"num_class": 4} if classes > 2 else {})}
+    built_in = {**options, "objective": "multiclass" if classes > 2 else "binary"}
+    expected = lightgbm.train(built_in, lightgbm.Dataset(x, y), 6).predict(x, raw_score=True)
+    start = init_score(y, num_class=classes)
+    own = {**options, "objective": lightgbm_objective()}
+    model = lightgbm.train(own, lightgbm.Dataset(x, y, init_score=start), 6)
+    assert furthest(model.predict(x) + start[0], expected) <= 1e-6
+
+
 @every_dataset
 @weighted_or_not
 def test_xgboost_trains_what_its_own_objectives_train(name: str, weighted: bool) -> None:
