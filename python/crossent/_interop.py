@@ -105,6 +105,15 @@ def _refusing(obj: object, name: str, read: Callable[[object], NDArray[Any]]) ->
         raise TypeError(f"{name} cannot be read as an array: {text}; {fix}") from error
 
 
+def first_item(obj: Any) -> Any:
+    """Give the first item of nested lists that is none itself, or the object if it is no list."""
+    for _ in range(_MOST_AXES):
+        if not isinstance(obj, list | tuple) or not obj:
+            break
+        obj = obj[0]
+    return obj
+
+
 def float_name(dtype: np.dtype[Any]) -> str | None:
     """Give the name of the floating dtype that `dtype` is: float16, bfloat16, float32 or float64.
 
@@ -345,11 +354,7 @@ def _from_protocol(obj: Any) -> NDArray[Any]:
     """By ``__array__``, a buffer or the sequence's items; by ``__dlpack__`` where it is all there is."""
     if hasattr(obj, "__dlpack__") and not hasattr(obj, "__array__"):
         return np.from_dlpack(obj)
-    first = obj
-    for _ in range(_MOST_AXES):
-        if not isinstance(first, list | tuple) or not first:
-            break
-        first = first[0]
+    first = first_item(obj)
     if _READERS.get(_package(type(first))) is _from_dask:
         return _from_dask(first)  # NumPy would compute each
     try:
@@ -523,9 +528,11 @@ def _from_dask(obj: Any) -> NDArray[Any]:
 
 def _with_dask(name: str) -> str:
     """Name what takes a collection."""
+    if name == "labels":
+        return "labels are few: use `.compute()`"
     functions = (
         "crossent.dask.log_loss takes it"
-        if name in ("y_true", "y_proba", "labels")
+        if name in ("y_true", "y_proba")
         else "crossent.dask takes it, block by block (score, scorer, compare, fit_temperature, log_loss)"
     )
     return f"{functions}; where it fits into memory, use `.compute()`"

@@ -27,6 +27,7 @@ from crossent._arguments import Values, as_count, as_ignore_index, checked_value
 from crossent._dask.arguments import (
     Arguments,
     Labels,
+    as_collection,
     codes_of,
     is_frame,
     is_lazy,
@@ -128,6 +129,7 @@ def score(
     -----
     LikelyMistakeWarning
         As for `crossent.score`, once, when the result is computed; from a worker of ``distributed`` in the client too.
+        With ``scheduler="processes"`` it is written to stderr by the process that merges last.
 
     See Also
     --------
@@ -369,7 +371,8 @@ def fit_temperature(
 
     Each step reads all logits, about six times in all: ``logits.persist()`` first where the cluster's memory holds
     them. How many steps there are shows only as they are made, so that the `Delayed` is one task. It computes a tree of
-    sums for each step, on the cluster that it runs on, or on threads of its own process.
+    sums for each step, on the cluster that it runs on, or on threads of its own process. A future of it that is
+    cancelled ends within seconds.
 
     Examples
     --------
@@ -461,7 +464,7 @@ def log_loss(
     0.21616
     """
     beside = {"y_true": y_true, "sample_weight": sample_weight}
-    rows = Arguments({"y_proba": y_proba}, beside, axis=None, required="y_true")
+    rows = Arguments({"y_proba": y_proba}, beside, required="y_true", has_classes=False)
     probabilities, truth, weight = rows.main["y_proba"], rows.beside["y_true"], rows.beside["sample_weight"]
     columns = 1 if len(probabilities.shape) == 1 else known_length(probabilities.shape[-1])
     if not is_frame(probabilities):
@@ -500,8 +503,14 @@ def _scores(
     result: Callable[[Scorer, Piece[Any]], Any],
 ) -> Delayed:
     """Return the tree that scores, and makes the result of the sums of all rows."""
-    number = None
-    if units is not None and not is_lazy(units):
+    number, units = None, as_collection(units, "units", required=False)
+    if is_lazy(units):
+        if units.ndim == 0:
+            raise TypeError(
+                "units is one number that is not computed yet: got a Dask array of shape (), expected a number, or one "
+                "for each target; use units.compute()"
+            )
+    elif units is not None:
         units = as_units(units)
         if units.ndim == 0:
             number, units = float(units), None
@@ -516,6 +525,10 @@ def _scores(
     if made.by_position and (rows.known or given is None):
         check_positions(given, rows.row_shape)
     if rows.known and given is not None:
+        single_axes = [at for at, length in enumerate(given.shape) if length == 1]
+        given = da.asarray(given).rechunk(
+            dict.fromkeys(single_axes, -1)
+        )  # Dask repeats no chunks of length 0.
         rows.beside["positions"] = da.broadcast_to(given, rows.row_shape)
     rows.shift(as_count(shift, "shift"), first=("positions",))
     work = functools.partial(_scored, made, rows.axis, rows.labels, number)

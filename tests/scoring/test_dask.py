@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +124,12 @@ class TestScore:
             found = crossent.dask.scorer(x, t).compute(scheduler="sync")
             assert found.to_json() == scored().to_json()
 
+    def test_empty_chunks_of_positions(self) -> None:
+        x, t, positions = X[:, :1], T[:, :1], da.from_array(np.array([4]), chunks=((0, 1, 0),))
+        found = crossent.dask.scorer(lazy(x), t, by_position=True, positions=positions)
+        expected = scored(x, t, by_position=True, positions=[4])
+        assert found.compute(scheduler="sync").to_json() == expected.to_json()
+
     def test_few_rows(self) -> None:
         for x, t in ((X[:0], T[:0]), (X[:, :0], T[:, :0]), (X[0, 0], T[0, 0]), (X[0, :1], T[0, :1])):
             found = crossent.dask.scorer(lazy(x), t).compute(scheduler="sync")
@@ -185,6 +192,11 @@ class TestFitTemperature:
     def test_classes_along_the_first_axis(self) -> None:
         x = np.moveaxis(CLEAN, 2, 0)
         found = crossent.dask.fit_temperature(lazy(x), T, axis=0).compute(scheduler="sync")
+        assert found == crossent.fit_temperature(CLEAN, T)
+
+    def test_on_a_pool_of_a_single_thread(self) -> None:
+        with ThreadPoolExecutor(1) as pool, dask.config.set(pool=pool):
+            found = crossent.dask.fit_temperature(lazy(CLEAN), T).compute()
         assert found == crossent.fit_temperature(CLEAN, T)
 
     @pytest.mark.parametrize(
@@ -322,6 +334,22 @@ class TestFrames:
         with pytest.raises((IndexError, TypeError, ValueError), match=message):
             crossent.dask.score(frame[COLUMNS], target, **options).compute(scheduler="sync")
 
+    def test_a_label_that_reads_as_a_place_stays_as_it_is(self, partitions: int) -> None:
+        labels = np.array(["row 1", "row 2"])[LABELS % 2].astype(object)
+        labels[40] = "row 9"
+        bad = pd.DataFrame(crossent.softmax(P[:, :2]), columns=["row 1", "row 2"]).assign(y=labels)
+        frame = dd.from_pandas(bad, npartitions=partitions)
+        with pytest.raises(ValueError, match=r"target\[40\] = 'row 9', expected one of \['row 1', 'row 2'\]"):
+            crossent.dask.score(frame[["row 1", "row 2"]], frame["y"], values="probs").compute(
+                scheduler="sync"
+            )
+
+    def test_frames_without_classes(self, partitions: int) -> None:
+        frame = dd.from_pandas(FRAME, npartitions=partitions)
+        for logits, axis in ((frame["p_a"], -1), (frame[COLUMNS], 0)):
+            with pytest.raises(ValueError, match="expected a frame with a column for each class"):
+                crossent.dask.score(logits, frame["number"], axis=axis)
+
     @pytest.mark.filterwarnings("ignore:The inplace keyword")
     def test_partitions_of_parquet_files_stay_together(self, partitions: int, tmp_path: Path) -> None:
         # Optimising reads several files in a task where few of their columns are needed.
@@ -386,6 +414,7 @@ class TestErrors:
             ((X.astype(complex), T), {}),
             ((X, T), {"axis": 3}),
             ((X, T), {"axis": 0.5}),
+            ((X, T), {"axis": None}),
             ((X, T), {"shift": -1}),
             ((X[0, 0], T[0, 0]), {"shift": 1}),
             ((X, T), {"where": WHERE.T}),
@@ -473,6 +502,15 @@ class TestErrors:
             TypeError, match=r"logits has no shape: got a Delayed\w*, .*dask\.array\.from_delayed"
         ):
             crossent.dask.score(dask.delayed(X), T)
+
+    def test_lists_of_collections(self) -> None:
+        for x, t, name in (([lazy(X)], [T], "logits"), (X, [[lazy(T[0])]], "target")):
+            with pytest.raises(TypeError, match=rf"{name} is a list of Dask collections: .*concatenate"):
+                crossent.dask.score(x, t)
+
+    def test_a_number_that_is_not_computed(self) -> None:
+        with pytest.raises(TypeError, match=r"units is one number that is not computed yet: .*compute\(\)"):
+            crossent.dask.score(lazy(X), T, units=lazy(BYTES).sum())
 
     def test_unknown_lengths_of_chunks(self) -> None:
         x, t = X[:, 0], T[:, 0]
@@ -593,6 +631,11 @@ class TestFunctionsOfArrays:
             CALLS[name](x, t, t > 0)
 
     def test_log_loss_names_its_own(self) -> None:
+        for function in (crossent.log_loss, crossent.dask.log_loss):
+            with pytest.raises(TypeError, match=r"labels is a Dask collection: .*labels are few: use"):
+                function(
+                    lazy(LABELS) if function is crossent.dask.log_loss else LABELS, P, labels=da.arange(4)
+                )
         for arguments in ((LABELS, lazy(P)), (lazy(LABELS), P)):
             with pytest.raises(TypeError, match=r"crossent\.dask\.log_loss takes it"):
                 crossent.log_loss(*arguments)
@@ -651,6 +694,11 @@ def kill_one(client: Any) -> int:
     return pid
 
 
+def steps(client: Any) -> list[str]:
+    """The tasks of the steps to a temperature that are assigned to workers."""
+    return [str(key) for keys in client.processing().values() for key in keys if "likelihood" in str(key)]
+
+
 class TestProcesses:
     def test_the_same_text_and_bits(self, cluster: Cluster) -> None:
         x, t, logits = cluster.x, cluster.t, cluster.logits()
@@ -688,6 +736,18 @@ class TestProcesses:
             while not told and time.monotonic() < limit:  # it comes by another way than the result
                 time.sleep(0.05)
         assert len(told) == 1
+
+    def test_cancelling_a_fit_ends_its_steps(self, cluster: Cluster) -> None:
+        future = cluster.client.compute(crossent.dask.fit_temperature(cluster.logits(0.5), cluster.t))
+        limit = time.monotonic() + 30
+        while not steps(cluster.client) and time.monotonic() < limit:
+            time.sleep(0.05)
+        assert steps(cluster.client)
+        future.cancel()
+        while steps(cluster.client) and time.monotonic() < limit:  # a minute, if they went on
+            time.sleep(0.05)
+        time.sleep(0.2)
+        assert not steps(cluster.client)
 
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
     def test_a_worker_that_dies_changes_nothing(self, cluster: Cluster) -> None:
@@ -729,6 +789,10 @@ def test_a_worker_in_the_client_leaves_its_threads_alone(monkeypatch: pytest.Mon
         process.use_own_threads()
         assert crossent.get_num_threads() == before
         worker.address = "tcp://10.0.0.1:1"
+        crossent.dask.score(lazy(X), T)  # which makes this process a client
+        process.use_own_threads()
+        assert crossent.get_num_threads() == before
+        monkeypatch.setattr(process, "_client", None)
         monkeypatch.setenv("CROSSENT_NUM_THREADS", "2")
         process.use_own_threads()
         assert crossent.get_num_threads() == before

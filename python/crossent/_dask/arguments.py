@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from crossent import _core
 from crossent._arguments import class_axis, shifted
+from crossent._dask.process import is_client
 from crossent._dask.tree import Blocks, Place
-from crossent._interop import as_array, as_labels, float_name
+from crossent._interop import as_array, as_labels, first_item, float_name
 from crossent._scoring.metrics import as_name, column_names, without_prefix
 from crossent._scoring.parts import check_same_shape
 
@@ -29,7 +30,7 @@ def is_lazy(obj: Any) -> bool:
     return isinstance(obj, da.Array) or is_frame(obj)
 
 
-def _lazy(obj: Any, name: str, *, required: bool) -> Any:
+def as_collection(obj: Any, name: str, *, required: bool) -> Any:
     """Return a collection as it is, and anything else as a NumPy array; None where an argument need not be given."""
     if type(obj).__module__.partition(".")[0] == "xarray" and isinstance(
         getattr(obj, "data", None), da.Array
@@ -42,15 +43,22 @@ def _lazy(obj: Any, name: str, *, required: bool) -> Any:
             f"{name} has no shape: got a {type(obj).__name__}, expected a Dask array, a Dask frame or a NumPy array; "
             "make it an array with dask.array.from_delayed"
         )
+    if isinstance(obj, list | tuple) and is_dask_collection(first := first_item(obj)):
+        raise TypeError(
+            f"{name} is a {type(obj).__name__} of Dask collections: got items of type {type(first).__name__}, expected "
+            "one Dask array or frame; put arrays together with dask.array.concatenate or dask.array.stack, and frames "
+            "with dask.dataframe.concat"
+        )
     return as_labels(obj, name) if name == "y_true" else as_array(obj, name)
 
 
-def known_length(length: float) -> int:
-    """Return the number of classes, or raise where it is not known."""
-    if math.isnan(length):
+def known_length(length: Any) -> int:
+    """Return the number of classes, or raise where it is not known: the length of a frame is a collection itself."""
+    if is_dask_collection(length) or math.isnan(length):
         raise ValueError(
-            "the number of classes is not known: got an array of chunks of unknown lengths along the class axis; call "
-            "compute_chunk_sizes() on it"
+            "the number of classes is not known: got the rows of a frame or chunks of unknown lengths along the class "
+            "axis, expected a frame with a column for each class, or an array that knows its number of classes; call "
+            "compute_chunk_sizes() on an array"
         )
     return int(length)
 
@@ -71,13 +79,22 @@ class Arguments:
     """
 
     def __init__(
-        self, main: dict[str, Any], beside: dict[str, Any], axis: int | None, required: str | None = None
+        self,
+        main: dict[str, Any],
+        beside: dict[str, Any],
+        axis: int = 1,
+        required: str | None = None,
+        *,
+        has_classes: bool = True,
     ) -> None:
-        self.main = {name: _lazy(obj, name, required=True) for name, obj in main.items()}
-        self.beside = {name: _lazy(obj, name, required=name == required) for name, obj in beside.items()}
+        is_client()
+        self.main = {name: as_collection(obj, name, required=True) for name, obj in main.items()}
+        self.beside = {
+            name: as_collection(obj, name, required=name == required) for name, obj in beside.items()
+        }
         given = [each for each in (*self.main.values(), *self.beside.values()) if each is not None]
         if not any(map(is_lazy, given)):
-            own = "log_loss" if axis is None else "score, Scorer, compare and fit_temperature"
+            own = "score, Scorer, compare and fit_temperature" if has_classes else "log_loss"
             raise TypeError(
                 f"no argument is a Dask collection: got {type(next(iter(main.values()))).__name__}, expected a Dask "
                 f"array or frame; arrays in memory are for {own} of crossent itself"
@@ -86,10 +103,10 @@ class Arguments:
         self.known = not any(
             is_frame(each) or any(math.isnan(length) for length in each.shape) for each in given
         )
-        self._has_classes, self._ignore_index = axis is not None, 0
-        self.axis = 1 if axis is None else class_axis(first, axis, name)
+        self._has_classes, self._ignore_index = has_classes, 0
+        self.axis = class_axis(first, axis, name) if has_classes else 1
         self.labels: Labels | None = None
-        if axis is not None:
+        if has_classes:
             classes = known_length(first.shape[self.axis])
             names = column_names(first, classes) if is_frame(first) else None
             self.labels = None if names is None else Labels(names)

@@ -6,9 +6,12 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
+import dask.config
 from dask.delayed import Delayed
+from dask.system import CPU_COUNT
 
 from crossent._settings import set_num_threads
 
@@ -24,9 +27,18 @@ def _worker() -> Any:
         return None
 
 
+_client: int | None = None
+
+
+def is_client() -> None:
+    """Note that this process makes graphs. One that is forked from it is another one."""
+    global _client
+    _client = os.getpid()
+
+
 def _is_in_client(worker: Any) -> bool:
     """Whether a worker is a part of the client's process."""
-    return str(worker.address).startswith("inproc:")
+    return _client == os.getpid() or str(worker.address).startswith("inproc:")
 
 
 _has_own_threads = False
@@ -45,12 +57,37 @@ def use_own_threads() -> None:
 
 def computed(delayed: Delayed) -> Any:
     """Compute from within a task: on the cluster that runs it, else here."""
-    if _worker() is None:
+    worker = _worker()
+    if worker is not None:
+        return _computed_on_cluster(delayed, worker)
+    if dask.config.get("pool", None) is None:
         return delayed.compute()
-    from distributed import worker_client
+    # Each thread of the pool that is set may hold a task that waits here.
+    with ThreadPoolExecutor(CPU_COUNT) as pool:
+        return delayed.compute(scheduler="threads", pool=pool)
 
-    with worker_client() as client:  # whose task does not count as one of the worker's while it waits
-        return client.compute(delayed).result()
+
+_PATIENCE = 1.0
+"""After how many seconds it is looked whether a result is still wanted."""
+
+
+def _computed_on_cluster(delayed: Delayed, worker: Any) -> Any:
+    distributed: Any = sys.modules["distributed"]
+    key = worker.get_current_task()
+    with (
+        distributed.worker_client() as client
+    ):  # whose task does not count as one of the worker's while it waits
+        future = client.compute(delayed)
+        while True:
+            try:
+                distributed.wait(future, timeout=_PATIENCE)
+            except TimeoutError:
+                task = worker.state.tasks.get(key)
+                if task is not None and task.state != "cancelled":
+                    continue
+                future.cancel()  # nothing else ends a thread that waits
+                raise CancelledError(f"{key} was cancelled") from None
+            return future.result()
 
 
 def tell(mistakes: Iterable[str], category: type[Warning]) -> None:

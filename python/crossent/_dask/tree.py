@@ -101,9 +101,11 @@ class Place:
         return number
 
 
-# How texts name a row: by an index of the array with a number for each axis of the rows first, or by its number.
+# How texts name a row: by an index of the array with a number for each axis of the rows first, or by its number. What
+# is in quotes is data, such as labels.
 _NAMED = re.compile(
-    r"(?P<before>\b(?:target|where|sample_weight|y_proba|y_true)\[|\b(?:row|at) \[|; \[|\brow (?:is )?)"
+    r"(?P<quoted>(?<!\w)(?:'[^']*'|\"[^\"]*\"))"
+    r"|(?P<before>\b(?:target|where|sample_weight|y_proba|y_true)\[|\b(?:row|at) \[|; \[|\brow (?:is )?)"
     r"(?P<place>\d+(?:, \d+)*)"
 )
 
@@ -120,6 +122,8 @@ def _moved(text: str, starts: Sequence[int]) -> str:
     """Return a text about a block as one about all rows: its rows are named by their places among all."""
 
     def place(match: re.Match[str]) -> str:
+        if match["quoted"]:
+            return match[0]
         inside = [int(number) for number in match["place"].split(", ")]
         moved = [at + start for at, start in zip(inside, starts, strict=False)] + inside[len(starts) :]
         return match["before"] + ", ".join(map(str, moved))
