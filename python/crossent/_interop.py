@@ -189,6 +189,13 @@ def _numbers(obj: object) -> NDArray[Any]:
 
 def _labels(obj: object) -> NDArray[Any]:
     array = _read(obj)
+    if array.dtype.names is not None:
+        fix = (
+            f"pass one field, as in x[{array.dtype.names[0]!r}]"
+            if array.dtype.names
+            else "pass the labels alone"
+        )
+        raise _Refusal("has fields", f"dtype {array.dtype}", "one label for each item", fix)
     if not array.dtype.hasobject:
         return _plain(array)
     missing = _first(array, _is_missing)

@@ -108,7 +108,10 @@ def test_a_damaged_text_is_a_value_error(public: Any) -> None:
 
 def test_labels_that_cannot_be_sorted_are_a_type_error() -> None:
     p = np.full((2, 2), 0.5)
-    for labels in (np.zeros(1, [("a", "f4")]), ["a", None], np.ma.masked_array([0, 1])):
+    records = np.array([(0,), (1,)], [("a", "f4")])
+    with pytest.raises(TypeError, match=r"y_true has fields: .*x\['a'\]"):
+        crossent.log_loss(records, p)
+    for labels in (records, records[:1], ["a", None], np.ma.masked_array([0, 1])):
         with pytest.raises(TypeError, match="labels"):
             crossent.log_loss([0, 1], p, labels=labels)
     assert crossent.log_loss(np.array(["a", "b"], object), p) == pytest.approx(np.log(2))
