@@ -194,6 +194,14 @@ def test_other_names_of_columns_tell_nothing() -> None:
     assert crossent.log_loss([1, 2, 3, 3, 1, 2], first) == pytest.approx(FRAME_LOSS, rel=1e-14)
 
 
+def test_a_column_named_as_the_label_of_another_is_told() -> None:
+    for names in (["dog", "cat", "cow"], ["p_cow", "p_cat", "p_dog"]):
+        for frame in _frames(names, [0, 1, 2]):
+            with pytest.warns(UserWarning, match=r"though that named '(p_)?\w+' stands for '\w+' then") as caught:
+                assert crossent.log_loss(FRAME_Y, frame) == pytest.approx(FRAME_LOSS, rel=1e-14)
+            assert len(caught) == 1
+
+
 def test_an_indicator_with_named_columns() -> None:
     pandas = pytest.importorskip("pandas")
     indicator = pandas.DataFrame({name: [int(y == name) for y in FRAME_Y] for name in ANIMALS})

@@ -72,8 +72,9 @@ def log_loss(
     Warns
     -----
     UserWarning
-        If a row does not sum to 1, if `labels` are not in ascending order, or if columns are taken by their names in
-        another order than that of `labels`, or by names that are numbers or begin with a prefix.
+        If a row does not sum to 1, if `labels` are not in ascending order, if columns are taken by their names in
+        another order than that of `labels`, or by names that are numbers or begin with a prefix, or if they are not
+        taken by their names and one is named as the label of another.
 
     See Also
     --------
@@ -307,7 +308,7 @@ def _by_name(
     if set(names) != set(wanted):
         matched = without_prefix(names)
         if set(matched) != set(wanted):
-            return None, None
+            return None, _partly_named(wanted, names, matched)
     places = [matched.index(label) for label in wanted]
     order = None if given is None else [as_name(label) for label in given.tolist()]
     in_order = places == list(range(len(places)))
@@ -325,6 +326,21 @@ def _by_name(
         f"The columns of y_proba are taken by their names, {names[:10]}, though {why}. To be sure, pass them in "
         f"the order of the labels, {wanted[:10]}."
     )
+
+
+def _partly_named(wanted: list[str], names: list[str], short: list[str]) -> str | None:
+    """Return a warning where a column is named as the label of another one; numbers may mean anything."""
+    if all(name.lstrip("-").isdecimal() for name in short):
+        return None
+    for told in (names, short):
+        for name, label in zip(told, wanted, strict=True):
+            if name != label and name in wanted:
+                return (
+                    f"The columns of y_proba are taken in the order of the labels, {wanted[:10]}, though that named "
+                    f"{names[told.index(name)]!r} stands for {label!r} then. Name all of them as the labels, or pass "
+                    "them as an array in that order."
+                )
+    return None
 
 
 def refuse_swapped(labels: NDArray[Any], probabilities: NDArray[Any]) -> None:
