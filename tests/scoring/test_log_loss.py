@@ -197,7 +197,9 @@ def test_other_names_of_columns_tell_nothing() -> None:
 def test_a_column_named_as_the_label_of_another_is_told() -> None:
     for names in (["dog", "cat", "cow"], ["p_cow", "p_cat", "p_dog"]):
         for frame in _frames(names, [0, 1, 2]):
-            with pytest.warns(UserWarning, match=r"though that named '(p_)?\w+' stands for '\w+' then") as caught:
+            with pytest.warns(
+                UserWarning, match=r"though that named '(p_)?\w+' stands for '\w+' then"
+            ) as caught:
                 assert crossent.log_loss(FRAME_Y, frame) == pytest.approx(FRAME_LOSS, rel=1e-14)
             assert len(caught) == 1
 
