@@ -234,6 +234,41 @@ def test_wrong_shapes_and_kinds(tmp_path: Path, capsys: Capture, save: Save) -> 
 
 
 @every
+def test_names_that_no_array_has(tmp_path: Path, capsys: Capture, save: Save) -> None:
+    logits, target = made((30, 5))
+    path = save(tmp_path, {"logits": logits, "targets": target})
+    for key, name in (
+        ("logit", "logits"),
+        ("Logits", "logits"),
+        ("target", "targets"),
+        ("valid/logits", "logits"),
+    ):
+        assert score(f"{path}:{key}", f"{path}:targets") == 2
+        assert f"{path} has no array '{key}'; it has " in (message := error(capsys))
+        assert message.endswith(f"; did you mean '{name}'?\n")
+    assert score(f"{path}:zzz") == 2
+    assert "did you mean" not in error(capsys)
+
+
+def test_names_of_groups(tmp_path: Path, capsys: Capture) -> None:
+    h5py, torch = pytest.importorskip("h5py"), pytest.importorskip("torch")
+    logits, target = made((30, 5))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for part in ("train", "val"):
+            file[f"{part}/x"], file[f"{part}/t"] = logits, target
+    torch.save({part: {"x": torch.zeros(3, 5)} for part in ("train", "val")}, tmp_path / "x.pt")
+    for name, key, rest in (
+        ("x.h5", "val", "; those that begin so are val/t, val/x; name one of them, as in {}:val/t"),
+        ("x.h5", "/val/", "; those that begin so are val/t, val/x; name one of them, as in {}:val/t"),
+        ("x.pt", "val", "; those that begin so are val.x; name one of them, as in {}:val.x"),
+        ("x.h5", "x", "; it has train/t, train/x, val/t, val/x; did you mean 'train/x' or 'val/x'?"),
+    ):
+        path = str(tmp_path / name)
+        assert score(f"{path}:{key}") == 2
+        assert error(capsys).endswith(f"{path} has no array '{key}'{rest.format(path)}\n")
+
+
+@every
 def test_compare_calibrate_and_patterns(tmp_path: Path, capsys: Capture, save: Save) -> None:
     logits, target = made((300, 12))
     other = (logits + np.linspace(-1, 1, 12)).astype(np.float32)

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,7 @@ def test_tensors_that_are_no_plain_numbers(data: tuple[Array, Array], capsys: Ca
             "bool": torch.zeros(3, 2, dtype=torch.bool),
             "empty": torch.zeros(0, 4),
             "number": torch.tensor(3.0),
+            "meta": torch.zeros(3, 2, device="meta"),
         },
         "x.pt",
     )
@@ -136,13 +138,14 @@ def test_tensors_that_are_no_plain_numbers(data: tuple[Array, Array], capsys: Ca
         ("float8", "holds float8_e4m3fn; expected"),
         ("bool", "holds bool; expected logits"),
         ("number", "holds a single number"),
+        ("meta", "is on the device 'meta', where tensors have no numbers"),
     ):
         assert score(f"x.pt:{name}", "t.npy") == 1
         assert f"x.pt:{name} {text}" in error(capsys)
     assert cli.main(["info", "x.pt", "--json"]) == 0
     told = {each["name"]: each for each in figures(capsys)["arrays"]}
     assert [name for name, each in told.items() if "error" in each] == [
-        "x.pt:sparse", "x.pt:complex", "x.pt:conj", "x.pt:float8",
+        "x.pt:sparse", "x.pt:complex", "x.pt:conj", "x.pt:float8", "x.pt:meta",
     ]  # fmt: skip
     assert told["x.pt:empty"]["shape"] == [0, 4]
     torch.save({"epoch": 3}, "none.pt")
@@ -182,6 +185,25 @@ def test_other_files_of_torch(data: tuple[Array, Array], capsys: Capture) -> Non
     assert "named.npz was written by torch.save; give it a name that ends with .pt" in error(capsys)
     Path("named.npz").rename("pytorch_model.bin")
     assert score("pytorch_model.bin", "t.npy") == 0
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(3, 4), torch.zeros(2, 3)), "script.pt")
+    for command in (["score", "script.pt", "t.npy"], ["info", "script.pt"]):
+        assert cli.main(command) == 1
+        assert "script.pt was written by torch.jit.save, and holds a model and no logits" in error(capsys)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor(data: tuple[Array, Array], capsys: Capture) -> None:
+    rows = torch.from_numpy(data[0])
+    torch.save({"x": torch.nested.nested_tensor([rows[:3], rows[:4]]), "y": rows}, "x.pt")
+    assert score("x.pt:x", "t.npy") == 1
+    assert "x.pt:x is a nested tensor; save it as one of a single shape" in error(capsys)
+    assert score("x.pt", "t.npy") == 0
+    capsys.readouterr()
+    assert cli.main(["info", "x.pt"]) == 0
+    assert "cannot be read: it is a nested tensor" in capsys.readouterr().out
 
 
 def test_code_is_never_run(data: tuple[Array, Array], capsys: Capture, tmp_path: Path) -> None:

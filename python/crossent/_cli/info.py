@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
             continue
         found += arrays
         if all("error" in told for told in arrays):
-            why = arrays[0]["error"] if arrays else "it has no arrays; write them with numpy.savez"
+            why = arrays[0]["error"] if arrays else "it has no arrays; check how it was written"
             say(f"error: {name} holds nothing that can be read: {why}")
             failed = max(failed, 1)
     for note in (note for told in found for note in told.get("notes", ())):

@@ -377,7 +377,7 @@ class _Judge:
         shown = [f"{c.name!r} ({c.type})" if c.type else repr(c.name) for c in self._others[:8]]
         more = f" and {len(self._others) - 8} more" if len(self._others) > 8 else ""
         own = [repr(self._label)] if self._label is not None else []
-        fix = "a table has a column of numbers for each class, or one column of lists in Parquet"
+        fix = "a table has a column of numbers for each class, or one column of lists in Parquet or Arrow"
         (name,) = self._names if len(self._names) == 1 else ("",)
         if self._label is None and any(sign in name.strip() for sign in " |"):
             fix = "the names in the first line should have commas, semicolons or tabs between them"

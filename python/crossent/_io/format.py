@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -17,6 +18,7 @@ import numpy as np
 from crossent._io.arrays import ArraySource
 from crossent._io.dtypes import as_bfloat16, is_floating, is_untyped
 from crossent._io.kinds import ReadKind
+from crossent._io.names import meant
 from crossent._io.source import OptionError, Source, Stored, UnreadableError, dtype_text
 
 
@@ -250,11 +252,13 @@ def _choose(holder: Holder, key: str | None, *, floats: bool, untyped: bool = Fa
     if len(fitting) == 1:
         return fitting[0]
     what = "of floating numbers" if floats else "of integers"
+    if not names:
+        raise OptionError(f"{path} has no arrays {what} (it is empty); check how it was written")
     if unreadable and not fitting:
         raise ValueError(f"{path} has no array {what} that can be read: {unreadable[0]}")
     raise OptionError(
-        f"{path} has {len(fitting) or 'no'} arrays {what} ({_listed(fitting or names) or 'it is empty'}); name "
-        f"the one to read, as in {path}:{(fitting or names or ['KEY'])[0]}"
+        f"{path} has {len(fitting) or 'no'} arrays {what} ({_listed(fitting or names)}); name the one to read, as in "
+        f"{path}:{(fitting or names)[0]}"
     )
 
 
@@ -265,7 +269,19 @@ def _known_key(path: str, names: list[str], key: str) -> str:
     for each in (key, key.removesuffix(".npy"), key.strip("/")):
         if each in names:
             return each
-    raise OptionError(f"{path} has no array {key!r}; it has {_listed(names) or 'none'}")
+    inside = [name for name in names if name.startswith((f"{key.strip('/')}/", f"{key}."))]
+    if inside:
+        raise OptionError(
+            f"{path} has no array {key!r}; those that begin so are {_listed(inside)}; name one of them, as in "
+            f"{path}:{inside[0]}"
+        )
+    raise OptionError(f"{path} has no array {key!r}; it has {_listed(names) or 'none'}{_meant(key, names)}")
+
+
+def _meant(key: str, names: list[str]) -> str:
+    """Ask whether an array was meant that has the name that was given in a group, or nearly that name."""
+    ends = [repr(name) for name in names if re.split(r"[/.]", name)[-1].casefold() == key.casefold()]
+    return f"; did you mean {' or '.join(ends[:3])}?" if ends else meant(key, names)
 
 
 def _listed(names: list[str]) -> str:

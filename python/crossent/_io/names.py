@@ -259,7 +259,7 @@ def _shared_suffix(names: Sequence[str]) -> str:
 
 
 def meant(name: str, names: Sequence[str]) -> str:
-    """Ask whether a column was meant that has nearly the name that was given, at the end of an error."""
+    """Ask whether a column or an array was meant that has nearly the name that was given, at the end of an error."""
     near = difflib.get_close_matches(name.casefold(), [each.casefold() for each in names], n=1)
     meant = [each for each in names if near and each.casefold() == near[0]]
     return f"; did you mean {meant[0]!r}?" if meant else ""

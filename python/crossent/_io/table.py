@@ -152,7 +152,11 @@ class TableFormat(Format):
 
     def open_logits(self, path: str, key: str | None, options: LogitsOptions) -> TableSource:
         """Open a table; which of its columns are read is decided by `settle`."""
-        refuse(path, key, {"--dtype": options.dtype})
+        refuse(path, None, {"--dtype": options.dtype})
+        if key is not None:
+            raise OptionError(
+                f"{path} is a table, and --columns names its columns of classes; pass that, and leave :{key} out"
+            )
         source = self.table(path, options.values or "probs")
         if options.axis not in (-1, 1):
             raise OptionError(f"{path} is a table; leave --axis out")

@@ -71,6 +71,11 @@ class Tensors:
         with file:
             self._identity = identity(file)
             members = table_of_contents(file, path, size, _KIND)
+            if any("/code/" in info.filename for info in members):
+                raise ValueError(
+                    f"{path} was written by torch.jit.save, and holds a model and no logits; run the model, and save "
+                    "its logits with torch.save"
+                )
             records = [info for info in members if "/data/" in info.filename and info.file_size]
             self._records = sorted(
                 (
@@ -103,6 +108,10 @@ class Tensors:
     def find(self, key: str, /) -> Mapped:
         """Find a tensor, which is checked but not read."""
         name, tensor = f"{self.path}:{key}" if key else self.path, self._found[key]
+        if tensor.is_nested:  # which has no shape
+            raise UnreadableError(
+                name, "is a nested tensor; save it as one of a single shape, by .to_padded_tensor()"
+            )
         told: dict[str, Any] = {
             "dtype": str(tensor.dtype).removeprefix("torch."),
             "shape": tuple(map(int, tensor.shape)),
@@ -110,6 +119,10 @@ class Tensors:
         if key in self._twice:
             raise UnreadableError(
                 name, "is in the file more than once, and either may be meant; save it anew", **told
+            )
+        if tensor.is_meta:
+            raise UnreadableError(
+                name, "is on the device 'meta', where tensors have no numbers; save one that has them", **told
             )
         layout = str(tensor.layout).removeprefix("torch.")
         if layout != "strided" or tensor.is_quantized:
