@@ -250,6 +250,33 @@ def test_names_that_no_array_has(tmp_path: Path, capsys: Capture, save: Save) ->
     assert "did you mean" not in error(capsys)
 
 
+@every
+def test_files_without_integers(tmp_path: Path, capsys: Capture, save: Save) -> None:
+    """What is in the file is told, since targets may be in it with another dtype."""
+    logits, target = made((30, 5))
+    path = save(tmp_path, {"x": logits, "labels": target.astype(np.float32), "mask": target > 2})
+    for command in ("score", "calibrate"):
+        assert cli.main([command, f"{path}:x"]) == 2
+        message = error(capsys)
+        assert f"{path}:x holds no targets; give a file of class indices after it; beside it are " in message
+        assert "labels of float32" in message
+        assert "mask of bool, and class indices are integers" in message
+    path = save(tmp_path, {"x": (9 * logits).astype(np.int8), "t": target})
+    assert score(path) == 2
+    assert f"{path} has no arrays of floating numbers; it has " in (message := error(capsys))
+    assert "x of int8" in message
+    assert "save logits as float16, float32, float64 or bfloat16" in message
+
+
+@every
+def test_a_dtype_for_targets_beside_their_logits(tmp_path: Path, capsys: Capture, save: Save) -> None:
+    logits, target = made((30, 5))
+    path = save(tmp_path, {"x": logits, "t": target})
+    for arguments in ([path], [f"{path}:x"], [f"{path}:x", f"{path}:t"]):
+        assert score(*arguments, "--target-dtype", "i8") == 2
+        assert f"--target-dtype does not apply to {path}; leave it out" in capsys.readouterr().err
+
+
 def test_names_of_groups(tmp_path: Path, capsys: Capture) -> None:
     h5py, torch = pytest.importorskip("h5py"), pytest.importorskip("torch")
     logits, target = made((30, 5))

@@ -26,6 +26,7 @@ from crossent._io import (
     open_hidden,
     open_logits,
     open_targets,
+    others_in,
     paths_of,
     read_ahead,
 )
@@ -168,13 +169,15 @@ class Targets:
         self._seen = Seen(source.classes, options.ignore_index)
         if options.targets is not None:
             self._open(options.targets, options.target_dtype)
+        elif (source.has_targets or source.targets is not None) and options.target_dtype is not None:
+            raise OptionError(f"--target-dtype does not apply to {source.name}; leave it out")
         elif source.has_targets:  # with its blocks
             return
         elif source.targets is not None:
             _check_targets(source.targets, source, source.name, options.ignore_index)
             self._array = source.targets
         else:
-            self._open(self._beside_logits(options), None)
+            self._open(self._beside_logits(options), options.target_dtype)
 
     @classmethod
     def if_any(cls, source: Source, options: argparse.Namespace, name: str) -> Targets | None:
@@ -203,10 +206,13 @@ class Targets:
         source = self._source
         file, keys = integers_in(source.name, source.row_shape)
         if not keys:
-            column = ", or name the column of labels with --label" if source.columns else ""
-            raise OptionError(
-                f"{source.name} holds no targets; give a file of class indices after it{column}"
-            )
+            fix = "; give a file of class indices after it"
+            if source.columns:
+                fix += ", or name the column of labels with --label"
+            elif others := others_in(source.name):
+                more = f" and {len(others) - 8} more" if len(others) > 8 else ""
+                fix += f"; beside it are {', '.join(others[:8])}{more}, and class indices are integers"
+            raise OptionError(f"{source.name} holds no targets{fix}")
         if len(keys) > 1:
             logits = source.name if options.command != "compare" else f"{source.name} {options.other}"
             ways = " or ".join(f"{logits} {file}:{key}" for key in keys)

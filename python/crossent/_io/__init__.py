@@ -10,7 +10,7 @@ from crossent._io.formats import register, row_of
 from crossent._io.hidden import Head, HiddenSource, describe_hidden, open_hidden
 from crossent._io.kinds import ZARR_METADATA
 from crossent._io.npy import open_npy
-from crossent._io.opening import integers_in, open_logits, open_targets, paths_of
+from crossent._io.opening import integers_in, open_logits, open_targets, others_in, paths_of
 from crossent._io.probabilities import axes_in_memory, log_blocks, scored_as
 from crossent._io.raw import RAW_DTYPES, RAW_TARGET_DTYPES
 from crossent._io.source import VALUES, OptionError, Source, TargetArray, files_of, open_regular
@@ -36,6 +36,7 @@ __all__ = [
     "open_npy",
     "open_regular",
     "open_targets",
+    "others_in",
     "paths_of",
     "read_ahead",
     "register",

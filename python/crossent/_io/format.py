@@ -7,7 +7,6 @@ names it: files are opened, described and searched for targets through the metho
 from __future__ import annotations
 
 import abc
-import contextlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,8 +100,8 @@ class Format(abc.ABC):
         Of several arrays, those that cannot be read are given as the errors that say why.
         """
 
-    def integers(self, path: str, key: str | None) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the arrays of integers beside the logits, by their names, without that of `key`."""
+    def beside(self, path: str, key: str | None) -> dict[str, Stored | UnreadableError]:
+        """Return the arrays beside the logits, by their names, without that of `key`."""
         del path, key
         return {}
 
@@ -167,7 +166,7 @@ class HolderFormat(ArrayFormat, Generic[AnyHolder]):
         del classes
         holder = self.holder(path)
         chosen = _choose(holder, key, floats=floats, untyped=floats and untyped_name(dtype) == "bfloat16")
-        if self.tells_dtypes:
+        if self.tells_dtypes or not floats:
             refuse(path, None, {"--dtype" if floats else "--target-dtype": dtype})
         return typed(holder.find(chosen), dtype)
 
@@ -184,15 +183,18 @@ class HolderFormat(ArrayFormat, Generic[AnyHolder]):
                 found.append(error)
         return found
 
-    def integers(self, path: str, key: str | None) -> dict[str, tuple[int, ...]]:
-        """Find the arrays of integers."""
+    def beside(self, path: str, key: str | None) -> dict[str, Stored | UnreadableError]:
+        """Find the other arrays."""
         holder = self.holder(path)
-        found: dict[str, tuple[int, ...]] = {}
+        found: dict[str, Stored | UnreadableError] = {}
         for each in holder.names:
-            with contextlib.suppress(ValueError):  # an array that cannot be read is none of them
-                stored = holder.find(each)
-                if each != key and stored.dtype.kind in "iu":
-                    found[each] = stored.shape
+            if each != key:
+                try:
+                    found[each] = holder.find(each)
+                except ValueError as error:
+                    found[each] = (
+                        error if isinstance(error, UnreadableError) else UnreadableError(path, str(error))
+                    )
         return found
 
 
@@ -240,7 +242,7 @@ def _choose(holder: Holder, key: str | None, *, floats: bool, untyped: bool = Fa
         return _known_key(path, names, key)
     if len(names) == 1:
         return names[0]
-    fitting, unreadable = [], []
+    fitting, unreadable, others = [], [], []
     for name in names:
         try:
             dtype = holder.find(name).dtype
@@ -249,6 +251,8 @@ def _choose(holder: Holder, key: str | None, *, floats: bool, untyped: bool = Fa
             continue
         if (is_floating(dtype) or (untyped and is_untyped(dtype))) if floats else dtype.kind in "iu":
             fitting.append(name)
+        else:
+            others.append(f"{name} of {dtype_text(dtype)}")
     if len(fitting) == 1:
         return fitting[0]
     what = "of floating numbers" if floats else "of integers"
@@ -256,9 +260,16 @@ def _choose(holder: Holder, key: str | None, *, floats: bool, untyped: bool = Fa
         raise OptionError(f"{path} has no arrays {what} (it is empty); check how it was written")
     if unreadable and not fitting:
         raise ValueError(f"{path} has no array {what} that can be read: {unreadable[0]}")
+    if not fitting:
+        fix = (
+            "save logits as float16, float32, float64 or bfloat16; if an array holds the bits of bfloat16, name it, "
+            "and pass --dtype bf16"
+            if floats
+            else "save class indices as int64"
+        )
+        raise OptionError(f"{path} has no arrays {what}; it has {_listed(others)}; {fix}")
     raise OptionError(
-        f"{path} has {len(fitting) or 'no'} arrays {what} ({_listed(fitting or names)}); name the one to read, as in "
-        f"{path}:{(fitting or names)[0]}"
+        f"{path} has {len(fitting)} arrays {what} ({_listed(fitting)}); name the one to read, as in {path}:{fitting[0]}"
     )
 
 

@@ -47,8 +47,8 @@ class Npy(ArrayFormat):
         self, path: str, key: str | None, dtype: str | None, classes: int | None = None, *, floats: bool
     ) -> Stored:
         """Find the array of a file."""
-        del classes, floats
-        refuse(path, key, {})
+        del classes
+        refuse(path, key, {} if floats else {"--target-dtype": dtype})
         return typed(find_npy(path), dtype)
 
     def contents(self, path: str, key: str | None, options: LogitsOptions) -> Sequence[Content]:

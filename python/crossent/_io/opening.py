@@ -9,7 +9,7 @@ import re
 from crossent._io.arrays import Pieces, Shards, check_pieces
 from crossent._io.format import LogitsOptions
 from crossent._io.formats import format_of
-from crossent._io.source import OptionError, Source, Stored, TargetArray
+from crossent._io.source import OptionError, Source, Stored, TargetArray, dtype_text
 
 # Class indices that take no more than this together are read at once.
 _FEW_BYTES = 8 << 20
@@ -175,7 +175,20 @@ def integers_in(name: str, shape: tuple[int | None, ...]) -> tuple[str, list[str
     paths = paths_of(name)
     path, key = paths[0]
     file = name if key is None else name[: -len(key) - 1]
-    found = format_of(path).integers(path, key)
+    beside = format_of(path).beside(path, key)
+    found = {
+        each: own.shape for each, own in beside.items() if isinstance(own, Stored) and own.dtype.kind in "iu"
+    }
     same = slice(None if len(paths) == 1 else 1, None)
     fitting = [each for each, own in found.items() if len(own) == len(shape) and own[same] == shape[same]]
     return file, fitting or list(found)
+
+
+def others_in(name: str) -> list[str]:
+    """Describe the arrays beside logits by their names and dtypes; `name` is as for `integers_in`."""
+    path, key = paths_of(name)[0]
+    beside = format_of(path).beside(path, key)
+    return [
+        f"{each} of {dtype_text(own.dtype)}" if isinstance(own, Stored) else f"{each}, which cannot be read"
+        for each, own in beside.items()
+    ]
