@@ -1,4 +1,4 @@
-"""Targets in a column of a table, CSV or Parquet, beside logits in another file."""
+"""Targets in a column of a table, CSV, Parquet or Arrow, beside logits in another file."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ def with_pandas(path: Path, target: Array) -> None:
     frame = pd.DataFrame({"text": ['a "b",\nc'] * len(target), "label": target})
     if path.suffix == ".parquet":
         frame.to_parquet(path)
-    else:
+    elif path.suffix == ".csv":
         frame.to_csv(path)
+    else:
+        frame.to_feather(path)
 
 
 def with_polars(path: Path, target: Array) -> None:
@@ -51,8 +53,12 @@ def with_polars(path: Path, target: Array) -> None:
     frame = pl.DataFrame({"id": np.arange(len(target)), "target": target.astype(np.int16)})
     if path.suffix == ".parquet":
         frame.write_parquet(path)
-    else:
+    elif path.suffix == ".csv":
         frame.write_csv(path)
+    elif path.suffix == ".arrows":
+        frame.write_ipc_stream(path)
+    else:
+        frame.write_ipc(path, compression="zstd")
 
 
 def with_numpy(path: Path, target: Array) -> None:
@@ -72,6 +78,9 @@ WRITERS: list[tuple[str, Callable[[Path, Array], None]]] = [
     ("t.csv", excel),
     ("t.parquet", with_pandas),
     ("t.parquet", with_polars),
+    ("t.feather", with_pandas),
+    ("t.arrow", with_polars),
+    ("t.arrows", with_polars),
 ]
 IDS = [f"{name} {writer.__name__}" for name, writer in WRITERS]
 
@@ -212,26 +221,45 @@ def test_a_table_of_predictions_gives_its_labels(tmp_path: Path, capsys: Capture
     assert result(capsys, "score", logits, tmp_path / "p.csv") == expected
 
 
-# ---- Parquet ------------------------------------------------------------------------------------------------
+# ---- Parquet and Arrow ----------------------------------------------------------------------------------------
 
+
+def save(path: Path, column: Any, rows: int) -> None:
+    """Write one column, in groups or batches of so many rows."""
+    table = pa.table({"label": column})
+    if path.suffix == ".parquet":
+        pq.write_table(table, path, row_group_size=rows)
+        return
+    make = pa.ipc.new_stream if path.suffix == ".arrows" else pa.ipc.new_file
+    # What is compressed is read as whole batches, and what is not in parts of them.
+    options = pa.ipc.IpcWriteOptions(compression="lz4" if path.suffix == ".feather" else None)
+    with make(str(path), table.schema, options=options) as out:
+        out.write_table(table, max_chunksize=rows)
+
+
+COLUMNAR = ["parquet", "arrow", "feather", "arrows"]
+columnar = pytest.mark.parametrize("suffix", COLUMNAR)
+every_table = pytest.mark.parametrize("suffix", ["csv", *COLUMNAR])
 INTEGERS = ["int8", "int16", "int32", "int64"]
 
 
+@columnar
 @pytest.mark.parametrize("kind", [*INTEGERS, "uint8", "uint64", "dictionary"])
-def test_integers_of_parquet(tmp_path: Path, capsys: Capture, logits: str, kind: str) -> None:
-    path = tmp_path / "t.parquet"
+def test_integers(tmp_path: Path, capsys: Capture, logits: str, kind: str, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
     target = T if kind.startswith("int") else np.where(T < 0, 200, T)
     column = pa.array(target)
     column = column.dictionary_encode() if kind == "dictionary" else column.cast(kind)
-    pq.write_table(pa.table({"label": column}), path, row_group_size=70)
+    save(path, column, 70)
     found = result(capsys, "score", logits, path, "--ignore-index", target[0])
     np.save(tmp_path / "t.npy", target)
     assert found == result(capsys, "score", logits, tmp_path / "t.npy", "--ignore-index", target[0])
     assert open_targets(str(path)).dtype == (np.int64 if kind == "dictionary" else kind)
 
 
-def test_what_parquet_holds_that_is_no_class_index(tmp_path: Path, capsys: Capture, logits: str) -> None:
-    path = tmp_path / "t.parquet"
+@columnar
+def test_columns_that_are_no_class_indices(tmp_path: Path, capsys: Capture, logits: str, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
     nulls = [None if i == 7 else int(each) for i, each in enumerate(T)]
     whole = "if all of them are whole numbers, save them as int64"
     named = "names of classes can be labels in a table"
@@ -250,17 +278,21 @@ def test_what_parquet_holds_that_is_no_class_index(tmp_path: Path, capsys: Captu
         (pa.array(T[:-1]), "has shape (299,); expected (300,)"),
         (pa.array([], pa.int64()), "has shape (0,); expected (300,)"),
     ):  # fmt: skip
-        pq.write_table(pa.table({"label": column}), path)
+        save(path, column, 200)
         assert cli.main(["score", logits, str(path)]) == 1, what
         message = error(capsys)
         assert what in message
         assert str(path) in message
-    pq.write_table(pa.table({"label": pa.array(T)}), path)
+    save(path, pa.array(T), 200)
     whole_file = path.read_bytes()
     for cut in (0, 3, 40, len(whole_file) // 2, len(whole_file) - 1):
         path.write_bytes(whole_file[:cut])
         assert cli.main(["score", logits, str(path)]) == 1
-        assert "is truncated or not a Parquet file" in error(capsys)
+        message = error(capsys)
+        if suffix == "parquet":
+            assert "is truncated or not a Parquet file" in message
+        else:
+            assert ("does not begin as one" if cut < 4 else "is truncated") in message
 
 
 # ---- blocks -------------------------------------------------------------------------------------------------
@@ -274,14 +306,14 @@ def unkept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write(path: Path, target: Array) -> None:
-    if path.suffix == ".parquet":
-        pq.write_table(pa.table({"label": target}), path, row_group_size=7000)
-    else:
+    if path.suffix == ".csv":
         csv_lines(path, target)
+    else:
+        save(path, target, 7000)
 
 
 @pytest.mark.usefixtures("unkept")
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@every_table
 def test_parts_in_any_order(tmp_path: Path, suffix: str) -> None:
     target = np.arange(40_000) % 1000
     write(tmp_path / f"t.{suffix}", target)
@@ -300,7 +332,7 @@ def test_parts_in_any_order(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.usefixtures("unkept")
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@every_table
 def test_several_files_and_a_run_that_is_resumed(
     tmp_path: Path, capsys: Capture, logits: str, suffix: str
 ) -> None:
@@ -342,7 +374,7 @@ def test_a_table_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("unkept")
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@every_table
 def test_a_table_that_is_replaced_is_an_error(tmp_path: Path, suffix: str) -> None:
     for name in ("t", "other"):
         write(tmp_path / f"{name}.{suffix}", T)
@@ -352,7 +384,7 @@ def test_a_table_that_is_replaced_is_an_error(tmp_path: Path, suffix: str) -> No
         found[(slice(0, ROWS),)]
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@every_table
 def test_a_table_of_logits_and_one_of_targets(tmp_path: Path, capsys: Capture, suffix: str) -> None:
     """The labels beside the logits are not read, and numbers are places of classes, whatever these are named."""
     names = ["p_3", "p_1", "p_2"]
@@ -370,13 +402,14 @@ def test_a_table_of_logits_and_one_of_targets(tmp_path: Path, capsys: Capture, s
 # ---- info -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@every_table
 def test_info(tmp_path: Path, capsys: Capture, suffix: str) -> None:
     path = tmp_path / f"t.{suffix}"
     write(path, T)
     (told,) = describe(str(path))
     assert told["guess"] == "class indices"
-    assert (told["shape"], told["dtype"], told["format"]) == ([ROWS], "int64", suffix)
+    kind = suffix if suffix in ("csv", "parquet") else "arrow"
+    assert (told["shape"], told["dtype"], told["format"]) == ([ROWS], "int64", kind)
     assert (told["minimum"], told["maximum"]) == (-100, 4)
     assert told["first_values"] == T[:6].tolist()
     with_pandas(path, T)
