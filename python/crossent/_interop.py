@@ -436,10 +436,13 @@ def _from_arrow(obj: Any) -> NDArray[Any]:
     if isinstance(obj, pyarrow.FixedSizeListArray):
         return _from_arrow_lists(obj, obj.type.list_size)
     if str(obj.type).startswith(("list", "large_list")):
-        lengths = obj.value_lengths().to_numpy(zero_copy_only=False)
+        lengths = _from_arrow(obj.value_lengths())
         if lengths.size and (lengths != lengths[0]).any():
             raise _ragged(obj, lengths)
         return _from_arrow_lists(obj, int(lengths[0]) if lengths.size else 0)
+    is_number = pyarrow.types.is_integer(obj.type) or pyarrow.types.is_floating(obj.type)
+    if is_number and hasattr(obj, "__dlpack__"):
+        return np.from_dlpack(obj)  # to_numpy() would import pandas where that is installed
     return np.asarray(obj.to_numpy(zero_copy_only=False))
 
 

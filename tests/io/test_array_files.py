@@ -459,7 +459,8 @@ def test_a_band_of_chunks_that_is_larger_than_the_memory() -> None:
     array = np.zeros((4000, 1000))
     stored = Counting(array, (2000, 50))  # 16 MB that all first rows need
     with pytest.raises(
-        OptionError, match=r"compressed in chunks of shape \(2000, 50\).*take 16000000 bytes"
+        OptionError,
+        match=r"stored in chunks of shape \(2000, 50\), which are read as a whole.*take 16000000 bytes",
     ) as told:
         list(stored.blocks(1, 1 << 20, memory=16 << 20))
     memory = int(str(told.value).partition("--memory ")[2].partition("M")[0]) << 20

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import decimal
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,9 +263,30 @@ def test_other_files_of_arrow(data: tuple[Array, Array], capsys: Capture) -> Non
     assert "no row was counted" in capsys.readouterr().err
 
 
+def test_pandas_is_not_imported(data: tuple[Array, Array], capsys: Capture) -> None:
+    """PyArrow imports it for its own `to_numpy`: a second, and 60 megabytes."""
+    pytest.importorskip("pandas")
+    p, target = data
+    lists_of = pa.ListArray.from_arrays(np.arange(ROWS + 1) * CLASSES, pa.array(p.reshape(-1)))
+    save(pa.table({"label": target, **columns(p)}), "x.arrow")
+    save(pa.table({"label": target, "p": lists_of}), "lists.arrow")
+    pq.write_table(pa.table({"label": target, **columns(p)}), "x.parquet")
+    np.save("logits.npy", np.log(p))
+    script = (
+        "import sys; from crossent import _cli as cli; "
+        "done = [cli.main(['score', *each.split()]) for each in sys.argv[1:]]; "
+        "sys.exit(any(done) or 'pandas' in sys.modules)"
+    )
+    names = ["x.arrow", "lists.arrow", "x.parquet", "logits.npy x.arrow:label"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *names], capture_output=True, check=False, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_missing_pyarrow(data: tuple[Array, Array], capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     save(pa.table({"label": data[1], **columns(data[0])}), "x.arrow")
-    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert score("x.arrow") == 1
     assert "reading x.arrow needs the package pyarrow; pip install crossent[io]" in error(capsys)
 

@@ -81,7 +81,7 @@ class ParquetSource(TableSource):
             batch = self._next(file.iter_batches(batch_size=count, columns=list(names), use_threads=False), 0)
         for place, name in enumerate(names):
             if _kind(self._types[name]).is_numeric:
-                column = _numeric(batch.column(name)).cast("float64").to_numpy(zero_copy_only=False)
+                column = as_array(_numeric(batch.column(name)).cast("float64").fill_null(np.nan), name)
                 numbers[: len(column), place] = column
         return numbers
 
@@ -223,7 +223,7 @@ class ParquetSource(TableSource):
         name = self.columns[0]
         column = _storage(column)
         self._check_values(column, name, start, "fill it, or drop such rows")
-        lengths = column.value_lengths().to_numpy(zero_copy_only=False)
+        lengths = as_array(column.value_lengths(), name)
         wrong = np.flatnonzero(lengths != self.classes)
         if wrong.size:
             raise ValueError(
