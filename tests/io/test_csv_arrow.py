@@ -104,7 +104,7 @@ CELLS = [
 def test_one_odd_cell_among_plain_ones(tmp_path: Path, separator: str, end: str) -> None:
     path = tmp_path / "x.csv"
     usual = (separator, end) == (",", "\n")
-    places = [(at, column) for at in (0, 9) for column in range(5)] if usual else [(3, 0), (9, 2)]
+    places = [(at, column) for at in (0, 9) for column in (0, 1, 4)] if usual else [(3, 0), (9, 2)]
     for cell in CELLS:
         # A long cell is odd by its length, wherever it stands.
         for at, column in places if len(cell) < 1000 else places[::3]:

@@ -306,3 +306,23 @@ def test_datasets_of_version_2_with_slashes_and_blocks_from_any_row_on(data: tup
             assert np.array_equal(block.values, logits[at : at + block.rows])
             at += block.rows
         assert at == 200
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_arrays_without_a_group(data: tuple[Array, Array], capsys: Capture, version: Any) -> None:
+    """Some libraries write arrays into a folder, and no metadata of the folder itself."""
+    logits, target = data
+    for name, array in (("x", logits), ("t", target)):
+        zarr.create_array(
+            f"bare.zarr/{name}", data=array, zarr_format=version, config={"write_empty_chunks": True}
+        )
+    for name in ("zarr.json", ".zgroup"):
+        Path("bare.zarr", name).unlink(missing_ok=True)
+    assert score("bare.zarr") == 0
+    own = figures(capsys)
+    assert score("bare.zarr:x", "bare.zarr:t") == 0
+    assert figures(capsys)["mean"] == own["mean"]
+    assert own["count"] == target.size
+    Path("empty.zarr/x").mkdir(parents=True)
+    assert score("empty.zarr") == 1
+    assert "a folder named as a Zarr store, and it has no metadata of one" in error(capsys)

@@ -113,8 +113,8 @@ class Chunked(Stored):
             one_row = least == 1 and depth + 1 == len(rows)
             if not one_row:
                 raise OptionError(
-                    f"{self.name} is stored in chunks of shape {self._chunks}, which are read as a whole; those with its "
-                    f"first rows take {least * inner} bytes, which all have to be in memory; pass --memory "
+                    f"{self.name} is stored in chunks of shape {self._chunks}, which are read as a whole; those with "
+                    f"its first rows take {least * inner} bytes, which all have to be in memory; pass --memory "
                     f"{8 * least * inner // (1 << 20) + 1}M, or write it with chunks of fewer rows"
                 )
         elif least * inner > most:

@@ -322,8 +322,12 @@ class Zarr(HolderFormat[Store]):
         return start.startswith(SIGNATURE) and _is_zipped_store(path)
 
     def is_folder(self, path: str) -> bool:
-        """Return whether a folder is a store."""
-        return any((Path(path) / name).is_file() for name in ZARR_METADATA)
+        """Return whether a folder is a store; one that is named so may have metadata in its arrays alone."""
+        folder = Path(path)
+        if any((folder / name).is_file() for name in ZARR_METADATA):
+            return True
+        is_named = folder.suffix.lower() == ".zarr"
+        return is_named and any(any(folder.glob(f"*/{name}")) for name in ZARR_METADATA)
 
     def holder(self, path: str) -> Store:
         """Read the metadata of the arrays."""
