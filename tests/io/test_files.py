@@ -834,6 +834,7 @@ def test_tables_and_options(tmp_path: Path, capsys: Capture) -> None:
     for arguments in (
         [path, "--dtype", "f32"],
         [path, "--axis", "0"],
+        [path, "--target-dtype", "i64"],
         [f"{path}:key"],
         [path, "--classes", "5"],
         [tmp_path / "x.npy", path, "--target-dtype", "i64"],
