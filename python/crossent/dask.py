@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 try:
     import dask.array as da
-except ImportError as error:
-    raise ImportError("crossent.dask needs Dask: pip install 'crossent[dask]'") from error
+except ImportError as _error:
+    raise ImportError("crossent.dask needs Dask: pip install 'crossent[dask]'") from _error
 from dask.delayed import Delayed
 
 from crossent._arguments import Values, as_count, as_ignore_index, checked_values

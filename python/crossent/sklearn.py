@@ -25,8 +25,8 @@ from crossent._scoring.values import tell
 try:
     import sklearn
     from sklearn.utils.metadata_routing import MetadataRequest
-except ImportError as error:
-    raise ImportError("crossent.sklearn needs scikit-learn: pip install crossent[sklearn]") from error
+except ImportError as _error:
+    raise ImportError("crossent.sklearn needs scikit-learn: pip install crossent[sklearn]") from _error
 
 __all__ = [
     "ExpectedCalibrationErrorScorer",
@@ -263,10 +263,10 @@ class ExpectedCalibrationErrorScorer(_Scorer):
         return ExactSum.of(np.abs([float(sum) for sum in sums])).over_sum(ExactSum.of(weight))
 
 
-neg_log_loss_scorer = NegLogLossScorer()
+neg_log_loss_scorer: NegLogLossScorer = NegLogLossScorer()
 """The negative log loss, as a scorer: see `NegLogLossScorer`."""
 
-expected_calibration_error_scorer = ExpectedCalibrationErrorScorer()
+expected_calibration_error_scorer: ExpectedCalibrationErrorScorer = ExpectedCalibrationErrorScorer()
 """The negative expected calibration error in 15 bins, as a scorer: see `ExpectedCalibrationErrorScorer`."""
 
 
@@ -374,7 +374,7 @@ def _probabilities(proba: Any, classes: int, name: str) -> NDArray[Any]:
             f"{row}, expected 0 to 1"
         )
     sums = array.astype(np.float64).sum(axis=1)
-    apart = np.flatnonzero(np.abs(sums - 1.0) > np.sqrt(eps_of(array)))
+    apart = np.flatnonzero(np.abs(sums - 1.0) > np.sqrt(eps_of(array.dtype)))
     if apart.size:
         row = apart[0]
         got = f"got {sums[row]:g} for row {row}"

@@ -398,9 +398,6 @@ class LabelColumns:
 def _sorting(labels: NDArray[Any], name: str, given: NDArray[Any] | None = None) -> Iterator[None]:
     """Say of which labels the order is not known, where something raises for that."""
     try:
-        for array in (labels, given):
-            if array is not None and array.dtype.kind == "V":
-                raise TypeError("records are no labels")
         yield
     except TypeError as error:
         got = str(labels.dtype) + ("" if given is None else f" and {given.dtype}")
