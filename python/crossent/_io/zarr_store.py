@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import logging
@@ -140,7 +139,7 @@ class Store:
                 if self._is_folder
                 else zarr.storage.ZipStore(self.path, mode="r", read_only=True)
             )
-            return _whole_store()(inner)
+            return _whole_store(inner)
         except BROKEN_ARCHIVE as error:
             raise ValueError(f"{self.path} cannot be opened ({one_line(error)}); {_AGAIN}") from error
 
@@ -292,22 +291,17 @@ def _array(store: Any, key: str, name: str) -> Any:
         ) from error
 
 
-@functools.cache
-def _whole_store() -> Any:
-    """Make the class of stores in which no chunk may be missing."""
+def _whole_store(inner: Any) -> Any:
+    """Return a store in which a chunk that is not there is an error."""
     from zarr.storage import WrapperStore
 
-    class WholeStore(WrapperStore):  # type: ignore[type-arg]
-        """A store in which a chunk that is not there is an error."""
+    async def get(store: Any, key: str, prototype: Any, byte_range: Any = None) -> Any:
+        found = await store._store.get(key, prototype, byte_range)
+        if found is None and key.rpartition("/")[2] not in ZARR_METADATA:
+            raise _MissingChunkError(key)
+        return found
 
-        async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
-            """Return what is stored by a key."""
-            found = await self._store.get(key, prototype, byte_range)
-            if found is None and key.rpartition("/")[2] not in ZARR_METADATA:
-                raise _MissingChunkError(key)
-            return found
-
-    return WholeStore
+    return type("WholeStore", (WrapperStore,), {"get": get})(inner)
 
 
 class Zarr(HolderFormat[Store]):

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import pandas
-    import pyarrow
+    import pandas as _pandas
+    import pyarrow as _pyarrow
 
 
 class Column(NamedTuple):
@@ -44,7 +44,7 @@ class Columns:
         """
         return {name: _as_list(column) for name, column in self._columns().items()}
 
-    def to_pandas(self) -> pandas.DataFrame:
+    def to_pandas(self) -> _pandas.DataFrame:
         """Give the columns as a frame of pandas.
 
         Returns
@@ -71,7 +71,7 @@ class Columns:
                 series[f"{each}_{at + 1}"] = _for_pandas(pandas, values[:, at], known)
         return pandas.DataFrame(series)
 
-    def to_arrow(self) -> pyarrow.Table:
+    def to_arrow(self) -> _pyarrow.Table:
         """Give the columns as a table of PyArrow.
 
         Returns
