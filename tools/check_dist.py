@@ -6,8 +6,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-WHEEL_LIMIT = 2_720_000  # bytes
-INSTALLED_LIMIT = 7_640_000  # bytes, before Python compiles its files
+WHEEL_LIMIT = 2_800_000  # bytes
+INSTALLED_LIMIT = 7_880_000  # bytes, before Python compiles its files
 
 IN_WHEEL = [
     r"crossent/__init__\.py",
