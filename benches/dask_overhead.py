@@ -1,8 +1,9 @@
 """Time `crossent.dask.score` on threads beside one `Scorer`: `python benches/dask_overhead.py [--gigabytes N]`.
 
-Logits over 50,257 classes lie in memory as float32, and as a Dask array in chunks of rows. Each round runs both, in an
-order that alternates; the first round is dropped, and the ratio is the median of the rounds' own ratios. Both reports
-are compared, to the bit, before any clock starts. Building the graph is a part of the time.
+Logits over 50,257 classes lie in memory as float32, and as a Dask array in chunks of rows. One process scores all rows
+in one update, or in one for each chunk. Each round runs all three, in an order that alternates; the first round is
+dropped, and ratios are the medians of the rounds' own ratios. The reports are compared, to the bit, before any clock
+starts. Building the graph is a part of the time.
 """
 
 from __future__ import annotations
@@ -55,21 +56,28 @@ def main() -> None:
         scorer.update(x, target)
         return scorer.result()
 
+    def chunk_by_chunk() -> crossent.Report:
+        scorer = crossent.Scorer()
+        for start, length in zip(np.cumsum((0, *chunks)), chunks, strict=False):
+            scorer.update(x[start : start + length], target[start : start + length])
+        return scorer.result()
+
     def tree() -> crossent.Report:
         report: crossent.Report = crossent.dask.score(logits, target).compute(scheduler="threads")
         return report
 
-    assert tree() == one()
+    assert tree() == one() == chunk_by_chunk()
     print(f"{x.nbytes / 1e9:.2f} GB in {logits.numblocks[0]} chunks; the reports are equal")
+    print("    one update   chunk by chunk             Dask")
+    calls = (one, chunk_by_chunk, tree)
     times = []
     for number in range(options.rounds + 1):
-        calls = (one, tree) if number % 2 else (tree, one)
-        spent = {call: seconds(call) for call in calls}
-        times.append((spent[one], spent[tree]))
-        print(
-            f"one Scorer {spent[one]:8.3f} s   Dask {spent[tree]:8.3f} s   ratio {spent[tree] / spent[one]:.3f}"
-        )
-    print(f"median ratio {statistics.median(tree / one for one, tree in times[1:]):.3f}")
+        spent = {call: seconds(call) for call in (calls if number % 2 else reversed(calls))}
+        times.append([spent[call] for call in calls])
+        print("".join(f"{each:14.3f} s " for each in times[-1]))
+    for at, name in enumerate(("one update", "chunk by chunk")):
+        ratio = statistics.median(each[2] / each[at] for each in times[1:])
+        print(f"Dask / {name}: median ratio {ratio:.3f}")
 
 
 if __name__ == "__main__":
