@@ -61,7 +61,11 @@ class _Reader:
         self._name, self._store, self._key, self.dtype = stored.name, store, key, dtype
         store.check_same(key)
         self._content = store.opened()
-        self._array = _array(self._content, key, stored.name)
+        try:
+            self._array = _array(self._content, key, stored.name)
+        except UnreadableError:
+            store.check_same(key)
+            raise
         if (self._array.shape, self._array.dtype) != (stored.shape, dtype):
             self.close()
             raise replaced(store.path)
@@ -154,8 +158,15 @@ class Store:
             return
         prefix = f"{key}/" if key else ""
         for each in (f"{prefix}zarr.json", f"{prefix}.zarray"):
-            if each in self._metadata and self._read(each) != self._metadata[each]:
+            if each in self._metadata and self._now(each) != self._metadata[each]:
                 raise replaced(self.path)
+
+    def _now(self, key: str) -> bytes | None:
+        """Return what is stored by a key now; None where it cannot be read, as while a store is written anew."""
+        try:
+            return self._read(key)
+        except ValueError:
+            return None
 
     def _listed(self) -> Iterator[str]:
         if self._is_folder:
