@@ -42,9 +42,8 @@ def warn(text: str, category: type[Warning]) -> None:
 
 
 def _is_skipped(module: str | None) -> bool:
-    return (
-        module is None or module.partition(".")[0] in _SKIPPED
-    )  # torch.compile writes modules without a name
+    # torch.compile writes modules without a name.
+    return module is None or module.partition(".")[0] in _SKIPPED
 
 
 @contextmanager

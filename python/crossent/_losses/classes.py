@@ -177,8 +177,7 @@ def cross_entropy(
         loss = loss_of_linear_logits(
             input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, where, dtype, out
         )
-        for call in loss.misuse():
-            _core.cross_entropy(*call)  # It warns at the caller's line.
+        loss.warn_of_misuse()
         return loss.value()
     return _core.cross_entropy(
         input, target, weight, ignore_index, reduction, label_smoothing, z_loss, axis, where, dtype, out
