@@ -275,7 +275,7 @@ impl<'w, E: Element, O: Element> TileWork for Sums<'w, '_, E, O> {
 
     #[inline(always)]
     fn tile<S: Simd>(&self, simd: S, tiles: &mut Self::State, rows: Range<usize>, _: &TileLabels) {
-        self.write(&tiles.sum(simd, rows.clone(), all(rows.len()), false), rows);
+        self.write(&tiles.sum(simd, rows.clone(), all(rows.len())), rows);
     }
 
     fn end(&self, _: &mut Self::State) {}
@@ -308,7 +308,7 @@ impl<'w, E: Element, F: RowFunction> TileWork for Mapped<'w, '_, E, F> {
 
     #[inline(always)]
     fn tile<S: Simd>(&self, simd: S, tiles: &mut Self::State, rows: Range<usize>, _: &TileLabels) {
-        tiles.sum(simd, rows.clone(), all(rows.len()), F::SHARES).write::<_, F>(simd, rows, self.out);
+        tiles.sum(simd, rows.clone(), all(rows.len())).write::<_, F>(simd, rows, self.out);
     }
 
     fn end(&self, _: &mut Self::State) {}

@@ -12,20 +12,24 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
+use super::column::Column;
 use super::double_double::{self, Pair};
+use super::element::{Element, RealOf, Vector};
 use super::exp::exp_dd;
 use super::exp::{at_least, exp_max_dd, pivot, power_of_two, powers_of_two};
 use super::f64_vectors;
 use super::log::{log1p_ratio_dd, log1p_short};
 use super::log_sum_exp::TileSums;
+use super::max_minus_x::TileWeights;
+use super::output::{Entries, within};
 use super::prefetch::Ahead;
 use super::real::Real;
 
 /// From d on, e is 0 as an `f64`.
 const FAR: f64 = 750.0;
 
-/// Finds `log1p_rest` of the first `rows` rows from their maxima and, for `shares`, what softmax is made of. Prefetches
-/// the rows `ahead`.
+/// Finds `log1p_rest` of the first `rows` rows and what softmax is made of, in units of the largest term, from their
+/// maxima. Prefetches the rows `ahead`.
 #[simd]
 pub(crate) fn two_classes<S: Simd, R: Real>(
     simd: S,
@@ -33,14 +37,14 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
     rows: usize,
     ahead: Ahead,
     sums: &mut TileSums<R>,
-    shares: bool,
 ) {
+    sums.exp_max = Column::of(1.0);
     let (first, second) = packed.split_at(packed.len() / 2);
     for lane in (0..rows).step_by(R::LANES) {
         ahead.prefetch(0, lane);
         ahead.prefetch(1, lane);
         let load = |from: &[R]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
-        let (m, a, b) = (load(&sums.max), load(first), load(second));
+        let (m, a, b) = (load(&sums.max.0), load(first), load(second));
         // Where the maximum has missed a nan, the nan is the other class.
         let e = exp_of_distance::<S, R>(m, a.simd_eq(m).select(b, a));
         for half in 0..R::F64_VECTORS {
@@ -67,14 +71,11 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
             low.store_slice(&mut sums.log1p_low[lane..lane + 8]);
         }
     }
-    if shares {
-        softmax_terms(simd, rows, sums);
-    }
 }
 
-/// Computes `exp_max`, and brings `sum_exp_rest`, which is exp(min - max), to the units of `exp_max`.
-#[inline(always)]
-fn softmax_terms<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>) {
+/// Brings `exp_max` and `sum_exp_rest`, which are 1 and exp(min - max), to the units of the maximum's pivot.
+#[simd]
+pub(crate) fn in_pivot_units<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>) {
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
         let exp_max = exp_max_dd::<S, R>(m, &pivot::<S, R>(m));
@@ -92,6 +93,93 @@ fn softmax_terms<S: Simd, R: Real>(simd: S, rows: usize, sums: &mut TileSums<R>)
             sum_exp_rest.store_slice(&mut sums.sum_exp_rest[at.clone()]);
             exp_max_low.store_slice(&mut sums.exp_max_low[at.clone()]);
             (error + exp_max.mul_add(e_low, exp_max_low * e)).store_slice(&mut sums.sum_exp_rest_low[at]);
+        }
+    }
+}
+
+/// The softmax of each of the first `rows` rows of its target and 1 - that, from the target's logit.
+#[simd]
+pub(crate) fn target_share_of_two<S: Simd, R: Real>(
+    simd: S,
+    sums: &TileSums<R>,
+    logits: &[f64; TILE],
+    rows: usize,
+    (share, miss): (&mut [f64; TILE], &mut [f64; TILE]),
+) {
+    for lane in (0..rows).step_by(R::LANES) {
+        let max = R::widen::<S>(R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]));
+        for half in 0..R::F64_VECTORS {
+            let at = lane + 8 * half..lane + 8 * half + 8;
+            let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at.clone()]);
+            let [large, small] = softmax_of_two(f64x8::splat(simd, 1.0), load(&sums.sum_exp_rest));
+            let is_max = load(logits).simd_eq(max[half]);
+            is_max.select(large, small).store_slice(&mut share[at.clone()]);
+            is_max.select(small, large).store_slice(&mut miss[at]);
+        }
+    }
+}
+
+/// scale softmax(x), of the larger and of the smaller class, from e = exp(min - max).
+#[inline(always)]
+fn softmax_of_two<S: Simd>(scale: f64x8<S>, e: f64x8<S>) -> [f64x8<S>; 2] {
+    let large = scale / (e + 1.0);
+    [large, large * e]
+}
+
+/// scale softmax(x) - factor q for a packed tile of two classes, in place, with the entries of the targets.
+#[simd]
+pub(crate) fn gradient_of_two<S: Simd, E: Element>(
+    simd: S,
+    packed: &mut [RealOf<E>],
+    q: Option<(TileWeights<'_>, &[f64; TILE])>,
+    entries: Option<&Entries<RealOf<E>>>,
+    sums: &TileSums<RealOf<E>>,
+    rows: usize,
+) {
+    let lanes = RealOf::<E>::LANES;
+    let halves = RealOf::<E>::F64_VECTORS;
+    let splat = |number| Vector::<E, S>::splat(simd, number);
+    let (first, second) = packed.split_at_mut(TILE);
+    for lane in (0..rows).step_by(lanes) {
+        let (first, second) = (&mut first[lane..lane + lanes], &mut second[lane..lane + lanes]);
+        let is_first = Vector::<E, S>::from_slice(simd, first)
+            .simd_eq(Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]));
+        let both = f64_vectors(
+            #[inline(always)]
+            |half| {
+                let at = lane + 8 * (half % halves);
+                let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at..at + 8]);
+                softmax_of_two(within::<S, f64>(load(&sums.scale)), load(&sums.sum_exp_rest))
+            },
+        );
+        let values = match q {
+            None => {
+                let (large, small) =
+                    (E::narrow([both[0][0], both[1][0]]), E::narrow([both[0][1], both[1][1]]));
+                [is_first.select(large, small), is_first.select(small, large)]
+            }
+            Some((q, factor)) => {
+                // As numbers that tell the larger class in f64 too.
+                let is_first = RealOf::<E>::widen::<S>(
+                    is_first.select(splat(RealOf::<E>::ONE), splat(RealOf::<E>::ZERO)),
+                );
+                let of = |class: usize| {
+                    E::narrow(f64_vectors(
+                        #[inline(always)]
+                        |half| {
+                            let at = lane + 8 * (half % halves);
+                            let wanted = f64x8::splat(simd, if class == 0 { 1.0 } else { 0.0 });
+                            let [large, small] = both[half];
+                            let p = is_first[half].simd_eq(wanted).select(large, small);
+                            p - f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, class, at)
+                        },
+                    ))
+                };
+                [of(0), of(1)]
+            }
+        };
+        for (class, (value, to)) in values.into_iter().zip([first, second]).enumerate() {
+            Entries::put(entries, simd, lane, class, value).store_slice(to);
         }
     }
 }
@@ -144,7 +232,7 @@ mod tests {
     use crate::kernel::isa;
 
     /// The sums of a tile with these classes.
-    fn tile<R: Real>(level: Level, first: &[f64; TILE], second: &[f64; TILE], shares: bool) -> TileSums<R> {
+    fn tile<R: Real>(level: Level, first: &[f64; TILE], second: &[f64; TILE], units: bool) -> TileSums<R> {
         let packed: Vec<R> = first.iter().chain(second).map(|x| R::from_f64(*x)).collect();
         let mut sums = TileSums::new();
         for i in 0..TILE {
@@ -153,7 +241,10 @@ mod tests {
             sums.max[i] = if a > b { a } else { b };
         }
         let ahead = Ahead::new(packed.as_ptr(), 0);
-        dispatch!(level, simd => two_classes(simd, &packed, TILE, ahead, &mut sums, shares));
+        dispatch!(level, simd => two_classes(simd, &packed, TILE, ahead, &mut sums));
+        if units {
+            dispatch!(level, simd => in_pivot_units(simd, TILE, &mut sums));
+        }
         sums
     }
 

@@ -66,6 +66,21 @@ pub(crate) trait Lanes: Sized {
         let c = Self::load(simd, &fours[2 * lanes..3 * lanes]);
         [a, b, c, Self::load(simd, &fours[3 * lanes..4 * lanes])]
     }
+    /// The inverse of [`Self::load_fours`]: one four after the other, so that of two that overlap the later one stays.
+    #[inline(always)]
+    fn store_fours<S: Simd>(vectors: [<Self::Real as Real>::V<S>; 4], to: &mut [Self], stride: usize)
+    where
+        Self: Copy,
+    {
+        let lanes = Self::Real::LANES;
+        let mut fours = [Self::PADDING; 64];
+        for (v, to) in vectors.into_iter().zip(fours.chunks_exact_mut(lanes)) {
+            Self::store(v, to);
+        }
+        for (four, from) in fours.chunks_exact(4).take(lanes).enumerate() {
+            to[four * stride..four * stride + 4].copy_from_slice(from);
+        }
+    }
     /// Numbers in `f64` as the vector whose [`Self::store`] rounds them, once.
     #[inline(always)]
     fn narrow<S: Simd>(halves: [f64x8<S>; 2]) -> <Self::Real as Real>::V<S> {
@@ -104,6 +119,28 @@ impl<'a, E> Fours<'a, E> {
         // SAFETY: i is below `count`, and the last four ends within the slice (see `new`). Sixteen checks would cost
         // more than the loads.
         unsafe { &*self.from.as_ptr().add(i * self.stride).cast::<[E; 4]>() }
+    }
+}
+
+/// Four elements at each multiple of a stride, to be written.
+struct FoursMut<'a, E> {
+    to: &'a mut [E],
+    stride: usize,
+    count: usize,
+}
+
+impl<'a, E> FoursMut<'a, E> {
+    #[inline(always)]
+    fn new(to: &'a mut [E], stride: usize, count: usize) -> Self {
+        assert!(to.len() >= 4 && (to.len() - 4) / (count - 1) >= stride);
+        FoursMut { to, stride, count }
+    }
+
+    #[inline(always)]
+    fn get(&mut self, i: usize) -> &mut [E; 4] {
+        debug_assert!(i < self.count);
+        // SAFETY: i is below `count`, and the last four ends within the slice (see `new`).
+        unsafe { &mut *self.to.as_mut_ptr().add(i * self.stride).cast::<[E; 4]>() }
     }
 }
 
@@ -163,6 +200,19 @@ impl Lanes for f32 {
     }
 
     #[inline(always)]
+    fn store_fours<S: Simd>(vectors: [f32x16<S>; 4], to: &mut [f32], stride: usize) {
+        let mut fours = FoursMut::new(to, stride, 16);
+        for i in 0..4 {
+            let (low, high) = vectors[i].split();
+            let ((a, b), (c, d)) = (low.split(), high.split());
+            a.store_array(fours.get(4 * i));
+            b.store_array(fours.get(4 * i + 1));
+            c.store_array(fours.get(4 * i + 2));
+            d.store_array(fours.get(4 * i + 3));
+        }
+    }
+
+    #[inline(always)]
     fn store<S: Simd>(v: f32x16<S>, to: &mut [f32]) {
         v.store_slice(to);
     }
@@ -206,6 +256,16 @@ impl Lanes for f64 {
     fn load_fours<S: Simd>(simd: S, from: &[f64], stride: usize) -> [f64x8<S>; 4] {
         let fours = Fours::new(from, stride, 8);
         [two_of(simd, &fours, 0), two_of(simd, &fours, 2), two_of(simd, &fours, 4), two_of(simd, &fours, 6)]
+    }
+
+    #[inline(always)]
+    fn store_fours<S: Simd>(vectors: [f64x8<S>; 4], to: &mut [f64], stride: usize) {
+        let mut fours = FoursMut::new(to, stride, 8);
+        for i in 0..4 {
+            let (a, b) = vectors[i].split();
+            a.store_array(fours.get(2 * i));
+            b.store_array(fours.get(2 * i + 1));
+        }
     }
 
     #[inline(always)]

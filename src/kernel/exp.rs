@@ -160,6 +160,12 @@ pub(crate) fn exp_f64<S: Simd>(x: R64<S>) -> R64<S> {
 /// exp(x) of every lane, for any x: it overflows to +inf, and ends in subnormal numbers and 0.
 #[inline(always)]
 pub(crate) fn exp_any<S: Simd>(x: R64<S>) -> R64<S> {
+    exp_any_for::<S, f64>(x)
+}
+
+/// [`exp_any`] for a result that is to be rounded to `R`.
+#[inline(always)]
+pub(crate) fn exp_any_for<S: Simd, R: Real>(x: R64<S>) -> R64<S> {
     let simd = x.token();
     let c = |value| R64::<S>::splat(simd, value);
     // A nan passes both selections. Beyond these ends the result is 0 or +inf.
@@ -167,7 +173,7 @@ pub(crate) fn exp_any<S: Simd>(x: R64<S>) -> R64<S> {
     let x = x.simd_gt(c(720.0)).select(c(720.0), x);
     let magic = c(f64::MAGIC);
     let n = x.mul_add(c(f64::LOG2_E), magic) - magic;
-    let q = f64::expm1(f64::reduce(x, n));
+    let q = R::expm1_f64(f64::reduce(x, n));
     let [first, rest] = powers_of_two(n);
     first.mul_add(q, first) * rest
 }

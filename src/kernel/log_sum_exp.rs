@@ -10,48 +10,49 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
+use super::column::Column;
 use super::double_double;
-use super::exp::{exp_any, exp_max_dd, pivot, power_of_two};
+use super::exp::{exp_any, exp_any_for, exp_max_dd, pivot, power_of_two};
 use super::log::{log1p_ratio, log1p_ratio_dd};
 use super::real::Real;
 
-/// The sums of a tile's rows. For rows of two classes `exp_max`, `sum_exp_rest` and their low parts are set only where
-/// the caller wants a softmax, and `ties` never is.
+/// The sums of a tile's rows. For rows of two classes `ties` is never set, and the others are in units of the largest
+/// term until [`super::binary::in_pivot_units`]: `exp_max` is 1.
 #[derive(Clone)]
 pub(crate) struct TileSums<R> {
     /// The largest element.
-    pub max: [R; TILE],
+    pub max: Column<R>,
     /// How many other elements equal the largest.
-    pub ties: [f64; TILE],
+    pub ties: Column<f64>,
     /// exp(max) / 2^p, from sqrt(1/2) to sqrt(2).
-    pub exp_max: [f64; TILE],
+    pub exp_max: Column<f64>,
     /// Its low part; 0 unless the rows are `f64`, for which there is no wider type.
-    pub exp_max_low: [f64; TILE],
+    pub exp_max_low: Column<f64>,
     /// Before [`log_sum_exp`] the sum of the terms of smaller elements; after it that of all elements but one largest,
     /// in the units of `exp_max`.
-    pub sum_exp_rest: [f64; TILE],
+    pub sum_exp_rest: Column<f64>,
     /// Its low part, as for `exp_max`.
-    pub sum_exp_rest_low: [f64; TILE],
+    pub sum_exp_rest_low: Column<f64>,
     /// What softmax is multiplied by: 1, or a gradient's factor.
-    pub scale: [f64; TILE],
+    pub scale: Column<f64>,
     /// log1p(rest) with rest = `sum_exp_rest` / `exp_max`. It is nan for a row with a nan, with +inf or of nothing but
     /// -inf.
-    pub log1p_rest: [f64; TILE],
+    pub log1p_rest: Column<f64>,
     /// Its low part, as for `exp_max`.
-    pub log1p_low: [f64; TILE],
+    pub log1p_low: Column<f64>,
 }
 
 impl<R: Real> TileSums<R> {
     pub(crate) fn new() -> Self {
-        let zero = [0.0; TILE];
+        let zero = Column::of(0.0);
         TileSums {
-            max: [R::ZERO; TILE],
+            max: Column::of(R::ZERO),
             ties: zero,
             exp_max: zero,
             exp_max_low: zero,
             sum_exp_rest: zero,
             sum_exp_rest_low: zero,
-            scale: [1.0; TILE],
+            scale: Column::of(1.0),
             log1p_rest: zero,
             log1p_low: zero,
         }
@@ -100,34 +101,42 @@ pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, row
 }
 
 /// The target's probability p for each of the first `rows` rows, and 1 - p without cancellation: where the target is a
-/// largest class, 1 - p is `sum_exp_rest` over the total. `max_minus_x` is the target's distance to the maximum, and
-/// `low` its low part.
+/// largest class, 1 - p is `sum_exp_rest` over the total.
 #[simd]
 pub(crate) fn target_share<S: Simd, R: Real>(
     simd: S,
     sums: &TileSums<R>,
-    max_minus_x: &[f64; TILE],
-    low: &[f64; TILE],
+    logits: &[f64; TILE],
     rows: usize,
-) -> ([f64; TILE], [f64; TILE]) {
+    (share, miss): (&mut [f64; TILE], &mut [f64; TILE]),
+) {
     let c = |value| f64x8::splat(simd, value);
-    let (mut share, mut miss) = ([0.0; TILE], [0.0; TILE]);
-    for lane in (0..rows).step_by(8) {
-        let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
-        let d = load(max_minus_x);
-        let (exp_max, sum_exp_rest) = (load(&sums.exp_max), load(&sums.sum_exp_rest));
-        let [total, error] = double_double::two_sum_lanes(exp_max, sum_exp_rest);
-        let (mut p, mut rest) = (exp_any(-d) * (exp_max / total), sum_exp_rest / total);
-        if R::IS_F64 {
-            p -= p * load(low);
-            let (exp_max_low, sum_exp_rest_low) = (load(&sums.exp_max_low), load(&sums.sum_exp_rest_low));
-            let total = [total, error + (exp_max_low + sum_exp_rest_low)];
-            let [quotient, low] = double_double::dd_div_lanes([sum_exp_rest, sum_exp_rest_low], total);
-            rest = quotient + low;
+    for lane in (0..rows).step_by(R::LANES) {
+        let max = R::widen::<S>(R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]));
+        for half in 0..R::F64_VECTORS {
+            let at = lane + 8 * half..lane + 8 * half + 8;
+            let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at.clone()]);
+            let (exp_max, sum_exp_rest) = (load(&sums.exp_max), load(&sums.sum_exp_rest));
+            let logit = load(logits);
+            let (d, p, rest);
+            if !R::IS_F64 {
+                let total = c(1.0) / (exp_max + sum_exp_rest);
+                d = max[half] - logit;
+                p = exp_any_for::<S, R>(-d) * (exp_max * total);
+                rest = sum_exp_rest * total;
+            } else {
+                let [distance, low] = double_double::two_sum_lanes(max[half], -logit);
+                let [total, error] = double_double::two_sum_lanes(exp_max, sum_exp_rest);
+                let of_high = exp_any(-distance) * (exp_max / total);
+                d = distance;
+                p = low.simd_eq(low).select(of_high - of_high * low, of_high);
+                let (exp_max_low, sum_exp_rest_low) = (load(&sums.exp_max_low), load(&sums.sum_exp_rest_low));
+                let total = [total, error + (exp_max_low + sum_exp_rest_low)];
+                let [quotient, low] = double_double::dd_div_lanes([sum_exp_rest, sum_exp_rest_low], total);
+                rest = quotient + low;
+            }
+            p.store_slice(&mut share[at.clone()]);
+            d.simd_le(c(0.0)).select(rest, c(1.0) - p).store_slice(&mut miss[at]);
         }
-        let is_max = d.simd_le(c(0.0));
-        p.store_slice(&mut share[lane..lane + 8]);
-        is_max.select(rest, c(1.0) - p).store_slice(&mut miss[lane..lane + 8]);
     }
-    (share, miss)
 }

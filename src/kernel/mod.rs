@@ -10,6 +10,7 @@
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
 //! | `log` | `log1p` of a quotient, `log` and `log1p` |
 //! | `double_double` | double-double arithmetic: a number as a high and a low part |
+//! | `column` | a number for each row of a tile, aligned to cache lines |
 //! | `rowset` | a set of a tile's rows: a bit for each active row |
 //! | `sum` | running sums of terms, compensated in f64 |
 //! | `prefetch` | prefetching of memory |
@@ -51,6 +52,7 @@ pub(crate) fn f64_vectors<T>(f: impl Fn(usize) -> T) -> [T; 2] {
 }
 
 pub(crate) mod binary;
+pub(crate) mod column;
 pub(crate) mod divergence;
 pub(crate) mod double_double;
 pub mod element;

@@ -4,6 +4,7 @@ use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
+use super::column::Column;
 use super::double_double;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, pivot, power_and_expm1, power_of_two, term};
@@ -131,7 +132,8 @@ impl RowFunction for Softmax {
             |half| sums.scale[half] / (sums.exp_max[half] + sums.sum_exp_rest[half]),
         );
         let k = [power_below::<S, R>(c[0]), power_below::<S, R>(c[1])];
-        let c = [within::<S, R>(c[0] / k[0]), within::<S, R>(c[1] / k[1])];
+        let inverse = [inverse_power(k[0]), inverse_power(k[1])];
+        let c = [within::<S, R>(c[0] * inverse[0]), within::<S, R>(c[1] * inverse[1])];
         let high = R::narrow(c);
         let low = if !R::IS_F64 {
             let rounded = R::widen(high);
@@ -140,7 +142,8 @@ impl RowFunction for Softmax {
             // The rounding errors of the sum and of the quotient; 0 where they are not finite.
             let [total, error] = double_double::two_sum_lanes(sums.exp_max[0], sums.sum_exp_rest[0]);
             let total = [total, error + (sums.exp_max_low[0] + sums.sum_exp_rest_low[0])];
-            let low = double_double::dd_div_lanes([sums.scale[0], sums.scale[0] * 0.0], total)[1] / k[0];
+            let low =
+                double_double::dd_div_lanes([sums.scale[0], sums.scale[0] * 0.0], total)[1] * inverse[0];
             let low = low.abs().simd_lt(c[0].abs()).select(low, c[0] * 0.0);
             [low, low]
         };
@@ -201,10 +204,17 @@ fn power_below<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
     f64x8::from_bits(x.to_bits() & EXPONENT).max(c(least)).min(c(most))
 }
 
+/// 1 / k of a power of two.
+#[inline(always)]
+fn inverse_power<S: Simd>(k: f64x8<S>) -> f64x8<S> {
+    const TWICE_ONE: u64 = 2 * 0x3ff0_0000_0000_0000;
+    f64x8::from_bits(f64x8::splat(k.token(), f64::from_bits(TWICE_ONE)).to_bits() - k.to_bits())
+}
+
 /// x, or a number of R so large that its product with any exponential that counts is infinite, and with one of 0 is 0.
 /// A nan stays.
 #[inline(always)]
-fn within<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
+pub(super) fn within<S: Simd, R: Real>(x: f64x8<S>) -> f64x8<S> {
     let most = f64x8::splat(x.token(), 0.25 * R::MAX.to_f64());
     let x = x.simd_gt(most).select(most, x);
     x.simd_lt(-most).select(-most, x)
@@ -291,13 +301,47 @@ pub(crate) fn gradient_of_row<S: Simd, E: Element>(
     );
 }
 
-/// scale softmax(x) - factor q for a packed tile, in place; `q` is packed as the logits are.
+/// The entries of the targets of a tile's rows, which replace those of a gradient, in the tile's own numbers.
+pub(crate) struct Entries<R> {
+    class: Column<R>,
+    value: Column<R>,
+}
+
+impl<R: Real> Entries<R> {
+    /// The entries of a gradient that is to be stored as `E`.
+    #[inline(always)]
+    pub(crate) fn new<E: Element<Real = R>>(class: &[usize; TILE], value: &[f64; TILE]) -> Self {
+        let mut entries = Entries { class: Column::of(R::ZERO), value: Column::of(R::ZERO) };
+        for i in 0..TILE {
+            (entries.class[i], entries.value[i]) = (R::from_class(class[i]), E::near(value[i]));
+        }
+        entries
+    }
+
+    /// `value` of a class of the rows from `lane` on, or their entry where the class is the target.
+    #[inline(always)]
+    pub(super) fn put<S: Simd>(
+        entries: Option<&Self>,
+        simd: S,
+        lane: usize,
+        class: usize,
+        value: R::V<S>,
+    ) -> R::V<S> {
+        let Some(entries) = entries else { return value };
+        let load = |from: &[R; TILE]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
+        let is_target = load(&entries.class).simd_eq(R::V::<S>::splat(simd, R::from_class(class)));
+        is_target.select(load(&entries.value), value)
+    }
+}
+
+/// scale softmax(x) - factor q for a packed tile, in place, with the entries of the targets; `q` is packed as the logits
+/// are.
 #[simd]
 pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
     simd: S,
     packed: &mut [RealOf<E>],
-    q: TileWeights<'_>,
-    factor: &[f64; TILE],
+    q: Option<(TileWeights<'_>, &[f64; TILE])>,
+    entries: Option<&Entries<RealOf<E>>>,
     sums: &TileSums<RealOf<E>>,
     rows: usize,
 ) {
@@ -306,15 +350,22 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
         let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
         for (c, x) in packed.chunks_exact_mut(TILE).enumerate() {
-            let x = &mut x[lane..lane + lanes];
-            let q = f64_vectors(
-                #[inline(always)]
-                |half| {
-                    let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
-                    f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at)
-                },
-            );
-            Softmax::less::<S, E>(Vector::<E, S>::from_slice(simd, x), &row, q).store_slice(x);
+            let to = &mut x[lane..lane + lanes];
+            let x = Vector::<E, S>::from_slice(simd, to);
+            let value = match q {
+                None => Softmax::apply::<S, E>(x, &row),
+                Some((q, factor)) => {
+                    let q = f64_vectors(
+                        #[inline(always)]
+                        |half| {
+                            let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
+                            f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at)
+                        },
+                    );
+                    Softmax::less::<S, E>(x, &row, q)
+                }
+            };
+            Entries::put(entries, simd, lane, c, value).store_slice(to);
         }
     }
 }
@@ -325,9 +376,9 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
 /// max(p (linear (1 - p) + square p), floor)
 /// ```
 pub(crate) struct Diagonal<R> {
-    pub linear: [R; TILE],
-    pub square: [R; TILE],
-    pub floor: [R; TILE],
+    pub linear: Column<R>,
+    pub square: Column<R>,
+    pub floor: Column<R>,
 }
 
 /// The numbers of a row for [`Diagonal`]. Of a largest class 1 - p is `miss`, the sum of the others: the difference

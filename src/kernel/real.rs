@@ -33,7 +33,7 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     /// Exponentials are kept times 2^SCALE, so that they stay normal numbers (and keep all their digits)
     /// down to a distance from the maximum whose exponential is below the smallest subnormal.
     const SCALE: i32;
-    /// The least and the largest k for which 2^k 2^-SCALE is a normal number.
+    /// The least and the largest k for which 2^k 2^-SCALE is a normal number, and so is 2^-k.
     const POWERS: (i32, i32);
     /// Up to this magnitude of the maximum, x is reduced as it is; above it, x - max is exact.
     const PIVOT_LIMIT: Self;
@@ -200,7 +200,7 @@ impl Real for f64 {
     const MANTISSA: u32 = 52;
     const BIAS: f64 = 1923.0;
     const SCALE: i32 = 900;
-    const POWERS: (i32, i32) = (-122, 1023);
+    const POWERS: (i32, i32) = (-122, 1022);
     const PIVOT_LIMIT: f64 = 32768.0;
     const LN_2: f64 = std::f64::consts::LN_2;
     const POSITIONS: [f64; 16] =

@@ -3,10 +3,13 @@
 //! `packed[c * TILE + i]` is class c of row i. The same kernel serves the rows of an (N, C) matrix with few
 //! classes and the pixels of an (N, C, H, W) image: they differ only in how they are packed.
 
+use std::ops::Range;
+
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
+use super::column::Column;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, pivot, term};
 use super::prefetch::Ahead;
@@ -135,48 +138,52 @@ fn fours<S: Simd, E: Element>(
     max
 }
 
-/// The inverse of [`pack_rows`]: columns `first..` of a packed tile to rows that follow each other in memory.
+/// Elements of a scratch buffer for the rows of a packed tile.
+pub(crate) const fn rows_of_tile(classes: usize) -> usize {
+    TILE * classes + 4
+}
+
+/// The inverse of [`pack_rows`]: columns `columns` of a packed tile to rows that follow each other in memory. Whole
+/// vectors of rows are written, and for three classes an element behind the last: unless neither is more than there is,
+/// `rows` is a scratch buffer of [`rows_of_tile`].
 #[inline(always)]
 pub(crate) fn unpack_rows<S: Simd, E: Element>(
     simd: S,
     packed: &[RealOf<E>],
-    first: usize,
+    columns: Range<usize>,
     classes: usize,
     rows: &mut [E],
 ) {
     let lanes = RealOf::<E>::LANES;
-    let mut groups = rows.chunks_exact_mut(lanes * classes);
-    let mut at = first;
-    for rows in &mut groups {
-        for start in (0..classes).step_by(4) {
-            // Behind the last class it is repeated; the repetitions are not stored.
-            let column = |c: usize| &packed[(start + c).min(classes - 1) * TILE + at..][..lanes];
-            let (a, b) =
-                (Vector::<E, S>::from_slice(simd, column(0)), Vector::<E, S>::from_slice(simd, column(1)));
-            let (c, d) =
-                (Vector::<E, S>::from_slice(simd, column(2)), Vector::<E, S>::from_slice(simd, column(3)));
-            let (a, b, c, d) = (a.zip_low(c), a.zip_high(c), b.zip_low(d), b.zip_high(d));
-            let (a, b, c, d) = (a.zip_low(c), a.zip_high(c), b.zip_low(d), b.zip_high(d));
-            let mut fours = [E::PADDING; 64];
-            E::store(a, &mut fours[..lanes]);
-            E::store(b, &mut fours[lanes..2 * lanes]);
-            E::store(c, &mut fours[2 * lanes..3 * lanes]);
-            E::store(d, &mut fours[3 * lanes..4 * lanes]);
-            for (row, four) in rows.chunks_exact_mut(classes).zip(fours.chunks_exact(4)) {
-                let row = &mut row[start..];
-                match row.first_chunk_mut::<4>() {
-                    Some(to) => to.copy_from_slice(four),
-                    None => row.iter_mut().zip(four).for_each(|(to, x)| *to = *x),
-                }
+    let (mut at, mut start) = (columns.start, 0);
+    while at < columns.end && at + lanes <= TILE {
+        let to = &mut rows[start..];
+        let column = |c: usize| Vector::<E, S>::from_slice(simd, &packed[c * TILE + at..][..lanes]);
+        if classes == 2 {
+            let (a, b) = (column(0), column(1));
+            E::store(a.zip_low(b), &mut to[..lanes]);
+            E::store(a.zip_high(b), &mut to[lanes..2 * lanes]);
+        } else {
+            for first in (0..classes).step_by(4) {
+                // The last four classes may overlap those before. Of fewer than four, the last is repeated, and the
+                // repetitions are overwritten by the next row.
+                let first = first.min(classes.saturating_sub(4));
+                let of = |c: usize| column((first + c).min(classes - 1));
+                let (a, b, c, d) = (of(0), of(1), of(2), of(3));
+                let (a, b, c, d) = (a.zip_low(c), a.zip_high(c), b.zip_low(d), b.zip_high(d));
+                let fours = [a.zip_low(c), a.zip_high(c), b.zip_low(d), b.zip_high(d)];
+                E::store_fours(fours, &mut to[first..], classes);
             }
         }
         at += lanes;
+        start += lanes * classes;
     }
-    for row in groups.into_remainder().chunks_exact_mut(classes) {
-        for (to, class) in row.iter_mut().zip(packed.chunks_exact(TILE)) {
-            *to = E::from_real(class[at]);
+    // A run that begins within a vector of the tile.
+    for column in at..columns.end {
+        for (to, class) in rows[start..start + classes].iter_mut().zip(packed.chunks_exact(TILE)) {
+            *to = E::from_real(class[column]);
         }
-        at += 1;
+        start += classes;
     }
 }
 
@@ -216,11 +223,11 @@ pub(crate) fn pick<S: Simd, R: Real>(
     packed: &[R],
     rows: usize,
     class: &[usize; TILE],
-) -> [f64; TILE] {
-    let mut picked = [0.0; TILE];
+) -> Column<f64> {
+    let mut picked = Column::of(0.0);
     // As numbers of the vector's type, which are exact.
-    let mut wanted = [R::ZERO; TILE];
-    for (wanted, class) in wanted.iter_mut().zip(class) {
+    let mut wanted = Column::of(R::ZERO);
+    for (wanted, class) in wanted.iter_mut().zip(class.iter()) {
         *wanted = R::from_class(*class);
     }
     for lane in (0..rows).step_by(R::LANES) {

@@ -25,6 +25,7 @@ use super::target_function::TargetFunction;
 use crate::array::rows::{Rows, RowsMut, View, ViewMut, check_shape, read};
 use crate::error::Error;
 use crate::kernel::TILE;
+use crate::kernel::column::{Column, Packed};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::output::{Diagonal, sigmoids};
 use crate::kernel::real::Real;
@@ -277,12 +278,12 @@ struct Rules<'a> {
 /// What the gradients and Hessians of a tile's rows are made of.
 struct Slopes<R> {
     /// The row's weight.
-    factor: [f64; TILE],
+    factor: Column<f64>,
     /// What softmax is multiplied by in the gradient.
-    scale: [f64; TILE],
+    scale: Column<f64>,
     /// The target's entry of the gradient, and that of the Hessian.
-    gradient: [f64; TILE],
-    hessian: [f64; TILE],
+    gradient: Column<f64>,
+    hessian: Column<f64>,
     /// The other entries of the Hessian.
     diagonal: Diagonal<R>,
 }
@@ -297,11 +298,11 @@ impl Rules<'_> {
         class: &[usize; TILE],
         [p, miss, nll]: [&[f64; TILE]; 3],
     ) -> Slopes<R> {
-        let mut factor = [1.0; TILE];
+        let mut factor = Column::of(1.0);
         if let Some(weight) = &self.weight {
-            read(weight, rows.clone(), &mut factor, |weight| weight);
+            read(weight, rows.clone(), &mut factor.0, |weight| weight);
         }
-        let (zero, real) = ([0.0; TILE], [R::ZERO; TILE]);
+        let (zero, real) = (Column::of(0.0), Column::of(R::ZERO));
         let most = R::MAX.to_f64();
         let diagonal = Diagonal { linear: real, square: real, floor: real };
         let mut slopes = Slopes { factor, scale: zero, gradient: zero, hessian: zero, diagonal };
@@ -341,11 +342,11 @@ struct Classes<'w, 'a, E> {
 }
 
 impl<'a, E: Element> TileWork for Classes<'_, 'a, E> {
-    type State = (Tiles<'a, E>, Vec<RealOf<E>>);
+    type State = (Tiles<'a, E>, Packed<RealOf<E>>);
     type Chunk = ();
 
     fn state(&self) -> Self::State {
-        (Tiles::new(self.scores.clone(), self.segments), Vec::new())
+        (Tiles::new(self.scores.clone(), self.segments), Packed::new(0, RealOf::<E>::ZERO))
     }
 
     #[inline(always)]
@@ -357,10 +358,10 @@ impl<'a, E: Element> TileWork for Classes<'_, 'a, E> {
         labels: &TileLabels,
     ) {
         let active = all(rows.len());
-        let tile = tiles.sum(simd, rows.clone(), active, true);
+        let tile = tiles.sum(simd, rows.clone(), active);
         let logits = tile.target_logits(simd, &labels.class, active);
         let (p, miss) = tile.share(simd, &logits);
-        let mut nll = [0.0; TILE];
+        let mut nll = Column::of(0.0);
         if self.rules.function.is_some() {
             tile.nll(&logits, &mut nll);
         }
@@ -395,14 +396,14 @@ impl<E: Element> TileWork for Single<'_, '_, E> {
 
     #[inline(always)]
     fn tile<S: Simd>(&self, simd: S, (): &mut (), rows: Range<usize>, labels: &TileLabels) {
-        let mut x = [0.0; TILE];
-        read(self.scores, rows.clone(), &mut x, Element::to_f64);
+        let mut x = Column::of(0.0);
+        read(self.scores, rows.clone(), &mut x.0, Element::to_f64);
         for i in 0..rows.len() {
             // The logit of the target, as if the other were 0.
             x[i] = if labels.class[i] == 1 { x[i] } else { -x[i] };
         }
         let (p, miss) = sigmoids(simd, &x);
-        let mut nll = [0.0; TILE];
+        let mut nll = Column::of(0.0);
         if self.rules.function.is_some() {
             for i in 0..rows.len() {
                 nll[i] = (-x[i].abs()).exp().ln_1p() - x[i].min(0.0);

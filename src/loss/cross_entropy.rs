@@ -36,6 +36,7 @@ use super::walk::RowLoss;
 use crate::array::rows::Input;
 use crate::array::rows::Rows;
 use crate::error::Error;
+use crate::kernel::column::Column;
 use crate::kernel::double_double::{dd_add, dd_div, dd_mul};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::max_minus_x::TileWeights;
@@ -253,7 +254,7 @@ impl<'a, E: Element> Work<'a, E> {
             return;
         }
         let logits = sums.target_logits(simd, class, *active);
-        let mut nll = [0.0; TILE];
+        let mut nll = Column::of(0.0);
         sums.nll(&logits, &mut nll);
         let (p, miss) = sums.share(simd, &logits);
         for i in bits(*active) {
@@ -263,7 +264,7 @@ impl<'a, E: Element> Work<'a, E> {
         }
         let Some(gradient) = &self.gradient else { return };
         let factor = gradient.factors(rows.clone());
-        let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
+        let (mut scale, mut value) = (Column::of(0.0), Column::of(0.0));
         for i in bits(*active) {
             let slope = function.slope(nll[i], p[i], miss[i]);
             scale[i] = factor[i] * (self.weight.of(class[i]) * slope);
@@ -285,8 +286,7 @@ impl<'a, E: Element> Work<'a, E> {
         losses: &mut TileLosses,
     ) {
         let smoothing = self.smoothing;
-        let shares = self.gradient.is_some() || self.function.is_some();
-        let mut sums = tiles.sum(simd, rows.clone(), labels.active, shares);
+        let mut sums = tiles.sum(simd, rows.clone(), labels.active);
         if let Some(function) = self.function {
             return self.function(simd, function, sums, rows, labels, losses);
         }
@@ -305,7 +305,7 @@ impl<'a, E: Element> Work<'a, E> {
             let max_minus_x = if smoothing > 0.0 {
                 sums.max_minus_x(simd, labels.active, self.weight)
             } else {
-                [0.0; TILE]
+                Column::of(0.0)
             };
             let unsmoothed = dd_add::<RealOf<E>>([1.0, 0.0], [-smoothing, 0.0]);
             // Branches would keep the loop from being vectorized.
@@ -345,12 +345,16 @@ impl<'a, E: Element> Work<'a, E> {
         // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: the term (1
         // - e) w_t of q belongs to the target alone.
         let factor = gradient.factors(rows.clone());
-        let (mut scale, mut value) = ([0.0; TILE], [0.0; TILE]);
+        let (mut scale, mut value) = (Column::of(0.0), Column::of(0.0));
         let (p, miss) = sums.share(simd, &logits);
         let smooth = Smoothing { amount: smoothing, share, spread };
-        for i in bits(labels.active) {
-            let weight = self.weight.of(labels.class[i]);
-            (scale[i], value[i]) = smooth.scale_and_entry(factor[i], weight, p[i], miss[i]);
+        let mut weight = Column::of(1.0);
+        if losses.weighted {
+            weight = losses.weight;
+        }
+        // Of all rows, so that the loop is vectorized.
+        for i in 0..TILE {
+            (scale[i], value[i]) = smooth.scale_and_entry(factor[i], weight[i], p[i], miss[i]);
         }
         if self.z_loss > 0.0 {
             let more = self.slope_of_z_loss(&sums, labels.active, gradient, rows.clone());
@@ -376,7 +380,7 @@ impl<'a, E: Element> Work<'a, E> {
         active: u64,
         gradient: &Gradient<'a, E>,
         rows: Range<usize>,
-    ) -> [f64; TILE] {
+    ) -> Column<f64> {
         let mut slope = gradient.unweighted_factors(rows);
         for i in bits(active) {
             slope[i] *= 2.0 * self.z_loss * sums.log_sum_exp(i);
@@ -395,7 +399,7 @@ impl<'a, E: Element> Work<'a, E> {
         losses: &mut TileLosses,
     ) {
         losses.begin_with_zeros::<RealOf<E>>(probabilities.active(rows.clone()), false);
-        let mut sums = tiles.sum(simd, rows.clone(), losses.active, self.gradient.is_some());
+        let mut sums = tiles.sum(simd, rows.clone(), losses.active);
         let (smoothing, classes) = (self.smoothing, self.rows.layout.classes);
         let given = Given { probabilities, rows: rows.clone(), smoothing, weight: self.weight, classes };
         let WeightedSums { max_minus_x, totals } = sums.weighted_sums(simd, losses.active, &given);

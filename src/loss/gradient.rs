@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::array::rows::read;
 use crate::array::rows::{Rows, RowsMut};
-use crate::kernel::TILE;
+use crate::kernel::column::Column;
 
 /// The gradient of the losses that follow, with respect to the input.
 pub(crate) struct Gradient<'a, E> {
@@ -27,23 +27,25 @@ pub(crate) enum Upstream<'a> {
 impl<E> Gradient<'_, E> {
     /// What the gradient of each row's loss is multiplied by.
     #[inline(always)]
-    pub(crate) fn factors(&self, rows: Range<usize>) -> [f64; TILE] {
-        self.upstream(rows).map(|factor| factor / self.divisor)
+    pub(crate) fn factors(&self, rows: Range<usize>) -> Column<f64> {
+        self.upstream_over(rows, self.divisor)
     }
 
     /// What the gradient of the term without weights of each row's loss is multiplied by.
-    pub(crate) fn unweighted_factors(&self, rows: Range<usize>) -> [f64; TILE] {
-        self.upstream(rows).map(|factor| factor / self.unweighted_divisor)
+    pub(crate) fn unweighted_factors(&self, rows: Range<usize>) -> Column<f64> {
+        self.upstream_over(rows, self.unweighted_divisor)
     }
 
-    /// The upstream gradient of each row's loss.
+    /// The upstream gradient of each row's loss, divided.
     #[inline(always)]
-    fn upstream(&self, rows: Range<usize>) -> [f64; TILE] {
-        let mut factors = [0.0; TILE];
+    fn upstream_over(&self, rows: Range<usize>, divisor: f64) -> Column<f64> {
         match &self.upstream {
-            Upstream::Same(factor) => factors.fill(*factor),
-            Upstream::Each(each) => read(each, rows, &mut factors, |factor| factor),
+            Upstream::Same(factor) => Column::of(factor / divisor),
+            Upstream::Each(each) => {
+                let mut factors = Column::of(0.0);
+                read(each, rows, &mut factors.0, |factor| factor / divisor);
+                factors
+            }
         }
-        factors
     }
 }

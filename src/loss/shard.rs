@@ -203,7 +203,7 @@ impl<'a, E: Element> TileWork for Sums<'_, 'a, E> {
     #[inline(always)]
     fn tile<S: Simd>(&self, simd: S, (tiles, sums): &mut Self::State, rows: Range<usize>, _: &TileLabels) {
         let len = rows.len();
-        let tile = tiles.sum(simd, rows, all(len), true);
+        let tile = tiles.sum(simd, rows, all(len));
         for i in 0..len {
             let log_sum_exp = tile.log_sum_exp(i);
             sums.push(match log_sum_exp {

@@ -16,6 +16,7 @@ use crate::array::rows::{Input, class_axis, input_rows};
 use crate::array::rows::{Rows, RowsMut, View, ViewMut, check_shape, row_shape};
 use crate::error::Error;
 use crate::kernel::TILE;
+use crate::kernel::column::Column;
 use crate::kernel::element::Element;
 use crate::kernel::rowset::bits;
 use crate::kernel::stats::TileStats;
@@ -209,12 +210,12 @@ struct Found {
     stats: TileStats,
     /// A bit for each row with a nan: its target has no rank.
     nan: u64,
-    nll: [f64; TILE],
+    nll: Column<f64>,
     /// The negative log-likelihood under the softmax of the row. It differs from `nll` for log-probabilities whose
     /// probabilities do not add up to 1.
-    normalised: [f64; TILE],
+    normalised: Column<f64>,
     /// 1 - p of the target.
-    miss: [f64; TILE],
+    miss: Column<f64>,
     top_k: usize,
     top: Vec<Top>,
 }
@@ -224,9 +225,9 @@ impl Found {
         Found {
             stats: TileStats::new(),
             nan: 0,
-            nll: [0.0; TILE],
-            normalised: [0.0; TILE],
-            miss: [0.0; TILE],
+            nll: Column::of(0.0),
+            normalised: Column::of(0.0),
+            miss: Column::of(0.0),
             top_k,
             top: vec![Top::default(); if top_k > 0 { TILE } else { 0 }],
         }
@@ -251,7 +252,7 @@ impl Found {
         }
         let logits = tile.target_logits(simd, class, *active);
         tile.nll(&logits, &mut self.normalised);
-        self.nll = if log_probs { logits.map(|x| 0.0 - x) } else { self.normalised };
+        self.nll = if log_probs { Column(logits.map(|x| 0.0 - x)) } else { self.normalised };
         self.miss = tile.share(simd, &logits).1;
         for i in bits(*active) {
             if tile.log1p_rest(i).is_nan() {

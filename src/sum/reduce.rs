@@ -7,6 +7,7 @@ use fearless_simd_macros::simd;
 
 use super::compensated::Compensated;
 use crate::kernel::TILE;
+use crate::kernel::column::Column;
 use crate::kernel::double_double::{dd_add, dd_div, two_sum};
 use crate::kernel::real::Real;
 use crate::kernel::rowset::all;
@@ -15,20 +16,20 @@ use crate::options::Reduction;
 /// The losses of a tile's active rows, with their weights in the mean. The other rows have 0.
 pub(crate) struct TileLosses {
     pub active: u64,
-    pub loss: [f64; TILE],
+    pub loss: Column<f64>,
     /// Its low part; 0 unless the rows are `f64`.
-    pub low: [f64; TILE],
+    pub low: Column<f64>,
     /// Whether the rows have weights: else each active row weighs 1.
     pub weighted: bool,
-    pub weight: [f64; TILE],
+    pub weight: Column<f64>,
     /// Whether the losses have a further term, which has no weight: a mean divides it by the number of active rows.
     pub has_unweighted: bool,
-    pub unweighted: [f64; TILE],
+    pub unweighted: Column<f64>,
 }
 
 impl TileLosses {
     pub(crate) fn new() -> Self {
-        let zero = [0.0; TILE];
+        let zero = Column::of(0.0);
         TileLosses {
             active: 0,
             loss: zero,
@@ -47,10 +48,10 @@ impl TileLosses {
         self.weighted = weighted;
         self.has_unweighted = false;
         if R::IS_F64 {
-            self.low = [0.0; TILE];
+            self.low = Column::of(0.0);
         }
         if weighted {
-            self.weight = [0.0; TILE];
+            self.weight = Column::of(0.0);
         }
     }
 
@@ -58,7 +59,7 @@ impl TileLosses {
     #[inline(always)]
     pub(crate) fn begin_with_zeros<R: Real>(&mut self, active: u64, weighted: bool) {
         self.begin::<R>(active, weighted);
-        self.loss = [0.0; TILE];
+        self.loss = Column::of(0.0);
     }
 
     /// Sets the loss of row i from a double-double number.
@@ -155,7 +156,7 @@ impl ChunkSum {
 /// The sum of a tile as a tree of the fixed shape 64, 32, ..., 1, and for `f64` rows its rounding error, else 0.
 #[inline(always)]
 fn pairwise<R: Real>(values: &[f64; TILE]) -> [f64; 2] {
-    let (mut sums, mut errors) = (*values, [0.0; TILE]);
+    let (mut sums, mut errors) = (Column(*values), Column::of(0.0));
     let mut half = TILE / 2;
     while half > 0 {
         for i in 0..half {

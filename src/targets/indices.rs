@@ -9,6 +9,7 @@ use super::active::{ActiveRows, all_tiles, all_tiles_here, first_active, mask_bi
 use crate::array::any::{Integer, IntegerRows, with_dtype};
 use crate::array::rows::{Rows, read, unravel};
 use crate::error::{Error, TargetsFound};
+use crate::kernel::column::Column;
 use crate::kernel::real::Real;
 use crate::kernel::rowset::{all, bits};
 use crate::kernel::{TILE, isa};
@@ -30,13 +31,13 @@ pub(crate) struct Labels<'a> {
 
 /// The classes of a tile's rows, and a bit for each active row.
 pub(crate) struct TileLabels {
-    pub class: [usize; TILE],
+    pub class: Column<usize>,
     pub active: u64,
 }
 
 impl Default for TileLabels {
     fn default() -> Self {
-        TileLabels { class: [0; TILE], active: 0 }
+        TileLabels { class: Column::of(0), active: 0 }
     }
 }
 
@@ -120,7 +121,7 @@ impl Labels<'_> {
     fn read_any_tile(&self, range: Range<usize>, to: &mut TileLabels) -> Result<(), OutOfRange> {
         let (mut values, len, classes) = ([0_i64; TILE], range.len(), self.classes as u64);
         self.read(range.clone(), &mut values, |value| value);
-        to.class = [0; TILE];
+        to.class = Column::of(0);
         let (mut active, mut outside) = (0_u64, 0_u64);
         for (i, &value) in values[..len].iter().enumerate() {
             let inside = (value as u64) < classes;

@@ -6,6 +6,7 @@ use fearless_simd::{Simd, dispatch};
 
 use super::indices::{Labels, OutOfRange, TileLabels};
 use crate::error::Error;
+use crate::kernel::stream::fence;
 use crate::kernel::{TILE, isa};
 use crate::parallel::{Context, try_for_each_chunks};
 
@@ -90,6 +91,8 @@ impl<'w, 'a> Walk<'w, 'a> {
             }
             work.tile(simd, state, tile, labels);
         }
+        // What tiles have streamed; after each tile it would be waited for.
+        fence();
         Ok(work.end(state))
     }
 }

@@ -50,7 +50,7 @@ mod tests {
         for first in (0..count).step_by(TILE) {
             let range = first..(first + TILE).min(count);
             let count = range.len();
-            let tile = dispatch!(level, simd => tiles.sum(simd, range, all(count), false));
+            let tile = dispatch!(level, simd => tiles.sum(simd, range, all(count)));
             all_rows.extend((0..count).map(|i| (tile.max(i), tile.log1p_rest(i))));
         }
         all_rows
@@ -145,7 +145,7 @@ mod tests {
                 x[[5, 2]] = 1.0;
                 let view = x.view();
                 let mut tiles = Tiles::new(Rows::new(&view, Some(1)), None);
-                let tile = dispatch!(level, simd => tiles.sum(simd, 0..6, all(6), false));
+                let tile = dispatch!(level, simd => tiles.sum(simd, 0..6, all(6)));
                 let got: Vec<f64> = (0..6).map(|i| tile.log_sum_exp(i)).collect();
                 assert_eq!((got[0], got[1], got[5]), (-INF, INF, 1.0));
                 assert!(got[2].is_nan() && got[3].is_nan() && got[4].is_nan(), "{got:?}");

@@ -7,17 +7,19 @@ use fearless_simd_macros::simd;
 
 use super::long::{BlockFunction, write_segment};
 use super::short::unpack;
-use super::sums::{Tile, Tiles};
+use super::sums::{FEW, Tile, Tiles};
 use super::walk::{LongRows, for_each_segment_of};
 use super::weighted::{Weighting, scratch};
 use crate::array::rows::{RowsMut, locate};
+use crate::kernel::binary::gradient_of_two;
+use crate::kernel::column::{Column, Packed};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::output::{
-    Diagonal, RowFunction, Softmax, apply_to_row, apply_to_tile, diagonal_of_row,
+    Diagonal, Entries, RowFunction, Softmax, apply_to_row, apply_to_tile, diagonal_of_row,
     gradient_and_diagonal_of_tile, gradient_of_row, gradient_of_tile,
 };
 use crate::kernel::real::Real;
-use crate::kernel::rowset::all;
+use crate::kernel::rowset::{all, bits};
 use crate::kernel::{SEGMENT, TILE};
 
 /// The gradient of a tile's rows: scale softmax(x) - factor q, but for the target's entry where it is given.
@@ -43,8 +45,17 @@ impl<E: Element> Tile<'_, '_, E> {
     pub(crate) fn write<S: Simd, F: RowFunction>(self, simd: S, range: Range<usize>, out: &RowsMut<'_, E>) {
         let tiles = self.0;
         if tiles.is_short() {
-            apply_to_tile::<S, E::Alike, F>(simd, &mut tiles.packed, &tiles.sums, tiles.len);
-            unpack(simd, &tiles.packed, range, out);
+            let len = tiles.len;
+            if F::SHARES && tiles.is_pair() {
+                tiles.sums.scale = Column::of(1.0);
+                gradient_of_two::<S, E::Alike>(simd, &mut tiles.packed, None, None, &tiles.sums, len);
+            } else {
+                if F::SHARES {
+                    tiles.in_pivot_units(simd);
+                }
+                apply_to_tile::<S, E::Alike, F>(simd, &mut tiles.packed, &tiles.sums, len);
+            }
+            unpack(simd, &tiles.packed, range, out, &mut tiles.written);
             return;
         }
         tiles.write_blocks(simd, range, all(tiles.len), out, &|sums, i, _, block, _, result| {
@@ -61,7 +72,7 @@ impl<E: Element> Tile<'_, '_, E> {
         range: Range<usize>,
         gradient: TileGradient<'_, impl Weighting>,
         hessian: TileHessian<'_, RealOf<E>>,
-        memory: &mut Vec<RealOf<E>>,
+        memory: &mut Packed<RealOf<E>>,
         [gradient_out, hessian_out]: [&RowsMut<'_, E>; 2],
     ) {
         let TileHessian { of_rows, entry: (class, value) } = hessian;
@@ -81,8 +92,9 @@ impl<E: Element> Tile<'_, '_, E> {
             return;
         }
         let TileGradient { scale, entry, q } = gradient;
-        tiles.sums.scale = *scale;
-        memory.resize(tiles.packed.len(), RealOf::<E>::ZERO);
+        tiles.sums.scale.0 = *scale;
+        tiles.in_pivot_units(simd);
+        memory.at_least(tiles.rows.layout.classes, RealOf::<E>::ZERO);
         let buffer = scratch(&mut tiles.q, if q.is_some() { tiles.packed.len() } else { 0 });
         let q = q.map(|(factor, weighting)| (weighting.tile(simd, buffer), factor));
         let (packed, sums) = (&mut tiles.packed, &tiles.sums);
@@ -93,8 +105,8 @@ impl<E: Element> Tile<'_, '_, E> {
                 tiles.packed[class[i] * TILE + i] = E::near(value[i]);
             }
         }
-        unpack(simd, &tiles.packed, range.clone(), gradient_out);
-        unpack(simd, memory, range, hessian_out);
+        unpack(simd, &tiles.packed, range.clone(), gradient_out, &mut tiles.written);
+        unpack(simd, memory, range, hessian_out, &mut tiles.written);
     }
 
     /// Writes the gradient of every active row to `out`, which may be the input itself, and 0 to the other rows. Those
@@ -110,34 +122,35 @@ impl<E: Element> Tile<'_, '_, E> {
     ) {
         let TileGradient { scale, entry, q } = gradient;
         let tiles = self.0;
-        tiles.sums.scale = *scale;
+        tiles.sums.scale.0 = *scale;
         if tiles.is_short() {
-            match q {
-                None => {
-                    apply_to_tile::<S, E::Alike, Softmax>(simd, &mut tiles.packed, &tiles.sums, tiles.len);
-                }
-                Some((factor, weighting)) => {
-                    let q = weighting.tile(simd, scratch(&mut tiles.q, tiles.packed.len()));
-                    gradient_of_tile::<S, E::Alike>(
-                        simd,
-                        &mut tiles.packed,
-                        q,
-                        factor,
-                        &tiles.sums,
-                        tiles.len,
-                    );
+            let (pair, few) = (tiles.is_pair(), tiles.rows.layout.classes <= FEW);
+            if !pair {
+                tiles.in_pivot_units(simd);
+            }
+            let buffer = scratch(&mut tiles.q, if q.is_some() { tiles.packed.len() } else { 0 });
+            let q = q.map(|(factor, weighting)| (weighting.tile(simd, buffer), factor));
+            let entries = match entry {
+                Some((class, value)) if few => Some(Entries::new::<E>(class, value)),
+                _ => None,
+            };
+            let (packed, entries) = (&mut tiles.packed, entries.as_ref());
+            if pair {
+                gradient_of_two::<S, E::Alike>(simd, packed, q, entries, &tiles.sums, tiles.len);
+            } else {
+                gradient_of_tile::<S, E::Alike>(simd, packed, q, entries, &tiles.sums, tiles.len);
+            }
+            if let (Some((class, value)), None) = (entry, entries) {
+                for i in 0..tiles.len {
+                    packed[class[i] * TILE + i] = E::near(value[i]);
                 }
             }
-            for i in 0..tiles.len {
-                if active >> i & 1 == 0 {
-                    for class in tiles.packed.chunks_exact_mut(TILE) {
-                        class[i] = RealOf::<E>::ZERO;
-                    }
-                } else if let Some((class, value)) = entry {
-                    tiles.packed[class[i] * TILE + i] = E::near(value[i]);
+            for i in bits(all(tiles.len) & !active) {
+                for class in packed.chunks_exact_mut(TILE) {
+                    class[i] = RealOf::<E>::ZERO;
                 }
             }
-            unpack(simd, &tiles.packed, range, out);
+            unpack(simd, &tiles.packed, range, out, &mut tiles.written);
             return;
         }
         match q {

@@ -9,8 +9,8 @@ use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf, Vector};
 use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
-use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, unpack_rows};
-use crate::kernel::stream::{fence, stream, to_next_line};
+use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, rows_of_tile, unpack_rows};
+use crate::kernel::stream::{stream, to_next_line};
 
 /// How many tiles ahead a packed tile's classes are prefetched: each class is one stream, and there are more of them
 /// than a processor follows by itself. Where classes are a power of two apart, what is prefetched earlier is evicted
@@ -80,24 +80,41 @@ pub(super) fn pack<S: Simd, E: Element>(
     ahead
 }
 
-/// Writes packed rows to the rows of `range`.
+/// Writes packed rows to the rows of `range`; `memory` is a scratch buffer.
 #[inline(always)]
 pub(super) fn unpack<S: Simd, E: Element>(
     simd: S,
     packed: &[RealOf<E>],
     range: Range<usize>,
     out: &RowsMut<'_, E>,
+    memory: &mut Vec<E>,
 ) {
     let lanes = RealOf::<E>::LANES;
+    let classes = out.layout.classes;
     let mut first = 0;
     out.layout.line.runs(
         range,
         #[inline(always)]
         |run| {
-            let classes = out.layout.classes;
             if out.layout.contiguous() && classes > 0 && run.stride == classes as isize {
+                let columns = first..first + run.len;
                 // SAFETY: the rows of a tile belong to one thread.
-                unpack_rows(simd, packed, first, classes, unsafe { out.side_by_side(run) });
+                let to = unsafe { out.side_by_side(run) };
+                if !out.streamed && run.len.is_multiple_of(lanes) && classes != 3 {
+                    unpack_rows(simd, packed, columns, classes, to);
+                } else {
+                    memory.resize(rows_of_tile(classes), E::PADDING);
+                    unpack_rows(simd, packed, columns, classes, memory);
+                    let rows = &memory[..to.len()];
+                    if out.streamed {
+                        // The lines that a later tile shares with its neighbours are stored to, not streamed.
+                        let end = to.as_ptr_range().end;
+                        prefetch(end.wrapping_add(AHEAD * rows.len()), 1);
+                        stream(rows, to);
+                    } else {
+                        to.copy_from_slice(rows);
+                    }
+                }
                 first += run.len;
                 return;
             }
@@ -129,7 +146,4 @@ pub(super) fn unpack<S: Simd, E: Element>(
             first += run.len;
         },
     );
-    if out.streamed {
-        fence();
-    }
 }

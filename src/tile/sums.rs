@@ -9,7 +9,8 @@ use super::long::{Segment, sum_segment};
 use super::short::pack;
 use super::walk::{LongRows, for_each_result_of_segments, group, pitch};
 use crate::array::rows::{Rows, locate};
-use crate::kernel::binary::two_classes;
+use crate::kernel::binary::{in_pivot_units, target_share_of_two, two_classes};
+use crate::kernel::column::{Column, Packed};
 use crate::kernel::double_double::{dd_add, dd_div, dd_mul, two_sum};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::exp::power_of_two;
@@ -26,7 +27,7 @@ use crate::sum::reduce::TileLosses;
 
 /// Up to so many classes, the targets' logits are picked from all classes of a tile; above, each row's is read by
 /// itself.
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 /// The rows of an array, which [`Self::sum`] sums a [`Tile`] at a time, and the memory that one thread reuses from tile
 /// to tile.
@@ -37,12 +38,14 @@ pub(crate) struct Tiles<'r, E: Element> {
     /// Where each of them starts.
     pub(super) offsets: [isize; TILE],
     /// Short rows: class c of row i at `c * TILE + i`.
-    pub(super) packed: Vec<RealOf<E>>,
+    pub(super) packed: Packed<RealOf<E>>,
     /// Of long rows that are not slices, a block of each row of a group; of short rows that are, the last ones of a
     /// run.
     pub(super) gathered: Vec<E>,
     /// Short rows: a scratch buffer for their q, packed too.
-    pub(super) q: Vec<f64>,
+    pub(super) q: Packed<f64>,
+    /// Short rows: a scratch buffer for what is written, row by row.
+    pub(super) written: Vec<E>,
     pub(super) sums: TileSums<RealOf<E>>,
     /// The context under which the segments of a row are split among threads, where the rows are not.
     pub(super) segments: Option<Context<'r>>,
@@ -55,7 +58,7 @@ impl<'r, E: Element> Tiles<'r, E> {
     /// `segments` comes from [`split_threads`].
     pub(crate) fn new(rows: Rows<'r, E>, segments: Option<Context<'r>>) -> Self {
         let classes = rows.layout.classes;
-        let packed = if classes <= SHORT_ROW { classes * TILE } else { 0 };
+        let columns = if classes <= SHORT_ROW { classes } else { 0 };
         let gathered = match (classes <= SHORT_ROW, rows.layout.contiguous()) {
             (true, true) => last_rows::<E>(classes),
             (false, false) => group::<E>() * pitch(classes),
@@ -65,9 +68,10 @@ impl<'r, E: Element> Tiles<'r, E> {
             rows,
             len: 0,
             offsets: [0; TILE],
-            packed: vec![RealOf::<E>::ZERO; packed],
+            packed: Packed::new(columns, RealOf::<E>::ZERO),
             gathered: vec![E::PADDING; gathered],
-            q: Vec::new(),
+            q: Packed::new(0, 0.0),
+            written: Vec::new(),
             sums: TileSums::new(),
             segments,
         }
@@ -77,23 +81,16 @@ impl<'r, E: Element> Tiles<'r, E> {
         self.rows.layout.classes <= SHORT_ROW
     }
 
-    /// Goes to the rows of `range` and finds their maxima and log1p(rest), and for `shares` what a softmax is made of
-    /// (of more than two classes in any case). Rows that are not `active` are not read, but for those packed with
-    /// active neighbours.
+    /// Goes to the rows of `range` and finds their maxima, log1p(rest) and what a softmax is made of. Rows that are not
+    /// `active` are not read, but for those packed with active neighbours.
     #[simd]
-    pub(crate) fn sum<S: Simd>(
-        &mut self,
-        simd: S,
-        range: Range<usize>,
-        active: u64,
-        shares: bool,
-    ) -> Tile<'_, 'r, E> {
+    pub(crate) fn sum<S: Simd>(&mut self, simd: S, range: Range<usize>, active: u64) -> Tile<'_, 'r, E> {
         self.go_to(range.clone());
         if active == 0 {
             return Tile(self);
         }
         if self.is_short() {
-            self.sum_short(simd, range, shares);
+            self.sum_short(simd, range);
         } else {
             self.sum_long::<S, false>(simd, active, &mut [], &mut []);
         }
@@ -118,7 +115,8 @@ impl<'r, E: Element> Tiles<'r, E> {
             return Tile(self);
         }
         if self.is_short() {
-            self.sum_short(simd, range, true);
+            self.sum_short(simd, range);
+            self.in_pivot_units(simd);
             tile_stats(simd, &self.packed, self.len, &self.sums.max, class, stats);
             if !tops.is_empty() {
                 for i in bits(active) {
@@ -152,7 +150,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         if self.is_short() {
             // It packs the rows; that it sums them too costs little, and packing is compiled once.
             let len = range.len();
-            self.sum(simd, range, all(len), false);
+            self.sum(simd, range, all(len));
         } else {
             self.go_to(range);
         }
@@ -185,16 +183,29 @@ impl<'r, E: Element> Tiles<'r, E> {
     }
 
     #[inline(always)]
-    fn sum_short<S: Simd>(&mut self, simd: S, range: Range<usize>, shares: bool) {
+    fn sum_short<S: Simd>(&mut self, simd: S, range: Range<usize>) {
         let sums = &mut self.sums;
         let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
         if self.rows.layout.classes == 2 {
-            two_classes(simd, &self.packed, self.len, ahead, sums, shares);
+            two_classes(simd, &self.packed, self.len, ahead, sums);
             return;
         }
-        let to = (&mut sums.sum_exp_rest, &mut sums.sum_exp_rest_low);
+        let to = (&mut sums.sum_exp_rest.0, &mut sums.sum_exp_rest_low.0);
         row_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
         log_sum_exp(simd, sums, self.len);
+    }
+
+    /// Brings the sums of two classes to the units that all others have.
+    #[inline(always)]
+    pub(super) fn in_pivot_units<S: Simd>(&mut self, simd: S) {
+        if self.rows.layout.classes == 2 {
+            in_pivot_units(simd, self.len, &mut self.sums);
+        }
+    }
+
+    /// Whether a softmax is made of the one exponential of two classes.
+    pub(super) fn is_pair(&self) -> bool {
+        self.rows.layout.classes == 2 && !<RealOf<E> as Real>::IS_F64
     }
 
     /// `stats` and `tops` hold one for each row, or none at all.
@@ -275,7 +286,7 @@ impl<E: Element> Tile<'_, '_, E> {
     #[inline(never)]
     pub(crate) fn squared_log_sum_exp(&self, z: f64, active: u64, losses: &mut TileLosses) {
         losses.has_unweighted = true;
-        losses.unweighted = [0.0; TILE];
+        losses.unweighted = Column::of(0.0);
         for i in bits(active) {
             let log_sum_exp = dd_add::<f64>([self.max(i), 0.0], self.log1p_rest_dd(i));
             let [square, low] = dd_mul::<f64>(log_sum_exp, log_sum_exp);
@@ -319,11 +330,11 @@ impl<E: Element> Tile<'_, '_, E> {
 
     /// The logit of a class of each active row.
     #[inline(always)]
-    pub(crate) fn target_logits<S: Simd>(&self, simd: S, class: &[usize; TILE], active: u64) -> [f64; TILE] {
+    pub(crate) fn target_logits<S: Simd>(&self, simd: S, class: &[usize; TILE], active: u64) -> Column<f64> {
         if self.classes() <= FEW {
             return pick(simd, &self.0.packed, self.0.len, class);
         }
-        let mut logits = [0.0; TILE];
+        let mut logits = Column::of(0.0);
         for i in bits(active) {
             logits[i] = self.logit(i, class[i]);
         }
@@ -371,12 +382,15 @@ impl<E: Element> Tile<'_, '_, E> {
 
     /// softmax of a class of each row and 1 - that, from the classes' logits.
     #[inline(always)]
-    pub(crate) fn share<S: Simd>(&self, simd: S, logits: &[f64; TILE]) -> ([f64; TILE], [f64; TILE]) {
-        let (mut distance, mut low) = ([0.0; TILE], [0.0; TILE]);
-        for i in 0..TILE {
-            [distance[i], low[i]] = self.distance_to_max(i, logits[i]);
+    pub(crate) fn share<S: Simd>(&self, simd: S, logits: &[f64; TILE]) -> (Column<f64>, Column<f64>) {
+        let (mut share, mut miss) = (Column::of(0.0), Column::of(0.0));
+        let Tiles { sums, len, .. } = &*self.0;
+        if self.0.is_pair() {
+            target_share_of_two(simd, sums, logits, *len, (&mut share, &mut miss));
+        } else {
+            target_share(simd, sums, logits, *len, (&mut share, &mut miss));
         }
-        target_share(simd, &self.0.sums, &distance, &low, self.0.len)
+        (share, miss)
     }
 
     pub(crate) fn classes(&self) -> usize {

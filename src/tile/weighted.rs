@@ -8,6 +8,7 @@ use fearless_simd_macros::simd;
 use super::long::{BlockSums, weighted_segment};
 use super::sums::{Tile, Tiles};
 use super::walk::{LongRows, for_each_result_of_segments};
+use crate::kernel::column::{Column, Packed};
 use crate::kernel::element::Element;
 use crate::kernel::max_minus_x::{TileWeights, row_max_minus_x, tile_max_minus_x};
 use crate::kernel::rowset::bits;
@@ -17,8 +18,8 @@ use crate::sum::compensated::Compensated;
 
 /// For each row of a tile the sum over the classes of q (max - x), and that of q.
 pub(crate) struct WeightedSums {
-    pub max_minus_x: [f64; TILE],
-    pub totals: [f64; TILE],
+    pub max_minus_x: Column<f64>,
+    pub totals: Column<f64>,
 }
 
 /// What the classes of a tile's rows are weighted with: q.
@@ -45,10 +46,8 @@ pub(crate) trait Weighting: Sync {
 }
 
 /// The first `len` numbers of a scratch buffer that grows with its first use.
-pub(super) fn scratch(memory: &mut Vec<f64>, len: usize) -> &mut [f64] {
-    if memory.len() < len {
-        memory.resize(len, 0.0);
-    }
+pub(super) fn scratch(memory: &mut Packed<f64>, len: usize) -> &mut [f64] {
+    memory.at_least(len / TILE, 0.0);
     &mut memory[..len]
 }
 
@@ -60,12 +59,12 @@ impl<E: Element> Tile<'_, '_, E> {
         simd: S,
         active: u64,
         weight: ClassWeights<'_>,
-    ) -> [f64; TILE] {
+    ) -> Column<f64> {
         let tiles = &mut *self.0;
-        let mut all = [0.0; TILE];
+        let mut all = Column::of(0.0);
         if tiles.is_short() {
             let (q, max) = (TileWeights::Class(weight.block(0..tiles.rows.layout.classes)), &tiles.sums.max);
-            let mut totals = [0.0; TILE];
+            let mut totals = Column::of(0.0);
             tile_max_minus_x::<_, _, false>(simd, &tiles.packed, q, tiles.len, max, &mut all, &mut totals);
         } else {
             let sums = tiles.weighted_long(simd, active, &|_, classes, x, max, _| {
@@ -85,8 +84,8 @@ impl<E: Element> Tile<'_, '_, E> {
         weighting: impl Weighting,
     ) -> WeightedSums {
         let tiles = &mut *self.0;
-        let mut max_minus_x = [0.0; TILE];
-        let mut totals = [0.0; TILE];
+        let mut max_minus_x = Column::of(0.0);
+        let mut totals = Column::of(0.0);
         if tiles.is_short() {
             let (q, max) = (weighting.tile(simd, scratch(&mut tiles.q, tiles.packed.len())), &tiles.sums.max);
             let to = (&mut max_minus_x, &mut totals);
