@@ -24,7 +24,7 @@ use super::stats::{Lanes, OnlineStats};
 use super::sum::Sum;
 
 /// Vectors that are in flight together.
-const CHAINS: usize = 4;
+pub(super) const CHAINS: usize = 4;
 
 /// The maximum and the sum of a row after some of its blocks.
 #[derive(Clone, Copy, Debug)]

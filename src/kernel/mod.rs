@@ -16,6 +16,7 @@
 //! | `prefetch` | prefetching of memory |
 //! | `stream` | stores that bypass the caches |
 //! | `long_row` | maximum and sum of exponentials of a long row, lanes across the classes |
+//! | `packed_row` | the same of a tile of long rows, packed: lanes across the rows |
 //! | `short_row` | maximum and sum of exponentials of a tile of short rows, lanes across the rows |
 //! | `binary` | log sum exp of a tile of rows of two classes |
 //! | `log_sum_exp` | from maximum and sum to log sum exp, lanes across the rows |
@@ -63,6 +64,7 @@ pub(crate) mod log_sum_exp;
 pub(crate) mod long_row;
 pub(crate) mod max_minus_x;
 pub(crate) mod output;
+pub(crate) mod packed_row;
 pub(crate) mod pointwise;
 pub(crate) mod prefetch;
 pub(crate) mod real;

@@ -17,6 +17,20 @@ pub(crate) fn prefetch<E>(start: *const E, bytes: usize) {
     let _ = (start, bytes);
 }
 
+/// Prefetches the cache line of `start` to the second level: where many lines are of one cache set, the first has no
+/// place for them.
+#[inline(always)]
+fn prefetch_far<E>(start: *const E) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T2, _mm_prefetch};
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T2>(start.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = start;
+}
+
 /// Where the rows of a later tile are. They are prefetched while this tile's terms are computed, a vector at a time:
 /// requests for all of them at once would fill the processor's queue, and the loads that follow would wait.
 #[derive(Clone, Copy)]
@@ -38,6 +52,6 @@ impl Ahead {
     #[inline(always)]
     pub(crate) fn prefetch(&self, class: usize, row: usize) {
         let at = class.wrapping_mul(self.class).wrapping_add(row * self.row);
-        prefetch(self.start.wrapping_add(at), 1);
+        prefetch_far(self.start.wrapping_add(at));
     }
 }

@@ -64,6 +64,40 @@ impl<S: Simd, R: Real> Sum<S, R> {
     }
 }
 
+impl<S: Simd, R: Real> Sum<S, R> {
+    /// [`Self::reduce`] and the sum of a row of one block, of as many rows as there are lanes: `lanes[k]` has lane k of
+    /// each. The low part is that of `f64`.
+    #[inline(always)]
+    pub(crate) fn reduce_each(lanes: &[Self; 16]) -> ([f64x8<S>; 2], f64x8<S>) {
+        let simd = lanes[0].sum.token();
+        let mut eight = [[f64x8::splat(simd, 0.0); 2]; 8];
+        if !R::IS_F64 {
+            for k in 0..8 {
+                let (low, high) = (R::widen::<S>(lanes[k].sum), R::widen::<S>(lanes[k + 8].sum));
+                eight[k] = [low[0] + high[0], low[1] + high[1]];
+            }
+            return ([sum_of_eight(&eight, 0), sum_of_eight(&eight, 1)], eight[0][0]);
+        }
+        for k in 0..8 {
+            eight[k] = R::widen::<S>(lanes[k].error);
+        }
+        let (mut sum, mut error) = (f64x8::splat(simd, 0.0), sum_of_eight(&eight, 0));
+        for lane in &lanes[..8] {
+            let [new, more] = double_double::two_sum_lanes(sum, R::widen::<S>(lane.sum)[0]);
+            (sum, error) = (new, error + more);
+        }
+        let total = sum + error;
+        ([total; 2], error - (total - sum))
+    }
+}
+
+/// A sum in the order in which the library adds the lanes of a vector.
+#[inline(always)]
+fn sum_of_eight<S: Simd>(of: &[[f64x8<S>; 2]; 8], half: usize) -> f64x8<S> {
+    let x = |k: usize| of[k][half];
+    ((x(0) + x(4)) + (x(2) + x(6))) + ((x(1) + x(5)) + (x(3) + x(7)))
+}
+
 /// Sums, lane by lane, of four terms at a time: terms of `f32` are rounded twice before they are added in `f64`,
 /// however many there are.
 #[derive(Clone, Copy)]

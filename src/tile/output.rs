@@ -44,7 +44,7 @@ impl<E: Element> Tile<'_, '_, E> {
     #[simd]
     pub(crate) fn write<S: Simd, F: RowFunction>(self, simd: S, range: Range<usize>, out: &RowsMut<'_, E>) {
         let tiles = self.0;
-        if tiles.is_short() {
+        if tiles.is_packed {
             let len = tiles.len;
             if F::SHARES && tiles.is_pair() {
                 tiles.sums.scale = Column::of(1.0);
@@ -123,7 +123,8 @@ impl<E: Element> Tile<'_, '_, E> {
         let TileGradient { scale, entry, q } = gradient;
         let tiles = self.0;
         tiles.sums.scale.0 = *scale;
-        if tiles.is_short() {
+        // Of long rows q is not packed.
+        if tiles.is_packed && (tiles.is_short() || q.is_none()) {
             let (pair, few) = (tiles.is_pair(), tiles.rows.layout.classes <= FEW);
             if !pair {
                 tiles.in_pivot_units(simd);

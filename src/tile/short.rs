@@ -5,17 +5,22 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use crate::array::rows::{Rows, RowsMut};
-use crate::kernel::TILE;
+use crate::kernel::column::Column;
 use crate::kernel::element::{Element, RealOf, Vector};
 use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, rows_of_tile, unpack_rows};
-use crate::kernel::stream::{stream, to_next_line};
+use crate::kernel::stream::stream;
+use crate::kernel::TILE;
 
 /// How many tiles ahead a packed tile's classes are prefetched: each class is one stream, and there are more of them
 /// than a processor follows by itself. Where classes are a power of two apart, what is prefetched earlier is evicted
 /// before its use.
-const AHEAD: usize = 3;
+const AHEAD: usize = 2;
+
+/// How many classes ahead those of long rows are prefetched as they are packed: a power of two apart, they share a few
+/// cache sets, of eight lines each.
+const NEXT: usize = 8;
 
 /// Packs the rows of `range` and finds their maxima. Returns where the rows to prefetch are, some tiles later.
 #[inline(always)]
@@ -39,9 +44,15 @@ pub(super) fn pack<S: Simd, E: Element>(
             if run.stride == 1 && run.len == TILE {
                 let next = rows.rows_of(run, 0).as_ptr().wrapping_add(AHEAD * TILE);
                 ahead = Ahead::new(next, rows.layout.class_stride);
-                let mut max = Maxima::new(simd);
+                let (classes, mut max) = (rows.layout.classes, Maxima::new(simd));
                 for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                     let from = rows.rows_of(run, c);
+                    if classes > NEXT {
+                        // Of this tile, or of the next.
+                        let (class, later) =
+                            if c + NEXT < classes { (c + NEXT, 0) } else { (c + NEXT - classes, TILE) };
+                        prefetch(rows.rows_of(run, class).as_ptr().wrapping_add(later), size_of_val(from));
+                    }
                     pack_class(simd, from, to, &mut max);
                 }
                 max.store(maxima);
@@ -124,13 +135,14 @@ pub(super) fn unpack<S: Simd, E: Element>(
                 if whole > 0 {
                     // SAFETY: the rows of a tile belong to one thread.
                     let to = unsafe { out.rows_of(run, c) };
-                    // Whole cache lines only: a part of one would be written to memory by itself.
-                    if out.streamed && run.len == TILE && to_next_line(to.as_ptr()) == 0 {
-                        let mut lines = [E::PADDING; TILE];
+                    if out.streamed && run.len == TILE {
+                        let mut lines = Column::of(E::PADDING);
                         for (to, from) in lines.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
                             E::store(Vector::<E, S>::from_slice(simd, from), to);
                         }
-                        stream(&lines, to);
+                        // The line that is shared with the next tile is stored to, not streamed.
+                        prefetch(to.as_ptr().wrapping_add(2 * TILE), 1);
+                        stream(&*lines, to);
                         continue;
                     }
                     prefetch(to.as_ptr().wrapping_add(AHEAD * TILE), TILE * size_of::<E>());

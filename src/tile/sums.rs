@@ -16,12 +16,13 @@ use crate::kernel::element::{Element, RealOf};
 use crate::kernel::exp::power_of_two;
 use crate::kernel::log_sum_exp::{TileSums, log_sum_exp, target_share};
 use crate::kernel::long_row::{RowSum, merge};
+use crate::kernel::packed_row::packed_sums;
 use crate::kernel::real::Real;
 use crate::kernel::rowset::{all, bits};
 use crate::kernel::short_row::{last_rows, pick, row_sums};
 use crate::kernel::stats::{OnlineStats, RowStats, TileStats, tile_stats};
 use crate::kernel::top::Top;
-use crate::kernel::{SEGMENT, SHORT_ROW, TILE};
+use crate::kernel::{BLOCK, SEGMENT, SHORT_ROW, TILE};
 use crate::parallel::Context;
 use crate::sum::reduce::TileLosses;
 
@@ -37,8 +38,10 @@ pub(crate) struct Tiles<'r, E: Element> {
     pub(super) len: usize,
     /// Where each of them starts.
     pub(super) offsets: [isize; TILE],
-    /// Short rows: class c of row i at `c * TILE + i`.
+    /// Class c of row i at `c * TILE + i`, of short rows and of long rows that are packed.
     pub(super) packed: Packed<RealOf<E>>,
+    /// Whether the rows of the tile are packed.
+    pub(super) is_packed: bool,
     /// Of long rows that are not slices, a block of each row of a group; of short rows that are, the last ones of a
     /// run.
     pub(super) gathered: Vec<E>,
@@ -69,6 +72,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             len: 0,
             offsets: [0; TILE],
             packed: Packed::new(columns, RealOf::<E>::ZERO),
+            is_packed: columns > 0,
             gathered: vec![E::PADDING; gathered],
             q: Packed::new(0, 0.0),
             written: Vec::new(),
@@ -91,6 +95,8 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
         if self.is_short() {
             self.sum_short(simd, range);
+        } else if self.packs_long() {
+            self.sum_packed(simd, range);
         } else {
             self.sum_long::<S, false>(simd, active, &mut [], &mut []);
         }
@@ -178,6 +184,7 @@ impl<'r, E: Element> Tiles<'r, E> {
     fn go_to(&mut self, range: Range<usize>) {
         self.len = range.len();
         if !self.is_short() {
+            self.is_packed = false;
             locate(&self.rows.layout, range, &mut self.offsets);
         }
     }
@@ -206,6 +213,24 @@ impl<'r, E: Element> Tiles<'r, E> {
     /// Whether a softmax is made of the one exponential of two classes.
     pub(super) fn is_pair(&self) -> bool {
         self.rows.layout.classes == 2 && !<RealOf<E> as Real>::IS_F64
+    }
+
+    /// Whether long rows are packed: those that are not slices, of one block. Halves are not, whose lanes
+    /// [`long_row`](crate::kernel::long_row) takes in another order.
+    fn packs_long(&self) -> bool {
+        let layout = &self.rows.layout;
+        !layout.contiguous() && layout.classes <= BLOCK && size_of::<E>() == size_of::<RealOf<E>>()
+    }
+
+    #[inline(always)]
+    fn sum_packed<S: Simd>(&mut self, simd: S, range: Range<usize>) {
+        self.packed.at_least(self.rows.layout.classes, RealOf::<E>::ZERO);
+        self.is_packed = true;
+        let sums = &mut self.sums;
+        let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
+        let to = (&mut sums.sum_exp_rest.0, &mut sums.sum_exp_rest_low.0);
+        packed_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
+        log_sum_exp(simd, sums, self.len);
     }
 
     /// `stats` and `tops` hold one for each row, or none at all.
@@ -321,7 +346,7 @@ impl<E: Element> Tile<'_, '_, E> {
     /// One logit of row i.
     #[inline(always)]
     pub(crate) fn logit(&self, i: usize, class: usize) -> f64 {
-        if self.0.is_short() {
+        if self.0.is_packed {
             self.0.packed[class * TILE + i].to_f64()
         } else {
             self.0.rows.get(self.0.offsets[i], class).to_f64()
