@@ -32,8 +32,14 @@ pub(crate) fn packed_sums<S: Simd, R: Real>(
     let vectors = classes / lanes * lanes;
     for lane in (0..rows).step_by(lanes) {
         let m = R::V::<S>::from_slice(simd, &max[lane..lane + lanes]);
-        let mut terms =
-            Terms { packed, ahead, lane, m, p: pivot::<S, R>(m), tied: R::V::<S>::splat(simd, R::ZERO) - R::ONE };
+        let mut terms = Terms {
+            packed,
+            ahead,
+            lane,
+            m,
+            p: pivot::<S, R>(m),
+            tied: R::V::<S>::splat(simd, R::ZERO) - R::ONE,
+        };
         // What a lane of the vectors of a long row adds up.
         let mut sums = [Sum::<S, R>::new(simd); 16];
         for (k, sum) in sums[..lanes].iter_mut().enumerate() {

@@ -45,6 +45,88 @@ fn stream_line<E: Copy>(from: &[E], to: &mut [E]) {
     to.copy_from_slice(from);
 }
 
+/// Pieces of several sequences, each streamed by whole lines: what a piece leaves of its last line waits for the piece
+/// that follows it in memory. Where none does, it is stored: before another piece of its sequence, and at the end.
+#[derive(Debug)]
+pub(crate) struct Pieces<E: Copy> {
+    /// Of each sequence where the elements that wait belong, a whole line, and how many they are.
+    waiting: Vec<(*mut E, usize)>,
+    /// Two lines of each sequence: the elements are at the end of the first, and the next are put behind them.
+    elements: Vec<E>,
+}
+
+impl<E: Copy> Pieces<E> {
+    /// Elements of a line.
+    const EACH: usize = LINE / size_of::<E>();
+
+    pub(crate) fn new() -> Self {
+        Pieces { waiting: Vec::new(), elements: Vec::new() }
+    }
+
+    /// Makes room for `count` sequences; `any` is any element.
+    #[inline(always)]
+    pub(crate) fn at_least(&mut self, count: usize, any: E) {
+        if self.waiting.len() < count {
+            self.waiting.resize(count, (std::ptr::null_mut(), 0));
+            self.elements.resize(2 * count * Self::EACH, any);
+        }
+    }
+
+    /// Streams the next piece of a sequence, of at least a line, to its place. [`fence`] comes after the last one.
+    ///
+    /// # Safety
+    /// Until `self` is dropped, `to` is valid, and nobody else reads it or writes to it.
+    #[inline(always)]
+    pub(crate) unsafe fn stream(&mut self, sequence: usize, from: &[E], to: &mut [E]) {
+        let each = Self::EACH;
+        assert!(from.len() == to.len() && from.len() >= each);
+        let (place, count) = self.waiting[sequence];
+        let lines = &mut self.elements[2 * sequence * each..][..2 * each];
+        let mut first = to_next_line(to.as_ptr());
+        // All copies but those at the ends of a sequence have the length of a line, known to the compiler.
+        if count > 0 && place.wrapping_add(count) == to.as_mut_ptr() {
+            first = each - count;
+            lines[each..].copy_from_slice(&from[..each]);
+            // SAFETY: its first elements are of an earlier piece, the others of this one; see above.
+            stream_line(&lines[first..first + each], unsafe { std::slice::from_raw_parts_mut(place, each) });
+        } else {
+            if count > 0 {
+                // SAFETY: the elements are of an earlier piece; see above.
+                unsafe { store(lines, place, count) };
+            }
+            to[..first].copy_from_slice(&from[..first]);
+        }
+        let (whole, mut places) = (from[first..].chunks_exact(each), to[first..].chunks_exact_mut(each));
+        for (from, to) in whole.zip(&mut places) {
+            stream_line(from, to);
+        }
+        let rest = places.into_remainder();
+        self.waiting[sequence] = (rest.as_mut_ptr(), rest.len());
+        lines[..each].copy_from_slice(&from[from.len() - each..]);
+    }
+}
+
+/// Stores the elements that wait.
+///
+/// # Safety
+/// `place` is valid for `count` elements, at most as many as a line has.
+unsafe fn store<E: Copy>(lines: &[E], place: *mut E, count: usize) {
+    let first = &lines[..lines.len() / 2];
+    // SAFETY: see above.
+    unsafe { std::ptr::copy_nonoverlapping(first[first.len() - count..].as_ptr(), place, count) };
+}
+
+impl<E: Copy> Drop for Pieces<E> {
+    fn drop(&mut self) {
+        for ((place, count), lines) in self.waiting.iter().zip(self.elements.chunks_exact(2 * Self::EACH)) {
+            if *count > 0 {
+                // SAFETY: they are elements of pieces whose places are valid until now; see `stream`.
+                unsafe { store(lines, *place, *count) };
+            }
+        }
+    }
+}
+
 /// Makes what was streamed visible to other threads before anything that follows.
 #[inline(always)]
 pub(crate) fn fence() {
@@ -58,6 +140,44 @@ pub(crate) fn fence() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_arrive_wherever_they_begin_and_end_and_whatever_follows() {
+        let from: Vec<u16> = (0..4000).collect();
+        for start in 0..40 {
+            let mut to = vec![9_999; 4000];
+            {
+                let mut pieces = Pieces::new();
+                pieces.at_least(2, 0);
+                // Two sequences in turn; in the first a gap, and a piece that comes back to it.
+                let first = [
+                    start..start + 64,
+                    start + 64..start + 161,
+                    start + 400..start + 450,
+                    start + 161..start + 400,
+                ];
+                let second =
+                    [start + 2000..start + 2033, start + 2033..start + 2065, start + 2065..start + 2100];
+                for i in 0..4 {
+                    for (sequence, ranges) in [&first[..], &second[..]].into_iter().enumerate() {
+                        if let Some(range) = ranges.get(i) {
+                            // SAFETY: `to` outlives `pieces`, and is not used otherwise.
+                            let to = unsafe {
+                                std::slice::from_raw_parts_mut(to.as_mut_ptr().add(range.start), range.len())
+                            };
+                            // SAFETY: as above.
+                            unsafe { pieces.stream(sequence, &from[range.clone()], to) };
+                        }
+                    }
+                }
+            }
+            fence();
+            let written =
+                |i: usize| (start..start + 450).contains(&i) || (start + 2000..start + 2100).contains(&i);
+            let expected = |i: usize| if written(i) { from[i] } else { 9_999 };
+            assert!(to.iter().enumerate().all(|(i, x)| *x == expected(i)), "{start}");
+        }
+    }
 
     #[test]
     fn what_is_streamed_arrives_wherever_it_begins_and_ends() {

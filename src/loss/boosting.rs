@@ -25,7 +25,7 @@ use super::target_function::TargetFunction;
 use crate::array::rows::{Rows, RowsMut, View, ViewMut, check_shape, read};
 use crate::error::Error;
 use crate::kernel::TILE;
-use crate::kernel::column::{Column, Packed};
+use crate::kernel::column::Column;
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::output::{Diagonal, sigmoids};
 use crate::kernel::real::Real;
@@ -33,7 +33,7 @@ use crate::kernel::rowset::all;
 use crate::options::{ClassWeights, LabelSmoothing};
 use crate::parallel::Context;
 use crate::targets::{Call, Target, TileLabels, TileWork, Walk, labels};
-use crate::tile::{TileGradient, TileHessian, Tiles, row_group, split_threads};
+use crate::tile::{HessianMemory, TileGradient, TileHessian, Tiles, row_group, split_threads};
 
 /// The least entry of a Hessian that has a least one: that of `XGBoost`.
 const LEAST: f64 = 1e-16;
@@ -342,11 +342,11 @@ struct Classes<'w, 'a, E> {
 }
 
 impl<'a, E: Element> TileWork for Classes<'_, 'a, E> {
-    type State = (Tiles<'a, E>, Packed<RealOf<E>>);
+    type State = (Tiles<'a, E>, HessianMemory<E>);
     type Chunk = ();
 
     fn state(&self) -> Self::State {
-        (Tiles::new(self.scores.clone(), self.segments), Packed::new(0, RealOf::<E>::ZERO))
+        (Tiles::new(self.scores.clone(), self.segments), HessianMemory::new())
     }
 
     #[inline(always)]

@@ -16,7 +16,7 @@ mod sums;
 mod walk;
 mod weighted;
 
-pub(crate) use self::output::{TileGradient, TileHessian, write_zeros};
+pub(crate) use self::output::{HessianMemory, TileGradient, TileHessian, write_zeros};
 pub(crate) use self::sums::{Tile, Tiles};
 pub(crate) use self::walk::{row_group, split_threads};
 pub(crate) use self::weighted::{WeightedSums, Weighting};

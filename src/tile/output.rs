@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::long::{BlockFunction, write_segment};
-use super::short::unpack;
+use super::short::{Unpacked, unpack};
 use super::sums::{FEW, Tile, Tiles};
 use super::walk::{LongRows, for_each_segment_of};
 use super::weighted::{Weighting, scratch};
@@ -39,6 +39,18 @@ pub(crate) struct TileHessian<'t, R> {
     pub entry: (&'t [usize; TILE], &'t [f64; TILE]),
 }
 
+/// What a thread keeps while it writes the Hessians of tile after tile.
+pub(crate) struct HessianMemory<E: Element> {
+    packed: Packed<RealOf<E>>,
+    unpacked: Unpacked<E>,
+}
+
+impl<E: Element> HessianMemory<E> {
+    pub(crate) fn new() -> Self {
+        HessianMemory { packed: Packed::new(0, RealOf::<E>::ZERO), unpacked: Unpacked::new() }
+    }
+}
+
 impl<E: Element> Tile<'_, '_, E> {
     /// Writes a function of every element of the tile to `out`, which may be the input itself.
     #[simd]
@@ -55,7 +67,7 @@ impl<E: Element> Tile<'_, '_, E> {
                 }
                 apply_to_tile::<S, E::Alike, F>(simd, &mut tiles.packed, &tiles.sums, len);
             }
-            unpack(simd, &tiles.packed, range, out, &mut tiles.written);
+            unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
             return;
         }
         tiles.write_blocks(simd, range, all(tiles.len), out, &|sums, i, _, block, _, result| {
@@ -64,7 +76,7 @@ impl<E: Element> Tile<'_, '_, E> {
     }
 
     /// Writes the gradient of every row, with an entry for the target, and the diagonal of its Hessian to two arrays that
-    /// are not the input; `memory` is a scratch buffer.
+    /// are not the input.
     #[simd]
     pub(crate) fn write_gradient_and_hessian<S: Simd>(
         self,
@@ -72,7 +84,7 @@ impl<E: Element> Tile<'_, '_, E> {
         range: Range<usize>,
         gradient: TileGradient<'_, impl Weighting>,
         hessian: TileHessian<'_, RealOf<E>>,
-        memory: &mut Packed<RealOf<E>>,
+        HessianMemory { packed: memory, unpacked }: &mut HessianMemory<E>,
         [gradient_out, hessian_out]: [&RowsMut<'_, E>; 2],
     ) {
         let TileHessian { of_rows, entry: (class, value) } = hessian;
@@ -105,8 +117,8 @@ impl<E: Element> Tile<'_, '_, E> {
                 tiles.packed[class[i] * TILE + i] = E::near(value[i]);
             }
         }
-        unpack(simd, &tiles.packed, range.clone(), gradient_out, &mut tiles.written);
-        unpack(simd, memory, range, hessian_out, &mut tiles.written);
+        unpack(simd, &tiles.packed, range.clone(), gradient_out, &mut tiles.unpacked);
+        unpack(simd, memory, range, hessian_out, unpacked);
     }
 
     /// Writes the gradient of every active row to `out`, which may be the input itself, and 0 to the other rows. Those
@@ -151,7 +163,7 @@ impl<E: Element> Tile<'_, '_, E> {
                     class[i] = RealOf::<E>::ZERO;
                 }
             }
-            unpack(simd, &tiles.packed, range, out, &mut tiles.written);
+            unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
             return;
         }
         match q {

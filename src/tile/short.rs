@@ -5,13 +5,13 @@ use std::ops::Range;
 use fearless_simd::prelude::*;
 
 use crate::array::rows::{Rows, RowsMut};
+use crate::kernel::TILE;
 use crate::kernel::column::Column;
 use crate::kernel::element::{Element, RealOf, Vector};
 use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, rows_of_tile, unpack_rows};
-use crate::kernel::stream::stream;
-use crate::kernel::TILE;
+use crate::kernel::stream::{Pieces, stream};
 
 /// How many tiles ahead a packed tile's classes are prefetched: each class is one stream, and there are more of them
 /// than a processor follows by itself. Where classes are a power of two apart, what is prefetched earlier is evicted
@@ -91,14 +91,27 @@ pub(super) fn pack<S: Simd, E: Element>(
     ahead
 }
 
-/// Writes packed rows to the rows of `range`; `memory` is a scratch buffer.
+/// What a thread keeps while it writes tile after tile to one output.
+pub(crate) struct Unpacked<E: Copy> {
+    /// A scratch buffer for the rows of a tile.
+    rows: Vec<E>,
+    pieces: Pieces<E>,
+}
+
+impl<E: Copy> Unpacked<E> {
+    pub(crate) fn new() -> Self {
+        Unpacked { rows: Vec::new(), pieces: Pieces::new() }
+    }
+}
+
+/// Writes packed rows to the rows of `range`.
 #[inline(always)]
 pub(super) fn unpack<S: Simd, E: Element>(
     simd: S,
     packed: &[RealOf<E>],
     range: Range<usize>,
     out: &RowsMut<'_, E>,
-    memory: &mut Vec<E>,
+    Unpacked { rows: memory, pieces }: &mut Unpacked<E>,
 ) {
     let lanes = RealOf::<E>::LANES;
     let classes = out.layout.classes;
@@ -118,9 +131,8 @@ pub(super) fn unpack<S: Simd, E: Element>(
                     unpack_rows(simd, packed, columns, classes, memory);
                     let rows = &memory[..to.len()];
                     if out.streamed {
-                        // The lines that a later tile shares with its neighbours are stored to, not streamed.
-                        let end = to.as_ptr_range().end;
-                        prefetch(end.wrapping_add(AHEAD * rows.len()), 1);
+                        // The line that is shared with a later tile is stored to, not streamed.
+                        prefetch(to.as_ptr_range().end.wrapping_add(AHEAD * rows.len()), 1);
                         stream(rows, to);
                     } else {
                         to.copy_from_slice(rows);
@@ -140,9 +152,9 @@ pub(super) fn unpack<S: Simd, E: Element>(
                         for (to, from) in lines.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
                             E::store(Vector::<E, S>::from_slice(simd, from), to);
                         }
-                        // The line that is shared with the next tile is stored to, not streamed.
-                        prefetch(to.as_ptr().wrapping_add(2 * TILE), 1);
-                        stream(&*lines, to);
+                        pieces.at_least(classes, E::PADDING);
+                        // SAFETY: as above.
+                        unsafe { pieces.stream(c, &*lines, to) };
                         continue;
                     }
                     prefetch(to.as_ptr().wrapping_add(AHEAD * TILE), TILE * size_of::<E>());

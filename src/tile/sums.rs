@@ -6,7 +6,7 @@ use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::long::{Segment, sum_segment};
-use super::short::pack;
+use super::short::{Unpacked, pack};
 use super::walk::{LongRows, for_each_result_of_segments, group, pitch};
 use crate::array::rows::{Rows, locate};
 use crate::kernel::binary::{in_pivot_units, target_share_of_two, two_classes};
@@ -47,8 +47,8 @@ pub(crate) struct Tiles<'r, E: Element> {
     pub(super) gathered: Vec<E>,
     /// Short rows: a scratch buffer for their q, packed too.
     pub(super) q: Packed<f64>,
-    /// Short rows: a scratch buffer for what is written, row by row.
-    pub(super) written: Vec<E>,
+    /// For what is written of a packed tile.
+    pub(super) unpacked: Unpacked<E>,
     pub(super) sums: TileSums<RealOf<E>>,
     /// The context under which the segments of a row are split among threads, where the rows are not.
     pub(super) segments: Option<Context<'r>>,
@@ -75,7 +75,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             is_packed: columns > 0,
             gathered: vec![E::PADDING; gathered],
             q: Packed::new(0, 0.0),
-            written: Vec::new(),
+            unpacked: Unpacked::new(),
             sums: TileSums::new(),
             segments,
         }
