@@ -7,7 +7,8 @@ order that is drawn anew for each round, and ratios are medians of the rounds' o
 with one computed in float64: beyond its tolerance the run fails. The "limit" is the least time in which the bytes can
 be moved at all, measured in the same rounds: the fastest of several plain sums over logits and targets; for results of
 the logits' size a copy of these, for gradient and Hessian two, besides the targets; for hidden states NumPy's products
-alone. Contenders that are not installed are left out.
+alone. Calls whose bytes should come from memory are each preceded by reading other bytes, where the caches could hold
+theirs. Contenders that are not installed are left out.
 
 `--against` times another build in the same rounds, as "before": FOLDER holds the folder `crossent` of the package with
 its compiled extension. Cases, targets and peers are in cases.py and peers.py; figure.py draws what `--json` wrote.
@@ -30,14 +31,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from machine import CORES, PAUSE_SECONDS, THREADS, cpu_model, other_work
+from machine import CORES, PAUSE_AFTER_PRODUCTS, PAUSE_SECONDS, THREADS, cpu_model, other_work
 
 # isort: split
 import numpy as np
 from cases import CASES, ONE_THREAD, PLAIN, Case
 from limits import limit_calls
 from peers import PACKAGES, PEERS, Absent, Call, by_crossent
-from problems import Problem, as_array, error_of, reference, tolerance
+from problems import Array, Problem, as_array, error_of, reference, tolerance
 from results import Result, json_of, summary, summary_lines, table_lines
 
 import crossent
@@ -45,6 +46,7 @@ import crossent.boosting
 
 SEED = 0
 SAMPLE_SECONDS = 0.02  # a sample repeats short calls until it takes this long
+CACHES = 128 << 20  # bytes, more than the caches hold: repeated calls on fewer bytes would find theirs there
 SLOW_SECONDS = 0.3  # what takes longer for one call takes part in the first rounds only
 SLOW_ROUNDS = 3
 
@@ -111,11 +113,20 @@ def on_one_thread(problem: Problem) -> Call:
     return alone
 
 
-def seconds_of(call: Call, number: int) -> float:
-    start = time.perf_counter()
+def seconds_of(call: Call, number: int, others: Array | None = None) -> float:
+    """The seconds of one of so many calls; each after others' bytes have taken the caches, where they are given."""
+    if others is None:
+        start = time.perf_counter()
+        for _ in range(number):
+            call()
+        return (time.perf_counter() - start) / number
+    seconds = 0.0
     for _ in range(number):
+        np.add.reduce(others)
+        start = time.perf_counter()
         call()
-    return (time.perf_counter() - start) / number
+        seconds += time.perf_counter() - start
+    return seconds / number
 
 
 def measure(case: Case, rounds: int, pool: ThreadPoolExecutor, before: ModuleType | None = None) -> Result:
@@ -133,14 +144,17 @@ def measure(case: Case, rounds: int, pool: ThreadPoolExecutor, before: ModuleTyp
     for call in yardsticks.values():
         call()  # first touches and compilation, which the others have behind them
     calls |= yardsticks
+    others = np.ones(CACHES // 8, np.uint64) if case.place == "memory" and problem.nbytes < CACHES else None
 
     numbers, slow = {}, set()
     for name, call in calls.items():
-        once = seconds_of(call, 1)
+        once = seconds_of(call, 1, others)
         numbers[name] = max(1, min(100_000, round(SAMPLE_SECONDS / once)))
         if once > SLOW_SECONDS:
             slow.add(name)
     result.seconds = {name: [] for name in calls}
+    products = problem.matrix is not None or problem.weight is not None
+    pause = PAUSE_AFTER_PRODUCTS if products else PAUSE_SECONDS
     order, shuffle = list(calls), random.Random(SEED).shuffle
     gc.collect()
     gc.disable()
@@ -150,10 +164,10 @@ def measure(case: Case, rounds: int, pool: ThreadPoolExecutor, before: ModuleTyp
             if name in slow and turn >= SLOW_ROUNDS:
                 result.seconds[name].append(float("nan"))
                 continue
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(pause)
             if numbers[name] > 1:
-                calls[name]()  # wakes the threads, and brings what fits into the caches
-            result.seconds[name].append(seconds_of(calls[name], numbers[name]))
+                calls[name]()  # wakes the threads, and brings what lies in a cache there
+            result.seconds[name].append(seconds_of(calls[name], numbers[name], others))
     gc.enable()
     return result
 

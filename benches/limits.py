@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from machine import THREADS
 from peers import Absent, Call, load
-from problems import LINEAR, Array, Problem
+from problems import LINEAR, WRITING, Array, Problem
 
 LIMITS = ("read", "copy", "product")  # what the names of the calls begin with
 
@@ -37,7 +37,7 @@ def limit_calls(problem: Problem, pool: ThreadPoolExecutor) -> dict[str, Call]:
 
     logits = problem.x.ravel(order="K")
     targets = np.empty(0, np.uint64) if problem.target is None else words(problem.target)
-    if problem.kind in ("gradient", "boosting", "softmax", "log_softmax"):
+    if problem.kind in WRITING:
         results = [problem.out.reshape(-1) if problem.out is not None else np.zeros_like(logits)]
         if problem.kind == "boosting":
             results.append(np.zeros_like(logits))

@@ -1,7 +1,9 @@
 """How many threads the libraries of a benchmark use, and the machine they run on. Import it before any of them.
 
 An idle thread that spins keeps a core from the contender that runs next: (4096, 1000) with its gradient took 4.6 ms so,
-where it takes 2.1. OpenMP's threads sleep at once by the settings below; sessions of ONNX Runtime have an option.
+where it takes 2.1. torch's and Numba's threads spun for 6 to 8 ms after a call; by the settings of OpenMP below they
+sleep at once, and by an option those of ONNX Runtime. OpenBLAS's spin for 16 ms after a product, whatever is set here:
+whoever uses NumPy's products has them, too.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ SETTINGS = {  # read by the libraries when they are imported
 }
 os.environ.update(SETTINGS)
 
-PAUSE_SECONDS = 0.003  # between two contenders, for what spins in spite of the settings
+PAUSE_SECONDS = 0.003  # between two contenders
+PAUSE_AFTER_PRODUCTS = 0.025  # where one of them uses NumPy's products
 
 
 def cpu_model() -> str:

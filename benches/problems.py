@@ -17,6 +17,7 @@ Make = Callable[[np.random.Generator], "Problem"]
 BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 LINEAR = ("linear loss", "linear gradient", "linear score")
 OWN = ("crossent", "one thread")  # contenders that are this build of crossent
+WRITING = ("gradient", "boosting", "softmax", "log_softmax")  # kinds with a result of the logits' size
 OF_ROWS = ("softmax", "log_softmax", "logsumexp")
 
 
@@ -40,6 +41,13 @@ class Problem:
     @property
     def axis(self) -> int:
         return 1
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that are read and written."""
+        results = self.out if self.out is not None else self.x if self.kind in WRITING else None
+        arrays = (self.x, self.target, self.matrix, results)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     @property
     def soft(self) -> bool:

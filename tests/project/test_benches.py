@@ -83,9 +83,10 @@ def test_every_case_has_a_target_of_a_kind_that_it_can_be_held_to() -> None:
         if "all threads" in case.name:
             continue
         assert case.target is not None
-        one_thread = case.target.unit == NANOSECONDS
-        assert one_thread == case.name.startswith("from cache") == (case.threads == 1) or case.threads == 1
+        assert (case.target.unit == NANOSECONDS) == case.name.startswith("from cache")
+        assert case.threads == 1 or case.target.unit != NANOSECONDS
         assert case.limited == (case.target.unit not in (NANOSECONDS, MICROSECONDS))
+        assert (case.place == "last cache") == ("(4096, 1000)" in case.name)
 
 
 @pytest.mark.parametrize(
@@ -238,8 +239,8 @@ compare.CASES[:] = [
     from_cache("half", classes(8, 64, dtype="float16"), 1),
     from_cache("gradient", gradient(40, 2, out=True), 1),
     near_limit("linear", linear("linear gradient", 20, 8, 40), 1),
-    Case("all threads", classes(300, 10), Target(1, ONE_THREAD)),
-    Case("a call", classes(8, 10), Target(1, MICROSECONDS), limited=False),
+    Case("all threads", classes(300, 10), Target(1, ONE_THREAD), "last cache"),
+    Case("a call", classes(8, 10), Target(1, MICROSECONDS), "cache"),
 ]
 
 def wrong(problem):
@@ -247,7 +248,7 @@ def wrong(problem):
     return lambda: answer
 
 PEERS["scipy"] = wrong
-compare.SAMPLE_SECONDS = 1e-4
+compare.SAMPLE_SECONDS, compare.CACHES = 1e-4, 1 << 20
 sys.exit(compare.main())
 """
 
@@ -323,9 +324,11 @@ def test_the_figure_is_drawn_from_the_file(run: tuple[Path, str, dict[str, Any]]
     assert drawn[0] == drawn[1]
     kept = json.loads((tmp_path / "performance.json").read_text(encoding="utf-8"))
     assert kept["summary"] == run[2]["summary"]
-    limited = [case["case"] for case in run[2]["cases"] if case["limit"] is not None]
-    assert [case["case"] for case in kept["cases"]] == limited
-    for text in (*limited, "time / limit", "torch", "fastest other", "target"):
+    units = (LIMIT.strip(), PLAIN.strip())
+    shown = [case["case"] for case in run[2]["cases"] if case["target"]["unit"] in units]
+    assert [case["case"] for case in kept["cases"]] == shown
+    assert len(shown) == 12
+    for text in (*shown, "time as a multiple of the limit", "torch", "fastest other", "target"):
         assert f">{text}<" in drawn[0].decode()
 
 
