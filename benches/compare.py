@@ -81,7 +81,7 @@ def contenders_of(case: Case, problem: Problem, result: Result, before: ModuleTy
     makers = {"crossent": lambda problem: by_crossent(problem, crossent), **PEERS}
     if before is not None:
         makers["before"] = lambda problem: by_crossent(problem, before)
-    if case.target is not None and case.target.unit == ONE_THREAD:
+    if case.target.unit == ONE_THREAD:
         makers["one thread"] = on_one_thread
     calls: dict[str, Call] = {}
     for name, make in makers.items():
@@ -139,7 +139,7 @@ def measure(case: Case, rounds: int, pool: ThreadPoolExecutor, before: ModuleTyp
             build.set_num_threads(case.threads)
     calls = contenders_of(case, problem, result, before)
     yardsticks = limit_calls(problem, pool) if case.limited else {}
-    if case.target is not None and case.target.unit == PLAIN:
+    if case.target.unit == PLAIN:
         yardsticks["cross_entropy"] = by_crossent(problem.as_plain(), crossent)
     for call in yardsticks.values():
         call()  # first touches and compilation, which the others have behind them
@@ -216,8 +216,8 @@ def main() -> int:
         parser.error(f"no case contains {options.case!r}" if not cases else "--rounds must be at least 1")
     try:
         before = None if options.against is None else another_build(options.against)
-    except FileNotFoundError as error:
-        parser.error(str(error))
+    except (FileNotFoundError, ImportError) as error:
+        parser.error(f"--against: {error}")
 
     about = circumstances(before)
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())

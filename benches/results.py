@@ -57,8 +57,8 @@ class Result:
     @property
     def measured(self) -> float | None:
         """The figure that the target is about."""
-        own, target = self.median("crossent"), self.case.target
-        if own is None or target is None:
+        own = self.median("crossent")
+        if own is None:
             return None
         return {
             LIMIT: self.over(self.limit),
@@ -66,14 +66,14 @@ class Result:
             ONE_THREAD: self.ratio("one thread"),
             MICROSECONDS: own * 1e6,
             NANOSECONDS: own * 1e9 / self.elements,
-        }[target.unit]
+        }[self.case.target.unit]
 
     @property
-    def met(self) -> bool | None:
-        """Whether the target was reached; None where there is none, or nothing was measured."""
+    def met(self) -> bool:
+        """Whether the target was reached."""
         target, measured = self.case.target, self.measured
-        if target is None or measured is None:
-            return None
+        if measured is None:
+            return False
         return measured >= target.figure if target.unit == ONE_THREAD else measured <= target.figure
 
     @property
@@ -114,9 +114,9 @@ def summary(results: list[Result]) -> dict[str, Any]:
         "geometric_means": {
             name: {"ratio": ratio, "cases": cases} for name, (ratio, cases) in means.items() if cases
         },
-        "targets": sum(result.met is not None for result in results),
-        "targets_met": sum(result.met is True for result in results),
-        "targets_missed": [result.case.name for result in results if result.met is False],
+        "targets": len(results),
+        "targets_met": sum(result.met for result in results),
+        "targets_missed": [result.case.name for result in results if not result.met],
         "behind": {result.case.name: result.behind for result in results if result.behind},
         "slower_than_before": [result.case.name for result in results if result.slower],
     }
@@ -153,8 +153,6 @@ def times(ratio: float | None) -> str:
 def target_of(result: Result) -> str:
     """The target, what was measured, and whether that is good enough."""
     target, measured = result.case.target, result.measured
-    if target is None:
-        return "-"
     if measured is None:
         return f"{target}: not measured"
     return f"{target}: {measured:.2f} {'yes' if result.met else 'NO'}"
@@ -219,7 +217,7 @@ def json_of(result: Result) -> dict[str, Any]:
         "fastest_other": result.peer,
         "limit": result.limit,
         "crossent_over_limit": result.over(result.limit),
-        "target": None if target is None else {"figure": target.figure, "unit": target.unit.strip()},
+        "target": {"figure": target.figure, "unit": target.unit.strip()},
         "measured": result.measured,
         "met": result.met,
         "behind": result.behind,
