@@ -17,27 +17,21 @@ float32.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
-THREADS = int(
-    os.environ.get(
-        "CROSSENT_NUM_THREADS",
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-    )
-)
-os.environ["OMP_NUM_THREADS"] = str(THREADS)
+from machine import THREADS, other_work
 
-import lightgbm  # noqa: E402
-import numpy as np  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
+# isort: split
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
 
-import crossent  # noqa: E402
-from crossent.boosting import lightgbm_objective  # noqa: E402
+import crossent
+from crossent.boosting import lightgbm_objective
 
 Array = NDArray[Any]
 Objective = Callable[[Array, Any], tuple[Array, Array]]
@@ -119,7 +113,7 @@ def main() -> int:
         return 1
 
     print(f"{options.rows:,} rows, {CLASSES} classes, {THREADS} threads, lightgbm {lightgbm.__version__}")
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+    if other_work() is not None:
         print("other work is running: these times are not to be relied on")
     print(f"{'':24}{'objective':12}{'round':>10}{'call':>10}{'share':>8}")
     for name, trees in TREES.items():

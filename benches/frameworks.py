@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from compare import PAUSE_SECONDS, THREADS, cpu_model  # which sets how many threads libraries use
+from machine import PAUSE_SECONDS, THREADS, cpu_model
 
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
 

@@ -24,8 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from machine import PAUSE_SECONDS, cpu_model
+
+# isort: split
 import numpy as np
-from compare import PAUSE_SECONDS, cpu_model
+from figure import COLOURS, saved
 
 import crossent
 from crossent import _core
@@ -107,7 +110,7 @@ def measured(rounds: int) -> dict[str, Any]:
     points = []
     for threads in THREADS:
         command = [sys.executable, __file__, "--rounds", str(rounds), "--threads", str(threads)]
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        env = {**os.environ, "CROSSENT_NUM_THREADS": str(threads)}
         run = subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE)
         points += json.loads(run.stdout)
     build = _core.build_info()
@@ -122,24 +125,10 @@ def measured(rounds: int) -> dict[str, Any]:
 
 
 def draw(data: dict[str, Any]) -> None:
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
-
-    settings = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": "crossent",
-        "font.size": 9,
-        "font.family": "sans-serif",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    colours = {"crossent": "#0b61a4", "torch": "#c8553d"}
-    with mpl.rc_context(settings):
-        figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True, layout="constrained")
+    with saved(FIGURE) as plt:
+        _, panels = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True, layout="constrained")
         for panel, (sweep, title) in zip(panels, TITLES.items(), strict=True):
-            for name, colour in colours.items():
+            for name in ("crossent", "torch"):
                 for threads, style in zip(THREADS, ("o--", "o-"), strict=True):
                     wanted = [
                         p
@@ -148,17 +137,15 @@ def draw(data: dict[str, Any]) -> None:
                     ]
                     sizes = [p["shape"][0] * p["shape"][1] for p in wanted]
                     times = [1e9 * p["seconds"] / size for p, size in zip(wanted, sizes, strict=True)]
-                    label = f"{name}, {threads} thread{'s' if threads > 1 else ''}"
-                    filled = colour if threads > 1 else "white"
                     panel.loglog(
                         sizes,
                         times,
                         style,
-                        color=colour,
-                        mfc=filled,
+                        color=COLOURS[name],
+                        mfc=COLOURS[name] if threads > 1 else "white",
                         markersize=3.5,
                         linewidth=1.2,
-                        label=label,
+                        label=f"{name}, {threads} thread{'s' if threads > 1 else ''}",
                     )
             panel.set_title(title, fontsize=9)
             panel.set_xlabel("elements")
@@ -166,10 +153,8 @@ def draw(data: dict[str, Any]) -> None:
             panel.minorticks_off()
             panel.set_axisbelow(True)
         panels[0].set_ylabel("time per element (ns)")
-        panels[0].yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         panels[1].legend(frameon=False, fontsize=8)
-        figure.savefig(FIGURE, metadata={"Date": None})
-        plt.close(figure)
 
 
 def main() -> int:
