@@ -144,21 +144,20 @@ pub(crate) fn gradient_of_two<S: Simd, E: Element>(
         let (first, second) = (&mut first[lane..lane + lanes], &mut second[lane..lane + lanes]);
         let is_first = Vector::<E, S>::from_slice(simd, first)
             .simd_eq(Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]));
-        let both = f64_vectors(
-            #[inline(always)]
-            |half| {
-                let at = lane + 8 * (half % halves);
-                let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at..at + 8]);
-                softmax_of_two(within::<S, f64>(load(&sums.scale)), load(&sums.sum_exp_rest))
-            },
-        );
         let values = match q {
             None => {
-                let (large, small) =
-                    (E::narrow([both[0][0], both[1][0]]), E::narrow([both[0][1], both[1][1]]));
+                let [large, small] = large_and_small::<S, E>(simd, sums, lane);
                 [is_first.select(large, small), is_first.select(small, large)]
             }
             Some((q, factor)) => {
+                let both = f64_vectors(
+                    #[inline(always)]
+                    |half| {
+                        let at = lane + 8 * (half % halves);
+                        let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at..at + 8]);
+                        softmax_of_two(within::<S, f64>(load(&sums.scale)), load(&sums.sum_exp_rest))
+                    },
+                );
                 // As numbers that tell the larger class in f64 too.
                 let is_first = RealOf::<E>::widen::<S>(
                     is_first.select(splat(RealOf::<E>::ONE), splat(RealOf::<E>::ZERO)),
@@ -182,6 +181,53 @@ pub(crate) fn gradient_of_two<S: Simd, E: Element>(
             Entries::put(entries, simd, lane, class, value).store_slice(to);
         }
     }
+}
+
+/// scale times the gradient of -log softmax of the target, whose class is given, for a packed tile of two classes, in
+/// place: the two entries of a row are p and -p, of the class that is not the target.
+#[simd]
+pub(crate) fn gradient_of_nll_of_two<S: Simd, E: Element>(
+    simd: S,
+    packed: &mut [RealOf<E>],
+    class: &[usize; TILE],
+    sums: &TileSums<RealOf<E>>,
+    rows: usize,
+) {
+    let lanes = RealOf::<E>::LANES;
+    let mut second = Column::of(RealOf::<E>::ZERO);
+    for i in 0..TILE {
+        second[i] = RealOf::<E>::from_class(class[i]);
+    }
+    let (of_first, of_second) = packed.split_at_mut(TILE);
+    for lane in (0..rows).step_by(lanes) {
+        let load = |from: &[RealOf<E>]| Vector::<E, S>::from_slice(simd, &from[lane..lane + lanes]);
+        let [large, small] = large_and_small::<S, E>(simd, sums, lane);
+        let is_second = load(&second.0).simd_eq(Vector::<E, S>::splat(simd, RealOf::<E>::ONE));
+        // The other class, and whether it is the larger.
+        let other = is_second.select(load(of_first), load(of_second));
+        let p = other.simd_eq(load(&sums.max.0)).select(large, small);
+        let entry = is_second.select(p, -p);
+        entry.store_slice(&mut of_first[lane..lane + lanes]);
+        (-entry).store_slice(&mut of_second[lane..lane + lanes]);
+    }
+}
+
+/// scale softmax(x), of the larger and of the smaller class of the rows from `lane` on.
+#[inline(always)]
+fn large_and_small<S: Simd, E: Element>(
+    simd: S,
+    sums: &TileSums<RealOf<E>>,
+    lane: usize,
+) -> [Vector<E, S>; 2] {
+    let both = f64_vectors(
+        #[inline(always)]
+        |half| {
+            let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
+            let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at..at + 8]);
+            softmax_of_two(within::<S, f64>(load(&sums.scale)), load(&sums.sum_exp_rest))
+        },
+    );
+    [E::narrow([both[0][0], both[1][0]]), E::narrow([both[0][1], both[1][1]])]
 }
 
 /// exp(other - m) of the maximum m and the other class: for `f32` to 2^-25, for `f64` as a double-double number. It is

@@ -251,9 +251,11 @@ pub(crate) fn total_and_gradient_of<L: Prepare + ?Sized, E: Element>(
     let shape = gradient.shape().to_vec();
     let (input, out) = input_and_gradient(input, &mut gradient, &shape, loss.axis(), call.context)?;
     let mut work = loss.work(input, target, call)?;
-    work.check(call.context)?;
     let (divisor, unweighted_divisor) = match reduction {
-        Reduction::Sum => (1.0, 1.0),
+        Reduction::Sum => {
+            work.check(call.context)?;
+            (1.0, 1.0)
+        }
         Reduction::Mean => (work.divisor(call.context)?, work.unweighted_divisor(call.context)?),
     };
     work.set_gradient(Gradient { out, upstream: Upstream::Same(upstream), divisor, unweighted_divisor });

@@ -345,6 +345,14 @@ impl<'a, E: Element> Work<'a, E> {
         // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: the term (1
         // - e) w_t of q belongs to the target alone.
         let factor = gradient.factors(rows.clone());
+        if sums.is_pair() && smoothing == 0.0 && self.z_loss == 0.0 {
+            let mut scale = factor;
+            if losses.weighted {
+                (0..TILE).for_each(|i| scale[i] *= losses.weight[i]);
+            }
+            sums.write_gradient_of_nll(simd, rows, labels.active, &labels.class, &scale, &gradient.out);
+            return;
+        }
         let (mut scale, mut value) = (Column::of(0.0), Column::of(0.0));
         let (p, miss) = sums.share(simd, &logits);
         let smooth = Smoothing { amount: smoothing, share, spread };

@@ -48,7 +48,7 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     fn check(&self, context: Context<'_>) -> Result<(), Error> {
         self.labels().map_or(Ok(()), |labels| labels.check(context))
     }
-    /// What a mean will divide by, from the targets alone.
+    /// What a mean will divide by, from the targets alone. It checks all targets, as [`Self::check`] does.
     fn divisor(&self, context: Context<'_>) -> Result<f64, Error>;
     /// What a mean divides by in the terms of the losses that have no weights.
     fn unweighted_divisor(&self, _: Context<'_>) -> Result<f64, Error> {

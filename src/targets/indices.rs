@@ -143,7 +143,7 @@ impl Labels<'_> {
         self.divisor::<f32>(ClassWeights::none(), context).map(|_| ())
     }
 
-    /// The sum of the weights of the active rows; R is the type of their logits.
+    /// The sum of the weights of the active rows; R is the type of their logits. It checks all targets.
     pub(crate) fn divisor<R: Real>(
         &self,
         weight: ClassWeights<'_>,
@@ -153,16 +153,19 @@ impl Labels<'_> {
         let level = isa::selected()?;
         let state = || (TileLosses::new(), TileLabels::default());
         let sums = try_for_each_chunk_of(context, self.rows(), 1, state, |(tile, labels), rows| {
-            let mut sum = ChunkSum::default();
+            let (mut sum, mut active) = (ChunkSum::default(), 0);
             for first in rows.clone().step_by(TILE) {
                 let range = first..(first + TILE).min(rows.end);
                 dispatch!(level, simd => self.tile(simd, range, labels))?;
-                tile.begin::<R>(labels.active, weighted);
                 if weighted {
+                    tile.begin::<R>(labels.active, true);
                     bits(labels.active).for_each(|i| tile.weight[i] = weight.of(labels.class[i]));
+                    dispatch!(level, simd => sum.add::<_, R>(simd, tile));
+                } else {
+                    active += labels.active.count_ones() as usize;
                 }
-                dispatch!(level, simd => sum.add::<_, R>(simd, tile));
             }
+            sum.add_unweighted(0.0, active);
             Ok::<_, OutOfRange>(sum)
         })?
         .map_err(|rows| self.first_out_of_range(rows))?;

@@ -11,7 +11,7 @@ use super::sums::{FEW, Tile, Tiles};
 use super::walk::{LongRows, for_each_segment_of};
 use super::weighted::{Weighting, scratch};
 use crate::array::rows::{RowsMut, locate};
-use crate::kernel::binary::gradient_of_two;
+use crate::kernel::binary::{gradient_of_nll_of_two, gradient_of_two};
 use crate::kernel::column::{Column, Packed};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::output::{
@@ -158,11 +158,7 @@ impl<E: Element> Tile<'_, '_, E> {
                     packed[class[i] * TILE + i] = E::near(value[i]);
                 }
             }
-            for i in bits(all(tiles.len) & !active) {
-                for class in packed.chunks_exact_mut(TILE) {
-                    class[i] = RealOf::<E>::ZERO;
-                }
-            }
+            tiles.clear(active);
             unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
             return;
         }
@@ -197,6 +193,32 @@ impl<E: Element> Tile<'_, '_, E> {
     }
 }
 
+impl<E: Element> Tile<'_, '_, E> {
+    /// Whether [`Self::write_gradient_of_nll`] writes the gradient of these rows.
+    pub(crate) fn is_pair(&self) -> bool {
+        self.0.is_pair()
+    }
+
+    /// Writes scale times the gradient of -log softmax of each active row's class, for rows of two classes, and 0 to the
+    /// other rows: what [`Self::write_gradient`] would, but nothing is computed of the targets' entries alone.
+    #[simd]
+    pub(crate) fn write_gradient_of_nll<S: Simd>(
+        self,
+        simd: S,
+        range: Range<usize>,
+        active: u64,
+        class: &[usize; TILE],
+        scale: &Column<f64>,
+        out: &RowsMut<'_, E>,
+    ) {
+        let tiles = self.0;
+        tiles.sums.scale = *scale;
+        gradient_of_nll_of_two::<S, E::Alike>(simd, &mut tiles.packed, class, &tiles.sums, tiles.len);
+        tiles.clear(active);
+        unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
+    }
+}
+
 /// Writes a gradient of 0 to the rows of `range`.
 #[inline(always)]
 pub(crate) fn write_zeros<E: Element>(range: Range<usize>, out: &RowsMut<'_, E>) {
@@ -209,6 +231,16 @@ pub(crate) fn write_zeros<E: Element>(range: Range<usize>, out: &RowsMut<'_, E>)
 }
 
 impl<E: Element> Tiles<'_, E> {
+    /// Makes the packed rows that are not active 0.
+    #[inline(always)]
+    fn clear(&mut self, active: u64) {
+        for i in bits(all(self.len) & !active) {
+            for class in self.packed.chunks_exact_mut(TILE) {
+                class[i] = RealOf::<E>::ZERO;
+            }
+        }
+    }
+
     /// Hands every block of the active rows to `f`, with a buffer for as many q, and writes its results to `out`.
     #[simd]
     fn write_blocks<S: Simd>(
