@@ -1,7 +1,7 @@
 //! The type of a stored number: what the four dtypes share, and the only place where they differ.
 
 use fearless_simd::prelude::*;
-use fearless_simd::{f32x4, f32x16, f64x4, f64x8, u16x16, u32x16};
+use fearless_simd::{f32x4, f32x16, f64x4, f64x8, i16x32, u16x16, u16x32, u32x16};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -51,6 +51,22 @@ pub(crate) trait Lanes: Sized {
 
     /// Loads a slice of exactly `Real::LANES` elements.
     fn load<S: Simd>(simd: S, from: &[Self]) -> <Self::Real as Real>::V<S>;
+    /// Loads a step: four vectors of consecutive elements.
+    #[inline(always)]
+    fn load_step<S: Simd>(simd: S, from: &[Self]) -> [<Self::Real as Real>::V<S>; 4] {
+        let lanes = Self::Real::LANES;
+        let (a, b) = (Self::load(simd, &from[..lanes]), Self::load(simd, &from[lanes..2 * lanes]));
+        let c = Self::load(simd, &from[2 * lanes..3 * lanes]);
+        [a, b, c, Self::load(simd, &from[3 * lanes..])]
+    }
+    /// The largest elements of some, lane by lane.
+    type Maxima<S: Simd>: Copy;
+    /// Those of no element: minus infinity.
+    fn no_maxima<S: Simd>(simd: S) -> Self::Maxima<S>;
+    /// Takes a step of elements into account. A nan may or may not show.
+    fn raise<S: Simd>(simd: S, maxima: Self::Maxima<S>, step: &[Self]) -> Self::Maxima<S>;
+    /// The largest of them all.
+    fn largest<S: Simd>(maxima: Self::Maxima<S>) -> Self::Real;
     /// Loads four elements at each multiple of `stride`: one four for each lane of a vector, in their order.
     #[inline(always)]
     fn load_fours<S: Simd>(simd: S, from: &[Self], stride: usize) -> [<Self::Real as Real>::V<S>; 4]
@@ -181,7 +197,24 @@ impl Element for f32 {
 impl Lanes for f32 {
     type Real = f32;
     type Alike = f32;
+    type Maxima<S: Simd> = f32x16<S>;
     const PADDING: f32 = f32::NEG_INFINITY;
+
+    #[inline(always)]
+    fn no_maxima<S: Simd>(simd: S) -> f32x16<S> {
+        f32x16::splat(simd, f32::NEG_INFINITY)
+    }
+
+    #[inline(always)]
+    fn raise<S: Simd>(simd: S, maxima: f32x16<S>, step: &[f32]) -> f32x16<S> {
+        let [a, b, c, d] = f32::load_step(simd, step);
+        maxima.max(a.max(b).max(c.max(d)))
+    }
+
+    #[inline(always)]
+    fn largest<S: Simd>(maxima: f32x16<S>) -> f32 {
+        maxima.reduce_max()
+    }
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f32]) -> f32x16<S> {
@@ -245,7 +278,24 @@ impl Element for f64 {
 impl Lanes for f64 {
     type Real = f64;
     type Alike = f64;
+    type Maxima<S: Simd> = f64x8<S>;
     const PADDING: f64 = f64::NEG_INFINITY;
+
+    #[inline(always)]
+    fn no_maxima<S: Simd>(simd: S) -> f64x8<S> {
+        f64x8::splat(simd, f64::NEG_INFINITY)
+    }
+
+    #[inline(always)]
+    fn raise<S: Simd>(simd: S, maxima: f64x8<S>, step: &[f64]) -> f64x8<S> {
+        let [a, b, c, d] = f64::load_step(simd, step);
+        maxima.max(a.max(b).max(c.max(d)))
+    }
+
+    #[inline(always)]
+    fn largest<S: Simd>(maxima: f64x8<S>) -> f64 {
+        maxima.reduce_max()
+    }
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f64]) -> f64x8<S> {
@@ -300,7 +350,23 @@ impl Element for bf16 {
 impl Lanes for bf16 {
     type Real = f32;
     type Alike = bf16;
+    type Maxima<S: Simd> = i16x32<S>;
     const PADDING: bf16 = bf16::NEG_INFINITY;
+
+    #[inline(always)]
+    fn no_maxima<S: Simd>(simd: S) -> i16x32<S> {
+        i16x32::splat(simd, ordered(bf16::NEG_INFINITY.to_bits()))
+    }
+
+    #[inline(always)]
+    fn raise<S: Simd>(simd: S, maxima: i16x32<S>, step: &[bf16]) -> i16x32<S> {
+        raise_halves(simd, maxima, step.reinterpret_cast())
+    }
+
+    #[inline(always)]
+    fn largest<S: Simd>(maxima: i16x32<S>) -> f32 {
+        bf16::from_bits(unordered(maxima.reduce_max())).to_real()
+    }
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[bf16]) -> f32x16<S> {
@@ -357,7 +423,23 @@ impl Element for f16 {
 impl Lanes for f16 {
     type Real = f32;
     type Alike = bf16;
+    type Maxima<S: Simd> = i16x32<S>;
     const PADDING: f16 = f16::NEG_INFINITY;
+
+    #[inline(always)]
+    fn no_maxima<S: Simd>(simd: S) -> i16x32<S> {
+        i16x32::splat(simd, ordered(f16::NEG_INFINITY.to_bits()))
+    }
+
+    #[inline(always)]
+    fn raise<S: Simd>(simd: S, maxima: i16x32<S>, step: &[f16]) -> i16x32<S> {
+        raise_halves(simd, maxima, step.reinterpret_cast())
+    }
+
+    #[inline(always)]
+    fn largest<S: Simd>(maxima: i16x32<S>) -> f32 {
+        f16::from_bits(unordered(maxima.reduce_max())).to_real()
+    }
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, from: &[f16]) -> f32x16<S> {
@@ -446,6 +528,33 @@ fn odd<S: Simd>(x: f64x8<S>) -> f64x8<S> {
     const LACKING: u64 = (1 << 29) - 1;
     let bits = x.to_bits();
     f64x8::from_bits((bits | ((bits & LACKING) + LACKING)) & !LACKING)
+}
+
+/// Numbers of 16 bits, sign and magnitude, as integers of the same order.
+#[inline(always)]
+fn ordered(bits: u16) -> i16 {
+    let bits = bits.cast_signed();
+    bits ^ ((bits >> 15) & i16::MAX)
+}
+
+/// The inverse of [`ordered`].
+#[inline(always)]
+fn unordered(place: i16) -> u16 {
+    (place ^ ((place >> 15) & i16::MAX)).cast_unsigned()
+}
+
+/// [`ordered`] of 32 numbers.
+#[inline(always)]
+fn ordered_lanes<S: Simd>(simd: S, from: &[u16]) -> i16x32<S> {
+    let bits: i16x32<S> = u16x32::from_slice(simd, from).bitcast();
+    bits ^ ((bits >> 15) & i16::MAX)
+}
+
+/// The maxima of halves are those of integers: nothing is widened, and 32 fill a vector.
+#[inline(always)]
+fn raise_halves<S: Simd>(simd: S, maxima: i16x32<S>, step: &[u16]) -> i16x32<S> {
+    let (a, b) = step.split_at(32);
+    maxima.max(ordered_lanes(simd, a).max(ordered_lanes(simd, b)))
 }
 
 #[inline(always)]

@@ -23,7 +23,7 @@ use super::real::Real;
 use super::stats::{Lanes, OnlineStats};
 use super::sum::Sum;
 
-/// Vectors that are in flight together.
+/// Vectors that are in flight together: those of a step ([`Element`]).
 pub(super) const CHAINS: usize = 4;
 
 /// The maximum and the sum of a row after some of its blocks.
@@ -34,7 +34,7 @@ pub(crate) struct RowSum<R> {
     /// The sum of `term(x)` over the other elements, and its rounding error.
     sum: f64,
     error: f64,
-    /// Further elements that equal `max` in the block that brought it; their terms are not in the sum.
+    /// Further elements that equal `max`.
     pub ties: f64,
 }
 
@@ -84,22 +84,41 @@ pub(crate) fn update<S: Simd, E: Element, const STATS: bool>(
         }
         return self::block_max(simd, next);
     }
-    if block_max <= row.max {
-        let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, row.max));
-        let (sum, _, next_max) = sum_terms::<S, E, false, STATS>(simd, block, row.max, &p, next, stats);
-        row.add(sum);
-        next_max
-    } else {
+    let known = block_max <= row.max;
+    if !known {
         if row.max != RealOf::<E>::NEG_INFINITY {
             rescale::<S, RealOf<E>, STATS>(simd, row, block_max, stats);
         }
-        row.max = block_max;
-        let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, block_max));
-        let (sum, equal, next_max) = sum_terms::<S, E, true, STATS>(simd, block, block_max, &p, next, stats);
-        row.add(sum);
-        row.ties = f64::from(equal) - 1.0;
-        next_max
+        (row.max, row.ties) = (block_max, -1.0);
     }
+    let p = pivot::<S, RealOf<E>>(Vector::<E, S>::splat(simd, row.max));
+    let (sum, equal, next_max) = if !STATS && p.base.as_slice()[0] != RealOf::<E>::ZERO {
+        sum_far_terms::<S, E>(simd, block, row.max, &p, next)
+    } else if block_max < row.max {
+        sum_terms::<S, E, false, STATS, STATS>(simd, block, row.max, &p, next, stats)
+    } else {
+        sum_terms::<S, E, true, STATS, STATS>(simd, block, row.max, &p, next, stats)
+    };
+    row.add(sum);
+    row.ties += f64::from(equal);
+    if STATS {
+        stats.row.largest += f64::from(equal);
+    }
+    next_max
+}
+
+/// [`sum_terms`] where the maximum is so large that it is subtracted first.
+#[simd]
+#[inline(never)]
+fn sum_far_terms<S: Simd, E: Element>(
+    simd: S,
+    block: &[E],
+    max: RealOf<E>,
+    p: &Pivot<Vector<E, S>>,
+    next: &[E],
+) -> ((f64, f64), u32, RealOf<E>) {
+    let mut nothing = OnlineStats::new(RealOf::<E>::ZERO, 0);
+    sum_terms::<S, E, true, false, true>(simd, block, max, p, next, &mut nothing)
 }
 
 /// Adds the sums and the statistics of later blocks of the row.
@@ -184,9 +203,9 @@ impl Factor {
 }
 
 /// The sum of a block's terms and the maximum of the next block, in one loop. With `IS_MAX` the block holds the
-/// row's maximum: elements that equal it are not added, but counted.
+/// row's maximum: elements that equal it are not added, but counted. `FAR` is as in [`Lanes::terms`].
 #[inline(always)]
-fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool>(
+fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool, const FAR: bool>(
     simd: S,
     block: &[E],
     max: RealOf<E>,
@@ -197,7 +216,7 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool>(
     let lanes = RealOf::<E>::LANES;
     let step = CHAINS * lanes;
     let max = Vector::<E, S>::splat(simd, max);
-    let mut terms = Terms::<S, E, IS_MAX, STATS> {
+    let mut terms = Terms::<S, E, IS_MAX, STATS, FAR> {
         acc: Sum::new(simd),
         equal: 0,
         max,
@@ -222,14 +241,10 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool>(
     let vectors = rest.chunks_exact(lanes);
     let last = vectors.remainder();
     for x in vectors {
-        let x = E::load(simd, x);
-        let e = terms.terms_of(x, p, 0);
-        terms.acc.add(e);
+        terms.update_vector(E::load(simd, x), p, 0);
     }
     if !last.is_empty() {
-        let x = last_vector(simd, block, last.len());
-        let e = terms.terms_of(x, p, 1);
-        terms.acc.add(e);
+        terms.update_vector(last_vector(simd, block, last.len()), p, 1);
     }
     terms.stats.add_to(stats);
     (terms.acc.reduce(), terms.equal, next_max.reduce())
@@ -258,7 +273,7 @@ pub(crate) fn padded<S: Simd, E: Element>(simd: S, short: &[E]) -> Vector<E, S> 
 }
 
 /// The sums over a block.
-struct Terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool> {
+struct Terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool, const FAR: bool> {
     acc: Sum<S, RealOf<E>>,
     /// Elements that equal the maximum.
     equal: u32,
@@ -266,78 +281,87 @@ struct Terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool> {
     stats: Lanes<S, RealOf<E>, STATS>,
 }
 
-impl<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool> Terms<S, E, IS_MAX, STATS> {
+impl<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool, const FAR: bool>
+    Terms<S, E, IS_MAX, STATS, FAR>
+{
     #[inline(always)]
     fn update_step(&mut self, simd: S, x: &[E], p: &Pivot<Vector<E, S>>) {
-        let lanes = RealOf::<E>::LANES;
-        let a = self.terms_of(E::load(simd, &x[..lanes]), p, 0);
-        let b = self.terms_of(E::load(simd, &x[lanes..2 * lanes]), p, 1);
-        let c = self.terms_of(E::load(simd, &x[2 * lanes..3 * lanes]), p, 0);
-        let d = self.terms_of(E::load(simd, &x[3 * lanes..]), p, 1);
-        self.acc.add((a + b) + (c + d));
+        let [a, b, c, d] = E::load_step(simd, x);
+        let (mut e, mut f) = (self.stats.terms::<FAR>(a, p), self.stats.terms::<FAR>(b, p));
+        let (mut g, mut h) = (self.stats.terms::<FAR>(c, p), self.stats.terms::<FAR>(d, p));
+        // Few steps hold a maximum.
+        if IS_MAX && a.max(b).max(c.max(d)).simd_ge(self.max).any_true() {
+            (e.0, f.0) = (self.without_maxima(a, e.0), self.without_maxima(b, f.0));
+            (g.0, h.0) = (self.without_maxima(c, g.0), self.without_maxima(d, h.0));
+        }
+        self.acc.add((e.0 + f.0) + (g.0 + h.0));
+        self.stats.add(a, e, 0);
+        self.stats.add(b, f, 1);
+        self.stats.add(c, g, 0);
+        self.stats.add(d, h, 1);
     }
 
-    /// The terms of x; with `IS_MAX` those that equal the maximum are counted and become 0.
+    /// Adds the terms of one vector.
     #[inline(always)]
-    fn terms_of(&mut self, x: Vector<E, S>, p: &Pivot<Vector<E, S>>, chain: usize) -> Vector<E, S> {
-        let e = self.stats.term(x, p, chain);
-        if !IS_MAX {
-            return e;
+    fn update_vector(&mut self, x: Vector<E, S>, p: &Pivot<Vector<E, S>>, chain: usize) {
+        let mut terms = self.stats.terms::<FAR>(x, p);
+        if IS_MAX {
+            terms.0 = self.without_maxima(x, terms.0);
         }
+        self.acc.add(terms.0);
+        self.stats.add(x, terms, chain);
+    }
+
+    /// The terms of x; those of elements that equal the maximum are counted and become 0.
+    #[inline(always)]
+    fn without_maxima(&mut self, x: Vector<E, S>, term: Vector<E, S>) -> Vector<E, S> {
         let is_max = x.simd_eq(self.max);
         self.equal += is_max.to_bitmask().count_ones();
-        is_max.select(Vector::<E, S>::splat(x.token(), RealOf::<E>::ZERO), e)
+        is_max.select(Vector::<E, S>::splat(x.token(), RealOf::<E>::ZERO), term)
     }
 }
 
-/// The running maximum of some elements, lane by lane.
+/// The running maximum of some elements.
 struct Maximum<S: Simd, E: Element> {
     simd: S,
-    lanes: [Vector<E, S>; CHAINS],
+    maxima: E::Maxima<S>,
 }
 
 impl<S: Simd, E: Element> Maximum<S, E> {
     #[inline(always)]
     fn new(simd: S) -> Self {
-        Maximum { simd, lanes: [Vector::<E, S>::splat(simd, RealOf::<E>::NEG_INFINITY); CHAINS] }
+        Maximum { simd, maxima: E::no_maxima(simd) }
     }
 
     #[inline(always)]
     fn update_step(&mut self, x: &[E]) {
-        let lanes = RealOf::<E>::LANES;
-        for i in 0..CHAINS {
-            self.lanes[i] = self.lanes[i].max(E::load(self.simd, &x[i * lanes..(i + 1) * lanes]));
-        }
+        self.maxima = E::raise(self.simd, self.maxima, x);
     }
 
     /// Takes the elements of a block from `start` on into account.
     #[inline(always)]
     fn update(&mut self, block: &[E], start: usize) {
-        let lanes = RealOf::<E>::LANES;
-        let steps = block[start..].chunks_exact(CHAINS * lanes);
-        let rest = steps.remainder();
-        for step in steps {
-            self.update_step(step);
+        let step = CHAINS * RealOf::<E>::LANES;
+        let steps = block[start..].chunks_exact(step);
+        let last = steps.remainder();
+        for x in steps {
+            self.update_step(x);
         }
-        let vectors = rest.chunks_exact(lanes);
-        let last = vectors.remainder();
-        for x in vectors {
-            self.lanes[0] = self.lanes[0].max(E::load(self.simd, x));
+        if last.is_empty() {
+            return;
         }
-        if !last.is_empty() {
+        if block.len() >= step {
             // An element that is compared twice does not change the maximum.
-            let x = if block.len() < lanes {
-                padded(self.simd, block)
-            } else {
-                E::load(self.simd, &block[block.len() - lanes..])
-            };
-            self.lanes[0] = self.lanes[0].max(x);
+            self.update_step(&block[block.len() - step..]);
+        } else {
+            let mut full = [E::PADDING; CHAINS * 16];
+            full[..block.len()].copy_from_slice(block);
+            self.update_step(&full[..step]);
         }
     }
 
     #[inline(always)]
     fn reduce(self) -> RealOf<E> {
-        let [a, b, c, d] = self.lanes;
-        a.max(b).max(c.max(d)).reduce_max()
+        E::largest(self.maxima)
     }
 }

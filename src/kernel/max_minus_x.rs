@@ -24,8 +24,32 @@ pub(crate) fn row_max_minus_x<S: Simd, E: Element, Q: Element, const TOTAL: bool
     q: &[Q],
     max: f64,
 ) -> (f64, f64) {
+    let sums = row_sums::<S, E, Q, TOTAL, false>(simd, x, q, max);
+    // The product of a q of 0 with an infinite distance is nan.
+    if sums.0.is_nan() { row_sums_of_infinite::<S, E, Q, TOTAL>(simd, x, q, max) } else { sums }
+}
+
+/// [`row_max_minus_x`] of a block in which a q of 0 meets an infinite logit, or of one with a nan.
+#[simd]
+#[inline(never)]
+fn row_sums_of_infinite<S: Simd, E: Element, Q: Element, const TOTAL: bool>(
+    simd: S,
+    x: &[E],
+    q: &[Q],
+    max: f64,
+) -> (f64, f64) {
+    row_sums::<S, E, Q, TOTAL, true>(simd, x, q, max)
+}
+
+#[inline(always)]
+fn row_sums<S: Simd, E: Element, Q: Element, const TOTAL: bool, const INFINITE: bool>(
+    simd: S,
+    x: &[E],
+    q: &[Q],
+    max: f64,
+) -> (f64, f64) {
     let max = f64x8::splat(simd, max);
-    let mut sums = [WeightedSum::<S, RealOf<E>, TOTAL>::new(simd); 2];
+    let mut sums = [WeightedSum::<S, RealOf<E>, TOTAL, INFINITE>::new(simd); 2];
     let (xs, qs) = (x.chunks_exact(TWICE), q.chunks_exact(TWICE));
     let len = xs.remainder().len();
     for (x, q) in xs.zip(qs) {
@@ -39,10 +63,11 @@ pub(crate) fn row_max_minus_x<S: Simd, E: Element, Q: Element, const TOTAL: bool
     }
     if len > 0 {
         let (x, q) = (widen_last(simd, x), widen_last(simd, q));
+        let zero = f64x8::splat(simd, 0.0);
         for half in 0..2 {
             let position = f64x8::from_slice(simd, &f64::POSITIONS[8 * half..8 * half + 8]);
             let counts = position.simd_ge(f64x8::splat(simd, (TWICE - len) as f64));
-            sums[half].add(counts.select(q[half], f64x8::splat(simd, 0.0)), max - x[half]);
+            sums[half].add(counts.select(q[half], zero), counts.select(max - x[half], zero));
         }
     }
     (Wide::reduce(sums.map(|sum| sum.max_minus_x)), Wide::reduce(sums.map(|sum| sum.total)))
@@ -105,7 +130,7 @@ pub(crate) fn tile_max_minus_x<S: Simd, R: Real, const TOTAL: bool>(
 ) {
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::widen(R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]));
-        let mut sums = [WeightedSum::<S, R, TOTAL>::new(simd); 2];
+        let mut sums = [WeightedSum::<S, R, TOTAL, true>::new(simd); 2];
         for (c, x) in packed.chunks_exact(TILE).enumerate() {
             let x = R::widen(R::V::<S>::from_slice(simd, &x[lane..lane + R::LANES]));
             for half in 0..R::F64_VECTORS {
@@ -122,14 +147,14 @@ pub(crate) fn tile_max_minus_x<S: Simd, R: Real, const TOTAL: bool>(
     }
 }
 
-/// Sums of q d with d = max - x, where q = 0 adds nothing, and with `TOTAL` of q.
+/// Sums of q d with d = max - x, and with `TOTAL` of q. With `INFINITE` a q of 0 adds nothing to an infinite d either.
 #[derive(Clone, Copy)]
-struct WeightedSum<S: Simd, R: Real, const TOTAL: bool> {
+struct WeightedSum<S: Simd, R: Real, const TOTAL: bool, const INFINITE: bool> {
     max_minus_x: Wide<S, R>,
     total: Wide<S, R>,
 }
 
-impl<S: Simd, R: Real, const TOTAL: bool> WeightedSum<S, R, TOTAL> {
+impl<S: Simd, R: Real, const TOTAL: bool, const INFINITE: bool> WeightedSum<S, R, TOTAL, INFINITE> {
     #[inline(always)]
     fn new(simd: S) -> Self {
         WeightedSum { max_minus_x: Wide::new(simd), total: Wide::new(simd) }
@@ -138,14 +163,14 @@ impl<S: Simd, R: Real, const TOTAL: bool> WeightedSum<S, R, TOTAL> {
     #[inline(always)]
     fn add(&mut self, q: f64x8<S>, d: f64x8<S>) {
         let zero = f64x8::splat(q.token(), 0.0);
-        self.max_minus_x.add(q, q.simd_eq(zero).select(zero, d));
+        self.max_minus_x.add_product(q, if INFINITE { q.simd_eq(zero).select(zero, d) } else { d });
         if TOTAL {
-            self.total.add(q, f64x8::splat(q.token(), 1.0));
+            self.total.add(q);
         }
     }
 }
 
-/// Sums of products, lane by lane. For rows of `f64`, for which there is no wider type, the rounding error of each
+/// Sums, lane by lane. For rows of `f64`, for which there is no wider type, the rounding error of each
 /// addition is kept.
 #[derive(Clone, Copy)]
 struct Wide<S: Simd, R: Real> {
@@ -161,7 +186,16 @@ impl<S: Simd, R: Real> Wide<S, R> {
     }
 
     #[inline(always)]
-    fn add(&mut self, a: f64x8<S>, b: f64x8<S>) {
+    fn add(&mut self, x: f64x8<S>) {
+        if !R::IS_F64 {
+            self.sum += x;
+        } else {
+            self.exact.add(x);
+        }
+    }
+
+    #[inline(always)]
+    fn add_product(&mut self, a: f64x8<S>, b: f64x8<S>) {
         if !R::IS_F64 {
             self.sum = a.mul_add(b, self.sum);
         } else {

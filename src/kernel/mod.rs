@@ -8,6 +8,7 @@
 //! | `element` | the stored number (f16, bf16, f32, f64), loaded as and stored from a vector |
 //! | `real` | the number computed with (f32 or f64) and its vector of 512 bits |
 //! | `exp` | `exp`, written as a power of two times `1 + q` |
+//! | `roots` | powers of two at multiples of an eighth, by a table |
 //! | `log` | `log1p` of a quotient, `log` and `log1p` |
 //! | `double_double` | double-double arithmetic: a number as a high and a low part |
 //! | `column` | a number for each row of a tile, aligned to cache lines |
@@ -68,6 +69,7 @@ pub(crate) mod packed_row;
 pub(crate) mod pointwise;
 pub(crate) mod prefetch;
 pub(crate) mod real;
+pub(crate) mod roots;
 pub(crate) mod rowset;
 pub(crate) mod short_row;
 pub(crate) mod signed_sum;

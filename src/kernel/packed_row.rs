@@ -6,7 +6,7 @@
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
-use super::exp::{Pivot, pivot, term};
+use super::exp::{Pivot, pivot, term_from_base};
 use super::long_row::CHAINS;
 use super::prefetch::Ahead;
 use super::real::Real;
@@ -89,6 +89,7 @@ impl<S: Simd, R: Real> Terms<'_, S, R> {
         let x = R::V::<S>::from_slice(simd, &self.packed[class * TILE + self.lane..][..R::LANES]);
         let is_max = x.simd_eq(self.m);
         self.tied = is_max.select(self.tied + R::ONE, self.tied);
-        is_max.select(R::V::<S>::splat(simd, R::ZERO), term::<S, R>(x, &self.p))
+        let (term, _) = term_from_base::<S, R>(x - self.p.base, &self.p);
+        is_max.select(R::V::<S>::splat(simd, R::ZERO), term)
     }
 }

@@ -143,7 +143,8 @@ pub(crate) const fn rows_of_tile(classes: usize) -> usize {
     TILE * classes + 4
 }
 
-/// The inverse of [`pack_rows`]: columns `columns` of a packed tile to rows that follow each other in memory. Whole
+/// The inverse of [`pack_rows`]: columns `columns` of a packed tile to rows of two classes or more that follow each other
+/// in memory. Whole
 /// vectors of rows are written, and for three classes an element behind the last: unless neither is more than there is,
 /// `rows` is a scratch buffer of [`rows_of_tile`].
 #[inline(always)]

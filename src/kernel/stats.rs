@@ -16,7 +16,7 @@ use fearless_simd_macros::simd;
 
 use super::TILE;
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, pivot, power_of_two, term, term_and_max_minus_x};
+use super::exp::{Pivot, pivot, power_of_two, term_and_max_minus_x, term_from_base};
 use super::real::Real;
 
 /// Sums and counts over the classes of a row.
@@ -93,15 +93,14 @@ pub(crate) fn before_block<S: Simd, E: Element>(
     }
 }
 
-/// What a block's elements add to the statistics, lane by lane: a block is short enough for `f32` sums.
+/// What a block's elements add to the statistics, lane by lane: a block is short enough for `f32` sums. Classes with the
+/// largest logit are counted by the caller.
 pub(crate) struct Lanes<S: Simd, R: Real, const STATS: bool> {
-    max: R::V<S>,
     max_less_base: R::V<S>,
     logit: R::V<S>,
     max_minus_x: [R::V<S>; 2],
     squares: [R::V<S>; 2],
     greater: [R::V<S>; 2],
-    tied: [R::V<S>; 2],
 }
 
 impl<S: Simd, R: Real, const STATS: bool> Lanes<S, R, STATS> {
@@ -109,31 +108,33 @@ impl<S: Simd, R: Real, const STATS: bool> Lanes<S, R, STATS> {
     pub(crate) fn new(simd: S, max: R::V<S>, p: &Pivot<R::V<S>>, stats: &OnlineStats<R>) -> Self {
         let none = [R::V::<S>::splat(simd, R::ZERO); 2];
         Lanes {
-            max,
             max_less_base: max - p.base,
             logit: R::V::<S>::splat(simd, stats.logit),
             max_minus_x: none,
             squares: none,
             greater: none,
-            tied: none,
         }
     }
 
-    /// The terms of x; with `STATS` its statistics are added to one of two chains.
+    /// The terms of x, and with `STATS` max - x: finite where the term is 0, so that their product is 0 even for an x of
+    /// -inf. `FAR` says whether the pivot's base may be another number than 0.
     #[inline(always)]
-    pub(crate) fn term(&mut self, x: R::V<S>, p: &Pivot<R::V<S>>, chain: usize) -> R::V<S> {
+    pub(crate) fn terms<const FAR: bool>(&self, x: R::V<S>, p: &Pivot<R::V<S>>) -> (R::V<S>, R::V<S>) {
+        let (term, y) = term_from_base::<S, R>(if FAR { x - p.base } else { x }, p);
+        (term, if STATS { self.max_less_base - y } else { y })
+    }
+
+    /// Adds the statistics of x to one of two chains. The terms of elements that equal the maximum are 0 here.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, x: R::V<S>, (term, max_minus_x): (R::V<S>, R::V<S>), chain: usize) {
         if !STATS {
-            return term::<S, R>(x, p);
+            return;
         }
-        let (term, max_minus_x) = term_and_max_minus_x::<S, R>(x, p, self.max_less_base);
         self.max_minus_x[chain] = term.mul_add(max_minus_x, self.max_minus_x[chain]);
         let greater = self.greater[chain];
         self.greater[chain] = x.simd_gt(self.logit).select(greater + R::ONE, greater);
-        let below = scaled_below::<S, R>(x, self.max, term);
-        self.squares[chain] = below.mul_add(below, self.squares[chain]);
-        let tied = self.tied[chain];
-        self.tied[chain] = x.simd_eq(self.max).select(tied + R::ONE, tied);
-        term
+        let scaled = if R::IS_F64 { term * half_unit::<R>() } else { term };
+        self.squares[chain] = scaled.mul_add(scaled, self.squares[chain]);
     }
 
     /// Adds the sums of a block to the row's.
@@ -143,10 +144,11 @@ impl<S: Simd, R: Real, const STATS: bool> Lanes<S, R, STATS> {
             return;
         }
         stats.row.max_minus_x += wide_sum::<S, R>(self.max_minus_x);
-        stats.row.squares += wide_sum::<S, R>(self.squares);
+        // 1024 squares of `f32` terms are in range without the factor.
+        let unit = if R::IS_F64 { 1.0 } else { power_of_two(-R::SCALE) };
+        stats.row.squares += wide_sum::<S, R>(self.squares) * unit;
         // The counts of a block are exact in either type.
         stats.row.greater += <R as Real>::sum::<S>(self.greater[0] + self.greater[1]);
-        stats.row.largest += <R as Real>::sum::<S>(self.tied[0] + self.tied[1]);
     }
 }
 
@@ -198,7 +200,13 @@ fn count_equal<S: Simd, E: Element>(simd: S, block: &[E], value: RealOf<E>) -> f
 #[inline(always)]
 fn scaled_below<S: Simd, R: Real>(x: R::V<S>, max: R::V<S>, term: R::V<S>) -> R::V<S> {
     let zero = R::V::<S>::splat(x.token(), R::ZERO);
-    x.simd_lt(max).select(term, zero) * R::from_f64(power_of_two(-R::SCALE / 2))
+    x.simd_lt(max).select(term, zero) * half_unit::<R>()
+}
+
+/// 2^(-SCALE / 2).
+#[inline(always)]
+fn half_unit<R: Real>() -> R {
+    R::from_f64(power_of_two(-R::SCALE / 2))
 }
 
 /// The statistics of a tile's rows.

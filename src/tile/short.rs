@@ -120,7 +120,7 @@ pub(super) fn unpack<S: Simd, E: Element>(
         range,
         #[inline(always)]
         |run| {
-            if out.layout.contiguous() && classes > 0 && run.stride == classes as isize {
+            if out.layout.contiguous() && classes > 1 && run.stride == classes as isize {
                 let columns = first..first + run.len;
                 // SAFETY: the rows of a tile belong to one thread.
                 let to = unsafe { out.side_by_side(run) };

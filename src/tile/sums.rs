@@ -40,6 +40,8 @@ pub(crate) struct Tiles<'r, E: Element> {
     pub(super) offsets: [isize; TILE],
     /// Class c of row i at `c * TILE + i`, of short rows and of long rows that are packed.
     pub(super) packed: Packed<RealOf<E>>,
+    /// Whether the sums are those of two classes, in units of the larger one's term.
+    of_pair: bool,
     /// Whether the rows of the tile are packed.
     pub(super) is_packed: bool,
     /// Of long rows that are not slices, a block of each row of a group; of short rows that are, the last ones of a
@@ -72,6 +74,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             len: 0,
             offsets: [0; TILE],
             packed: Packed::new(columns, RealOf::<E>::ZERO),
+            of_pair: false,
             is_packed: columns > 0,
             gathered: vec![E::PADDING; gathered],
             q: Packed::new(0, 0.0),
@@ -177,6 +180,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             (sums.ties[i], sums.sum_exp_rest[i], sums.sum_exp_rest_low[i]) = (all, 0.0, 0.0);
         }
         log_sum_exp(simd, sums, self.len);
+        self.of_pair = false;
         Tile(self)
     }
 
@@ -195,6 +199,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
         if self.rows.layout.classes == 2 {
             two_classes(simd, &self.packed, self.len, ahead, sums);
+            self.of_pair = true;
             return;
         }
         let to = (&mut sums.sum_exp_rest.0, &mut sums.sum_exp_rest_low.0);
@@ -205,21 +210,19 @@ impl<'r, E: Element> Tiles<'r, E> {
     /// Brings the sums of two classes to the units that all others have.
     #[inline(always)]
     pub(super) fn in_pivot_units<S: Simd>(&mut self, simd: S) {
-        if self.rows.layout.classes == 2 {
+        if std::mem::take(&mut self.of_pair) {
             in_pivot_units(simd, self.len, &mut self.sums);
         }
     }
 
     /// Whether a softmax is made of the one exponential of two classes.
     pub(super) fn is_pair(&self) -> bool {
-        self.rows.layout.classes == 2 && !<RealOf<E> as Real>::IS_F64
+        self.of_pair && !<RealOf<E> as Real>::IS_F64
     }
 
-    /// Whether long rows are packed: those that are not slices, of one block. Halves are not, whose lanes
-    /// [`long_row`](crate::kernel::long_row) takes in another order.
+    /// Whether long rows are packed: those that are not slices, of one block.
     fn packs_long(&self) -> bool {
-        let layout = &self.rows.layout;
-        !layout.contiguous() && layout.classes <= BLOCK && size_of::<E>() == size_of::<RealOf<E>>()
+        !self.rows.layout.contiguous() && self.rows.layout.classes <= BLOCK
     }
 
     #[inline(always)]
