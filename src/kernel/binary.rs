@@ -21,7 +21,7 @@ use super::f64_vectors;
 use super::log::{log1p_ratio_dd, log1p_short};
 use super::log_sum_exp::TileSums;
 use super::max_minus_x::TileWeights;
-use super::output::{Entries, within};
+use super::output::{Diagonal, Entries, within};
 use super::prefetch::Ahead;
 use super::real::Real;
 
@@ -39,6 +39,9 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
     sums: &mut TileSums<R>,
 ) {
     sums.exp_max = Column::of(1.0);
+    if R::IS_F64 {
+        sums.exp_max_low = Column::of(0.0);
+    }
     let (first, second) = packed.split_at(packed.len() / 2);
     for lane in (0..rows).step_by(R::LANES) {
         ahead.prefetch(0, lane);
@@ -122,8 +125,22 @@ pub(crate) fn target_share_of_two<S: Simd, R: Real>(
 /// scale softmax(x), of the larger and of the smaller class, from e = exp(min - max).
 #[inline(always)]
 fn softmax_of_two<S: Simd>(scale: f64x8<S>, e: f64x8<S>) -> [f64x8<S>; 2] {
-    let large = scale / (e + 1.0);
-    [large, large * e]
+    let large = f64x8::splat(e.token(), 1.0) / (e + 1.0);
+    [scale * large, scale * (large * e)]
+}
+
+/// [`softmax_of_two`] of the rows from `lane` on.
+#[inline(always)]
+fn large_and_small<S: Simd, R: Real>(simd: S, sums: &TileSums<R>, lane: usize) -> [[f64x8<S>; 2]; 2] {
+    let both = f64_vectors(
+        #[inline(always)]
+        |half| {
+            let at = lane + 8 * (half % R::F64_VECTORS);
+            let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at..at + 8]);
+            softmax_of_two(within::<S, f64>(load(&sums.scale)), load(&sums.sum_exp_rest))
+        },
+    );
+    [[both[0][0], both[1][0]], [both[0][1], both[1][1]]]
 }
 
 /// scale softmax(x) - factor q for a packed tile of two classes, in place, with the entries of the targets.
@@ -137,54 +154,71 @@ pub(crate) fn gradient_of_two<S: Simd, E: Element>(
     rows: usize,
 ) {
     let lanes = RealOf::<E>::LANES;
-    let halves = RealOf::<E>::F64_VECTORS;
-    let splat = |number| Vector::<E, S>::splat(simd, number);
     let (first, second) = packed.split_at_mut(TILE);
     for lane in (0..rows).step_by(lanes) {
         let (first, second) = (&mut first[lane..lane + lanes], &mut second[lane..lane + lanes]);
-        let is_first = Vector::<E, S>::from_slice(simd, first)
-            .simd_eq(Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]));
-        let values = match q {
-            None => {
-                let [large, small] = large_and_small::<S, E>(simd, sums, lane);
-                [is_first.select(large, small), is_first.select(small, large)]
-            }
-            Some((q, factor)) => {
-                let both = f64_vectors(
+        let load = |from: &[RealOf<E>]| Vector::<E, S>::from_slice(simd, &from[..lanes]);
+        let is_first = load(first).simd_eq(load(&sums.max[lane..]));
+        let [large, small] = large_and_small(simd, sums, lane);
+        for (class, to) in [first, second].into_iter().enumerate() {
+            let value = if let Some((q, factor)) = q {
+                // Rounded first: beside an infinite q, only whether p is infinite matters.
+                let (large, small) = (RealOf::<E>::narrow(large), RealOf::<E>::narrow(small));
+                let p =
+                    if class == 0 { is_first.select(large, small) } else { is_first.select(small, large) };
+                let p = RealOf::<E>::widen(p);
+                E::narrow(f64_vectors(
                     #[inline(always)]
                     |half| {
-                        let at = lane + 8 * (half % halves);
-                        let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at..at + 8]);
-                        softmax_of_two(within::<S, f64>(load(&sums.scale)), load(&sums.sum_exp_rest))
+                        let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
+                        p[half] - f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, class, at)
                     },
-                );
-                // As numbers that tell the larger class in f64 too.
-                let is_first = RealOf::<E>::widen::<S>(
-                    is_first.select(splat(RealOf::<E>::ONE), splat(RealOf::<E>::ZERO)),
-                );
-                let of = |class: usize| {
-                    E::narrow(f64_vectors(
-                        #[inline(always)]
-                        |half| {
-                            let at = lane + 8 * (half % halves);
-                            let wanted = f64x8::splat(simd, if class == 0 { 1.0 } else { 0.0 });
-                            let [large, small] = both[half];
-                            let p = is_first[half].simd_eq(wanted).select(large, small);
-                            p - f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, class, at)
-                        },
-                    ))
-                };
-                [of(0), of(1)]
-            }
-        };
-        for (class, (value, to)) in values.into_iter().zip([first, second]).enumerate() {
+                ))
+            } else {
+                let (large, small) = (E::narrow(large), E::narrow(small));
+                if class == 0 { is_first.select(large, small) } else { is_first.select(small, large) }
+            };
             Entries::put(entries, simd, lane, class, value).store_slice(to);
         }
     }
 }
 
+/// The diagonal of the Hessian of a packed tile of two classes, to `out`, packed too.
+#[simd]
+pub(crate) fn diagonal_of_two<S: Simd, R: Real>(
+    simd: S,
+    packed: &[R],
+    diagonal: &Diagonal<R>,
+    sums: &TileSums<R>,
+    rows: usize,
+    out: &mut [R],
+) {
+    for lane in (0..rows).step_by(R::LANES) {
+        let load = |from: &[R]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
+        let both = f64_vectors(
+            #[inline(always)]
+            |half| {
+                let at = lane + 8 * (half % R::F64_VECTORS);
+                let e = f64x8::from_slice(simd, &sums.sum_exp_rest[at..at + 8]);
+                softmax_of_two(f64x8::splat(simd, 1.0), e)
+            },
+        );
+        let (large, small) = (R::narrow([both[0][0], both[1][0]]), R::narrow([both[0][1], both[1][1]]));
+        let is_first = load(packed).simd_eq(load(&sums.max.0));
+        let (first, second) = (is_first.select(large, small), is_first.select(small, large));
+        let (linear, square) = (load(&diagonal.linear.0), load(&diagonal.square.0));
+        let floor = load(&diagonal.floor.0);
+        for (class, (p, miss)) in [(first, second), (second, first)].into_iter().enumerate() {
+            let value = p * linear.mul_add(miss, square * p);
+            // A nan stays.
+            let value = value.simd_lt(floor).select(floor, value);
+            value.store_slice(&mut out[class * TILE + lane..class * TILE + lane + R::LANES]);
+        }
+    }
+}
+
 /// scale times the gradient of -log softmax of the target, whose class is given, for a packed tile of two classes, in
-/// place: the two entries of a row are p and -p, of the class that is not the target.
+/// place, where all scales are finite: the two entries of a row are p and -p, of the class that is not the target.
 #[simd]
 pub(crate) fn gradient_of_nll_of_two<S: Simd, E: Element>(
     simd: S,
@@ -201,33 +235,15 @@ pub(crate) fn gradient_of_nll_of_two<S: Simd, E: Element>(
     let (of_first, of_second) = packed.split_at_mut(TILE);
     for lane in (0..rows).step_by(lanes) {
         let load = |from: &[RealOf<E>]| Vector::<E, S>::from_slice(simd, &from[lane..lane + lanes]);
-        let [large, small] = large_and_small::<S, E>(simd, sums, lane);
+        let [large, small] = large_and_small(simd, sums, lane);
         let is_second = load(&second.0).simd_eq(Vector::<E, S>::splat(simd, RealOf::<E>::ONE));
         // The other class, and whether it is the larger.
         let other = is_second.select(load(of_first), load(of_second));
-        let p = other.simd_eq(load(&sums.max.0)).select(large, small);
+        let p = other.simd_eq(load(&sums.max.0)).select(E::narrow(large), E::narrow(small));
         let entry = is_second.select(p, -p);
         entry.store_slice(&mut of_first[lane..lane + lanes]);
         (-entry).store_slice(&mut of_second[lane..lane + lanes]);
     }
-}
-
-/// scale softmax(x), of the larger and of the smaller class of the rows from `lane` on.
-#[inline(always)]
-fn large_and_small<S: Simd, E: Element>(
-    simd: S,
-    sums: &TileSums<RealOf<E>>,
-    lane: usize,
-) -> [Vector<E, S>; 2] {
-    let both = f64_vectors(
-        #[inline(always)]
-        |half| {
-            let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
-            let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at..at + 8]);
-            softmax_of_two(within::<S, f64>(load(&sums.scale)), load(&sums.sum_exp_rest))
-        },
-    );
-    [E::narrow([both[0][0], both[1][0]]), E::narrow([both[0][1], both[1][1]])]
 }
 
 /// exp(other - m) of the maximum m and the other class: for `f32` to 2^-25, for `f64` as a double-double number. It is

@@ -345,11 +345,12 @@ impl<'a, E: Element> Work<'a, E> {
         // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: the term (1
         // - e) w_t of q belongs to the target alone.
         let factor = gradient.factors(rows.clone());
-        if sums.is_pair() && smoothing == 0.0 && self.z_loss == 0.0 {
-            let mut scale = factor;
-            if losses.weighted {
-                (0..TILE).for_each(|i| scale[i] *= losses.weight[i]);
-            }
+        let mut scale = factor;
+        if losses.weighted {
+            (0..TILE).for_each(|i| scale[i] *= losses.weight[i]);
+        }
+        let finite = scale.iter().fold(true, |all, scale| all & scale.is_finite());
+        if sums.is_pair() && smoothing == 0.0 && self.z_loss == 0.0 && finite {
             sums.write_gradient_of_nll(simd, rows, labels.active, &labels.class, &scale, &gradient.out);
             return;
         }

@@ -11,7 +11,7 @@ use super::sums::{FEW, Tile, Tiles};
 use super::walk::{LongRows, for_each_segment_of};
 use super::weighted::{Weighting, scratch};
 use crate::array::rows::{RowsMut, locate};
-use crate::kernel::binary::{gradient_of_nll_of_two, gradient_of_two};
+use crate::kernel::binary::{diagonal_of_two, gradient_of_nll_of_two, gradient_of_two};
 use crate::kernel::column::{Column, Packed};
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::output::{
@@ -105,12 +105,20 @@ impl<E: Element> Tile<'_, '_, E> {
         }
         let TileGradient { scale, entry, q } = gradient;
         tiles.sums.scale.0 = *scale;
-        tiles.in_pivot_units(simd);
         memory.at_least(tiles.rows.layout.classes, RealOf::<E>::ZERO);
+        let pair = tiles.is_pair();
+        if !pair {
+            tiles.in_pivot_units(simd);
+        }
         let buffer = scratch(&mut tiles.q, if q.is_some() { tiles.packed.len() } else { 0 });
         let q = q.map(|(factor, weighting)| (weighting.tile(simd, buffer), factor));
         let (packed, sums) = (&mut tiles.packed, &tiles.sums);
-        gradient_and_diagonal_of_tile::<S, E::Alike>(simd, packed, q, of_rows, sums, tiles.len, memory);
+        if pair {
+            diagonal_of_two(simd, packed, of_rows, sums, tiles.len, memory);
+            gradient_of_two::<S, E::Alike>(simd, packed, q, None, sums, tiles.len);
+        } else {
+            gradient_and_diagonal_of_tile::<S, E::Alike>(simd, packed, q, of_rows, sums, tiles.len, memory);
+        }
         for i in 0..tiles.len {
             memory[class[i] * TILE + i] = E::near(value[i]);
             if let Some((class, value)) = entry {
@@ -199,8 +207,8 @@ impl<E: Element> Tile<'_, '_, E> {
         self.0.is_pair()
     }
 
-    /// Writes scale times the gradient of -log softmax of each active row's class, for rows of two classes, and 0 to the
-    /// other rows: what [`Self::write_gradient`] would, but nothing is computed of the targets' entries alone.
+    /// Writes scale times the gradient of -log softmax of each active row's class, for rows of two classes and finite
+    /// scales, and 0 to the other rows: what [`Self::write_gradient`] would, but nothing is computed of the targets' entries alone.
     #[simd]
     pub(crate) fn write_gradient_of_nll<S: Simd>(
         self,
