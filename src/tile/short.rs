@@ -42,8 +42,8 @@ pub(super) fn pack<S: Simd, E: Element>(
         #[inline(always)]
         |run| {
             if run.stride == 1 && run.len == TILE {
-                let next = rows.rows_of(run, 0).as_ptr().wrapping_add(AHEAD * TILE);
-                ahead = Ahead::new(next, rows.layout.class_stride);
+                let start = rows.rows_of(run, 0).as_ptr();
+                ahead = Ahead::new(start.wrapping_add(AHEAD * TILE), rows.layout.class_stride);
                 let (classes, mut max) = (rows.layout.classes, Maxima::new(simd));
                 for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                     let from = rows.rows_of(run, c);
@@ -51,7 +51,8 @@ pub(super) fn pack<S: Simd, E: Element>(
                         // Of this tile, or of the next.
                         let (class, later) =
                             if c + NEXT < classes { (c + NEXT, 0) } else { (c + NEXT - classes, TILE) };
-                        prefetch(rows.rows_of(run, class).as_ptr().wrapping_add(later), size_of_val(from));
+                        let place = class as isize * rows.layout.class_stride + later as isize;
+                        prefetch(start.wrapping_offset(place), TILE * size_of::<E>());
                     }
                     pack_class(simd, from, to, &mut max);
                 }
