@@ -2,9 +2,10 @@
 //!
 //! There are two ways. Short rows (at most `SHORT_ROW` classes) are packed class by class, lanes across the rows. Long
 //! rows go to their kernel block by block: as slices where the classes are contiguous, else gathered a group of rows at
-//! a time. Which way a row takes depends on its number of classes alone, and a gathered block meets the same kernel as
-//! a slice: layouts cannot change a bit. Rows of more than `SEGMENT` classes are cut into segments, which are split
-//! among the threads where there are too few rows for them.
+//! a time. Those of at most a block that are no slices are packed too, unless statistics are wanted, and summed in the
+//! order of the long rows' kernel. In which order a row is summed depends on its number of classes alone: layouts cannot
+//! change a bit. Rows of more than `SEGMENT` classes are cut into segments, which are split among the threads where there
+//! are too few rows for them.
 //!
 //! All of it runs on the instruction set that was chosen for the chunk: each `#[simd]` method is compiled once for each
 //! level and element type, together with the functions marked `#[inline(always)]` that it calls.
