@@ -320,6 +320,13 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         });
     }
 
+    /// Where a class of the first row of a run lies.
+    #[inline(always)]
+    pub(crate) fn place(&self, run: Run, class: usize) -> *mut E {
+        debug_assert!(class < self.layout.classes);
+        self.start.wrapping_offset(run.offset + class as isize * self.layout.class_stride)
+    }
+
     /// A block of the classes of a contiguous row.
     ///
     /// # Safety

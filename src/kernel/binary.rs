@@ -157,30 +157,51 @@ pub(crate) fn gradient_of_two<S: Simd, E: Element>(
     let (first, second) = packed.split_at_mut(TILE);
     for lane in (0..rows).step_by(lanes) {
         let (first, second) = (&mut first[lane..lane + lanes], &mut second[lane..lane + lanes]);
-        let load = |from: &[RealOf<E>]| Vector::<E, S>::from_slice(simd, &from[..lanes]);
-        let is_first = load(first).simd_eq(load(&sums.max[lane..]));
         let [large, small] = large_and_small(simd, sums, lane);
-        for (class, to) in [first, second].into_iter().enumerate() {
+        let of_first = Vector::<E, S>::from_slice(simd, first);
+        let probabilities = of_both::<S, RealOf<E>>(of_first, sums, lane, large, small);
+        for (class, (p, to)) in probabilities.into_iter().zip([first, second]).enumerate() {
             let value = if let Some((q, factor)) = q {
-                // Rounded first: beside an infinite q, only whether p is infinite matters.
-                let (large, small) = (RealOf::<E>::narrow(large), RealOf::<E>::narrow(small));
-                let p =
-                    if class == 0 { is_first.select(large, small) } else { is_first.select(small, large) };
-                let p = RealOf::<E>::widen(p);
+                // Beside an infinite q, what matters is whether p is infinite as a number of the rows' type.
+                let rounded = RealOf::<E>::widen(RealOf::<E>::narrow(p));
                 E::narrow(f64_vectors(
                     #[inline(always)]
                     |half| {
                         let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
-                        p[half] - f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, class, at)
+                        let q = f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, class, at);
+                        let infinite = q.abs().simd_eq(f64x8::splat(simd, f64::INFINITY));
+                        infinite.select(rounded[half], p[half]) - q
                     },
                 ))
             } else {
-                let (large, small) = (E::narrow(large), E::narrow(small));
-                if class == 0 { is_first.select(large, small) } else { is_first.select(small, large) }
+                E::narrow(p)
             };
             Entries::put(entries, simd, lane, class, value).store_slice(to);
         }
     }
+}
+
+/// The numbers of the first and of the second class of the rows from `lane` on, from those of the larger and of the
+/// smaller.
+#[inline(always)]
+fn of_both<S: Simd, R: Real>(
+    of_first: R::V<S>,
+    sums: &TileSums<R>,
+    lane: usize,
+    large: [f64x8<S>; 2],
+    small: [f64x8<S>; 2],
+) -> [[f64x8<S>; 2]; 2] {
+    let max = R::widen::<S>(R::V::<S>::from_slice(of_first.token(), &sums.max[lane..lane + R::LANES]));
+    let of_first = R::widen::<S>(of_first);
+    let first = f64_vectors(
+        #[inline(always)]
+        |half| of_first[half].simd_eq(max[half]).select(large[half], small[half]),
+    );
+    let second = f64_vectors(
+        #[inline(always)]
+        |half| of_first[half].simd_eq(max[half]).select(small[half], large[half]),
+    );
+    [first, second]
 }
 
 /// The diagonal of the Hessian of a packed tile of two classes, to `out`, packed too.
@@ -203,13 +224,16 @@ pub(crate) fn diagonal_of_two<S: Simd, R: Real>(
                 softmax_of_two(f64x8::splat(simd, 1.0), e)
             },
         );
-        let (large, small) = (R::narrow([both[0][0], both[1][0]]), R::narrow([both[0][1], both[1][1]]));
-        let is_first = load(packed).simd_eq(load(&sums.max.0));
-        let (first, second) = (is_first.select(large, small), is_first.select(small, large));
-        let (linear, square) = (load(&diagonal.linear.0), load(&diagonal.square.0));
+        let (large, small) = ([both[0][0], both[1][0]], [both[0][1], both[1][1]]);
+        let [first, second] = of_both::<S, R>(load(packed), sums, lane, large, small);
+        let (linear, square) =
+            (R::widen::<S>(load(&diagonal.linear.0)), R::widen::<S>(load(&diagonal.square.0)));
         let floor = load(&diagonal.floor.0);
         for (class, (p, miss)) in [(first, second), (second, first)].into_iter().enumerate() {
-            let value = p * linear.mul_add(miss, square * p);
+            let value = R::narrow(f64_vectors(
+                #[inline(always)]
+                |half| p[half] * linear[half].mul_add(miss[half], square[half] * p[half]),
+            ));
             // A nan stays.
             let value = value.simd_lt(floor).select(floor, value);
             value.store_slice(&mut out[class * TILE + lane..class * TILE + lane + R::LANES]);

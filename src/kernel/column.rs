@@ -13,7 +13,7 @@ use super::TILE;
 pub(crate) struct Column<T>(pub [T; TILE]);
 
 impl<T: Copy> Column<T> {
-    /// The same number for all rows.
+    /// Gives all rows the same number.
     #[inline(always)]
     pub(crate) fn of(value: T) -> Self {
         Column([value; TILE])
@@ -46,7 +46,7 @@ impl<T: Copy> Packed<T> {
         Packed(vec![Column::of(value); columns])
     }
 
-    /// Makes room for `columns` columns, if there are fewer; new ones hold `value`.
+    /// Grows to `columns` columns, if there are fewer; new ones hold `value`.
     #[inline(always)]
     pub(crate) fn at_least(&mut self, columns: usize, value: T) {
         if self.0.len() < columns {
@@ -74,6 +74,7 @@ impl<T> DerefMut for Packed<T> {
     }
 }
 
+// An array of 64 numbers has a size that is a multiple of 64.
 const _: () = {
     assert!(size_of::<Column<u16>>() == TILE * 2);
     assert!(size_of::<Column<f32>>() == TILE * 4);

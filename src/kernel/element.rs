@@ -131,9 +131,9 @@ impl<'a, E> Fours<'a, E> {
 
     #[inline(always)]
     fn get(&self, i: usize) -> &[E; 4] {
-        debug_assert!(i < self.count);
-        // SAFETY: i is below `count`, and the last four ends within the slice (see `new`). Sixteen checks would cost
-        // more than the loads.
+        assert!(i < self.count);
+        // SAFETY: i is below `count`, and the last four ends within the slice (see `new`). The check costs nothing where
+        // both numbers are known to the compiler.
         unsafe { &*self.from.as_ptr().add(i * self.stride).cast::<[E; 4]>() }
     }
 }
@@ -154,7 +154,7 @@ impl<'a, E> FoursMut<'a, E> {
 
     #[inline(always)]
     fn get(&mut self, i: usize) -> &mut [E; 4] {
-        debug_assert!(i < self.count);
+        assert!(i < self.count);
         // SAFETY: i is below `count`, and the last four ends within the slice (see `new`).
         unsafe { &mut *self.to.as_mut_ptr().add(i * self.stride).cast::<[E; 4]>() }
     }

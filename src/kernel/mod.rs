@@ -17,9 +17,9 @@
 //! | `prefetch` | prefetching of memory |
 //! | `stream` | stores that bypass the caches |
 //! | `long_row` | maximum and sum of exponentials of a long row, lanes across the classes |
-//! | `packed_row` | the same of a tile of long rows, packed: lanes across the rows |
+//! | `packed_row` | sum of exponentials of a tile of long rows of one block, packed, in the order of `long_row` |
 //! | `short_row` | maximum and sum of exponentials of a tile of short rows, lanes across the rows |
-//! | `binary` | log sum exp of a tile of rows of two classes |
+//! | `binary` | a tile of rows of two classes: log sum exp, softmax, gradient, Hessian |
 //! | `log_sum_exp` | from maximum and sum to log sum exp, lanes across the rows |
 //! | `max_minus_x` | the sum of q (max - x), for label smoothing and class probabilities |
 //! | `stats` | the online statistics of a row besides its sum: entropy, rank, largest class |
@@ -34,7 +34,7 @@
 //! | piece | is | decided by |
 //! |---|---|---|
 //! | row | the logits of one target: short up to `SHORT_ROW` classes, else long | the class axis |
-//! | tile | up to `TILE` consecutive rows: the unit of targets, losses and packed short rows | the rows' order |
+//! | tile | up to `TILE` consecutive rows: the unit of targets, losses and packed rows | the rows' order |
 //! | block | up to `BLOCK` classes of a long row, or elements: it fits the first-level cache | the number of classes |
 //! | segment | up to `SEGMENT` classes, summed as one row; threads take segments of few rows | the number of classes |
 //! | chunk | the rows of one task of a thread (`parallel`): about 65 536 elements | the shape |

@@ -12,6 +12,7 @@ use super::log::log1p_ratio;
 use super::log_sum_exp::TileSums;
 use super::max_minus_x::TileWeights;
 use super::real::Real;
+use super::rowset::bits;
 use super::{TILE, f64_vectors};
 
 /// A function of an element and its row's sums.
@@ -308,12 +309,15 @@ pub(crate) struct Entries<R> {
 }
 
 impl<R: Real> Entries<R> {
-    /// The entries of a gradient that is to be stored as `E`.
+    /// The entries of the given rows of a gradient that is to be stored as `E`.
     #[inline(always)]
-    pub(crate) fn new<E: Element<Real = R>>(class: &[usize; TILE], value: &[f64; TILE]) -> Self {
+    pub(crate) fn new<E: Element<Real = R>>(rows: u64, class: &[usize; TILE], value: &[f64; TILE]) -> Self {
         let mut entries = Entries { class: Column::of(R::ZERO), value: Column::of(R::ZERO) };
         for i in 0..TILE {
             (entries.class[i], entries.value[i]) = (R::from_class(class[i]), E::near(value[i]));
+        }
+        if rows != u64::MAX {
+            bits(!rows).for_each(|i| entries.class[i] = R::from_class(usize::MAX));
         }
         entries
     }

@@ -3,6 +3,8 @@
 //! A store to memory that is not in a cache first reads it, to keep what it does not overwrite. A result that is larger
 //! than the caches is written whole and not read again soon: whole cache lines of it go to memory as they are.
 
+use std::marker::PhantomData;
+
 /// Bytes in a cache line.
 pub(crate) const LINE: usize = 64;
 
@@ -23,47 +25,57 @@ pub(crate) fn stream<E: Copy>(from: &[E], to: &mut [E]) {
     let (lines, mut places) = (from.chunks_exact(each), to.chunks_exact_mut(each));
     let last = lines.remainder();
     for (from, to) in lines.zip(&mut places) {
-        stream_line(from, to);
+        // SAFETY: each place has the length of a line, and the first of them begins one.
+        unsafe { stream_line(from, to.as_mut_ptr()) };
     }
     places.into_remainder().copy_from_slice(last);
 }
 
 /// One line, to its place.
+///
+/// # Safety
+/// `from` has the length of a line; `to` is valid for writes of one, and begins a cache line.
 #[inline(always)]
-fn stream_line<E: Copy>(from: &[E], to: &mut [E]) {
-    debug_assert!(size_of_val(from) == LINE && size_of_val(to) == LINE && to_next_line(to.as_ptr()) == 0);
+unsafe fn stream_line<E: Copy>(from: &[E], to: *mut E) {
+    debug_assert!(size_of_val(from) == LINE && to_next_line(to) == 0);
     #[cfg(target_arch = "x86_64")]
     for part in 0..4 {
-        use std::arch::x86_64::{_mm_loadu_si128, _mm_stream_si128};
-        // SAFETY: both are of 64 bytes, and `to` begins a cache line; every x86-64 processor has both instructions.
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+        // SAFETY: see above; every x86-64 processor has both instructions.
         unsafe {
-            let quarter = _mm_loadu_si128(from.as_ptr().cast::<std::arch::x86_64::__m128i>().add(part));
-            _mm_stream_si128(to.as_mut_ptr().cast::<std::arch::x86_64::__m128i>().add(part), quarter);
+            let quarter = _mm_loadu_si128(from.as_ptr().cast::<__m128i>().add(part));
+            _mm_stream_si128(to.cast::<__m128i>().add(part), quarter);
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    to.copy_from_slice(from);
+    // SAFETY: see above.
+    unsafe {
+        std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
+    }
 }
 
-/// Pieces of several sequences, each streamed by whole lines: what a piece leaves of its last line waits for the piece
-/// that follows it in memory. Where none does, it is stored: before another piece of its sequence, and at the end.
+/// Rows of several classes, part after part, streamed by whole lines: what a part leaves of its last line waits for the
+/// part of the same class that follows it in memory. Where none does, it is stored: before another part of its class,
+/// and at the end.
 #[derive(Debug)]
-pub(crate) struct Pieces<E: Copy> {
-    /// Of each sequence where the elements that wait belong, a whole line, and how many they are.
+pub(crate) struct LineBuffers<'o, E: Copy> {
+    /// Of each class where the elements that wait belong, from the beginning of a line, and how many they are.
     waiting: Vec<(*mut E, usize)>,
-    /// Two lines of each sequence: the elements are at the end of the first, and the next are put behind them.
+    /// Two lines of each class: the elements are at the end of the first, and the next are put behind them.
     elements: Vec<E>,
+    /// The array that is written, which is borrowed until nothing waits.
+    _output: PhantomData<&'o mut [E]>,
 }
 
-impl<E: Copy> Pieces<E> {
+impl<E: Copy> LineBuffers<'_, E> {
     /// Elements of a line.
     const EACH: usize = LINE / size_of::<E>();
 
     pub(crate) fn new() -> Self {
-        Pieces { waiting: Vec::new(), elements: Vec::new() }
+        LineBuffers { waiting: Vec::new(), elements: Vec::new(), _output: PhantomData }
     }
 
-    /// Makes room for `count` sequences; `any` is any element.
+    /// Grows to `count` classes, if there are fewer; `any` is any element.
     #[inline(always)]
     pub(crate) fn at_least(&mut self, count: usize, any: E) {
         if self.waiting.len() < count {
@@ -72,57 +84,60 @@ impl<E: Copy> Pieces<E> {
         }
     }
 
-    /// Streams the next piece of a sequence, of at least a line, to its place. [`fence`] comes after the last one.
+    /// Streams the next part of a class, of at least a line, to its place. [`fence`] comes after the last one.
     ///
     /// # Safety
-    /// Until `self` is dropped, `to` is valid, and nobody else reads it or writes to it.
+    /// `to` is the place of as many elements as `from` has, in the array of which `'o` is a borrow, and that of all
+    /// parts is derived from one pointer. Until `self` is dropped nobody else reads these elements or writes to them.
     #[inline(always)]
-    pub(crate) unsafe fn stream(&mut self, sequence: usize, from: &[E], to: &mut [E]) {
+    pub(crate) unsafe fn stream(&mut self, class: usize, from: &[E], to: *mut E) {
         let each = Self::EACH;
-        assert!(from.len() == to.len() && from.len() >= each);
-        let (place, count) = self.waiting[sequence];
-        let lines = &mut self.elements[2 * sequence * each..][..2 * each];
-        let mut first = to_next_line(to.as_ptr());
-        // All copies but those at the ends of a sequence have the length of a line, known to the compiler.
-        if count > 0 && place.wrapping_add(count) == to.as_mut_ptr() {
+        assert!(from.len() >= each);
+        let (place, count) = self.waiting[class];
+        let lines = &mut self.elements[2 * class * each..][..2 * each];
+        let mut first = to_next_line(to);
+        // All copies but those at the ends of what is contiguous have the length of a line, known to the compiler.
+        if count > 0 && place.wrapping_add(count) == to {
             first = each - count;
             lines[each..].copy_from_slice(&from[..each]);
-            // SAFETY: its first elements are of an earlier piece, the others of this one; see above.
-            stream_line(&lines[first..first + each], unsafe { std::slice::from_raw_parts_mut(place, each) });
+            // SAFETY: a line begins at `place`: its first elements are of an earlier part, the others of this one.
+            unsafe { stream_line(&lines[first..first + each], place) };
         } else {
-            if count > 0 {
-                // SAFETY: the elements are of an earlier piece; see above.
-                unsafe { store(lines, place, count) };
+            // SAFETY: the elements that wait are of an earlier part, the others the first ones of this one.
+            unsafe {
+                store(lines, place, count);
+                std::ptr::copy_nonoverlapping(from.as_ptr(), to, first);
             }
-            to[..first].copy_from_slice(&from[..first]);
         }
-        let (whole, mut places) = (from[first..].chunks_exact(each), to[first..].chunks_exact_mut(each));
-        for (from, to) in whole.zip(&mut places) {
-            stream_line(from, to);
+        let whole = from[first..].chunks_exact(each);
+        let (mut at, rest) = (first, whole.remainder().len());
+        for line in whole {
+            // SAFETY: the line is a part of the part's place, and begins where a cache line does.
+            unsafe { stream_line(line, to.add(at)) };
+            at += each;
         }
-        let rest = places.into_remainder();
-        self.waiting[sequence] = (rest.as_mut_ptr(), rest.len());
         lines[..each].copy_from_slice(&from[from.len() - each..]);
+        self.waiting[class] = (to.wrapping_add(at), rest);
     }
 }
 
 /// Stores the elements that wait.
 ///
 /// # Safety
-/// `place` is valid for `count` elements, at most as many as a line has.
+/// `place` is valid for writes of `count` elements, at most as many as a line has, or `count` is 0.
 unsafe fn store<E: Copy>(lines: &[E], place: *mut E, count: usize) {
-    let first = &lines[..lines.len() / 2];
-    // SAFETY: see above.
-    unsafe { std::ptr::copy_nonoverlapping(first[first.len() - count..].as_ptr(), place, count) };
+    if count > 0 {
+        let first = &lines[..lines.len() / 2];
+        // SAFETY: see above.
+        unsafe { std::ptr::copy_nonoverlapping(first[first.len() - count..].as_ptr(), place, count) };
+    }
 }
 
-impl<E: Copy> Drop for Pieces<E> {
+impl<E: Copy> Drop for LineBuffers<'_, E> {
     fn drop(&mut self) {
         for ((place, count), lines) in self.waiting.iter().zip(self.elements.chunks_exact(2 * Self::EACH)) {
-            if *count > 0 {
-                // SAFETY: they are elements of pieces whose places are valid until now; see `stream`.
-                unsafe { store(lines, *place, *count) };
-            }
+            // SAFETY: they are elements of the array that is borrowed until now; see `stream`.
+            unsafe { store(lines, *place, *count) };
         }
     }
 }
@@ -142,14 +157,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_arrive_wherever_they_begin_and_end_and_whatever_follows() {
+    fn parts_arrive_wherever_they_begin_and_end_and_whatever_follows() {
         let from: Vec<u16> = (0..4000).collect();
         for start in 0..40 {
             let mut to = vec![9_999; 4000];
             {
-                let mut pieces = Pieces::new();
-                pieces.at_least(2, 0);
-                // Two sequences in turn; in the first a gap, and a piece that comes back to it.
+                let (mut buffers, place) = (LineBuffers::new(), to.as_mut_ptr());
+                buffers.at_least(2, 0);
+                // Two classes in turn; in the first a gap, and a part that comes back to it.
                 let first = [
                     start..start + 64,
                     start + 64..start + 161,
@@ -159,14 +174,10 @@ mod tests {
                 let second =
                     [start + 2000..start + 2033, start + 2033..start + 2065, start + 2065..start + 2100];
                 for i in 0..4 {
-                    for (sequence, ranges) in [&first[..], &second[..]].into_iter().enumerate() {
+                    for (class, ranges) in [&first[..], &second[..]].into_iter().enumerate() {
                         if let Some(range) = ranges.get(i) {
-                            // SAFETY: `to` outlives `pieces`, and is not used otherwise.
-                            let to = unsafe {
-                                std::slice::from_raw_parts_mut(to.as_mut_ptr().add(range.start), range.len())
-                            };
-                            // SAFETY: as above.
-                            unsafe { pieces.stream(sequence, &from[range.clone()], to) };
+                            // SAFETY: `to` outlives `buffers`, and is not used otherwise.
+                            unsafe { buffers.stream(class, &from[range.clone()], place.add(range.start)) };
                         }
                     }
                 }

@@ -342,7 +342,7 @@ struct Classes<'w, 'a, E> {
 }
 
 impl<'a, E: Element> TileWork for Classes<'_, 'a, E> {
-    type State = (Tiles<'a, E>, HessianMemory<E>);
+    type State = (Tiles<'a, E>, HessianMemory<'a, E>);
     type Chunk = ();
 
     fn state(&self) -> Self::State {
@@ -370,7 +370,7 @@ impl<'a, E: Element> TileWork for Classes<'_, 'a, E> {
         let is_smoothed = self.rules.smoothing.amount > 0.0;
         let gradient = TileGradient {
             scale: &slopes.scale,
-            entry: Some((&labels.class, &slopes.gradient)),
+            entries: Some((active, &labels.class, &slopes.gradient)),
             q: is_smoothed.then_some((&slopes.factor, self.rules.smoothed)),
         };
         let outputs = [self.gradient, self.hessian];

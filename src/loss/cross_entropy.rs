@@ -271,7 +271,7 @@ impl<'a, E: Element> Work<'a, E> {
             value[i] = -scale[i] * miss[i];
         }
         let gradient_of =
-            TileGradient::<Smoothed<'_>> { scale: &scale, entry: Some((class, &value)), q: None };
+            TileGradient::<Smoothed<'_>> { scale: &scale, entries: Some((*active, class, &value)), q: None };
         sums.write_gradient(simd, rows, *active, gradient_of, &gradient.out);
     }
 
@@ -375,7 +375,7 @@ impl<'a, E: Element> Work<'a, E> {
         let smoothed = Smoothed { share, weight: self.weight, classes: self.rows.layout.classes };
         let gradient_of = TileGradient {
             scale: &scale,
-            entry: Some((&labels.class, &value)),
+            entries: Some((labels.active, &labels.class, &value)),
             q: (smoothing > 0.0).then_some((&factor, smoothed)),
         };
         sums.write_gradient(simd, rows, labels.active, gradient_of, &gradient.out);
@@ -402,7 +402,7 @@ impl<'a, E: Element> Work<'a, E> {
     fn probabilities<S: Simd>(
         &self,
         simd: S,
-        tiles: &mut Tiles<'_, E>,
+        tiles: &mut Tiles<'a, E>,
         rows: Range<usize>,
         probabilities: &Probabilities<'_>,
         losses: &mut TileLosses,
@@ -442,7 +442,7 @@ impl<'a, E: Element> Work<'a, E> {
             let more = self.slope_of_z_loss(&sums, losses.active, gradient, rows.clone());
             bits(losses.active).for_each(|i| scale[i] += more[i]);
         }
-        let gradient_of = TileGradient { scale: &scale, entry: None, q: Some((&factor, &given)) };
+        let gradient_of = TileGradient { scale: &scale, entries: None, q: Some((&factor, &given)) };
         sums.write_gradient(simd, rows, losses.active, gradient_of, &gradient.out);
     }
 }

@@ -18,10 +18,11 @@ use ndarray::{Array, ArrayRef, Axis, Dimension, RemoveAxis};
 use super::cross_entropy::Smoothed;
 use super::input_and_gradient;
 use crate::array::rows::{
-    Input, Rows, RowsMut, View, ViewMut, check_shape, class_axis, input_rows, locate, read, unravel,
+    Input, Rows, RowsMut, View, ViewMut, check_shape, class_axis, input_rows, read, unravel,
 };
 use crate::error::{Error, filled};
 use crate::kernel::TILE;
+use crate::kernel::column::Column;
 use crate::kernel::divergence::exp_of;
 use crate::kernel::element::Element;
 use crate::kernel::rowset::{all, bits};
@@ -299,12 +300,15 @@ impl<'a, E: Element> TileWork for Slopes<'_, 'a, E> {
         read(&self.class, rows.clone(), &mut class, |class| class);
         let active = (0..rows.len()).fold(0, |bits, i| bits | u64::from(class[i] != IGNORED) << i);
         let tile = tiles.with_sums(simd, rows.clone(), &max, &rest);
-        let mut entry = [0.0; TILE];
+        let (mut here, mut of_row, mut entry) = (0, Column::of(0), Column::of(0.0));
         for i in bits(active) {
             if !max[i].is_finite() {
                 // A row without a softmax.
                 (scale[i], entry[i]) = (f64::NAN, f64::NAN);
-            } else if let Ok(class) = usize::try_from(class[i]) {
+            }
+            let Ok(class) = usize::try_from(class[i]) else { continue };
+            (here, of_row[i]) = (here | 1 << i, class);
+            if max[i].is_finite() {
                 // 1 - p, without cancellation where the target is a largest class.
                 let (logit, all) = (tile.logit(i, class), 1.0 + rest[i]);
                 let miss =
@@ -312,16 +316,9 @@ impl<'a, E: Element> TileWork for Slopes<'_, 'a, E> {
                 entry[i] = -scale[i] * miss;
             }
         }
-        let gradient = TileGradient::<Smoothed<'_>> { scale: &scale, entry: None, q: None };
-        tile.write_gradient(simd, rows.clone(), active, gradient, self.out);
-        let mut to = [0; TILE];
-        locate(&self.out.layout, rows, &mut to);
-        for i in bits(active) {
-            if let Ok(class) = usize::try_from(class[i]) {
-                // SAFETY: the rows of a tile belong to one thread.
-                unsafe { self.out.set(to[i], class, E::from_f64(entry[i])) };
-            }
-        }
+        let entries = Some((here, &*of_row, &*entry));
+        let gradient = TileGradient::<Smoothed<'_>> { scale: &scale, entries, q: None };
+        tile.write_gradient(simd, rows, active, gradient, self.out);
     }
 
     fn end(&self, _: &mut Self::State) {}

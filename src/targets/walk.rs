@@ -86,8 +86,11 @@ impl<'w, 'a> Walk<'w, 'a> {
     ) -> Result<W::Chunk, OutOfRange> {
         for first in rows.clone().step_by(self.tile) {
             let tile = first..(first + self.tile).min(rows.end);
-            if let Some(of_rows) = self.labels {
-                of_rows.tile(simd, tile.clone(), labels)?;
+            if let Some(of_rows) = self.labels
+                && let Err(out_of_range) = of_rows.tile(simd, tile.clone(), labels)
+            {
+                fence();
+                return Err(out_of_range);
             }
             work.tile(simd, state, tile, labels);
         }

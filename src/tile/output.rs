@@ -22,12 +22,13 @@ use crate::kernel::real::Real;
 use crate::kernel::rowset::{all, bits};
 use crate::kernel::{SEGMENT, TILE};
 
-/// The gradient of a tile's rows: scale softmax(x) - factor q, but for the target's entry where it is given.
+/// The gradient of a tile's rows: scale softmax(x) - factor q, but for the targets' entries where they are given.
 pub(crate) struct TileGradient<'t, W> {
     /// For each row what its softmax is multiplied by.
     pub scale: &'t [f64; TILE],
-    /// The target's class and its entry, more accurate than the difference would be.
-    pub entry: Option<(&'t [usize; TILE], &'t [f64; TILE])>,
+    /// The entries of targets, more accurate than the differences would be: the rows that have one, the target's class
+    /// and the entry.
+    pub entries: Option<(u64, &'t [usize; TILE], &'t [f64; TILE])>,
     /// The factor of each row, and q.
     pub q: Option<(&'t [f64; TILE], W)>,
 }
@@ -40,21 +41,21 @@ pub(crate) struct TileHessian<'t, R> {
 }
 
 /// What a thread keeps while it writes the Hessians of tile after tile.
-pub(crate) struct HessianMemory<E: Element> {
+pub(crate) struct HessianMemory<'o, E: Element> {
     packed: Packed<RealOf<E>>,
-    unpacked: Unpacked<E>,
+    unpacked: Unpacked<'o, E>,
 }
 
-impl<E: Element> HessianMemory<E> {
+impl<E: Element> HessianMemory<'_, E> {
     pub(crate) fn new() -> Self {
         HessianMemory { packed: Packed::new(0, RealOf::<E>::ZERO), unpacked: Unpacked::new() }
     }
 }
 
-impl<E: Element> Tile<'_, '_, E> {
+impl<'r, E: Element> Tile<'_, 'r, E> {
     /// Writes a function of every element of the tile to `out`, which may be the input itself.
     #[simd]
-    pub(crate) fn write<S: Simd, F: RowFunction>(self, simd: S, range: Range<usize>, out: &RowsMut<'_, E>) {
+    pub(crate) fn write<S: Simd, F: RowFunction>(self, simd: S, range: Range<usize>, out: &RowsMut<'r, E>) {
         let tiles = self.0;
         if tiles.is_packed {
             let len = tiles.len;
@@ -84,8 +85,8 @@ impl<E: Element> Tile<'_, '_, E> {
         range: Range<usize>,
         gradient: TileGradient<'_, impl Weighting>,
         hessian: TileHessian<'_, RealOf<E>>,
-        HessianMemory { packed: memory, unpacked }: &mut HessianMemory<E>,
-        [gradient_out, hessian_out]: [&RowsMut<'_, E>; 2],
+        HessianMemory { packed: memory, unpacked }: &mut HessianMemory<'r, E>,
+        [gradient_out, hessian_out]: [&RowsMut<'r, E>; 2],
     ) {
         let TileHessian { of_rows, entry: (class, value) } = hessian;
         let tiles = self.0;
@@ -103,7 +104,7 @@ impl<E: Element> Tile<'_, '_, E> {
             Tile(tiles).write_gradient(simd, range, active, gradient, gradient_out);
             return;
         }
-        let TileGradient { scale, entry, q } = gradient;
+        let TileGradient { scale, entries, q } = gradient;
         tiles.sums.scale.0 = *scale;
         memory.at_least(tiles.rows.layout.classes, RealOf::<E>::ZERO);
         let pair = tiles.is_pair();
@@ -121,7 +122,9 @@ impl<E: Element> Tile<'_, '_, E> {
         }
         for i in 0..tiles.len {
             memory[class[i] * TILE + i] = E::near(value[i]);
-            if let Some((class, value)) = entry {
+        }
+        if let Some((rows, class, value)) = entries {
+            for i in bits(rows & all(tiles.len)) {
                 tiles.packed[class[i] * TILE + i] = E::near(value[i]);
             }
         }
@@ -138,9 +141,9 @@ impl<E: Element> Tile<'_, '_, E> {
         range: Range<usize>,
         active: u64,
         gradient: TileGradient<'_, impl Weighting>,
-        out: &RowsMut<'_, E>,
+        out: &RowsMut<'r, E>,
     ) {
-        let TileGradient { scale, entry, q } = gradient;
+        let TileGradient { scale, entries, q } = gradient;
         let tiles = self.0;
         tiles.sums.scale.0 = *scale;
         // Of long rows q is not packed.
@@ -151,18 +154,18 @@ impl<E: Element> Tile<'_, '_, E> {
             }
             let buffer = scratch(&mut tiles.q, if q.is_some() { tiles.packed.len() } else { 0 });
             let q = q.map(|(factor, weighting)| (weighting.tile(simd, buffer), factor));
-            let entries = match entry {
-                Some((class, value)) if few => Some(Entries::new::<E>(class, value)),
+            let chosen = match entries {
+                Some((rows, class, value)) if few => Some(Entries::new::<E>(rows, class, value)),
                 _ => None,
             };
-            let (packed, entries) = (&mut tiles.packed, entries.as_ref());
+            let (packed, chosen) = (&mut tiles.packed, chosen.as_ref());
             if pair {
-                gradient_of_two::<S, E::Alike>(simd, packed, q, entries, &tiles.sums, tiles.len);
+                gradient_of_two::<S, E::Alike>(simd, packed, q, chosen, &tiles.sums, tiles.len);
             } else {
-                gradient_of_tile::<S, E::Alike>(simd, packed, q, entries, &tiles.sums, tiles.len);
+                gradient_of_tile::<S, E::Alike>(simd, packed, q, chosen, &tiles.sums, tiles.len);
             }
-            if let (Some((class, value)), None) = (entry, entries) {
-                for i in 0..tiles.len {
+            if let (Some((rows, class, value)), None) = (entries, chosen) {
+                for i in bits(rows & all(tiles.len)) {
                     packed[class[i] * TILE + i] = E::near(value[i]);
                 }
             }
@@ -193,7 +196,9 @@ impl<E: Element> Tile<'_, '_, E> {
             unsafe {
                 if active >> i & 1 == 0 {
                     out.fill(to[i], E::from_f64(0.0));
-                } else if let Some((class, value)) = entry {
+                } else if let Some((rows, class, value)) = entries
+                    && rows >> i & 1 == 1
+                {
                     out.set(to[i], class[i], E::from_f64(value[i]));
                 }
             }
@@ -201,14 +206,14 @@ impl<E: Element> Tile<'_, '_, E> {
     }
 }
 
-impl<E: Element> Tile<'_, '_, E> {
+impl<'r, E: Element> Tile<'_, 'r, E> {
     /// Whether [`Self::write_gradient_of_nll`] writes the gradient of these rows.
     pub(crate) fn is_pair(&self) -> bool {
         self.0.is_pair()
     }
 
     /// Writes scale times the gradient of -log softmax of each active row's class, for rows of two classes and finite
-    /// scales, and 0 to the other rows: what [`Self::write_gradient`] would, but nothing is computed of the targets' entries alone.
+    /// scales, and 0 to the other rows: what [`Self::write_gradient`] would, without the targets' probabilities.
     #[simd]
     pub(crate) fn write_gradient_of_nll<S: Simd>(
         self,
@@ -217,7 +222,7 @@ impl<E: Element> Tile<'_, '_, E> {
         active: u64,
         class: &[usize; TILE],
         scale: &Column<f64>,
-        out: &RowsMut<'_, E>,
+        out: &RowsMut<'r, E>,
     ) {
         let tiles = self.0;
         tiles.sums.scale = *scale;

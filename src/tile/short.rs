@@ -11,7 +11,7 @@ use crate::kernel::element::{Element, RealOf, Vector};
 use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, rows_of_tile, unpack_rows};
-use crate::kernel::stream::{Pieces, stream};
+use crate::kernel::stream::{LineBuffers, stream};
 
 /// How many tiles ahead a packed tile's classes are prefetched: each class is one stream, and there are more of them
 /// than a processor follows by itself. Where classes are a power of two apart, what is prefetched earlier is evicted
@@ -93,26 +93,26 @@ pub(super) fn pack<S: Simd, E: Element>(
 }
 
 /// What a thread keeps while it writes tile after tile to one output.
-pub(crate) struct Unpacked<E: Copy> {
+pub(crate) struct Unpacked<'o, E: Copy> {
     /// A scratch buffer for the rows of a tile.
     rows: Vec<E>,
-    pieces: Pieces<E>,
+    buffers: LineBuffers<'o, E>,
 }
 
-impl<E: Copy> Unpacked<E> {
+impl<E: Copy> Unpacked<'_, E> {
     pub(crate) fn new() -> Self {
-        Unpacked { rows: Vec::new(), pieces: Pieces::new() }
+        Unpacked { rows: Vec::new(), buffers: LineBuffers::new() }
     }
 }
 
-/// Writes packed rows to the rows of `range`.
+/// Writes packed rows to the rows of `range`, each for the only time.
 #[inline(always)]
-pub(super) fn unpack<S: Simd, E: Element>(
+pub(super) fn unpack<'o, S: Simd, E: Element>(
     simd: S,
     packed: &[RealOf<E>],
     range: Range<usize>,
-    out: &RowsMut<'_, E>,
-    Unpacked { rows: memory, pieces }: &mut Unpacked<E>,
+    out: &RowsMut<'o, E>,
+    Unpacked { rows: memory, buffers }: &mut Unpacked<'o, E>,
 ) {
     let lanes = RealOf::<E>::LANES;
     let classes = out.layout.classes;
@@ -146,18 +146,18 @@ pub(super) fn unpack<S: Simd, E: Element>(
                 let from = &from[first..first + run.len];
                 let whole = if run.stride == 1 { run.len / lanes * lanes } else { 0 };
                 if whole > 0 {
-                    // SAFETY: the rows of a tile belong to one thread.
-                    let to = unsafe { out.rows_of(run, c) };
                     if out.streamed && run.len == TILE {
                         let mut lines = Column::of(E::PADDING);
                         for (to, from) in lines.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
                             E::store(Vector::<E, S>::from_slice(simd, from), to);
                         }
-                        pieces.at_least(classes, E::PADDING);
-                        // SAFETY: as above.
-                        unsafe { pieces.stream(c, &*lines, to) };
+                        buffers.at_least(classes, E::PADDING);
+                        // SAFETY: the rows of a chunk belong to one thread, and no row is written twice.
+                        unsafe { buffers.stream(c, &*lines, out.place(run, c)) };
                         continue;
                     }
+                    // SAFETY: the rows of a tile belong to one thread.
+                    let to = unsafe { out.rows_of(run, c) };
                     prefetch(to.as_ptr().wrapping_add(AHEAD * TILE), TILE * size_of::<E>());
                     for (to, from) in to.chunks_exact_mut(lanes).zip(from.chunks_exact(lanes)) {
                         E::store(Vector::<E, S>::from_slice(simd, from), to);

@@ -50,7 +50,7 @@ pub(crate) struct Tiles<'r, E: Element> {
     /// Short rows: a scratch buffer for their q, packed too.
     pub(super) q: Packed<f64>,
     /// For what is written of a packed tile.
-    pub(super) unpacked: Unpacked<E>,
+    pub(super) unpacked: Unpacked<'r, E>,
     pub(super) sums: TileSums<RealOf<E>>,
     /// The context under which the segments of a row are split among threads, where the rows are not.
     pub(super) segments: Option<Context<'r>>,
