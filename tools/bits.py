@@ -71,7 +71,7 @@ def _fuzzed() -> Iterator[tuple[str, bytes]]:
             except (TypeError, ValueError, IndexError, OverflowError, MemoryError) as error:
                 yield f"fuzz, {call.name}", type(error).__name__.encode()
                 continue
-        for part in got if isinstance(got, tuple) else (got,):
+        for part in _parts(got):
             array = np.asarray(part)
             if array.dtype.kind == "O":
                 yield f"fuzz, {call.name}", repr(part).encode()
@@ -79,6 +79,15 @@ def _fuzzed() -> Iterator[tuple[str, bytes]]:
                 # Which nan a processor makes is not promised.
                 known = array if array.dtype.kind in "biu" else np.where(array == array, array, np.nan)
                 yield f"fuzz, {call.name}", str((array.shape, array.dtype)).encode() + known.tobytes()
+
+
+def _parts(result: Any) -> Iterator[Any]:
+    """What a result consists of: tuples, of gradients for instance, may hold tuples."""
+    if isinstance(result, tuple):
+        for part in result:
+            yield from _parts(part)
+    else:
+        yield result
 
 
 def digests() -> Digests:
