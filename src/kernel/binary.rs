@@ -129,15 +129,20 @@ fn softmax_of_two<S: Simd>(scale: f64x8<S>, e: f64x8<S>) -> [f64x8<S>; 2] {
     [scale * large, scale * (large * e)]
 }
 
-/// [`softmax_of_two`] of the rows from `lane` on.
+/// [`softmax_of_two`] of the rows from `lane` on; without `SCALED` their scale is 1.
 #[inline(always)]
-fn large_and_small<S: Simd, R: Real>(simd: S, sums: &TileSums<R>, lane: usize) -> [[f64x8<S>; 2]; 2] {
+fn large_and_small<S: Simd, R: Real, const SCALED: bool>(
+    simd: S,
+    sums: &TileSums<R>,
+    lane: usize,
+) -> [[f64x8<S>; 2]; 2] {
     let both = f64_vectors(
         #[inline(always)]
         |half| {
             let at = lane + 8 * (half % R::F64_VECTORS);
             let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[at..at + 8]);
-            softmax_of_two(within::<S, f64>(load(&sums.scale)), load(&sums.sum_exp_rest))
+            let scale = if SCALED { within::<S, f64>(load(&sums.scale)) } else { f64x8::splat(simd, 1.0) };
+            softmax_of_two(scale, load(&sums.sum_exp_rest))
         },
     );
     [[both[0][0], both[1][0]], [both[0][1], both[1][1]]]
@@ -157,20 +162,19 @@ pub(crate) fn gradient_of_two<S: Simd, E: Element>(
     let (first, second) = packed.split_at_mut(TILE);
     for lane in (0..rows).step_by(lanes) {
         let (first, second) = (&mut first[lane..lane + lanes], &mut second[lane..lane + lanes]);
-        let [large, small] = large_and_small(simd, sums, lane);
+        let [large, small] = large_and_small::<_, _, true>(simd, sums, lane);
         let of_first = Vector::<E, S>::from_slice(simd, first);
         let probabilities = of_both::<S, RealOf<E>>(of_first, sums, lane, large, small);
         for (class, (p, to)) in probabilities.into_iter().zip([first, second]).enumerate() {
             let value = if let Some((q, factor)) = q {
                 // Beside an infinite q, what matters is whether p is infinite as a number of the rows' type.
                 let rounded = RealOf::<E>::widen(RealOf::<E>::narrow(p));
+                let q = q.scaled::<S, RealOf<E>>(simd, class, lane, factor);
                 E::narrow(f64_vectors(
                     #[inline(always)]
                     |half| {
-                        let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
-                        let q = f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, class, at);
-                        let infinite = q.abs().simd_eq(f64x8::splat(simd, f64::INFINITY));
-                        infinite.select(rounded[half], p[half]) - q
+                        let infinite = q[half].abs().simd_eq(f64x8::splat(simd, f64::INFINITY));
+                        infinite.select(rounded[half], p[half]) - q[half]
                     },
                 ))
             } else {
@@ -216,15 +220,7 @@ pub(crate) fn diagonal_of_two<S: Simd, R: Real>(
 ) {
     for lane in (0..rows).step_by(R::LANES) {
         let load = |from: &[R]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
-        let both = f64_vectors(
-            #[inline(always)]
-            |half| {
-                let at = lane + 8 * (half % R::F64_VECTORS);
-                let e = f64x8::from_slice(simd, &sums.sum_exp_rest[at..at + 8]);
-                softmax_of_two(f64x8::splat(simd, 1.0), e)
-            },
-        );
-        let (large, small) = ([both[0][0], both[1][0]], [both[0][1], both[1][1]]);
+        let [large, small] = large_and_small::<S, R, false>(simd, sums, lane);
         let [first, second] = of_both::<S, R>(load(packed), sums, lane, large, small);
         let (linear, square) =
             (R::widen::<S>(load(&diagonal.linear.0)), R::widen::<S>(load(&diagonal.square.0)));
@@ -259,7 +255,7 @@ pub(crate) fn gradient_of_nll_of_two<S: Simd, E: Element>(
     let (of_first, of_second) = packed.split_at_mut(TILE);
     for lane in (0..rows).step_by(lanes) {
         let load = |from: &[RealOf<E>]| Vector::<E, S>::from_slice(simd, &from[lane..lane + lanes]);
-        let [large, small] = large_and_small(simd, sums, lane);
+        let [large, small] = large_and_small::<_, _, true>(simd, sums, lane);
         let is_second = load(&second.0).simd_eq(Vector::<E, S>::splat(simd, RealOf::<E>::ONE));
         // The other class, and whether it is the larger.
         let other = is_second.select(load(of_first), load(of_second));

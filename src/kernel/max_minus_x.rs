@@ -11,6 +11,7 @@ use fearless_simd_macros::simd;
 
 use super::TILE;
 use super::element::{Element, RealOf};
+use super::f64_vectors;
 use super::prefetch::{AHEAD_BYTES, prefetch};
 use super::real::Real;
 use super::sum::Sum;
@@ -113,6 +114,24 @@ impl TileWeights<'_> {
             TileWeights::Class(q) => f64x8::splat(simd, q[class]),
             TileWeights::Entry(q) => f64x8::from_slice(simd, &q[class * TILE + row..class * TILE + row + 8]),
         }
+    }
+
+    /// factor q of a class in as many rows from `row` on as a vector of R has lanes.
+    #[inline(always)]
+    pub(crate) fn scaled<S: Simd, R: Real>(
+        self,
+        simd: S,
+        class: usize,
+        row: usize,
+        factor: &[f64; TILE],
+    ) -> [f64x8<S>; 2] {
+        f64_vectors(
+            #[inline(always)]
+            |half| {
+                let at = row + 8 * (half % R::F64_VECTORS);
+                f64x8::from_slice(simd, &factor[at..at + 8]) * self.of(simd, class, at)
+            },
+        )
     }
 }
 

@@ -359,14 +359,7 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
             let value = match q {
                 None => Softmax::apply::<S, E>(x, &row),
                 Some((q, factor)) => {
-                    let q = f64_vectors(
-                        #[inline(always)]
-                        |half| {
-                            let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
-                            f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at)
-                        },
-                    );
-                    Softmax::less::<S, E>(x, &row, q)
+                    Softmax::less::<S, E>(x, &row, q.scaled::<S, RealOf<E>>(simd, c, lane, factor))
                 }
             };
             Entries::put(entries, simd, lane, c, value).store_slice(to);
@@ -476,13 +469,7 @@ pub(crate) fn gradient_and_diagonal_of_tile<S: Simd, E: Element>(
                 Softmax::apply::<S, E>(x, &scaled).store_slice(to);
                 continue;
             };
-            let q = f64_vectors(
-                #[inline(always)]
-                |half| {
-                    let at = lane + 8 * (half % RealOf::<E>::F64_VECTORS);
-                    f64x8::from_slice(simd, &factor[at..at + 8]) * q.of(simd, c, at)
-                },
-            );
+            let q = q.scaled::<S, RealOf<E>>(simd, c, lane, factor);
             Softmax::less::<S, E>(x, &scaled, q).store_slice(to);
         }
     }

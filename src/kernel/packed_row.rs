@@ -6,10 +6,10 @@
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
-use super::exp::{Pivot, pivot, term_from_base};
 use super::long_row::CHAINS;
 use super::prefetch::Ahead;
 use super::real::Real;
+use super::short_row::Terms;
 use super::sum::Sum;
 use super::{BLOCK, TILE};
 
@@ -32,64 +32,41 @@ pub(crate) fn packed_sums<S: Simd, R: Real>(
     let vectors = classes / lanes * lanes;
     for lane in (0..rows).step_by(lanes) {
         let m = R::V::<S>::from_slice(simd, &max[lane..lane + lanes]);
-        let mut terms = Terms {
-            packed,
-            ahead,
-            lane,
-            m,
-            p: pivot::<S, R>(m),
-            tied: R::V::<S>::splat(simd, R::ZERO) - R::ONE,
-        };
+        let mut vector = PackedRows { packed, ahead, lane, terms: Terms::<S, R, true>::new(m) };
         // What a lane of the vectors of a long row adds up.
         let mut sums = [Sum::<S, R>::new(simd); 16];
         for (k, sum) in sums[..lanes].iter_mut().enumerate() {
             for first in (k..steps).step_by(step) {
-                let (a, b) = (terms.of(first), terms.of(first + lanes));
-                let (c, d) = (terms.of(first + 2 * lanes), terms.of(first + 3 * lanes));
+                let (a, b) = (vector.terms(first), vector.terms(first + lanes));
+                let (c, d) = (vector.terms(first + 2 * lanes), vector.terms(first + 3 * lanes));
                 sum.add((a + b) + (c + d));
             }
             for class in (steps + k..vectors).step_by(lanes) {
-                sum.add(terms.of(class));
+                sum.add(vector.terms(class));
             }
             // The last classes are at the end of their vector.
             let class = classes - lanes + k;
             if class >= vectors {
-                sum.add(terms.of(class));
+                sum.add(vector.terms(class));
             }
         }
-        let (total, low) = Sum::reduce_each(&sums);
-        let tied = R::widen::<S>(terms.tied);
-        for half in 0..R::F64_VECTORS {
-            let at = lane + 8 * half..lane + 8 * half + 8;
-            total[half].store_slice(&mut sum[at.clone()]);
-            if R::IS_F64 {
-                low.store_slice(&mut sum_low[at.clone()]);
-            }
-            tied[half].store_slice(&mut ties[at]);
-        }
+        vector.terms.store(Sum::reduce_each(&sums), lane, (sum, sum_low), ties);
     }
 }
 
-/// The maxima and pivots of a vector of rows, and how many classes equal the maximum.
-struct Terms<'p, S: Simd, R: Real> {
+/// The classes of a vector of rows.
+struct PackedRows<'p, S: Simd, R: Real> {
     packed: &'p [R],
     ahead: Ahead,
     lane: usize,
-    m: R::V<S>,
-    p: Pivot<R::V<S>>,
-    tied: R::V<S>,
+    terms: Terms<S, R, true>,
 }
 
-impl<S: Simd, R: Real> Terms<'_, S, R> {
-    /// The terms of a class; 0 where it is a maximum.
+impl<S: Simd, R: Real> PackedRows<'_, S, R> {
+    /// The terms of a class.
     #[inline(always)]
-    fn of(&mut self, class: usize) -> R::V<S> {
-        let simd = self.m.token();
+    fn terms(&mut self, class: usize) -> R::V<S> {
         self.ahead.prefetch(class, self.lane);
-        let x = R::V::<S>::from_slice(simd, &self.packed[class * TILE + self.lane..][..R::LANES]);
-        let is_max = x.simd_eq(self.m);
-        self.tied = is_max.select(self.tied + R::ONE, self.tied);
-        let (term, _) = term_from_base::<S, R>(x - self.p.base, &self.p);
-        is_max.select(R::V::<S>::splat(simd, R::ZERO), term)
+        self.terms.of(&self.packed[class * TILE + self.lane..])
     }
 }

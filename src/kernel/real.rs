@@ -81,6 +81,16 @@ pub trait Real: SimdFloatElement + Send + Sync + 'static {
     fn from_f64(x: f64) -> Self;
 }
 
+/// t + c0 t^2 + c1 t^3 + ... + c5 t^7, added in pairs (Estrin).
+#[inline(always)]
+fn expm1_in_pairs<S: Simd>(t: f64x8<S>, of: &[f64; 6]) -> f64x8<S> {
+    let c = |i: usize| f64x8::splat(t.token(), of[i]);
+    let square = t * t;
+    let (a, b) = (t.mul_add(c(1), c(0)), t.mul_add(c(3), c(2)));
+    let r = square.mul_add(square.mul_add(t.mul_add(c(5), c(4)), b), a);
+    square.mul_add(r, t)
+}
+
 impl Real for f32 {
     type V<S: Simd> = f32x16<S>;
     const LANES: usize = 16;
@@ -159,7 +169,7 @@ impl Real for f32 {
         power_f32(k)
     }
 
-    // Interpolated in the same way, to degree 7 (2^-32), and added in pairs (Estrin): this is one row's, or one tile's,
+    // Interpolated in the same way, to degree 7 (2^-32), and added in pairs: this is one row's, or one tile's,
     // and nothing else fills the time that a chain would take.
     #[inline(always)]
     fn expm1_f64<S: Simd>(t: f64x8<S>) -> f64x8<S> {
@@ -171,11 +181,7 @@ impl Real for f32 {
             0.001_393_368_586_261_717_4,
             0.000_198_910_306_543_703_27,
         ];
-        let c = |value| f64x8::splat(t.token(), value);
-        let square = t * t;
-        let (a, b) = (t.mul_add(c(C[1]), c(C[0])), t.mul_add(c(C[3]), c(C[2])));
-        let r = square.mul_add(square.mul_add(t.mul_add(c(C[5]), c(C[4])), b), a);
-        square.mul_add(r, t)
+        expm1_in_pairs(t, &C)
     }
 
     #[inline(always)]
@@ -283,7 +289,7 @@ impl Real for f64 {
         n.mul_add(f64x8::splat(simd, -LN_2_LO / 8.0), t)
     }
 
-    // To degree 7, added in pairs (Estrin): the error is 2^-56.4 of exp(t).
+    // To degree 7, added in pairs: the error is 2^-56.4 of exp(t).
     #[inline(always)]
     fn expm1_eighths<S: Simd>(t: f64x8<S>) -> f64x8<S> {
         const C: [f64; 6] = [
@@ -294,11 +300,7 @@ impl Real for f64 {
             0.001_388_958_710_823_954_2,
             0.000_198_420_456_372_392_58,
         ];
-        let c = |value| f64x8::splat(t.token(), value);
-        let square = t * t;
-        let (a, b) = (t.mul_add(c(C[1]), c(C[0])), t.mul_add(c(C[3]), c(C[2])));
-        let r = square.mul_add(square.mul_add(t.mul_add(c(C[5]), c(C[4])), b), a);
-        square.mul_add(r, t)
+        expm1_in_pairs(t, &C)
     }
 
     #[inline(always)]

@@ -5,13 +5,14 @@
 
 use std::ops::Range;
 
+use fearless_simd::f64x8;
 use fearless_simd::prelude::*;
 use fearless_simd_macros::simd;
 
 use super::TILE;
 use super::column::Column;
 use super::element::{Element, RealOf, Vector};
-use super::exp::{Pivot, pivot, term};
+use super::exp::{Pivot, pivot, term, term_from_base};
 use super::prefetch::Ahead;
 use super::real::Real;
 use super::sum::LaneSum;
@@ -262,8 +263,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
 ) {
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &max[lane..lane + R::LANES]);
-        // Classes that equal the maximum are not added but counted, all but one.
-        let mut terms = Terms { m, p: pivot::<S, R>(m), tied: R::V::<S>::splat(simd, R::ZERO) - R::ONE };
+        let mut terms = Terms::<S, R, false>::new(m);
         let mut sum_exp_rest = LaneSum::<S, R>::new(simd);
         let groups = packed.chunks_exact(4 * TILE);
         let rest = groups.remainder();
@@ -286,33 +286,54 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
             let c = if rest.len() >= 3 * TILE { terms.of(&rest[2 * TILE + lane..]) } else { zero };
             sum_exp_rest.add([a, b, c, zero], rest.len() / TILE);
         }
-        let (sum_exp_rest, low) = sum_exp_rest.get();
-        let tied = R::widen::<S>(terms.tied);
-        for half in 0..R::F64_VECTORS {
-            sum_exp_rest[half].store_slice(&mut sum[lane + 8 * half..lane + 8 * half + 8]);
-            if R::IS_F64 {
-                low.store_slice(&mut sum_low[lane..lane + 8]);
-            }
-            tied[half].store_slice(&mut ties[lane + 8 * half..lane + 8 * half + 8]);
-        }
+        terms.store(sum_exp_rest.get(), lane, (sum, sum_low), ties);
     }
 }
 
-/// The maxima and pivots of a vector of rows, and how many classes equal the maximum.
-struct Terms<S: Simd, R: Real> {
+/// The maxima and pivots of a vector of rows, and how many classes equal the maximum. With `LONG` terms are those of
+/// long rows.
+pub(super) struct Terms<S: Simd, R: Real, const LONG: bool> {
     m: R::V<S>,
     p: Pivot<R::V<S>>,
     tied: R::V<S>,
 }
 
-impl<S: Simd, R: Real> Terms<S, R> {
+impl<S: Simd, R: Real, const LONG: bool> Terms<S, R, LONG> {
+    /// Those of rows with these maxima, of which all but one are counted.
+    #[inline(always)]
+    pub(super) fn new(m: R::V<S>) -> Self {
+        Terms { m, p: pivot::<S, R>(m), tied: R::V::<S>::splat(m.token(), R::ZERO) - R::ONE }
+    }
+
     /// The terms of a class; 0 where it is a maximum.
     #[inline(always)]
-    fn of(&mut self, class: &[R]) -> R::V<S> {
+    pub(super) fn of(&mut self, class: &[R]) -> R::V<S> {
         let simd = self.m.token();
         let x = R::V::<S>::from_slice(simd, &class[..R::LANES]);
         let is_max = x.simd_eq(self.m);
         self.tied = is_max.select(self.tied + R::ONE, self.tied);
-        is_max.select(R::V::<S>::splat(simd, R::ZERO), term::<S, R>(x, &self.p))
+        let term =
+            if LONG { term_from_base::<S, R>(x - self.p.base, &self.p).0 } else { term::<S, R>(x, &self.p) };
+        is_max.select(R::V::<S>::splat(simd, R::ZERO), term)
+    }
+
+    /// Stores the sums of the rows from `lane` on, and how many further classes equal their maxima.
+    #[inline(always)]
+    pub(super) fn store(
+        self,
+        (total, low): ([f64x8<S>; 2], f64x8<S>),
+        lane: usize,
+        (sum, sum_low): (&mut [f64; TILE], &mut [f64; TILE]),
+        ties: &mut [f64; TILE],
+    ) {
+        let tied = R::widen::<S>(self.tied);
+        for half in 0..R::F64_VECTORS {
+            let at = lane + 8 * half..lane + 8 * half + 8;
+            total[half].store_slice(&mut sum[at.clone()]);
+            if R::IS_F64 {
+                low.store_slice(&mut sum_low[at.clone()]);
+            }
+            tied[half].store_slice(&mut ties[at]);
+        }
     }
 }

@@ -87,8 +87,8 @@ impl<E: Copy> LineBuffers<'_, E> {
     /// Streams the next part of a class, of at least a line, to its place. [`fence`] comes after the last one.
     ///
     /// # Safety
-    /// `to` is the place of as many elements as `from` has, in the array of which `'o` is a borrow, and that of all
-    /// parts is derived from one pointer. Until `self` is dropped nobody else reads these elements or writes to them.
+    /// `to` is the place of as many elements as `from` has, in the array of which `'o` is a borrow, and comes from the
+    /// same pointer to that array in all calls. Until `self` is dropped, the elements are read and written here alone.
     #[inline(always)]
     pub(crate) unsafe fn stream(&mut self, class: usize, from: &[E], to: *mut E) {
         let each = Self::EACH;

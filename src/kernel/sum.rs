@@ -62,9 +62,7 @@ impl<S: Simd, R: Real> Sum<S, R> {
         }
         (sum, error)
     }
-}
 
-impl<S: Simd, R: Real> Sum<S, R> {
     /// [`Self::reduce`] and the sum of a row of one block, of as many rows as there are lanes: `lanes[k]` has lane k of
     /// each. The low part is that of `f64`.
     #[inline(always)]

@@ -345,22 +345,17 @@ impl<'a, E: Element> Work<'a, E> {
         // scale softmax(x) - factor q, with the target's entry from p or from 1 - p, whichever is smaller: the term (1
         // - e) w_t of q belongs to the target alone.
         let factor = gradient.factors(rows.clone());
-        let mut scale = factor;
-        if losses.weighted {
-            (0..TILE).for_each(|i| scale[i] *= losses.weight[i]);
-        }
-        let finite = scale.iter().fold(true, |all, scale| all & scale.is_finite());
-        if sums.is_pair() && smoothing == 0.0 && self.z_loss == 0.0 && finite {
-            sums.write_gradient_of_nll(simd, rows, labels.active, &labels.class, &scale, &gradient.out);
-            return;
-        }
+        let weight = if losses.weighted { losses.weight } else { Column::of(1.0) };
         let (mut scale, mut value) = (Column::of(0.0), Column::of(0.0));
+        if sums.is_pair() && smoothing == 0.0 && self.z_loss == 0.0 {
+            (0..TILE).for_each(|i| scale[i] = factor[i] * weight[i]);
+            if scale.iter().fold(true, |all, scale| all & scale.is_finite()) {
+                sums.write_gradient_of_nll(simd, rows, labels.active, &labels.class, &scale, &gradient.out);
+                return;
+            }
+        }
         let (p, miss) = sums.share(simd, &logits);
         let smooth = Smoothing { amount: smoothing, share, spread };
-        let mut weight = Column::of(1.0);
-        if losses.weighted {
-            weight = losses.weight;
-        }
         // Of all rows, so that the loop is vectorized.
         for i in 0..TILE {
             (scale[i], value[i]) = smooth.scale_and_entry(factor[i], weight[i], p[i], miss[i]);

@@ -22,13 +22,15 @@ use crate::kernel::real::Real;
 use crate::kernel::rowset::{all, bits};
 use crate::kernel::{SEGMENT, TILE};
 
+/// Entries of targets, more accurate than the differences would be: the rows that have one, the target's class and the
+/// entry.
+type TargetEntries<'t> = (u64, &'t [usize; TILE], &'t [f64; TILE]);
+
 /// The gradient of a tile's rows: scale softmax(x) - factor q, but for the targets' entries where they are given.
 pub(crate) struct TileGradient<'t, W> {
     /// For each row what its softmax is multiplied by.
     pub scale: &'t [f64; TILE],
-    /// The entries of targets, more accurate than the differences would be: the rows that have one, the target's class
-    /// and the entry.
-    pub entries: Option<(u64, &'t [usize; TILE], &'t [f64; TILE])>,
+    pub entries: Option<TargetEntries<'t>>,
     /// The factor of each row, and q.
     pub q: Option<(&'t [f64; TILE], W)>,
 }
@@ -59,13 +61,10 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         let tiles = self.0;
         if tiles.is_packed {
             let len = tiles.len;
-            if F::SHARES && tiles.is_pair() {
+            if F::SHARES && tiles.is_pair_or_in_pivot_units(simd) {
                 tiles.sums.scale = Column::of(1.0);
                 gradient_of_two::<S, E::Alike>(simd, &mut tiles.packed, None, None, &tiles.sums, len);
             } else {
-                if F::SHARES {
-                    tiles.in_pivot_units(simd);
-                }
                 apply_to_tile::<S, E::Alike, F>(simd, &mut tiles.packed, &tiles.sums, len);
             }
             unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
@@ -107,10 +106,7 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         let TileGradient { scale, entries, q } = gradient;
         tiles.sums.scale.0 = *scale;
         memory.at_least(tiles.rows.layout.classes, RealOf::<E>::ZERO);
-        let pair = tiles.is_pair();
-        if !pair {
-            tiles.in_pivot_units(simd);
-        }
+        let pair = tiles.is_pair_or_in_pivot_units(simd);
         let buffer = scratch(&mut tiles.q, if q.is_some() { tiles.packed.len() } else { 0 });
         let q = q.map(|(factor, weighting)| (weighting.tile(simd, buffer), factor));
         let (packed, sums) = (&mut tiles.packed, &tiles.sums);
@@ -123,10 +119,8 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         for i in 0..tiles.len {
             memory[class[i] * TILE + i] = E::near(value[i]);
         }
-        if let Some((rows, class, value)) = entries {
-            for i in bits(rows & all(tiles.len)) {
-                tiles.packed[class[i] * TILE + i] = E::near(value[i]);
-            }
+        if let Some(entries) = entries {
+            tiles.set_entries(entries);
         }
         unpack(simd, &tiles.packed, range.clone(), gradient_out, &mut tiles.unpacked);
         unpack(simd, memory, range, hessian_out, unpacked);
@@ -148,10 +142,8 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         tiles.sums.scale.0 = *scale;
         // Of long rows q is not packed.
         if tiles.is_packed && (tiles.is_short() || q.is_none()) {
-            let (pair, few) = (tiles.is_pair(), tiles.rows.layout.classes <= FEW);
-            if !pair {
-                tiles.in_pivot_units(simd);
-            }
+            let pair = tiles.is_pair_or_in_pivot_units(simd);
+            let few = tiles.rows.layout.classes <= FEW;
             let buffer = scratch(&mut tiles.q, if q.is_some() { tiles.packed.len() } else { 0 });
             let q = q.map(|(factor, weighting)| (weighting.tile(simd, buffer), factor));
             let chosen = match entries {
@@ -164,10 +156,8 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
             } else {
                 gradient_of_tile::<S, E::Alike>(simd, packed, q, chosen, &tiles.sums, tiles.len);
             }
-            if let (Some((rows, class, value)), None) = (entries, chosen) {
-                for i in bits(rows & all(tiles.len)) {
-                    packed[class[i] * TILE + i] = E::near(value[i]);
-                }
+            if let (Some(entries), None) = (entries, chosen) {
+                tiles.set_entries(entries);
             }
             tiles.clear(active);
             unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
@@ -204,9 +194,7 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
             }
         }
     }
-}
 
-impl<'r, E: Element> Tile<'_, 'r, E> {
     /// Whether [`Self::write_gradient_of_nll`] writes the gradient of these rows.
     pub(crate) fn is_pair(&self) -> bool {
         self.0.is_pair()
@@ -244,6 +232,14 @@ pub(crate) fn write_zeros<E: Element>(range: Range<usize>, out: &RowsMut<'_, E>)
 }
 
 impl<E: Element> Tiles<'_, E> {
+    /// Sets the entries of targets of a packed gradient.
+    #[inline(always)]
+    fn set_entries(&mut self, (rows, class, value): TargetEntries<'_>) {
+        for i in bits(rows & all(self.len)) {
+            self.packed[class[i] * TILE + i] = E::near(value[i]);
+        }
+    }
+
     /// Makes the packed rows that are not active 0.
     #[inline(always)]
     fn clear(&mut self, active: u64) {

@@ -18,8 +18,8 @@ use crate::kernel::stream::{LineBuffers, stream};
 /// before its use.
 const AHEAD: usize = 2;
 
-/// How many classes ahead those of long rows are prefetched as they are packed: a power of two apart, they share a few
-/// cache sets, of eight lines each.
+/// How many classes ahead they are prefetched to the first-level cache as they are packed: a power of two apart, they
+/// share a few cache sets, of eight lines each.
 const NEXT: usize = 8;
 
 /// Packs the rows of `range` and finds their maxima. Returns where the rows to prefetch are, some tiles later.

@@ -215,6 +215,16 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
     }
 
+    /// [`Self::is_pair`]; where it is false, the sums are brought to the units that a softmax is made of otherwise.
+    #[inline(always)]
+    pub(super) fn is_pair_or_in_pivot_units<S: Simd>(&mut self, simd: S) -> bool {
+        let is_pair = self.is_pair();
+        if !is_pair {
+            self.in_pivot_units(simd);
+        }
+        is_pair
+    }
+
     /// Whether a softmax is made of the one exponential of two classes.
     pub(super) fn is_pair(&self) -> bool {
         self.of_pair && !<RealOf<E> as Real>::IS_F64
