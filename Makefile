@@ -17,6 +17,11 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # Extra arguments for pytest, as in `make test PYTEST_ARGS="-k threads"`.
 PYTEST_ARGS ?=
+# `make test PARITY=no` needs no torch, JAX and lm-evaluation-harness, and leaves out the comparisons with them.
+PARITY ?= yes
+ifeq ($(filter yes no,$(PARITY)),)
+$(error PARITY is yes or no, got $(PARITY))
+endif
 
 # Tests hand options on as dictionaries, give wrong values on purpose, and call packages without types.
 MYPY_TESTS := --disable-error-code=arg-type --disable-error-code=call-overload --no-warn-return-any --allow-untyped-calls
@@ -26,7 +31,6 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYO3_PYTHON := $(abspath $(PY))
 
 RUST_SOURCES := Cargo.toml .cargo/config.toml $(wildcard Cargo.lock) $(shell find src -name '*.rs')
-# Byte code is made when a module is first imported: far less work than making it for all of torch.
 PIP_INSTALL := $(PY) -m pip install --quiet --no-compile
 MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
 
@@ -44,12 +48,15 @@ demo: $(VENV)/built ## Build and install into .venv, then score the two examples
 	@echo "A character model on a held-out part of the documentation, with float16 logits:"
 	$(VENV)/bin/crossent score examples/data/docs_logits.npy examples/data/docs_targets.npy
 
-test: test-rust test-python ## Run the Rust and the Python tests
+TEST_EXTRAS := $(VENV)/extra-test.txt $(if $(filter yes,$(PARITY)),$(VENV)/extra-parity.txt)
+
+test: test-rust test-python ## Run the Rust and the Python tests (PARITY=no: without torch, JAX and lm-evaluation-harness)
+	@[ $(PARITY) = yes ] || echo "All tests passed, but PARITY=no: those that need torch, JAX or lm-evaluation-harness did not run."
 
 test-rust: $(VENV)/made
 	cargo test
 
-test-python: $(VENV)/built $(VENV)/extra-test.txt
+test-python: $(VENV)/built $(TEST_EXTRAS)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 check: check-rust check-python check-layers check-instructions check-docs check-wheel ## Lints, types, layers, instructions, docs, wheel
@@ -62,7 +69,7 @@ check-rust: $(VENV)/made
 	cargo clippy --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
-check-python: $(VENV)/built $(VENV)/extra-check.txt $(VENV)/extra-test.txt
+check-python: $(VENV)/built $(VENV)/extra-check.txt $(TEST_EXTRAS)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
@@ -86,7 +93,7 @@ record-instructions: $(VENV)/built $(VENV)/extra-test.txt ## Record the kernels'
 SANITIZED := build/sanitize
 HOST = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 
-sanitize: $(VENV)/built $(VENV)/extra-test.txt ## Run the Python tests on an extension under AddressSanitizer (PYTEST_ARGS)
+sanitize: $(VENV)/built $(TEST_EXTRAS) ## Run the Python tests on an extension under AddressSanitizer (PYTEST_ARGS)
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -C force-frame-pointers=yes" \
 		CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG=line-tables-only \
 		CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
@@ -141,7 +148,5 @@ $(VENV)/built: $(VENV)/made pyproject.toml $(RUST_SOURCES)
 	touch $@
 
 $(VENV)/extra-%.txt: pyproject.toml | $(VENV)/made
-	$(PY) -c 'import pathlib, tomllib; \
-		print(*tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]["optional-dependencies"]["$*"], sep="\n")' > $@.new
-	$(PIP_INSTALL) -r $@.new
-	mv $@.new $@
+	$(PY) tools/install_extras.py $*
+	touch $@

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
-
 import crossent
 import fuzz_scoring
 from arrays import DTYPES

@@ -30,7 +30,8 @@ from arrays import (
     row_shape,
 )
 from crossing import crossed
-from oracle import loss_and_gradient, torch
+from optional import torch
+from oracle import loss_and_gradient
 
 pytestmark = [
     # One class, and no row counted, are met on purpose.

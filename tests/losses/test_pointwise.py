@@ -9,13 +9,12 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 import crossent
 import reference
 from arrays import BFLOAT16, DTYPES, INTEGERS, SAME_VALUES, Array, DType, loss_dtype, name
 from levels import FUSED, Call, results, results_at_levels
+from optional import F, torch
 from ulp import ulp_distance, ulp_error
 
 INF, NAN = np.inf, np.nan

@@ -1,5 +1,6 @@
 """The tables of errors in docs/numerics.md: their program runs, and crossent keeps the limits at every level."""
 
+import functools
 import importlib.util
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +15,6 @@ from hard_rows import FAMILIES, FUNCTIONS, LIMITS, Sample, results_at, samples
 from levels import AVAILABLE
 from ulp import Exact
 
-pytest.importorskip("torch")
-
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "numerics.md"
 DTYPES = ("float32", "float64")
@@ -24,16 +23,15 @@ STEP = 7  # of the families with many rows, one in seven is tested here
 NAMES = [family.name for family in FAMILIES]
 
 
+@functools.cache
 def _program() -> ModuleType:
+    pytest.importorskip("torch")
     spec = importlib.util.spec_from_file_location("accuracy", ROOT / "benches" / "accuracy.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-PROGRAM = _program()
 
 
 def _lines(head: str) -> list[list[str]]:
@@ -97,7 +95,7 @@ def test_the_page_has_each_function_of_each_library_within_the_limits(dtype: str
     for function in FUNCTIONS:
         limit = LIMITS[function.title][DTYPES.index(dtype)]
         assert max(_page(dtype, function.title, "crossent").values()) <= limit
-        for library, functions in PROGRAM.PEERS.items():
+        for library, functions in _program().PEERS.items():
             if function.title in functions:
                 assert all(error >= 0 for error in _page(dtype, function.title, library).values())
     text = PAGE.read_text(encoding="utf-8")
@@ -115,7 +113,7 @@ def test_the_program_compares_with_functions_that_the_libraries_have() -> None:
     for sample in samples(10**6):
         if sample.family.name == "offsets" and sample.dtype == np.float64:
             some = sample._replace(rows=sample.rows[1:2])
-            for library, functions in PROGRAM.PEERS.items():
+            for library, functions in _program().PEERS.items():
                 if peer := functions.get(sample.function.title):
                     error = some.exact().errors(some.results_of(peer)).max()
                     assert error < 1e9, (library, sample.key)
@@ -132,14 +130,14 @@ def _limit(loss: str, what: str, dtype: type) -> float:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_errors_are_within_the_limits(dtype: type) -> None:
-    for case in PROGRAM.cases(dtype):
+    for case in _program().cases(dtype):
         some = case._replace(arguments=[numbers[::STEP].copy() for numbers in case.arguments])
-        ours, _ = PROGRAM.errors(some)
+        ours, _ = _program().errors(some)
         assert ours <= _limit(case.loss, case.what, dtype), (case.loss, case.what)
 
 
 def test_the_page_has_each_line_within_the_limits() -> None:
-    for narrow, wide in zip(PROGRAM.cases(np.float32), PROGRAM.cases(np.float64), strict=True):
+    for narrow, wide in zip(_program().cases(np.float32), _program().cases(np.float64), strict=True):
         (numbers,) = _lines(f"| `{narrow.loss}` | {narrow.what and f'`{narrow.what}`'} | ")
         in_float32, _, in_float64, _ = map(float, numbers)
         assert in_float32 <= _limit(narrow.loss, narrow.what, np.float32)

@@ -8,11 +8,8 @@ import pytest
 import exact
 import reference
 from arrays import DTYPES, HALVES, DType, name
+from optional import F, torch
 from ulp import ulp_distance, ulp_error
-
-torch = pytest.importorskip("torch")
-F = torch.nn.functional
-
 
 # ---- the ruler ------------------------------------------------------------------------------------------
 

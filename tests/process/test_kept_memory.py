@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import crossent
-from oracle import torch
+from optional import torch
 
 ROWS = 8400  # of 1000 float32 classes: 33.6 MB, just enough to be kept
 X = np.zeros((ROWS, 1000), np.float32)

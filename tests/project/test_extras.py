@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 FOR_USERS = {"all", "dask", "io", "plot", "sklearn"}
-FOR_DEVELOPERS = {"bench", "check", "docs", "test"}
+FOR_DEVELOPERS = {"bench", "check", "docs", "parity", "test"}
 # By extra, the modules that code of this package imports.
 IMPORTED = {
     "dask": ["dask.array", "dask.dataframe", "distributed"],

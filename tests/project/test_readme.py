@@ -16,6 +16,7 @@ import pytest
 
 import crossent
 from crossent import _cli as cli
+from crossent import _core
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
@@ -124,6 +125,7 @@ def test_blocks(page: Path, tmp_path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+VERSION = f"crossent {crossent.__version__} ({_core.build_info()['isa']})"
 MADE_UP = """\
 ```python
 x = 1
@@ -149,7 +151,7 @@ x = 1
         ("```python\nprint(1)\n```\n", 1),
         ("```python\nprint(1)\n```\nand then\n```text\n1\n```\n", 1),
         ("```python\nx = 1\n```\n```text\n1\n```\n", 1),
-        (f"```console\n$ crossent --version\ncrossent {crossent.__version__}\n```\n", 0),
+        (f"```console\n$ crossent --version\n{VERSION}\n```\n", 0),
         ("```console\n$ crossent --version\ncrossent 0.0.0\n```\n", 1),
         ("```sh\nexit 1\n```\n```text\nany\n```\n", 0),
     ],

@@ -20,6 +20,7 @@ import enum
 import faulthandler
 import fractions
 import functools
+import importlib.util
 import inspect
 import io
 import math
@@ -175,6 +176,9 @@ class ByDLPack(Holder):
         return self.inner.__dlpack_device__()
 
 
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+
+
 @functools.cache
 def torch() -> Any:
     import torch as module
@@ -184,8 +188,10 @@ def torch() -> Any:
 
 
 def tensor(x: Array) -> Any:
-    """A torch tensor with the same numbers, in memory of its own."""
+    """A torch tensor with the same numbers, in memory of its own; where torch is missing, an array."""
     x = x.copy()
+    if not HAS_TORCH:
+        return x
     if x.dtype == BFLOAT16:
         return torch().tensor(x.view(np.int16)).view(torch().bfloat16)
     return torch().tensor(x)
@@ -228,7 +234,7 @@ def dressed(d: Draw, x: Array) -> Any:
         x = memory_mapped(x)
     elif kind in (23, 24) and x.dtype in (*TENSORS, BFLOAT16):
         return tensor(x)
-    elif kind == 25 and x.dtype in DTYPES and x.size:
+    elif kind == 25 and x.dtype in DTYPES and x.size and HAS_TORCH:
         return tensor(x).requires_grad_()
     elif kind in (26, 27) and x.dtype.kind in "iuf" and x.size and x.dtype != np.uint64:
         return x.tolist() if kind == 26 or x.ndim == 0 else tuple(x.tolist())
@@ -596,6 +602,7 @@ FUNCTIONS: dict[str, Good] = {
     "PolyLoss": good_classes,
     "Softmax": good_rows,
     "LikelyMistakeWarning": good_warning,
+    "NothingCountedWarning": good_warning,
     "get_num_threads": good_threads,
     "set_num_threads": good_threads,
     "show_versions": good_threads,
@@ -611,7 +618,13 @@ OF_CLASS = {
     "PolyLoss": "poly_loss",
     "Softmax": "softmax",
 }
-RARE = ("LikelyMistakeWarning", "get_num_threads", "set_num_threads", "show_versions")
+RARE = (
+    "LikelyMistakeWarning",
+    "NothingCountedWarning",
+    "get_num_threads",
+    "set_num_threads",
+    "show_versions",
+)
 NAMES = [name for name in FUNCTIONS if name not in RARE] * 8 + list(RARE)
 
 
@@ -1109,7 +1122,7 @@ def wrapped(d: Draw, x: Array) -> Any:
         return list(x.reshape(-1)) if x.size < 5000 else [x]
     if kind == 9 and x.ndim and not x.dtype.hasobject:
         return np.rec.fromarrays([x], names="a")
-    if kind == 10 and x.dtype in TENSORS:
+    if kind == 10 and x.dtype in TENSORS and HAS_TORCH:
         t = tensor(x)
         kinds = [
             t.to_sparse() if t.ndim and t.dtype != torch().bool else t,
@@ -1535,7 +1548,7 @@ class Judge:
             raise Wrong(f"an error that names no argument: {problem}") from error
 
     def _result(self, call: Call, result: Any) -> None:
-        if call.name == "LikelyMistakeWarning":
+        if call.name in ("LikelyMistakeWarning", "NothingCountedWarning"):
             form = isinstance(result, UserWarning)
         elif call.name == "get_num_threads":
             form = type(result) is int and result == call.threads
@@ -1640,7 +1653,8 @@ def _limit_memory() -> None:
         return
     import resource
 
-    torch()  # maps more than the cases need
+    if HAS_TORCH:
+        torch()  # maps more than the cases need
     pages = Path("/proc/self/statm")
     if pages.exists():
         limit = int(pages.read_text().split()[0]) * resource.getpagesize() + MEMORY
