@@ -2,7 +2,7 @@
 
 from crossent import _names
 from crossent._core import __version__
-from crossent._exceptions import LikelyMistakeWarning
+from crossent._exceptions import LikelyMistakeWarning, NothingCountedWarning
 from crossent._linear import LinearLogits
 from crossent._losses.binary import (
     binary_cross_entropy,
@@ -66,6 +66,7 @@ __all__ = [
     "LogSoftmax",
     "LossHistogram",
     "NLLLoss",
+    "NothingCountedWarning",
     "PolyLoss",
     "PositionGroup",
     "Report",

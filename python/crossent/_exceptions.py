@@ -15,13 +15,45 @@ class LikelyMistakeWarning(UserWarning):
     For example probabilities given as logits, or a batch in which every row is ignored. The result is what the
     arguments ask for nevertheless. To suppress the warning, use ``warnings.filterwarnings("ignore",
     category=crossent.LikelyMistakeWarning)``; to locate the call, use ``"error"`` instead of ``"ignore"``.
+
+    See Also
+    --------
+    NothingCountedWarning : A mean over no rows.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import crossent
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     loss = crossent.cross_entropy([[0.1, 0.9]] * 8, [1] * 8)
+    >>> caught[0].category.__name__
+    'LikelyMistakeWarning'
     """
 
 
 class NothingCountedWarning(LikelyMistakeWarning, RuntimeWarning):
-    """A mean over no rows is nan: the batch is empty, or every row is ignored.
+    """A mean over no rows is nan: the batch is empty, or every row is ignored or masked.
 
-    It is a RuntimeWarning too, as NumPy's own "Mean of empty slice" is.
+    It is a RuntimeWarning too, as NumPy's own "Mean of empty slice" is, so that a filter for either class meets it.
+    Where such batches are expected, as in a stream of padded sequences, suppress this warning alone with
+    ``warnings.filterwarnings("ignore", category=crossent.NothingCountedWarning)``.
+
+    See Also
+    --------
+    LikelyMistakeWarning : The other arguments that are allowed and look wrong.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import crossent
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     loss = crossent.cross_entropy([[0.5, 1.5]], [-100])
+    >>> print(loss)
+    nan
+    >>> caught[0].category.__name__
+    'NothingCountedWarning'
     """
 
 

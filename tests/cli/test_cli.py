@@ -789,7 +789,15 @@ def test_module_and_help() -> None:
     assert done.returncode == 0
     assert "--ignore-index" in done.stdout
     done = run("--version")
-    assert done.stdout == f"crossent {__version__}\n"
+    isa = _core.build_info()["isa"]
+    assert (done.stdout, done.stderr) == (f"crossent {__version__} ({isa})\n", "")
+
+
+def test_the_version_of_an_instruction_set_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSENT_ISA", "avx3")
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "CROSSENT_ISA names no instruction set of this machine: got 'avx3'" in done.stderr
 
 
 def test_module_scores(files: Files) -> None:

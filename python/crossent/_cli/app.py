@@ -7,7 +7,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from crossent import __version__
+from crossent import _core
 from crossent._cli import calibrate, compare, info, merge, plot, score
 from crossent._cli.files import is_full, remedy
 from crossent._cli.options import EXAMPLE
@@ -50,6 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Version(argparse.Action):
+    # The instruction set is asked for here and not when the parser is made: a variable may name none of this machine.
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        build = _core.build_info()
+        sys.stdout.write(f"crossent {build['version']} ({build['isa']})\n")
+        parser.exit()
+
+
 def _new_parser() -> Parser:
     parser = Parser(
         prog="crossent",
@@ -58,7 +66,12 @@ def _new_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"crossent {__version__}")
+    parser.add_argument(
+        "--version",
+        action=_Version,
+        nargs=0,
+        help="print the version and the instruction set in use, and exit",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (score, compare, calibrate, plot, info, merge):
         command.add(commands)
