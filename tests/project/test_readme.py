@@ -186,7 +186,22 @@ def test_a_guide_draws_the_pictures_that_it_shows(page: Path, tmp_path: Path) ->
 
 
 def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 175
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_readmes_ratios_are_those_of_the_table() -> None:
+    readme, page = (
+        " ".join((ROOT / name).read_text(encoding="utf-8").split()) for name in ("README.md", "docs/performance.md")
+    )
+    said = re.search(r"Over (\d+) cases torch takes ([\d.]+) times as long.* and numba ([\d.]+) times", readme)
+    told = re.search(
+        r"torch takes ([\d.]+) times as long as crossent \(geometric mean of (\d+)\), and the fastest other library "
+        r"([\d.]+) times",
+        page,
+    )
+    assert said is not None
+    assert told is not None
+    assert said.groups() == (told[2], told[1], told[3])
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
