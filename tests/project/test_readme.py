@@ -19,14 +19,15 @@ from crossent import _cli as cli
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES]
+COMING_FROM = sorted((ROOT / "docs" / "coming_from").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES, *COMING_FROM]
 
 BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
 )
 # What a page may need besides the package, NumPy and what those need.
 LIBRARY = re.compile(
-    r"^(?:from|import) (dask|h5py|lightgbm|matplotlib|pandas|safetensors|scipy|sklearn|torch|xgboost|zarr)\b",
+    r"^(?:from|import) (dask|h5py|jax|lightgbm|matplotlib|pandas|safetensors|scipy|sklearn|torch|xgboost|zarr)\b",
     re.MULTILINE,
 )
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)[^)]*\)")
