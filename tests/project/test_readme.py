@@ -27,7 +27,7 @@ BLOCK = re.compile(
 )
 # What a page may need besides the package, NumPy and what those need.
 LIBRARY = re.compile(
-    r"^(?:from|import) (dask|h5py|jax|lightgbm|matplotlib|pandas|safetensors|scipy|sklearn|torch|xgboost|zarr)\b",
+    r"^(?:from|import) (dask|h5py|lightgbm|matplotlib|pandas|safetensors|scipy|sklearn|torch|xgboost|zarr)\b",
     re.MULTILINE,
 )
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]+)[^)]*\)")
