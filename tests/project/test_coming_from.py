@@ -108,9 +108,8 @@ def test_other_calls_of_jax_and_optax(rows: tuple[Array, Array, Array]) -> None:
 
 
 def test_other_calls_of_torchmetrics(rows: tuple[Array, Array, Array]) -> None:
-    torch, classification = pytest.importorskip("torch"), pytest.importorskip("torchmetrics.classification")
-    import torchmetrics
-
+    torch, torchmetrics = pytest.importorskip("torch"), pytest.importorskip("torchmetrics")
+    classification, text = torchmetrics.classification, torchmetrics.text
     x, _, t = rows
     for average in ("micro", "macro"):
         metrics = [classification.MulticlassAccuracy(4, average=average) for _ in range(2)]
@@ -142,7 +141,7 @@ def test_other_calls_of_torchmetrics(rows: tuple[Array, Array, Array]) -> None:
     theirs = torchmetrics.KLDivergence()(torch.tensor(p / 2), torch.tensor(p[:, ::-1].copy()))
     _close(theirs, halved)
     with pytest.raises(IndexError):
-        torchmetrics.text.Perplexity()(torch.tensor(x[None]), torch.tensor(np.full((1, 6), -100)))
+        text.Perplexity()(torch.tensor(x[None]), torch.tensor(np.full((1, 6), -100)))
 
 
 # ---- torch, SciPy, scikit-learn -------------------------------------------------------------------------
