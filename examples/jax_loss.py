@@ -70,8 +70,8 @@ def backward(
 
 
 def like_loss(logits: jax.Array, target: jax.Array) -> jax.ShapeDtypeStruct:
-    double = logits.dtype == jnp.float64
-    return jax.ShapeDtypeStruct(target.shape, jnp.float64 if double else jnp.float32)
+    dtype = jnp.float64 if logits.dtype == jnp.float64 else jnp.float32
+    return jax.ShapeDtypeStruct(target.shape, dtype)
 
 
 cross_entropy.defvjp(forward, backward)
