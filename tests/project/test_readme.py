@@ -20,7 +20,7 @@ from crossent import _cli as cli
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs").glob("*/*.md"))]
 
 BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)\n(?P<body>.*?)^(?P=indent)```$", re.DOTALL | re.MULTILINE
@@ -180,6 +180,13 @@ def test_a_guide_draws_the_pictures_that_it_shows(page: Path, tmp_path: Path) ->
     assert [picture.name for picture in drawn] == sorted(shown)
     assert shown
     assert all(b"<svg" in picture.read_bytes() for picture in drawn)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_no_line_of_a_guides_code_is_cut(page: Path) -> None:
+    for block in blocks(page.read_text(encoding="utf-8")):
+        width = 90 if block.language == "console" else 80
+        assert not [line for line in block.body.splitlines() if len(line) > width], block.line
 
 
 def test_the_readme_is_short() -> None:
