@@ -115,6 +115,8 @@ def test_blocks(page: Path, tmp_path: Path) -> None:
     skip_without(*LIBRARY.findall(text))
     if "crossent import plot" in text or "$ crossent plot" in text:
         pytest.importorskip("matplotlib")
+    if ".to_zarr(" in text:
+        pytest.importorskip("zarr")
     if ".to_pandas()" in text:
         pytest.importorskip("pandas")
     if 'method="temperature"' in text:
