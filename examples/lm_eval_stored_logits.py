@@ -37,9 +37,8 @@ CHOICES = "etaoin"
 class StoredLogits(LM):  # type: ignore[misc, unused-ignore]
     """A language model that answers requests from a folder of logits.
 
-    `logits.npy` (R, V) and `tokens.npy` (R,) hold the rows of all continuations,
-    each row with the token that it predicts; `ends.npy` where each continuation
-    ends; `requests.json` its [context, continuation].
+    `logits.npy` (R, V) and `tokens.npy` (R,) hold the rows of all
+    continuations, `ends.npy` where each ends, and `requests.json` the requests.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,11 +47,10 @@ class StoredLogits(LM):  # type: ignore[misc, unused-ignore]
         scores = crossent.score(logits, np.load(folder / "tokens.npy"))
         ends = np.load(folder / "ends.npy")
         found = scores.by_sequence(cu_seqlens=[0, *ends])
-        text = (folder / "requests.json").read_text(encoding="utf-8")
-        requests = map(tuple, json.loads(text))
+        requests = json.loads((folder / "requests.json").read_bytes())
         sums, greedy = found.log_likelihood.tolist(), found.is_greedy.tolist()
         answers = zip(sums, greedy, strict=True)
-        self.answers = dict(zip(requests, answers, strict=True))
+        self.answers = dict(zip(map(tuple, requests), answers, strict=True))
 
     def loglikelihood(
         self,
@@ -64,7 +62,7 @@ class StoredLogits(LM):  # type: ignore[misc, unused-ignore]
         return [self.answers["", *request.args][0] for request in requests]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        raise NotImplementedError("stored logits cannot generate a continuation")
+        raise NotImplementedError("stored logits generate no continuation")
 
 
 class Storage:
