@@ -19,10 +19,9 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def draw(page: Path, to: Path) -> list[Path]:
-    """Run the Python code of a page from the root of the repository's examples, and copy its SVG files."""
+    """Run the Python code of a page in an empty folder, and copy its SVG files."""
     code = "\n".join(BLOCK.findall(page.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "examples").symlink_to(DOCS.parent / "examples")
         with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
             exec(compile(code, str(page), "exec"), {"__name__": "page"})
         pictures = sorted(Path(folder).glob("*.svg"))

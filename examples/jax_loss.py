@@ -28,7 +28,10 @@ Loss: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 # The recipe, as in docs/guides/torch_and_jax.md.
 @jax.custom_vjp
 def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """Compute the loss of each row, whose target is a class index; the classes lie along the last axis."""
+    """Compute the loss of each row, whose target is a class index.
+
+    The classes lie along the last axis.
+    """
     loss: jax.Array = jax.pure_callback(
         lambda x, t: crossent.cross_entropy(x, t, reduction="none", axis=-1),
         like_loss(logits, target),
@@ -39,10 +42,19 @@ def cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
     return loss
 
 
-def forward(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
+def forward(
+    logits: jax.Array,
+    target: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    like_gradient = jax.ShapeDtypeStruct(logits.shape, logits.dtype)
     loss_and_gradient: tuple[jax.Array, jax.Array] = jax.pure_callback(
-        lambda x, t: crossent.cross_entropy_and_grad(x, t, reduction="none", axis=-1),
-        (like_loss(logits, target), jax.ShapeDtypeStruct(logits.shape, logits.dtype)),
+        lambda x, t: crossent.cross_entropy_and_grad(
+            x,
+            t,
+            reduction="none",
+            axis=-1,
+        ),
+        (like_loss(logits, target), like_gradient),
         logits,
         target,
         vmap_method="broadcast_all",
@@ -50,12 +62,16 @@ def forward(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]
     return loss_and_gradient
 
 
-def backward(gradient: jax.Array, upstream: jax.Array) -> tuple[jax.Array, None]:
+def backward(
+    gradient: jax.Array,
+    upstream: jax.Array,
+) -> tuple[jax.Array, None]:
     return (upstream[..., None] * gradient).astype(gradient.dtype), None
 
 
 def like_loss(logits: jax.Array, target: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(target.shape, jnp.float64 if logits.dtype == jnp.float64 else jnp.float32)
+    dtype = jnp.float64 if logits.dtype == jnp.float64 else jnp.float32
+    return jax.ShapeDtypeStruct(target.shape, dtype)
 
 
 cross_entropy.defvjp(forward, backward)

@@ -37,29 +37,32 @@ CHOICES = "etaoin"
 class StoredLogits(LM):  # type: ignore[misc, unused-ignore]
     """A language model that answers requests from a folder of logits.
 
-    `logits.npy` (R, V) and `tokens.npy` (R,) hold the rows of all continuations, one after the other, each row with the
-    token that it predicts; `ends.npy` where each continuation ends; `requests.json` its [context, continuation].
+    `logits.npy` (R, V) and `tokens.npy` (R,) hold the rows of all
+    continuations, `ends.npy` where each ends, and `requests.json` the requests.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
         logits = np.load(folder / "logits.npy", mmap_mode="r")
         scores = crossent.score(logits, np.load(folder / "tokens.npy"))
-        found = scores.by_sequence(cu_seqlens=[0, *np.load(folder / "ends.npy")])
-        requests = map(tuple, json.loads((folder / "requests.json").read_text(encoding="utf-8")))
-        answers = zip(found.log_likelihood.tolist(), found.is_greedy.tolist(), strict=True)
-        self.answers = dict(zip(requests, answers, strict=True))
+        ends = np.load(folder / "ends.npy")
+        found = scores.by_sequence(cu_seqlens=[0, *ends])
+        requests = json.loads((folder / "requests.json").read_bytes())
+        sums, greedy = found.log_likelihood.tolist(), found.is_greedy.tolist()
+        answers = zip(sums, greedy, strict=True)
+        self.answers = dict(zip(map(tuple, requests), answers, strict=True))
 
-    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        return [self.answers[request.args] for request in requests]
+    def loglikelihood(
+        self,
+        requests: list[Instance],
+    ) -> list[tuple[float, bool]]:
+        return [self.answers[each.args] for each in requests]
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         return [self.answers["", *request.args][0] for request in requests]
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        raise NotImplementedError(
-            "stored logits answer for the continuations they were stored for, and write none"
-        )
+        raise NotImplementedError("stored logits generate no continuation")
 
 
 class Storage:
