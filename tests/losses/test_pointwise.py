@@ -9,8 +9,6 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 import crossent
 import reference
@@ -61,6 +59,7 @@ CASE_IDS = [f"{key}-{'-'.join(options)}" for key, _, _, options in CASES]
 
 
 def _tensor(x: Any) -> Any:
+    torch = pytest.importorskip("torch")
     x = np.asarray(x)
     return (
         torch.from_numpy(x.astype(np.float32)).bfloat16()
@@ -97,7 +96,7 @@ def test_values_are_the_references_in_every_layout(
 
 
 def _torch(key: str) -> Callable[..., Any]:
-    return getattr(F, key)
+    return getattr(pytest.importorskip("torch.nn.functional"), key)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -137,6 +136,8 @@ def test_weights_agree_with_torch_and_gradients_with_autograd(
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
 @pytest.mark.parametrize("log_target", [False, True])
 def test_divergence_agrees_with_torch(log_target: bool, dtype: DType, reduction: str) -> None:
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
     rng = np.random.default_rng(3)
     x = crossent.log_softmax(_logits(rng, (4, 6), dtype))
     t = crossent.log_softmax(_logits(rng, (4, 6), dtype))
@@ -154,6 +155,7 @@ def test_divergence_agrees_with_torch(log_target: bool, dtype: DType, reduction:
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
 def test_likelihoods_agree_with_torch(dtype: DType, full: bool, reduction: str) -> None:
+    F = pytest.importorskip("torch.nn.functional")
     rng = np.random.default_rng(4)
     x, t = _logits(rng, (4, 6), dtype), rng.integers(0, 9, (4, 6)).astype(dtype)
     rtol = 1e-12 if dtype == FLOAT64 else 1e-5
@@ -267,6 +269,7 @@ def test_float32_is_as_near_to_the_truth_as_torch_or_nearer(key: str, share: flo
 def test_input_and_target_are_broadcast_to_each_other(
     input: tuple[int, ...], target: tuple[int, ...], reduction: str
 ) -> None:
+    F = pytest.importorskip("torch.nn.functional")
     rng = np.random.default_rng(11)
     x, t = -rng.random(input), np.asarray(rng.random(target))
     for key, options in (
@@ -299,6 +302,8 @@ def test_infinite_logits_give_their_limits() -> None:
 
 
 def test_the_clamp_is_torchs_and_can_be_left_out() -> None:
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
     p, t = np.array([0.0, 1.0, 0.0, 1.0, 1e-60, 0.0]), np.array([0.0, 1, 1, 0, 1, 0.5])
     loss = crossent.binary_cross_entropy
     np.testing.assert_array_equal(loss(p, t, reduction="none"), [0, 0, 100, 100, 100, 50])
@@ -324,6 +329,7 @@ def test_the_divergence_of_nothing_is_nothing() -> None:
 
 
 def test_infinite_targets_are_not_torchs() -> None:
+    F = pytest.importorskip("torch.nn.functional")
     x, t = np.array([1.0, -1.0]), np.array([INF, INF])
     logits = F.binary_cross_entropy_with_logits(_tensor(x), _tensor(t), reduction="none")
     np.testing.assert_array_equal(logits, [-INF, INF])
@@ -333,6 +339,8 @@ def test_infinite_targets_are_not_torchs() -> None:
 
 
 def test_likelihoods_have_torchs_specials() -> None:
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
     values = [-INF, -2.0, -0.0, 0.0, 0.5, 1.0, 2.0, 1e300, INF, NAN]
     x, t = (a.ravel() for a in np.meshgrid(values, values))
     for full, log_input in itertools.product((False, True), repeat=2):
