@@ -49,7 +49,7 @@ def test_it_is_torchvisions_and_its_gradient_autograds(gamma: float, alpha: floa
         expected.backward(torch.from_numpy(upstream))
         loss, gradient = crossent.sigmoid_focal_loss_and_grad(x, t, grad_output=upstream, **options)
         np.testing.assert_allclose(loss, expected.detach().numpy(), rtol=1e-10)
-        np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-9, atol=1e-13)  # type: ignore[union-attr]
+        np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-9, atol=1e-13)
         alone = crossent.sigmoid_focal_loss(x, t, **options)
         assert np.asarray(alone).tobytes() == np.asarray(loss).tobytes()
 
