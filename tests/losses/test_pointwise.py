@@ -14,6 +14,7 @@ import crossent
 import reference
 from arrays import BFLOAT16, DTYPES, INTEGERS, SAME_VALUES, Array, DType, loss_dtype, name
 from levels import FUSED, Call, results, results_at_levels
+from optional import F, torch
 from ulp import ulp_distance, ulp_error
 
 INF, NAN = np.inf, np.nan
@@ -59,7 +60,6 @@ CASE_IDS = [f"{key}-{'-'.join(options)}" for key, _, _, options in CASES]
 
 
 def _tensor(x: Any) -> Any:
-    torch = pytest.importorskip("torch")
     x = np.asarray(x)
     return (
         torch.from_numpy(x.astype(np.float32)).bfloat16()
@@ -96,7 +96,7 @@ def test_values_are_the_references_in_every_layout(
 
 
 def _torch(key: str) -> Callable[..., Any]:
-    return getattr(pytest.importorskip("torch.nn.functional"), key)
+    return getattr(F, key)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -136,8 +136,6 @@ def test_weights_agree_with_torch_and_gradients_with_autograd(
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
 @pytest.mark.parametrize("log_target", [False, True])
 def test_divergence_agrees_with_torch(log_target: bool, dtype: DType, reduction: str) -> None:
-    torch = pytest.importorskip("torch")
-    F = torch.nn.functional
     rng = np.random.default_rng(3)
     x = crossent.log_softmax(_logits(rng, (4, 6), dtype))
     t = crossent.log_softmax(_logits(rng, (4, 6), dtype))
@@ -155,7 +153,6 @@ def test_divergence_agrees_with_torch(log_target: bool, dtype: DType, reduction:
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64], ids=name)
 def test_likelihoods_agree_with_torch(dtype: DType, full: bool, reduction: str) -> None:
-    F = pytest.importorskip("torch.nn.functional")
     rng = np.random.default_rng(4)
     x, t = _logits(rng, (4, 6), dtype), rng.integers(0, 9, (4, 6)).astype(dtype)
     rtol = 1e-12 if dtype == FLOAT64 else 1e-5
@@ -269,7 +266,6 @@ def test_float32_is_as_near_to_the_truth_as_torch_or_nearer(key: str, share: flo
 def test_input_and_target_are_broadcast_to_each_other(
     input: tuple[int, ...], target: tuple[int, ...], reduction: str
 ) -> None:
-    F = pytest.importorskip("torch.nn.functional")
     rng = np.random.default_rng(11)
     x, t = -rng.random(input), np.asarray(rng.random(target))
     for key, options in (
@@ -302,8 +298,6 @@ def test_infinite_logits_give_their_limits() -> None:
 
 
 def test_the_clamp_is_torchs_and_can_be_left_out() -> None:
-    torch = pytest.importorskip("torch")
-    F = torch.nn.functional
     p, t = np.array([0.0, 1.0, 0.0, 1.0, 1e-60, 0.0]), np.array([0.0, 1, 1, 0, 1, 0.5])
     loss = crossent.binary_cross_entropy
     np.testing.assert_array_equal(loss(p, t, reduction="none"), [0, 0, 100, 100, 100, 50])
@@ -329,7 +323,6 @@ def test_the_divergence_of_nothing_is_nothing() -> None:
 
 
 def test_infinite_targets_are_not_torchs() -> None:
-    F = pytest.importorskip("torch.nn.functional")
     x, t = np.array([1.0, -1.0]), np.array([INF, INF])
     logits = F.binary_cross_entropy_with_logits(_tensor(x), _tensor(t), reduction="none")
     np.testing.assert_array_equal(logits, [-INF, INF])
@@ -339,8 +332,6 @@ def test_infinite_targets_are_not_torchs() -> None:
 
 
 def test_likelihoods_have_torchs_specials() -> None:
-    torch = pytest.importorskip("torch")
-    F = torch.nn.functional
     values = [-INF, -2.0, -0.0, 0.0, 0.5, 1.0, 2.0, 1e300, INF, NAN]
     x, t = (a.ravel() for a in np.meshgrid(values, values))
     for full, log_input in itertools.product((False, True), repeat=2):

@@ -12,6 +12,7 @@ import crossent
 import reference
 from arrays import BFLOAT16, DTYPES, Array, DType, loss_dtype, name
 from levels import FUSED, Call, results_at_levels
+from optional import F, torch
 from ulp import ulp_error
 
 INF, NAN = np.inf, np.nan
@@ -23,8 +24,6 @@ def torchvisions(
     input: Any, target: Any, *, alpha: float = 0.25, gamma: float = 2.0, reduction: str = "none"
 ) -> Any:
     """`torchvision.ops.sigmoid_focal_loss`, as it is written there."""
-    torch = pytest.importorskip("torch")
-    F = torch.nn.functional
     p = torch.sigmoid(input)
     ce = F.binary_cross_entropy_with_logits(input, target, reduction="none")
     p_t = p * target + (1 - p) * (1 - target)
@@ -38,7 +37,6 @@ def torchvisions(
 @pytest.mark.parametrize("alpha", [0.25, 0.0, 1.0, -1])
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_it_is_torchvisions_and_its_gradient_autograds(gamma: float, alpha: float, reduction: str) -> None:
-    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)
     x = rng.standard_normal((7, 31)) * 4
     for t in (rng.random(x.shape), (rng.random(x.shape) < 0.3).astype(float)):
@@ -182,7 +180,6 @@ def test_the_gradient_may_overwrite_the_input() -> None:
 
 
 def test_errors_name_what_is_wrong() -> None:
-    torch = pytest.importorskip("torch")
     ok = np.full((2, 3), 0.5)
     for loss in (crossent.sigmoid_focal_loss, crossent.sigmoid_focal_loss_and_grad):
         for alpha in (1.5, -0.5, -2, NAN, INF):
