@@ -79,7 +79,7 @@ check-layers: $(VENV)/made
 # is installed, and in CI.
 check-workflows: $(VENV)/extra-check.txt
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
-	$(VENV)/bin/zizmor --offline --no-progress --quiet --persona pedantic .github/workflows
+	$(VENV)/bin/zizmor --offline --no-progress --quiet --persona pedantic .github
 	@if command -v actionlint >/dev/null; then actionlint; else echo "actionlint is not installed: it did not run."; fi
 
 # Instructions an element of the main kernels, which noise cannot change, and spills in their innermost loops.
