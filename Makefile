@@ -114,13 +114,14 @@ test-lowest: $(VENV)/made ## Run the Python tests with the oldest versions of al
 	$(VENV)/bin/uv pip install --quiet --python build/lowest --resolution lowest-direct '.[test]'
 	build/lowest/bin/python -m pytest $(PYTEST_ARGS)
 
-# Each of these tests on several threads at once, for interpreters without the global lock. They are the tests that change
-# nothing of the process, such as its directory or its number of threads.
-ON_THREADS := tests/losses tests/numerics tests/scoring tests/interface
+# Each of these tests on several threads at once, for interpreters without the global lock. Those with mpmath and with
+# tracemalloc run alone: there is one number of digits, and one peak of memory, for all threads.
+ON_THREADS := $(addprefix tests/,$(addprefix losses/,test_linear.py test_row_axes.py test_semantics.py test_sharded.py \
+	test_specials.py test_target_losses.py test_z_loss.py) numerics/test_layouts.py numerics/test_same_bits.py)
 
-test-parallel: $(VENV)/built $(VENV)/extra-test.txt ## Run the tests of functions on several threads at once (PYTEST_ARGS)
+test-parallel: $(VENV)/built $(VENV)/extra-test.txt ## Run tests of the losses on several threads at once (PYTEST_ARGS)
 	$(PIP_INSTALL) 'pytest-run-parallel>=0.10'
-	$(PY) -m pytest --parallel-threads=4 $(ON_THREADS) $(PYTEST_ARGS)
+	$(PY) -m pytest --parallel-threads=4 -o thread_unsafe_functions=$$'mpmath.workdps\ntracemalloc.start' $(ON_THREADS) $(PYTEST_ARGS)
 
 check-docs: docs
 
