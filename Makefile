@@ -36,6 +36,7 @@ MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(VENV
 
 .PHONY: help demo test test-rust test-python check check-rust check-python check-layers check-docs check-wheel
 .PHONY: check-instructions record-instructions sanitize bench docs format clean
+.PHONY: check-workflows test-lowest test-parallel
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,7 +60,7 @@ test-rust: $(VENV)/made
 test-python: $(VENV)/built $(TEST_EXTRAS)
 	$(PY) -m pytest $(PYTEST_ARGS)
 
-check: check-rust check-python check-layers check-instructions check-docs check-wheel ## Lints, types, layers, instructions, docs, wheel
+check: check-rust check-python check-layers check-instructions check-workflows check-docs check-wheel ## Lints, types, layers, instructions, workflows, docs, wheel
 	@echo "All checks passed."
 
 check-rust: $(VENV)/made
@@ -80,6 +81,13 @@ check-python: $(VENV)/built $(VENV)/extra-check.txt $(TEST_EXTRAS)
 
 check-layers: $(VENV)/made
 	$(PY) tools/check_layers.py
+
+# What GitHub would refuse, and what others could misuse. actionlint comes from no registry as a program: it runs where it
+# is installed, and in CI.
+check-workflows: $(VENV)/extra-check.txt
+	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(VENV)/bin/zizmor --offline --no-progress --quiet --persona pedantic .github
+	@if command -v actionlint >/dev/null; then actionlint; else echo "actionlint is not installed: it did not run."; fi
 
 # Instructions an element of the main kernels, which noise cannot change, and spills in their innermost loops.
 check-instructions: $(VENV)/built $(VENV)/extra-test.txt
@@ -104,6 +112,23 @@ sanitize: $(VENV)/built $(TEST_EXTRAS) ## Run the Python tests on an extension u
 	rm -f $(SANITIZED)/python/crossent/_core*.so
 	cp $(SANITIZED)/target/$(HOST)/release/libcrossent.so $(SANITIZED)/python/crossent/_core.abi3.so
 	$(PY) tools/sanitize.py $(SANITIZED)/python $(PYTEST_ARGS)
+
+# An environment of its own, with the oldest versions that pyproject.toml allows of what it names.
+test-lowest: $(VENV)/made ## Run the Python tests with the oldest versions of all dependencies (PYTEST_ARGS)
+	rm -rf build/lowest
+	$(PIP_INSTALL) 'uv>=0.5'
+	$(VENV)/bin/uv venv --quiet --python $(PY) build/lowest
+	$(VENV)/bin/uv pip install --quiet --python build/lowest --resolution lowest-direct '.[test]'
+	build/lowest/bin/python -m pytest $(PYTEST_ARGS)
+
+# Each of these tests on several threads at once, for interpreters without the global lock. Those with mpmath and with
+# tracemalloc run alone: there is one number of digits, and one peak of memory, for all threads.
+ON_THREADS := $(addprefix tests/,$(addprefix losses/,test_linear.py test_row_axes.py test_semantics.py test_sharded.py \
+	test_specials.py test_target_losses.py test_z_loss.py) numerics/test_layouts.py numerics/test_same_bits.py)
+
+test-parallel: $(VENV)/built $(VENV)/extra-test.txt ## Run tests of the losses on several threads at once (PYTEST_ARGS)
+	$(PIP_INSTALL) 'pytest-run-parallel>=0.10'
+	$(PY) -m pytest --parallel-threads=4 -o thread_unsafe_functions=$$'mpmath.workdps\ntracemalloc.start' $(ON_THREADS) $(PYTEST_ARGS)
 
 check-docs: docs
 

@@ -14,6 +14,7 @@ import numpy as np
 before = set(sys.modules)
 
 import crossent  # noqa: E402
+from crossent import _core  # noqa: E402
 
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
 assert loaded <= {"crossent", "numpy"}, f"import crossent loads {sorted(loaded)}"
@@ -44,4 +45,8 @@ with tempfile.TemporaryDirectory() as folder:
         assert (result["count"], result["ignored"]) == (2, 1), result
         assert math.isclose(result["perplexity"], 4.0, rel_tol=1e-6), result
 
-print(f"crossent {crossent.__version__} works as installed, with {np.__name__} {np.__version__}")
+extension = Path(_core.__file__ or "").name
+python = f"Python {sys.version.partition(' ')[0]}{sys.abiflags if hasattr(sys, 'abiflags') else ''}"
+print(
+    f"crossent {crossent.__version__} works as installed, with numpy {np.__version__} on {python}: {extension}"
+)

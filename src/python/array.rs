@@ -11,7 +11,9 @@ use std::ptr::NonNull;
 
 use half::{bf16, f16};
 use ndarray::{Dimension, IxDyn, ShapeBuilder};
-use numpy::npyffi::{NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_CheckExact};
+use numpy::npyffi::{
+    _PyArray_GET_ITEM_DATA, NPY_ARRAY_ALIGNED, NPY_ARRAY_WRITEABLE, NPY_TYPES, PyArray_CheckExact,
+};
 use numpy::{PyArrayDescr, PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -98,14 +100,14 @@ pub(super) fn is_plain(array: &Array<'_>) -> bool {
 }
 
 fn flags(array: &Array<'_>) -> i32 {
-    // SAFETY: the pointer is that of a live array.
-    unsafe { (*array.as_array_ptr()).fields.flags }
+    // SAFETY: the pointer is that of a live array, and `array` shows that the interpreter is attached.
+    unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).flags }
 }
 
 /// The address of the first element.
 pub(super) fn data(array: &Array<'_>) -> *mut std::ffi::c_char {
-    // SAFETY: the pointer is that of a live array.
-    unsafe { (*array.as_array_ptr()).fields.data }
+    // SAFETY: the pointer is that of a live array, and `array` shows that the interpreter is attached.
+    unsafe { (*_PyArray_GET_ITEM_DATA(array.as_array_ptr())).data }
 }
 
 pub(super) fn is_writeable(array: &Array<'_>) -> bool {

@@ -57,7 +57,7 @@ def zarr_store(folder: Path, arrays: dict[str, Array], name: str = "x.zarr", **o
     with zarr.config.set({"array.write_empty_chunks": True}):
         group = zarr.open_group(folder / name, mode="w", zarr_format=version)
         for key, array in arrays.items():
-            chunks = tuple(max(min(length, 6), length // 40 * 4) for length in array.shape)
+            chunks = tuple(max(min(length, 6), length // 40 * 4, 1) for length in array.shape)
             shards = (
                 tuple(2 * chunk for chunk in chunks)
                 if options.get("shards") and array.size and array.ndim

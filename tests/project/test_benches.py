@@ -314,6 +314,7 @@ def test_the_peers_that_can_compute_a_case_take_part(run: tuple[Path, str, dict[
 
 def test_the_figure_is_drawn_from_the_file(run: tuple[Path, str, dict[str, Any]], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
+    pytest.importorskip("torch")  # whose times are drawn
     drawn = []
     for arguments in ([run[0]], []):  # from the run, then from what is kept of it
         subprocess.run(

@@ -231,6 +231,10 @@ def test_positions_are_only_there_if_asked_for() -> None:
     assert empty.result().position_groups == ()
 
 
+# More axes than NumPy's iterators take, where arrays have so many: not before NumPy 2.
+MANY = 32 if np.__version__.startswith("1.") else 33
+
+
 @pytest.mark.parametrize(
     ("rows", "positions", "error", "text"),
     [
@@ -240,7 +244,7 @@ def test_positions_are_only_there_if_asked_for() -> None:
         ((2, 5), [0, 1, 2, 3, -1], ValueError, "got -1 to 3"),
         ((2, 5), [0, 1, 2, 3, 2**53], ValueError, "out of range"),
         ((2, 5), np.zeros((1, 2, 5), dtype=int), ValueError, "wrong shape"),
-        ((2, 5), np.zeros((1,) * 33, dtype=int), ValueError, "wrong shape"),
+        ((2, 5), np.zeros((1,) * MANY, dtype=int), ValueError, "wrong shape"),
         ((2, 5), "abc", TypeError, "positions"),
     ],
 )

@@ -233,7 +233,8 @@ class Store:
         inside = [outer // chunk for outer, chunk in zip(array.shards, array.chunks, strict=True)]
         size = 16 * math.prod(inside)
         length = size + 4 * (len(kinds) - 1)
-        at_end = codec.index_location.value == "end"
+        location = codec.index_location  # an enumeration before zarr 3.4, then its value
+        at_end = getattr(location, "value", location) == "end"
         grid = [range(-(-length // outer)) for length, outer in zip(array.shape, array.shards, strict=True)]
         for key, place in zip(shards, itertools.product(*grid), strict=True):
             index = self._read(key, (-length if at_end else 0, size))

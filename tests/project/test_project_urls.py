@@ -1,0 +1,205 @@
+"""tools/project_urls.py, on copies of the files that it changes: links are absolute, strange addresses refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "project_urls.py"
+sys.path.insert(0, str(TOOL.parent))
+
+from project_urls import Address, with_absolute_links, with_repository, with_urls  # type: ignore[import-not-found]  # noqa: E402
+
+FILES = ("pyproject.toml", "Cargo.toml", "README.md")
+VARIABLES = {
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "Some-One/cross.ent",
+    "GITHUB_REF_NAME": "v1.2.3",
+}
+SOURCE = "https://github.com/Some-One/cross.ent"
+
+
+def run(root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GITHUB_")}
+    env |= VARIABLES | variables
+    return subprocess.run([sys.executable, TOOL, root], env=env, capture_output=True, text=True, check=False)
+
+
+def texts(root: Path) -> dict[str, str]:
+    return {name: (root / name).read_text(encoding="utf-8") for name in FILES}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The three files, and every file that the README may link to."""
+    for name in (*FILES, "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"):
+        shutil.copy(ROOT / name, tmp_path)
+    for folder in ("docs", "examples", "python", "src", ".github"):
+        skipped = shutil.ignore_patterns("_build", "_pictures", "api", "__pycache__", "*.so", "*.npy")
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=skipped)
+    for path in ROOT.iterdir():
+        if path.suffix in (".md", ".cff"):
+            shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def test_the_files_of_this_project(copy: Path) -> None:
+    before = texts(copy)
+    done = run(copy)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{SOURCE} at v1.2.3\n", "")
+    after = texts(copy)
+
+    project = tomllib.loads(after["pyproject.toml"])
+    assert project["project"].pop("urls") == {
+        "Homepage": SOURCE,
+        "Documentation": "https://some-one.github.io/cross.ent/",
+        "Source": SOURCE,
+        "Changelog": f"{SOURCE}/blob/v1.2.3/CHANGELOG.md",
+        "Issues": f"{SOURCE}/issues",
+    }
+    assert project == tomllib.loads(before["pyproject.toml"])
+    crate = tomllib.loads(after["Cargo.toml"])
+    assert (crate["package"].pop("repository"), crate["package"].pop("homepage")) == (SOURCE, SOURCE)
+    assert crate == tomllib.loads(before["Cargo.toml"])
+
+    links = re.findall(r"\]\(([^)\s]+)", after["README.md"])
+    assert f"{SOURCE}/blob/v1.2.3/CONTRIBUTING.md" in links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    # Nothing else is changed: without the addresses the page is what it was.
+    assert re.sub(rf"{SOURCE}/(blob|raw|tree)/v1\.2\.3/", "", after["README.md"]) == before["README.md"]
+
+    assert run(copy).returncode == 0
+    assert texts(copy) == after
+
+
+def test_a_second_address_takes_the_place_of_the_first(copy: Path) -> None:
+    assert run(copy).returncode == 0
+    assert run(copy, GITHUB_REPOSITORY="other/name", GITHUB_REF_NAME="v1.2.4").returncode == 0
+    after = texts(copy)
+    assert (
+        tomllib.loads(after["pyproject.toml"])["project"]["urls"]["Source"] == "https://github.com/other/name"
+    )
+    assert tomllib.loads(after["Cargo.toml"])["package"]["homepage"] == "https://github.com/other/name"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GITHUB_SERVER_URL", ""),
+        ("GITHUB_SERVER_URL", "http://github.com"),
+        ("GITHUB_SERVER_URL", "https://github.com/"),
+        ("GITHUB_SERVER_URL", "https://user:word@github.com"),
+        ("GITHUB_SERVER_URL", 'https://github.com"\n[tool]'),
+        ("GITHUB_REPOSITORY", ""),
+        ("GITHUB_REPOSITORY", "name"),
+        ("GITHUB_REPOSITORY", "owner/name/more"),
+        ("GITHUB_REPOSITORY", "owner/.."),
+        ("GITHUB_REPOSITORY", "owner/."),
+        ("GITHUB_REPOSITORY", "ow ner/name"),
+        ("GITHUB_REPOSITORY", "owner/name\n"),
+        ("GITHUB_REF_NAME", ""),
+        ("GITHUB_REF_NAME", "-v1"),
+        ("GITHUB_REF_NAME", "a/../b"),
+        ("GITHUB_REF_NAME", "v1)[x](y"),
+        ("GITHUB_REF_NAME", "a//b"),
+    ],
+)
+def test_strange_addresses_are_refused_and_nothing_is_written(name: str, value: str, copy: Path) -> None:
+    before = texts(copy)
+    done = run(copy, **{name: value})
+    assert done.returncode == 1
+    assert f"the variable {name} is {value!r}" in done.stderr
+    assert texts(copy) == before
+
+
+@pytest.mark.parametrize("link", ["docs/not_there.md", "../outside.md", "/etc/hostname"])
+def test_a_link_to_no_file_of_the_repository_is_refused_and_nothing_is_written(link: str, copy: Path) -> None:
+    with (copy / "README.md").open("a", encoding="utf-8") as file:
+        file.write(f"\n[Broken]({link}).\n")
+    before = texts(copy)
+    done = run(copy)
+    assert done.returncode == 1
+    assert f"README.md links to {link}" in done.stderr
+    assert texts(copy) == before
+
+
+PAGE = """
+[page](docs/a.md), [place](./docs/a.md#there "its title"), [folder](docs/),
+![picture](docs/a.svg)
+[![both](docs/a.svg)](docs/a.md)
+[web](https://example.org/docs/a.md) [mail](mailto:a@b.c) [here](#there)
+[reference][one] `[code](docs/a.md)` [`named`](docs/a.md)
+<img alt="x" src="docs/a.svg"> <source srcset='docs/a.svg'>
+
+[one]: docs/a.md
+[two]: https://example.org
+
+```python
+x = "[code](docs/a.md)"
+```
+
+  ```text
+  [code](docs/a.md)
+  ```
+"""
+ABSOLUTE = """
+[page](S/blob/v1/docs/a.md), [place](S/blob/v1/docs/a.md#there "its title"), [folder](S/tree/v1/docs/),
+![picture](S/raw/v1/docs/a.svg)
+[![both](S/raw/v1/docs/a.svg)](S/blob/v1/docs/a.md)
+[web](https://example.org/docs/a.md) [mail](mailto:a@b.c) [here](#there)
+[reference][one] `[code](docs/a.md)` [`named`](S/blob/v1/docs/a.md)
+<img alt="x" src="S/raw/v1/docs/a.svg"> <source srcset='S/raw/v1/docs/a.svg'>
+
+[one]: S/blob/v1/docs/a.md
+[two]: https://example.org
+
+```python
+x = "[code](docs/a.md)"
+```
+
+  ```text
+  [code](docs/a.md)
+  ```
+"""
+
+
+def test_links_of_every_kind_and_none_in_code(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for name in ("a.md", "a.svg"):
+        (tmp_path / "docs" / name).touch()
+    where = Address("https://github.com", "o", "n", "v1")
+    expected = ABSOLUTE.replace("S/", "https://github.com/o/n/")
+    got = with_absolute_links(PAGE, lambda link: where.link(tmp_path, link))
+    assert got == expected
+    assert with_absolute_links(got, lambda link: where.link(tmp_path, link)) == expected
+
+
+@pytest.mark.parametrize(
+    ("server", "owner", "name", "documentation"),
+    [
+        ("https://github.com", "Owner", "Name", "https://owner.github.io/Name/"),
+        ("https://github.com", "Owner", "owner.github.io", "https://owner.github.io/"),
+        ("https://git.example.org", "owner", "name", "https://git.example.org/owner/name/tree/v1/docs"),
+    ],
+)
+def test_where_the_documentation_is(server: str, owner: str, name: str, documentation: str) -> None:
+    assert Address(server, owner, name, "v1").documentation == documentation
+
+
+def test_tables_are_found_where_they_are() -> None:
+    urls = {"Source": "https://b"}
+    last = '[project]\nname = "x"\n\n[project.urls]\nSource = "https://a"\n'
+    assert tomllib.loads(with_urls(last, urls)) == {"project": {"name": "x", "urls": urls}}
+    crate = '[package]\nname = "x"\nversion = "1"\nhomepage = "https://a"\n\n[features]\nrepository = []\n'
+    assert tomllib.loads(with_repository(crate, "https://b")) == {
+        "package": {"name": "x", "version": "1", "repository": "https://b", "homepage": "https://b"},
+        "features": {"repository": []},
+    }
