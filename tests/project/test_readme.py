@@ -207,8 +207,8 @@ def test_the_readmes_ratios_are_those_of_the_table() -> None:
         r"Over (\d+) cases torch takes ([\d.]+) times as long.* and numba ([\d.]+) times", readme
     )
     told = re.search(
-        r"torch takes ([\d.]+) times as long as crossent \(geometric mean of (\d+) cases\), and the fastest other library "
-        r"([\d.]+) times",
+        r"torch takes ([\d.]+) times as long as crossent \(geometric mean of (\d+) cases\), "
+        r"and the fastest other library ([\d.]+) times",
         page,
     )
     assert said is not None
