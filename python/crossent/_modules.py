@@ -1,5 +1,7 @@
 """The losses and softmax as objects that hold their options, after ``torch.nn``."""
 
+from __future__ import annotations
+
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast, overload
 
@@ -115,7 +117,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: "CrossEntropyLoss[_Loss]",
+            self: CrossEntropyLoss[_Loss],
             weight: ArrayInput | None = None,
             *,
             ignore_index: int = -100,
@@ -127,7 +129,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: "CrossEntropyLoss[_Losses]",
+            self: CrossEntropyLoss[_Losses],
             weight: ArrayInput | None = None,
             *,
             ignore_index: int = -100,
@@ -147,7 +149,24 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
         where: ArrayInput | None = None,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `where` and `out` as for `cross_entropy`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like of shape (N, C, ...)
+            The logits.
+        target : array-like of shape (N, ...)
+            Class indices; class probabilities of the shape of `input` are allowed too.
+        where : array-like of bool, optional
+            Which rows count, as for `cross_entropy`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `cross_entropy`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         array: Any = out
         result: _ResultT = _core.cross_entropy(
             input,
@@ -208,7 +227,7 @@ class NLLLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: "NLLLoss[_Loss]",
+            self: NLLLoss[_Loss],
             weight: ArrayInput | None = None,
             *,
             ignore_index: int = -100,
@@ -218,7 +237,7 @@ class NLLLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: "NLLLoss[_Losses]",
+            self: NLLLoss[_Losses],
             weight: ArrayInput | None = None,
             *,
             ignore_index: int = -100,
@@ -236,7 +255,24 @@ class NLLLoss(_Options, Generic[_ResultT]):
         where: ArrayInput | None = None,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `where` and `out` as for `nll_loss`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like of shape (N, C, ...)
+            The log-probabilities.
+        target : array-like of shape (N, ...)
+            Class indices.
+        where : array-like of bool, optional
+            Which rows count, as for `nll_loss`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `nll_loss`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         array: Any = out
         result: _ResultT = _core.nll_loss(
             input, target, self.weight, self.ignore_index, self.reduction, self.axis, where, self.dtype, array
@@ -289,7 +325,7 @@ class FocalLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: "FocalLoss[_Loss]",
+            self: FocalLoss[_Loss],
             weight: ArrayInput | None = None,
             *,
             gamma: float = 2.0,
@@ -300,7 +336,7 @@ class FocalLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: "FocalLoss[_Losses]",
+            self: FocalLoss[_Losses],
             weight: ArrayInput | None = None,
             *,
             gamma: float = 2.0,
@@ -319,7 +355,24 @@ class FocalLoss(_Options, Generic[_ResultT]):
         where: ArrayInput | None = None,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `where` and `out` as for `focal_loss`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like of shape (N, C, ...)
+            The logits.
+        target : array-like of shape (N, ...)
+            Class indices.
+        where : array-like of bool, optional
+            Which rows count, as for `focal_loss`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `focal_loss`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         array: Any = out
         result: _ResultT = _core.focal_loss(
             input,
@@ -381,7 +434,7 @@ class PolyLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: "PolyLoss[_Loss]",
+            self: PolyLoss[_Loss],
             weight: ArrayInput | None = None,
             *,
             epsilon: float = 1.0,
@@ -392,7 +445,7 @@ class PolyLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: "PolyLoss[_Losses]",
+            self: PolyLoss[_Losses],
             weight: ArrayInput | None = None,
             *,
             epsilon: float = 1.0,
@@ -411,7 +464,24 @@ class PolyLoss(_Options, Generic[_ResultT]):
         where: ArrayInput | None = None,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `where` and `out` as for `poly_loss`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like of shape (N, C, ...)
+            The logits.
+        target : array-like of shape (N, ...)
+            Class indices.
+        where : array-like of bool, optional
+            Which rows count, as for `poly_loss`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `poly_loss`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         array: Any = out
         result: _ResultT = _core.poly_loss(
             input,
@@ -471,7 +541,7 @@ class BCELoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: "BCELoss[_Loss]",
+            self: BCELoss[_Loss],
             weight: ArrayInput | None = None,
             *,
             reduction: Literal["mean", "sum"] = "mean",
@@ -480,7 +550,7 @@ class BCELoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: "BCELoss[_Losses]",
+            self: BCELoss[_Losses],
             weight: ArrayInput | None = None,
             *,
             reduction: Literal["none"],
@@ -496,7 +566,22 @@ class BCELoss(_Options, Generic[_ResultT]):
         *,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `out` as for `binary_cross_entropy`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like
+            The probabilities.
+        target : array-like
+            The targets, from 0 to 1, of the shape of `input`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `binary_cross_entropy`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each element.
+        """
         array: Any = out
         result: _ResultT = _core.binary_cross_entropy(
             input, target, self.weight, self.reduction, self.clamp, self.dtype, array
@@ -548,7 +633,7 @@ class BCEWithLogitsLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: "BCEWithLogitsLoss[_Loss]",
+            self: BCEWithLogitsLoss[_Loss],
             weight: ArrayInput | None = None,
             *,
             pos_weight: ArrayInput | None = None,
@@ -557,7 +642,7 @@ class BCEWithLogitsLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: "BCEWithLogitsLoss[_Losses]",
+            self: BCEWithLogitsLoss[_Losses],
             weight: ArrayInput | None = None,
             *,
             pos_weight: ArrayInput | None = None,
@@ -573,7 +658,22 @@ class BCEWithLogitsLoss(_Options, Generic[_ResultT]):
         *,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `out` as for `binary_cross_entropy_with_logits`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like
+            The logits.
+        target : array-like
+            The targets, from 0 to 1, of the shape of `input`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `binary_cross_entropy_with_logits`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each element.
+        """
         array: Any = out
         result: _ResultT = _core.binary_cross_entropy_with_logits(
             input, target, self.weight, self.pos_weight, self.reduction, self.dtype, array
@@ -613,7 +713,20 @@ class Softmax(_Options):
     @overload
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Compute ``softmax(x, axis)``."""
+        """Compute ``softmax(x, axis)``.
+
+        Parameters
+        ----------
+        x : array-like
+            The logits.
+        out : numpy.ndarray, optional
+            Where to write the result.
+
+        Returns
+        -------
+        numpy.ndarray
+            Probabilities of the shape and dtype of `x`.
+        """
         return softmax(x, self.axis, out=out)
 
 
@@ -649,5 +762,18 @@ class LogSoftmax(_Options):
     @overload
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Compute ``log_softmax(x, axis)``."""
+        """Compute ``log_softmax(x, axis)``.
+
+        Parameters
+        ----------
+        x : array-like
+            The logits.
+        out : numpy.ndarray, optional
+            Where to write the result.
+
+        Returns
+        -------
+        numpy.ndarray
+            Log-probabilities, in nats, of the shape and dtype of `x`.
+        """
         return log_softmax(x, self.axis, out=out)

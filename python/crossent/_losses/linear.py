@@ -1,5 +1,7 @@
 """The cross entropy of logits that are a product and never exist whole: its value and its gradients."""
 
+from __future__ import annotations
+
 import math
 import operator
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ _CACHED = 1 << 16
 class LinearGradients(NamedTuple):
     """The gradients that `linear_cross_entropy_and_grad` gives.
 
-    Parameters
+    Attributes
     ----------
     input : numpy.ndarray
         The gradient with respect to `input`, of its shape and dtype.

@@ -1,5 +1,7 @@
 """The comparison of two models: figures of any number of rows."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,7 +16,7 @@ class Comparison(Result):
 
     Divergences are in nats. The fields after `jensen_shannon_mean` are None where there were no targets.
 
-    Parameters
+    Attributes
     ----------
     count : int
         Rows that are counted.

@@ -1,5 +1,7 @@
 """The report of a scorer: figures of any number of rows."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -16,7 +18,7 @@ Z = 1.9599639845400536
 class CalibrationBin(Result):
     """The rows whose largest probability lies between two numbers.
 
-    Parameters
+    Attributes
     ----------
     lower, upper : float
         The ends of the bin: above `lower`, up to and including `upper`.
@@ -43,7 +45,7 @@ class CalibrationBin(Result):
 class Report(Result):
     """The scores of all rows that a `Scorer` has seen, as numbers.
 
-    Parameters
+    Attributes
     ----------
     count : int
         Rows that are counted.
