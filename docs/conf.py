@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -74,6 +75,7 @@ html_static_path = ["_static"]
 html_css_files = ["crossent.css"]
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
+html_scaled_image_link = False
 html_theme_options = {
     "logo": {
         "text": "crossent",
@@ -85,7 +87,7 @@ html_theme_options = {
     "navbar_align": "left",
     "navigation_with_keys": False,
     "show_toc_level": 2,
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "index": []},
     "footer_start": ["copyright"],
     "footer_end": [],
 }
@@ -120,6 +122,32 @@ def tidy_signature(
     return signature, returns
 
 
+def find_source(app: Any, doctree: nodes.document) -> None:
+    """Name the module that has the code of each public function and class, for the links to the source."""
+    for described in doctree.findall(addnodes.desc_signature):
+        module, name = described.get("module"), described.get("fullname")
+        if module == "crossent" and name:
+            first = name.split(".")[0]
+            thing = getattr(sys.modules[module], first)
+            homes = (home for home in sys.modules if home.startswith("crossent._"))
+            described["module"] = next(
+                (
+                    home
+                    for home in homes
+                    if getattr(sys.modules[home], first, None) is thing and is_defined(home, first)
+                ),
+                module,
+            )
+
+
+def is_defined(module: str, name: str) -> bool:
+    """Whether a module defines a name itself, and has its source in Python."""
+    file = getattr(sys.modules[module], "__file__", None) or ""
+    return file.endswith(".py") and bool(
+        re.search(rf"^(?:class|def) {name}\b", Path(file).read_text(encoding="utf-8"), re.MULTILINE)
+    )
+
+
 def describe(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Give a page its first paragraph as the description that searches show."""
     first = next(iter(doctree.findall(nodes.paragraph)), None) if doctree else None
@@ -131,8 +159,9 @@ def describe(app: Any, page: str, template: str, context: dict[str, Any], doctre
 def setup(app: Any) -> None:
     """Draw the pictures before they are looked for, write formulas as MathML, and describe pages for searches."""
     app.connect("builder-inited", lambda _: pictures.draw_all())
-    # Before Sphinx collects the pictures of a page.
+    # Before Sphinx collects the pictures of a page and the places of the source.
     app.connect("doctree-read", pictures.show_in_both_modes, priority=400)
+    app.connect("doctree-read", find_source, priority=400)
     app.connect("html-page-context", describe)
     app.connect("autodoc-process-signature", tidy_signature)
     formulas.setup(app)
