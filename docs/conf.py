@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from sphinx import addnodes
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -92,7 +91,9 @@ html_theme_options = {
     "footer_end": [],
 }
 # These pages have no pages below them, and no use for an empty column.
-html_sidebars = {page: [] for page in ("index", "install", "command_line", "performance", "genindex", "search")}
+html_sidebars = {
+    page: [] for page in ("index", "install", "command_line", "performance", "genindex", "search")
+}
 
 
 # How Sphinx writes types, and how the source does.
@@ -122,30 +123,31 @@ def tidy_signature(
     return signature, returns
 
 
-def find_source(app: Any, doctree: nodes.document) -> None:
-    """Name the module that has the code of each public function and class, for the links to the source."""
-    for described in doctree.findall(addnodes.desc_signature):
-        module, name = described.get("module"), described.get("fullname")
-        if module == "crossent" and name:
-            first = name.split(".")[0]
-            thing = getattr(sys.modules[module], first)
-            homes = (home for home in sys.modules if home.startswith("crossent._"))
-            described["module"] = next(
-                (
-                    home
-                    for home in homes
-                    if getattr(sys.modules[home], first, None) is thing and is_defined(home, first)
-                ),
-                module,
-            )
+def find_source(app: Any, module: str, attribute: str) -> str | None:
+    """Return the module that has the code of a public name, for its link to the source."""
+    name = attribute.split(".")[0]
+    thing = getattr(sys.modules.get(module), name, None)
+    homes = [home for home in sys.modules if home.startswith("crossent.") and is_defined(home, name)]
+    return next((home for home in homes if getattr(sys.modules[home], name) is thing), None)
 
 
 def is_defined(module: str, name: str) -> bool:
-    """Whether a module defines a name itself, and has its source in Python."""
+    """Whether a module defines a name itself, in Python."""
     file = getattr(sys.modules[module], "__file__", None) or ""
-    return file.endswith(".py") and bool(
-        re.search(rf"^(?:class|def) {name}\b", Path(file).read_text(encoding="utf-8"), re.MULTILINE)
-    )
+    source = Path(file).read_text(encoding="utf-8") if file.endswith(".py") else ""
+    return re.search(rf"^(?:class|def) {name}\b", source, re.MULTILINE) is not None
+
+
+def show_in_both_modes(app: Any, doctree: nodes.document) -> None:
+    """Add to each picture of a page that for the dark mode; the theme shows one of them."""
+    for image in list(doctree.findall(nodes.image)):
+        name = f"{Path(image['uri']).stem}-dark.svg"
+        if (pictures.PICTURES / name).exists():
+            dark = image.deepcopy()
+            dark["uri"] = f"/_pictures/{name}"
+            image["classes"].append("only-light")
+            dark["classes"].append("only-dark")
+            image.parent.insert(image.parent.index(image) + 1, dark)
 
 
 def describe(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -159,9 +161,9 @@ def describe(app: Any, page: str, template: str, context: dict[str, Any], doctre
 def setup(app: Any) -> None:
     """Draw the pictures before they are looked for, write formulas as MathML, and describe pages for searches."""
     app.connect("builder-inited", lambda _: pictures.draw_all())
-    # Before Sphinx collects the pictures of a page and the places of the source.
-    app.connect("doctree-read", pictures.show_in_both_modes, priority=400)
-    app.connect("doctree-read", find_source, priority=400)
+    # Before Sphinx collects the pictures of a page.
+    app.connect("doctree-read", show_in_both_modes, priority=400)
+    app.connect("viewcode-follow-imported", find_source)
     app.connect("html-page-context", describe)
     app.connect("autodoc-process-signature", tidy_signature)
     formulas.setup(app)

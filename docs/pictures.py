@@ -15,9 +15,6 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
-
-from docutils import nodes
 
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "_pictures"
@@ -32,7 +29,7 @@ DARK = {
     "#595959": "#a8b0b8",
     "#cccccc": "#4a515b",
     "#dddddd": "#4a515b",
-    "#e5e5e5": "#343a43",
+    "#e6e6e6": "#343a43",
     "#eeeeee": "#343a43",
     "#0072b2": "#56b4e9",
     "#0b61a4": "#56b4e9",
@@ -70,7 +67,9 @@ def draw_lead(to: Path) -> Path:
     """Draw the figure of the landing page: the times of torch and of the fastest other library over crossent's."""
     from matplotlib.figure import Figure
 
-    measured = {case["case"]: case for case in json.loads((DOCS / "performance.json").read_text("utf-8"))["cases"]}
+    measured = {
+        case["case"]: case for case in json.loads((DOCS / "performance.json").read_text("utf-8"))["cases"]
+    }
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     panel = figure.subplots()
     for row, case in enumerate(CASES):
@@ -109,18 +108,6 @@ def draw_all() -> list[Path]:
     PICTURES.mkdir()
     drawn = [draw_lead(PICTURES), *(picture for page in pages() for picture in draw(page, PICTURES))]
     return drawn + [draw_dark(picture, PICTURES) for picture in (*drawn, *sorted(DOCS.glob("*.svg")))]
-
-
-def show_in_both_modes(app: Any, doctree: nodes.document) -> None:
-    """Add to each picture of a page that for the dark mode; the theme shows one of them."""
-    for image in list(doctree.findall(nodes.image)):
-        name = f"{Path(image['uri']).stem}-dark.svg"
-        if (PICTURES / name).exists():
-            dark = image.deepcopy()
-            dark["uri"] = f"/_pictures/{name}"
-            image["classes"].append("only-light")
-            dark["classes"].append("only-dark")
-            image.parent.insert(image.parent.index(image) + 1, dark)
 
 
 if __name__ == "__main__":

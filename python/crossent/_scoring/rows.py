@@ -57,7 +57,7 @@ class SequenceScores:
         with np.errstate(over="ignore"):
             return np.exp(self.mean)
 
-    def reshape(self, shape: tuple[int, ...]) -> "SequenceScores":
+    def reshape(self, shape: tuple[int, ...]) -> SequenceScores:
         """Arrange the same sequences in arrays of another shape.
 
         Parameters
