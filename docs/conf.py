@@ -115,12 +115,16 @@ def tidy_signature(
     app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
     """Write the types of a signature as the source does, and leave it out for a class that nobody calls."""
-    described = inspect.getdoc(thing) or ""
-    if what == "class" and "\nAttributes\n---" in described and "\nParameters\n---" not in described:
-        return "", None  # functions return it, and what it has are attributes
+    if what == "class" and "\nParameters\n---" not in (inspect.getdoc(thing) or ""):
+        return "", None  # a result that functions return, a protocol, a warning
     for types, written in WRITTEN:
         signature, returns = (text and types.sub(written, text) for text in (signature, returns))
     return signature, returns
+
+
+def skip_fields(app: Any, what: str, name: str, thing: Any, skipped: bool, options: Any) -> bool | None:
+    """Leave out what Python says of the fields of a named tuple: the class describes them."""
+    return True if str(getattr(thing, "__doc__", "")).startswith("Alias for field number") else None
 
 
 def find_source(app: Any, module: str, attribute: str) -> str | None:
@@ -166,4 +170,5 @@ def setup(app: Any) -> None:
     app.connect("viewcode-follow-imported", find_source)
     app.connect("html-page-context", describe)
     app.connect("autodoc-process-signature", tidy_signature)
+    app.connect("autodoc-skip-member", skip_fields)
     formulas.setup(app)
