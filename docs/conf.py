@@ -9,7 +9,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy.typing
 from docutils import nodes
+from sphinx.util.typing import stringify_annotation
+
+import crossent
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -96,8 +100,16 @@ html_sidebars = {
 }
 
 
-# How Sphinx writes types, and how the source does.
+# How Sphinx writes types, and how the source does. Classes, and functions beside them, have evaluated annotations.
+EVALUATED = (
+    ("Logits", crossent._arguments.Logits),
+    ("ArrayInput", crossent._interop.ArrayInput),
+    ("DTypeLike", numpy.typing.DTypeLike),
+    ("Reduction", crossent._arguments.Reduction),
+    ("Values", crossent._arguments.Values),
+)
 WRITTEN = [
+    *((re.compile(re.escape(stringify_annotation(type_, mode="smart"))), name) for name, type_ in EVALUATED),
     (re.compile(r"TypeAliasForwardRef\('(\w+)'\)"), r"\1"),
     (
         re.compile(

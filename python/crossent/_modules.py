@@ -1,7 +1,5 @@
 """The losses and softmax as objects that hold their options, after ``torch.nn``."""
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast, overload
 
@@ -117,7 +115,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: CrossEntropyLoss[_Loss],
+            self: "CrossEntropyLoss[_Loss]",
             weight: ArrayInput | None = None,
             *,
             ignore_index: int = -100,
@@ -129,7 +127,7 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: CrossEntropyLoss[_Losses],
+            self: "CrossEntropyLoss[_Losses]",
             weight: ArrayInput | None = None,
             *,
             ignore_index: int = -100,
@@ -227,7 +225,7 @@ class NLLLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: NLLLoss[_Loss],
+            self: "NLLLoss[_Loss]",
             weight: ArrayInput | None = None,
             *,
             ignore_index: int = -100,
@@ -237,7 +235,7 @@ class NLLLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: NLLLoss[_Losses],
+            self: "NLLLoss[_Losses]",
             weight: ArrayInput | None = None,
             *,
             ignore_index: int = -100,
@@ -325,7 +323,7 @@ class FocalLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: FocalLoss[_Loss],
+            self: "FocalLoss[_Loss]",
             weight: ArrayInput | None = None,
             *,
             gamma: float = 2.0,
@@ -336,7 +334,7 @@ class FocalLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: FocalLoss[_Losses],
+            self: "FocalLoss[_Losses]",
             weight: ArrayInput | None = None,
             *,
             gamma: float = 2.0,
@@ -434,7 +432,7 @@ class PolyLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: PolyLoss[_Loss],
+            self: "PolyLoss[_Loss]",
             weight: ArrayInput | None = None,
             *,
             epsilon: float = 1.0,
@@ -445,7 +443,7 @@ class PolyLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: PolyLoss[_Losses],
+            self: "PolyLoss[_Losses]",
             weight: ArrayInput | None = None,
             *,
             epsilon: float = 1.0,
@@ -541,7 +539,7 @@ class BCELoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: BCELoss[_Loss],
+            self: "BCELoss[_Loss]",
             weight: ArrayInput | None = None,
             *,
             reduction: Literal["mean", "sum"] = "mean",
@@ -550,7 +548,7 @@ class BCELoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: BCELoss[_Losses],
+            self: "BCELoss[_Losses]",
             weight: ArrayInput | None = None,
             *,
             reduction: Literal["none"],
@@ -633,7 +631,7 @@ class BCEWithLogitsLoss(_Options, Generic[_ResultT]):
 
         @overload
         def __init__(
-            self: BCEWithLogitsLoss[_Loss],
+            self: "BCEWithLogitsLoss[_Loss]",
             weight: ArrayInput | None = None,
             *,
             pos_weight: ArrayInput | None = None,
@@ -642,7 +640,7 @@ class BCEWithLogitsLoss(_Options, Generic[_ResultT]):
         ) -> None: ...
         @overload
         def __init__(
-            self: BCEWithLogitsLoss[_Losses],
+            self: "BCEWithLogitsLoss[_Losses]",
             weight: ArrayInput | None = None,
             *,
             pos_weight: ArrayInput | None = None,

@@ -1,7 +1,5 @@
 """The cross entropy of logits that are a product and never exist whole: its value and its gradients."""
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Iterator

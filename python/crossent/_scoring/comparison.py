@@ -1,7 +1,5 @@
 """The comparison of two models: figures of any number of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any

@@ -1,7 +1,5 @@
 """The distribution of the loss: a histogram of fixed bins, and means by position in groups that widen with it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -154,7 +152,7 @@ class GroupSums:
     nll: ExactSum = field(default_factory=ExactSum)
     nll_squared: ExactSum = field(default_factory=ExactSum)
 
-    def __add__(self, other: GroupSums) -> GroupSums:
+    def __add__(self, other: "GroupSums") -> "GroupSums":
         return GroupSums(self.count + other.count, self.nll + other.nll, self.nll_squared + other.nll_squared)
 
     def to_json(self) -> list[Any]:
@@ -162,7 +160,7 @@ class GroupSums:
         return [self.count, self.nll.to_json(), self.nll_squared.to_json()]
 
     @classmethod
-    def from_json(cls, parts: Any) -> GroupSums:
+    def from_json(cls, parts: Any) -> "GroupSums":
         """Undo :meth:`to_json`."""
         count, nll, nll_squared = parts
         return cls(whole(count), ExactSum.from_json(nll), ExactSum.from_json(nll_squared))

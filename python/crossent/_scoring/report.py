@@ -1,7 +1,5 @@
 """The report of a scorer: figures of any number of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any

@@ -1,7 +1,5 @@
 """Scores of rows in one read of the logits: loss, entropy, prediction, rank; and sums by sequence and by class."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -57,7 +55,7 @@ class SequenceScores:
         with np.errstate(over="ignore"):
             return np.exp(self.mean)
 
-    def reshape(self, shape: tuple[int, ...]) -> SequenceScores:
+    def reshape(self, shape: tuple[int, ...]) -> "SequenceScores":
         """Arrange the same sequences in arrays of another shape.
 
         Parameters
