@@ -149,6 +149,9 @@ bench: $(VENV)/built $(VENV)/extra-bench.txt ## Time the kernels, and the functi
 docs: $(VENV)/built $(VENV)/extra-docs.txt ## Build the documentation into docs/_build/html
 	rm -rf docs/api
 	$(PY) -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+	rm -rf target/doc docs/_build/html/rust
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+	cp -r target/doc docs/_build/html/rust
 
 format: $(VENV)/extra-check.txt ## Format the Rust and the Python code
 	cargo fmt

@@ -147,7 +147,24 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
         where: ArrayInput | None = None,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `where` and `out` as for `cross_entropy`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like of shape (N, C, ...)
+            The logits.
+        target : array-like of shape (N, ...)
+            Class indices; class probabilities of the shape of `input` are allowed too.
+        where : array-like of bool, optional
+            Which rows count, as for `cross_entropy`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `cross_entropy`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         array: Any = out
         result: _ResultT = _core.cross_entropy(
             input,
@@ -236,7 +253,24 @@ class NLLLoss(_Options, Generic[_ResultT]):
         where: ArrayInput | None = None,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `where` and `out` as for `nll_loss`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like of shape (N, C, ...)
+            The log-probabilities.
+        target : array-like of shape (N, ...)
+            Class indices.
+        where : array-like of bool, optional
+            Which rows count, as for `nll_loss`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `nll_loss`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         array: Any = out
         result: _ResultT = _core.nll_loss(
             input, target, self.weight, self.ignore_index, self.reduction, self.axis, where, self.dtype, array
@@ -319,7 +353,24 @@ class FocalLoss(_Options, Generic[_ResultT]):
         where: ArrayInput | None = None,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `where` and `out` as for `focal_loss`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like of shape (N, C, ...)
+            The logits.
+        target : array-like of shape (N, ...)
+            Class indices.
+        where : array-like of bool, optional
+            Which rows count, as for `focal_loss`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `focal_loss`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         array: Any = out
         result: _ResultT = _core.focal_loss(
             input,
@@ -411,7 +462,24 @@ class PolyLoss(_Options, Generic[_ResultT]):
         where: ArrayInput | None = None,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `where` and `out` as for `poly_loss`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like of shape (N, C, ...)
+            The logits.
+        target : array-like of shape (N, ...)
+            Class indices.
+        where : array-like of bool, optional
+            Which rows count, as for `poly_loss`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `poly_loss`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         array: Any = out
         result: _ResultT = _core.poly_loss(
             input,
@@ -496,7 +564,22 @@ class BCELoss(_Options, Generic[_ResultT]):
         *,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `out` as for `binary_cross_entropy`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like
+            The probabilities.
+        target : array-like
+            The targets, from 0 to 1, of the shape of `input`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `binary_cross_entropy`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each element.
+        """
         array: Any = out
         result: _ResultT = _core.binary_cross_entropy(
             input, target, self.weight, self.reduction, self.clamp, self.dtype, array
@@ -573,7 +656,22 @@ class BCEWithLogitsLoss(_Options, Generic[_ResultT]):
         *,
         out: _ResultT | None = None,
     ) -> _ResultT:
-        """Compute the loss; `out` as for `binary_cross_entropy_with_logits`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : array-like
+            The logits.
+        target : array-like
+            The targets, from 0 to 1, of the shape of `input`.
+        out : numpy.ndarray, optional
+            Where to write the loss, as for `binary_cross_entropy_with_logits`.
+
+        Returns
+        -------
+        numpy.floating or numpy.ndarray
+            The loss in nats: a number, or with ``reduction="none"`` one for each element.
+        """
         array: Any = out
         result: _ResultT = _core.binary_cross_entropy_with_logits(
             input, target, self.weight, self.pos_weight, self.reduction, self.dtype, array
@@ -613,7 +711,20 @@ class Softmax(_Options):
     @overload
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Compute ``softmax(x, axis)``."""
+        """Compute ``softmax(x, axis)``.
+
+        Parameters
+        ----------
+        x : array-like
+            The logits.
+        out : numpy.ndarray, optional
+            Where to write the result.
+
+        Returns
+        -------
+        numpy.ndarray
+            Probabilities of the shape and dtype of `x`.
+        """
         return softmax(x, self.axis, out=out)
 
 
@@ -649,5 +760,18 @@ class LogSoftmax(_Options):
     @overload
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def __call__(self, x: ArrayInput, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Compute ``log_softmax(x, axis)``."""
+        """Compute ``log_softmax(x, axis)``.
+
+        Parameters
+        ----------
+        x : array-like
+            The logits.
+        out : numpy.ndarray, optional
+            Where to write the result.
+
+        Returns
+        -------
+        numpy.ndarray
+            Log-probabilities, in nats, of the shape and dtype of `x`.
+        """
         return log_softmax(x, self.axis, out=out)

@@ -377,7 +377,22 @@ class LightGBMObjective(_Objective):
     def __call__(
         self, y_true: ArrayInput, y_pred: ArrayInput | Dataset, weight: ArrayInput | None = None
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Compute the gradient and the Hessian's diagonal, both of the scores' shape, dtype and order."""
+        """Compute the gradient and the Hessian's diagonal.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (N,)
+            The labels; in the native interface the scores.
+        y_pred : array-like of shape (N, C) or (N,)
+            The scores; in the native interface the ``lightgbm.Dataset``.
+        weight : array-like of shape (N,), optional
+            A weight for each row; in the native interface those of the training data.
+
+        Returns
+        -------
+        gradient, hessian : numpy.ndarray
+            Of the scores' shape, dtype and order.
+        """
         return self._of(y_true, y_pred, weight, "lightgbm")
 
 
@@ -400,7 +415,22 @@ class XGBoostObjective(_Objective):
     def __call__(
         self, y_true: ArrayInput, y_pred: ArrayInput | Dataset, sample_weight: ArrayInput | None = None
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Compute the gradient and the Hessian's diagonal, both of the scores' shape, dtype and order."""
+        """Compute the gradient and the Hessian's diagonal.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (N,)
+            The labels; in the native interface the scores.
+        y_pred : array-like of shape (N, C) or (N,)
+            The scores; in the native interface the ``xgboost.DMatrix``.
+        sample_weight : array-like of shape (N,), optional
+            A weight for each row; in the native interface those of the training data.
+
+        Returns
+        -------
+        gradient, hessian : numpy.ndarray
+            Of the scores' shape, dtype and order.
+        """
         return self._of(y_true, y_pred, sample_weight, "xgboost")
 
 

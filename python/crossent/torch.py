@@ -933,7 +933,13 @@ class _Options(torch.nn.Module):
     """A repr that names the options other than the defaults."""
 
     def extra_repr(self) -> str:
-        """Name the options, as in the call that makes the module."""
+        """Name the options, as in the call that makes the module.
+
+        Returns
+        -------
+        str
+            Those that are not the defaults.
+        """
         parameters = inspect.signature(type(self)).parameters.values()
         options = ((each.name, getattr(self, each.name), each.default) for each in parameters)
         return ", ".join(
@@ -991,7 +997,22 @@ class CrossEntropyLoss(_Options, torch.nn.CrossEntropyLoss):
         self.axis = axis
 
     def forward(self, input: Tensor, target: Tensor, *, where: Tensor | None = None) -> Tensor:
-        """Compute the loss; `where` as for `cross_entropy`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : torch.Tensor of shape (N, C, ...)
+            The logits.
+        target : torch.Tensor of shape (N, ...)
+            Class indices; class probabilities of the shape of `input` are allowed too.
+        where : torch.Tensor of bool, optional
+            Which rows count, as for `cross_entropy`.
+
+        Returns
+        -------
+        torch.Tensor
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         options: Any = {"ignore_index": self.ignore_index, "reduction": self.reduction, "axis": self.axis}
         return cross_entropy(
             input,
@@ -1047,7 +1068,22 @@ class NLLLoss(_Options, torch.nn.NLLLoss):
         self.axis = axis
 
     def forward(self, input: Tensor, target: Tensor, *, where: Tensor | None = None) -> Tensor:
-        """Compute the loss; `where` as for `nll_loss`."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : torch.Tensor of shape (N, C, ...)
+            The log-probabilities.
+        target : torch.Tensor of shape (N, ...)
+            Class indices.
+        where : torch.Tensor of bool, optional
+            Which rows count, as for `nll_loss`.
+
+        Returns
+        -------
+        torch.Tensor
+            The loss in nats: a number, or with ``reduction="none"`` one for each row.
+        """
         options: Any = {"ignore_index": self.ignore_index, "reduction": self.reduction, "axis": self.axis}
         return nll_loss(input, target, self.weight, where=where, **options)
 
@@ -1088,7 +1124,20 @@ class BCEWithLogitsLoss(_Options, torch.nn.BCEWithLogitsLoss):
         super().__init__(weight, reduction=reduction, pos_weight=pos_weight)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : torch.Tensor
+            The logits.
+        target : torch.Tensor
+            The targets, from 0 to 1, of the shape of `input`.
+
+        Returns
+        -------
+        torch.Tensor
+            The loss in nats: a number, or with ``reduction="none"`` one for each element.
+        """
         reduction: Any = self.reduction
         return binary_cross_entropy_with_logits(
             input, target, self.weight, pos_weight=self.pos_weight, reduction=reduction
@@ -1129,6 +1178,19 @@ class KLDivLoss(_Options, torch.nn.KLDivLoss):
         super().__init__(reduction=reduction, log_target=log_target)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Compute the loss."""
+        """Compute the loss.
+
+        Parameters
+        ----------
+        input : torch.Tensor
+            The log-probabilities.
+        target : torch.Tensor
+            Probabilities, or log-probabilities with `log_target`, of the shape of `input`.
+
+        Returns
+        -------
+        torch.Tensor
+            The loss in nats: a number, or with ``reduction="none"`` one for each element.
+        """
         reduction: Any = self.reduction
         return kl_div(input, target, reduction=reduction, log_target=self.log_target)

@@ -1,7 +1,8 @@
-"""No public function lacks its documentation: its rows on the page of semantics, its docstring, its overloads."""
+"""No public name lacks its documentation: a page, its rows on the page of semantics, its docstring, its overloads."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import typing
@@ -14,8 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 import crossent
+from docs import DOCS, docs_module
 
-PAGE = (Path(__file__).parents[2] / "docs" / "semantics.md").read_text(encoding="utf-8")
+ROOT = DOCS.parent
+PAGE = (DOCS / "semantics.md").read_text(encoding="utf-8")
 
 PUBLIC = {name: getattr(crossent, name) for name in crossent.__all__ if callable(getattr(crossent, name))}
 FUNCTIONS = {name: f for name, f in PUBLIC.items() if inspect.isfunction(f)}
@@ -108,7 +111,7 @@ def test_settings_and_objects_say_what_they_are_in_torch(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(RESULTS))
 def test_results_tell_what_each_field_is(name: str) -> None:
     parts = _parts(PUBLIC[name].__doc__ or "")
-    heads = re.findall(r"^(\w[\w, ]*) : ", parts["Parameters"], re.MULTILINE)
+    heads = re.findall(r"^(\w[\w, ]*) : ", parts["Attributes"], re.MULTILINE)
     fields = [field for head in heads for field in head.split(", ")]
     assert fields == list(inspect.signature(PUBLIC[name]).parameters)
     assert "See Also" in parts
@@ -148,6 +151,110 @@ def test_every_reduction_has_its_overload(name: str) -> None:
         assert get_origin(loss) in (ARRAYS if "none" in key else {np.floating})
     own = typing.get_type_hints(REDUCED[name])["reduction"]
     assert {value for each in get_args(own) for value in get_args(each)} == {*reduced, "none"}
+
+
+# ---- the site ---------------------------------------------------------------------------------------------
+
+SUBMODULES = ["blocks", "boosting", "dask", "plot", "sharded", "sklearn", "torch"]
+TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def _toctree(page: str) -> list[str]:
+    """The entries of all toctrees of a page."""
+    trees = TOCTREE.findall((DOCS / page).read_text(encoding="utf-8"))
+    return [line for tree in trees for line in tree.splitlines() if line and not line.startswith(":")]
+
+
+def _all_of(module: str) -> set[str]:
+    """A module's `__all__`, read from its source: its library may be missing."""
+    source = (Path(crossent.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    raise AssertionError(f"{module} has no __all__")
+
+
+def _listed() -> dict[str, list[str]]:
+    """The names that the pages of the reference document, by module."""
+    listed: dict[str, list[str]] = {}
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        module = ""
+        for line in page.read_text(encoding="utf-8").splitlines():
+            name = re.fullmatch(r"   (\w+)|\.\. py:data:: (\w+)", line)
+            if line.startswith(".. currentmodule:: "):
+                module = line.split()[-1]
+            elif name and module:
+                listed.setdefault(module, []).append(name[1] or name[2])
+    return listed
+
+
+def test_the_header_has_six_entries() -> None:
+    titles = [entry.split(" <")[0] for entry in _toctree("index.md")]
+    assert titles == ["Install", "Guides", "API", "Command line", "Performance", "More"]
+
+
+def test_the_submodules_are_those_that_there_are() -> None:
+    files = {file.stem for file in Path(crossent.__file__).parent.glob("[!_]*.py")}
+    assert files == set(SUBMODULES)
+
+
+@pytest.mark.parametrize("module", ["", *SUBMODULES])
+def test_every_public_name_has_one_page(module: str) -> None:
+    name = f"crossent.{module}".rstrip(".")
+    public = _all_of(module) if module else set(crossent.__all__)
+    listed = _listed()[name]
+    assert sorted(listed) == sorted(public)
+
+
+def test_every_page_of_the_reference_is_in_the_sidebar() -> None:
+    pages = {f"reference/{page.stem}" for page in (DOCS / "reference").glob("*.md")}
+    assert set(_toctree("reference.md")) == pages
+
+
+def test_the_rust_page_shows_what_cargo_tests() -> None:
+    crate = re.sub(r"^//! ?", "", (ROOT / "src" / "lib.rs").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    shown = re.findall(
+        r"^```rust\n(.*?)^```$", (DOCS / "rust.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert len(shown) >= 3
+    for block in shown:
+        assert block in crate
+
+
+def test_the_citation_names_the_version() -> None:
+    version = re.escape(crossent.__version__)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    assert re.search(rf"version = \{{{version}\}}", (DOCS / "citation.md").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    "file", ["_static/crossent.css", "_static/logo.svg", "_static/favicon.svg", "conf.py"]
+)
+def test_the_frame_loads_nothing_from_elsewhere(file: str) -> None:
+    text = (DOCS / file).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?://|//cdn", text)
+    assert "mathjax" not in text.lower()
+
+
+def test_formulas_are_written_as_mathml() -> None:
+    pytest.importorskip("docutils")
+    formulas = docs_module("formulas")
+    block = formulas.mathml(r"\mathrm{lse}(x) = m + \log \sum_j e^{x_j - m}", display=True)
+    assert block.startswith("<math ")
+    assert 'display="block"' in block
+    assert "<munder>" in block or "<msub>" in block
+    assert 'aria-label="a &lt; b"' in formulas.mathml("a < b", display=False)
+
+
+def test_a_picture_has_one_for_the_dark_mode(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pictures = docs_module("pictures")
+    light = pictures.draw_lead(tmp_path)
+    dark = pictures.draw_dark(light, tmp_path)
+    assert "#ffffff" in light.read_text("utf-8")
+    assert dark.name == "lead-dark.svg"
+    assert "#ffffff" not in dark.read_text("utf-8")
+    assert pictures.DARK["#ffffff"] in dark.read_text("utf-8")
 
 
 def test_there_is_something_to_test() -> None:

@@ -24,7 +24,7 @@ _CACHED = 1 << 16
 class LinearGradients(NamedTuple):
     """The gradients that `linear_cross_entropy_and_grad` gives.
 
-    Parameters
+    Attributes
     ----------
     input : numpy.ndarray
         The gradient with respect to `input`, of its shape and dtype.

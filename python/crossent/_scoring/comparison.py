@@ -14,7 +14,7 @@ class Comparison(Result):
 
     Divergences are in nats. The fields after `jensen_shannon_mean` are None where there were no targets.
 
-    Parameters
+    Attributes
     ----------
     count : int
         Rows that are counted.

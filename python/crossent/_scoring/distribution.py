@@ -27,7 +27,7 @@ _MOST = 2**53
 class LossHistogram:
     """The numbers of rows by their negative log-likelihood.
 
-    Parameters
+    Attributes
     ----------
     counts : tuple of int
         Rows in bins of 1/32 nat: bin i holds i / 32 <= nll < (i + 1) / 32. The first bin also holds losses below 0,
@@ -93,7 +93,7 @@ class LossHistogram:
 class PositionGroup(Result):
     """The rows at some positions that follow each other.
 
-    Parameters
+    Attributes
     ----------
     first, last : int
         The positions, both included, counted from 0.

@@ -16,7 +16,7 @@ Z = 1.9599639845400536
 class CalibrationBin(Result):
     """The rows whose largest probability lies between two numbers.
 
-    Parameters
+    Attributes
     ----------
     lower, upper : float
         The ends of the bin: above `lower`, up to and including `upper`.
@@ -43,7 +43,7 @@ class CalibrationBin(Result):
 class Report(Result):
     """The scores of all rows that a `Scorer` has seen, as numbers.
 
-    Parameters
+    Attributes
     ----------
     count : int
         Rows that are counted.

@@ -21,7 +21,7 @@ from crossent._scoring.values import tell
 class SequenceScores:
     """The sums of each sequence, from `Scores.by_sequence`.
 
-    Parameters
+    Attributes
     ----------
     log_likelihood : numpy.ndarray of float64
         The sum of the log-probabilities of the targets of its counted rows, in nats: added up exactly, then
@@ -80,7 +80,7 @@ class SequenceScores:
 class ClassScores(Columns):
     """The scores of each class, from `Scores.by_class`: one number for each class that occurs.
 
-    Parameters
+    Attributes
     ----------
     classes : numpy.ndarray of int64
         The classes that occur among the counted rows, as targets or as predictions, in ascending order.
@@ -113,7 +113,7 @@ class ClassScores(Columns):
 class Scores(Columns):
     """The scores of each row, from `score`: one array for each score, all of the shape of the targets.
 
-    Parameters
+    Attributes
     ----------
     nll : numpy.ndarray
         The negative log-likelihood of the target in nats: float32, or float64 for float64 logits; 0 where the

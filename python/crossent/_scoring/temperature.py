@@ -26,7 +26,7 @@ Batch: TypeAlias = tuple[Logits, ArrayInput] | tuple[Logits, ArrayInput, ArrayIn
 class Temperature(Result):
     """The temperature that `fit_temperature` found.
 
-    Parameters
+    Attributes
     ----------
     temperature : float
         Divide the logits by it. It is the object's value as a float.
