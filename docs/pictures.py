@@ -54,10 +54,13 @@ def pages() -> list[Path]:
 
 def draw(page: Path, to: Path) -> list[Path]:
     """Run the Python code of a page in an empty folder, and copy its SVG files."""
+    from matplotlib import pyplot
+
     code = "\n".join(BLOCK.findall(page.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
             exec(compile(code, str(page), "exec"), {"__name__": "page"})
+        pyplot.close("all")
         pictures = sorted(Path(folder).glob("*.svg"))
         return [Path(shutil.copy(picture, to)) for picture in pictures]
 

@@ -9,9 +9,11 @@ import contextlib
 import io
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import crossent
@@ -124,7 +126,10 @@ def test_blocks(page: Path, tmp_path: Path) -> None:
         pytest.importorskip("pandas")
     if 'method="temperature"' in text:
         pytest.importorskip("sklearn", minversion="1.8")
-    wrong = differences(page.name, text, tmp_path)
+    with np.printoptions():
+        wrong = differences(page.name, text, tmp_path)
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
     assert not wrong, "\n".join(wrong)
 
 
