@@ -131,6 +131,7 @@ def test_every_public_name_is_found_by_the_module_it_was_in() -> None:
     assert found >= set(crossent.__all__) - added - {"__version__"}
 
 
+@pytest.mark.skipif(np.__version__.startswith("1."), reason="NumPy 2 wrote the arrays, and names its modules")
 def test_objects_are_read_as_they_were_written() -> None:
     data = zlib.decompress(base64.b64decode(PICKLED))
     assert b"crossent.report" in data

@@ -353,7 +353,11 @@ def _is_string(kind: Any) -> bool:
 
 def _dtype(kind: Any) -> np.dtype[Any]:
     """Return the dtype in which numbers of a type are kept."""
-    return np.dtype(np.float64 if _types().is_decimal(kind) else kind.to_pandas_dtype())
+    if _types().is_decimal(kind):
+        return np.dtype(np.float64)
+    # `to_pandas_dtype` imports pandas where pyarrow is older than 25.
+    name = str(kind)
+    return np.dtype({"halffloat": "float16", "float": "float32", "double": "float64"}.get(name, name))
 
 
 def _storage(column: Any) -> Any:
