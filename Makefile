@@ -35,7 +35,7 @@ PIP_INSTALL := $(PY) -m pip install --quiet --no-compile
 MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
 
 .PHONY: help demo test test-rust test-python check check-rust check-python check-layers check-docs check-wheel
-.PHONY: check-instructions record-instructions sanitize bench docs format clean
+.PHONY: check-instructions record-instructions check-bits record-bits arm sanitize bench docs format clean
 .PHONY: check-workflows test-lowest test-parallel
 
 help: ## List these targets
@@ -95,6 +95,16 @@ check-instructions: $(VENV)/built $(VENV)/extra-test.txt
 
 record-instructions: $(VENV)/built $(VENV)/extra-test.txt ## Record the kernels' instruction counts, after an intended change
 	$(PY) tools/count_instructions.py --record
+
+# `make test-rust` compares the hashes too: here those of the optimised code, which takes minutes to compile.
+check-bits: $(VENV)/made ## Compare the hashes of all results with tests/bits.txt, at every instruction set here
+	cargo test --release --test api -- bits:: --nocapture
+
+record-bits: $(VENV)/made ## Record the hashes of all results, after an intended change (x86-64 with AVX2)
+	CROSSENT_RECORD_BITS=1 cargo test --release --test api -- bits::
+
+arm: ## Run the Rust tests and compare the hashes on aarch64, under emulation where this is no Arm machine
+	tools/arm.sh
 
 # The extension under AddressSanitizer, in a copy of the package that .venv does not know: its own target folder too. What is
 # unstable in rustc is asked for by name; assertions are on, of the standard library's unsafe functions too.

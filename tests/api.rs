@@ -2,6 +2,8 @@
 //!
 //! Expected numbers are computed here, from the definitions, in `f64`.
 
+mod bits;
+
 use std::fmt::Debug;
 use std::num::NonZero;
 

@@ -4,7 +4,9 @@
 //! along: a look-up, a shift and an addition of integers make a power.
 
 use fearless_simd::prelude::*;
-use fearless_simd::{f32x16, f64x8, u32x8, u32x16, u64x4, u64x8};
+#[cfg(target_arch = "x86_64")]
+use fearless_simd::u64x4;
+use fearless_simd::{f32x16, f64x8, u32x8, u32x16, u64x8};
 
 /// log2 of the steps of an octave.
 const STEP_BITS: u32 = 3;

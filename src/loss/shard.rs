@@ -210,7 +210,8 @@ impl<'a, E: Element> TileWork for Sums<'_, 'a, E> {
             sums.push(match log_sum_exp {
                 _ if log_sum_exp.is_nan() => (f64::NAN, f64::NAN),
                 _ if log_sum_exp.is_infinite() => (log_sum_exp, 0.0),
-                _ => (tile.max(i), tile.rest(i)),
+                // Of a row's zeros either sign may be its maximum, as the layout has it: it becomes that of +0.
+                _ => (tile.max(i) + 0.0, tile.rest(i)),
             });
         }
     }
