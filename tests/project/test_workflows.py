@@ -78,7 +78,9 @@ def test_parity_is_yes_or_no(parity: str) -> None:
         assert done.returncode == 0
         assert ("tools/install_extras.py parity" in done.stdout) <= (parity == "yes")
         last = done.stdout.splitlines()[-1]
-        assert last.startswith(f'[ {parity} = yes ] || echo "All tests passed, but PARITY=no: those that need')
+        assert last.startswith(
+            f'[ {parity} = yes ] || echo "All tests passed, but PARITY=no: those that need'
+        )
     else:
         assert done.returncode != 0
         assert f"PARITY is yes or no, got '{parity}'" in done.stderr
