@@ -19,8 +19,8 @@ PY := $(VENV)/bin/python
 PYTEST_ARGS ?=
 # `make test PARITY=no` needs no torch, JAX and lm-evaluation-harness, and leaves out the comparisons with them.
 PARITY ?= yes
-ifeq ($(filter yes no,$(PARITY)),)
-$(error PARITY is yes or no, got $(PARITY))
+ifeq ($(and $(filter yes no,$(PARITY)),$(filter 1,$(words $(PARITY)))),)
+$(error PARITY is yes or no, got '$(PARITY)')
 endif
 
 # Tests hand options on as dictionaries, give wrong values on purpose, and call packages without types.
@@ -32,7 +32,7 @@ export PYO3_PYTHON := $(abspath $(PY))
 
 RUST_SOURCES := Cargo.toml .cargo/config.toml $(wildcard Cargo.lock) $(shell find src -name '*.rs')
 PIP_INSTALL := $(PY) -m pip install --quiet --no-compile
-MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV=$(abspath $(VENV)) $(VENV)/bin/maturin
+MATURIN := env -u CONDA_PREFIX PIP_QUIET=1 VIRTUAL_ENV="$(abspath $(VENV))" $(VENV)/bin/maturin
 
 .PHONY: help demo test test-rust test-python check check-rust check-python check-layers check-docs check-wheel
 .PHONY: check-instructions record-instructions check-bits record-bits arm sanitize bench docs format clean
@@ -52,7 +52,7 @@ demo: $(VENV)/built ## Build and install into .venv, then score the two examples
 TEST_EXTRAS := $(VENV)/extra-test.txt $(if $(filter yes,$(PARITY)),$(VENV)/extra-parity.txt)
 
 test: test-rust test-python ## Run the Rust and the Python tests (PARITY=no: without torch, JAX and lm-evaluation-harness)
-	@[ $(PARITY) = yes ] || echo "All tests passed, but PARITY=no: those that need torch, JAX or lm-evaluation-harness did not run."
+	@[ $(PARITY) = yes ] || echo "All tests passed, but PARITY=no: those that need torch, JAX or lm-evaluation-harness ran only where .venv had them already."
 
 test-rust: $(VENV)/made
 	cargo test
@@ -146,7 +146,7 @@ check-docs: docs
 check-wheel: $(VENV)/made
 	rm -rf build/dist build/wheel-env
 	$(MATURIN) sdist --out build/dist
-	$(MATURIN) build --release --compression-level 9 --interpreter $(PYO3_PYTHON) --out build/dist
+	$(MATURIN) build --release --compression-level 9 --interpreter "$(PYO3_PYTHON)" --out build/dist
 	$(PY) tools/check_dist.py build/dist
 	$(PY) -m venv build/wheel-env
 	build/wheel-env/bin/python -m pip install --quiet build/dist/*.whl

@@ -50,7 +50,13 @@ def say(text: str) -> None:
 
 
 def main(extras: list[str]) -> int:
-    """Install them, and return pip's exit code."""
+    """Install them, and return pip's exit code; 2 if they are none that development needs."""
+    if not extras or not set(extras) <= set(MEGABYTES):
+        print(
+            f"error: expected extras among {', '.join(MEGABYTES)}: got {' '.join(extras) or 'none'}",
+            file=sys.stderr,
+        )
+        return 2
     wanted = requirements(extras)
     megabytes = sum(MEGABYTES[extra] for extra in extras)
     with_torch = any(re.match(r"torch\b", line) for line in wanted)

@@ -20,19 +20,35 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 SERVER = re.compile(r"https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
-REPOSITORY = re.compile(r"(?P<owner>[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)/(?P<name>[A-Za-z0-9_.-]+)")
+REPOSITORY = re.compile(r"(?P<owner>[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?)/(?P<name>[A-Za-z0-9_.-]+)")
 REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
-PICTURES = (".svg", ".png", ".jpg", ".jpeg", ".gif", ".webp")
+PICTURES = (".svg", ".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif")
 
-FENCE = re.compile(r"^( *)(```+|~~~+).*?^\1\2[`~]*\s*?$", re.DOTALL | re.MULTILINE)
-CODE = re.compile(r"`[^`\n]+`")
-# What Markdown and HTML write before a link, the link, and what follows it.
+# What Markdown does not read: blocks of code, which end with the page at the latest, comments, and code within a line.
+BLOCKS = re.compile(
+    r"^[ \t>]*(?:[-*+]|\d+[.)])?[ \t]*(?P<fence>```+(?=[^`\n]*$)|~~~+).*?(?:^[ \t>]*(?P=fence)[`~]*[ \t]*$|\Z)"
+    r"|<!--.*?-->",
+    re.DOTALL | re.MULTILINE,
+)
+CODE = re.compile(r"(?<![\\`])(?P<ticks>`+)(?!`)(?:(?!\n[ \t]*\n).)+?(?<!`)(?P=ticks)(?!`)", re.DOTALL)
+# What Markdown and HTML write before a link, and the link.
 LINKS = [
-    re.compile(r"""(?P<before>\]\(\s*<?)(?P<link>[^)\s<>]+)"""),
-    re.compile(r"(?P<before>^ {0,3}\[[^\]\n]+\]:\s*<?)(?P<link>[^\s<>]+)", re.MULTILINE),
-    re.compile(r"""(?P<before>\b(?:href|src|srcset)=["'])(?P<link>[^"']+)"""),
+    re.compile(r"(?P<before>\]\(\s*(?P<angle><)?)(?P<link>(?(angle)[^<>\n]+|(?:[^()\s<>]|\([^()\s<>]*\))+))"),
+    re.compile(
+        r"(?P<before>^[ \t>]*\[(?!\^)[^\]\n]+\]:\s*(?P<angle><)?)(?P<link>(?(angle)[^<>\n]+|[^\s<>]+))",
+        re.MULTILINE,
+    ),
+    *(
+        re.compile(
+            rf"""(?P<before><[a-z](?:[^<>"']|"[^"]*"|'[^']*')*?\s{attribute}\s*=\s*(?P<quote>["'])?)"""
+            r"""(?P<link>(?(quote)[^"']+|[^\s"'<>]+))""",
+            re.IGNORECASE,
+        )
+        for attribute in ("href", "src", "srcset")
+    ),
 ]
 
 
@@ -71,15 +87,15 @@ class Address(NamedTuple):
         """The address of a file or folder of the repository; what is absolute or within the page stays."""
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|//|#", link):
             return link
-        path, sharp, place = link.partition("#")
-        path = path.removeprefix("./")
+        path, place = re.fullmatch(r"([^?#]*)(.*)", link, re.DOTALL).groups()  # type: ignore[union-attr]
+        path = unquote(path).removeprefix("/").removeprefix("./")
         file = root / path
         if not file.exists() or not file.resolve().is_relative_to(root.resolve()):
             raise ValueError(
                 f"README.md links to {link}, which is not a file of the repository; correct the link"
             )
         view = "tree" if file.is_dir() else "raw" if file.suffix.lower() in PICTURES else "blob"
-        return f"{self.source}/{view}/{self.ref}/{path}{sharp}{place}"
+        return f"{self.source}/{view}/{self.ref}/{quote(path)}{place}"
 
 
 def address(variables: Mapping[str, str]) -> Address:
@@ -129,18 +145,18 @@ def with_repository(cargo: str, source: str) -> str:
 
 
 def with_absolute_links(page: str, absolute: Callable[[str], str]) -> str:
-    """Return a page of Markdown with each link replaced; code is left alone."""
-    code = [match.span() for form in (FENCE, CODE) for match in form.finditer(page)]
-
-    def replaced(match: re.Match[str]) -> str:
-        at = match.start("link")
-        if any(start <= at < end for start, end in code):
-            return match[0]
-        return match["before"] + absolute(match["link"])
-
+    """Return a page of Markdown with each link replaced; code and comments are left alone."""
     for form in LINKS:
-        page = form.sub(replaced, page)
-        code = [match.span() for kind in (FENCE, CODE) for match in kind.finditer(page)]
+        # Ticks within a block begin no code outside of it.
+        prose = BLOCKS.sub(lambda match: "\n" * len(match[0]), page)
+        code = [match.span() for match in CODE.finditer(prose)]
+        parts, done = [], 0
+        for match in form.finditer(prose):
+            start, end = match.span("link")
+            if not any(first <= start < last for first, last in code):
+                parts += [page[done:start], absolute(match["link"])]
+                done = end
+        page = "".join([*parts, page[done:]])
     return page
 
 
@@ -165,7 +181,7 @@ def main(folder: str = ".") -> int:
     try:
         where = address(os.environ)
         rewrite(Path(folder), where)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{where.source} at {where.ref}")

@@ -1,6 +1,6 @@
 """What must be right before a release is published.
 
-release.py version              print the version, which stands in Cargo.toml
+release.py version              print the version, which stands in Cargo.toml: 1.0.0, or 1.0.0-rc.1 before it
 release.py check TAG            fail unless TAG is that version, and the changelog has a section for it
 release.py notes                print the changelog's section of that version
 release.py files FOLDER         fail unless FOLDER has the wheels of every platform and the sdist, and no other file
@@ -10,7 +10,11 @@ from __future__ import annotations
 
 import re
 import sys
+import tarfile
 import tomllib
+import zipfile
+from datetime import date
+from itertools import product
 from pathlib import Path
 
 from check_dist import content_faults
@@ -39,14 +43,29 @@ def version(root: Path = ROOT) -> str:
     return found
 
 
+def on_pypi(release: str) -> str:
+    """Return a version as Python writes it, in the names of the files too: 1.0.0rc1 for Cargo's 1.0.0-rc.1."""
+    parts = re.fullmatch(r"(\d+\.\d+\.\d+)(?:-(alpha|beta|rc)\.?(\d+))?", release)
+    if not parts:
+        raise ValueError(
+            f"Cargo.toml has the version {release}, expected 1.0.0, or 1.0.0-alpha.1, -beta.1 or -rc.1"
+        )
+    kind = {"alpha": "a", "beta": "b", "rc": "rc"}
+    return parts[1] + (f"{kind[parts[2]]}{int(parts[3])}" if parts[2] else "")
+
+
 def section(changelog: str, release: str) -> str:
     """Return the text of a version's section, without its heading."""
-    heading = re.compile(rf"^## \[{re.escape(release)}\] - \d{{4}}-\d{{2}}-\d{{2}}\n", re.MULTILINE)
+    heading = re.compile(rf"^## \[{re.escape(release)}\] - (\d{{4}}-\d{{2}}-\d{{2}})\s*$", re.MULTILINE)
     found = heading.search(changelog)
     if not found:
         raise ValueError(
             f"CHANGELOG.md has no heading '## [{release}] - YEAR-MONTH-DAY'; rename [Unreleased] to it"
         )
+    try:
+        date.fromisoformat(found[1])
+    except ValueError as error:
+        raise ValueError(f"the heading of {release} in CHANGELOG.md has no date: got {found[1]}") from error
     after = changelog[found.end() :]
     text = re.split(r"^(?:## |\[[^\]]+\]: )", after, maxsplit=1, flags=re.MULTILINE)[0].strip()
     if not re.search(r"^- ", text, re.MULTILINE):
@@ -61,11 +80,13 @@ def check(tag: str, root: Path = ROOT) -> None:
         raise ValueError(
             f"the tag is {tag}, but Cargo.toml has the version {release}; expected the tag v{release}"
         )
+    on_pypi(release)
     section((root / "CHANGELOG.md").read_text(encoding="utf-8"), release)
 
 
 def file_faults(names: list[str], release: str) -> list[str]:
     """Return what is missing among the names of a release's files, and what does not belong there."""
+    release = on_pypi(release)
     left = sorted(names)
     faults = []
     expected = {f"crossent-{release}.tar.gz": re.escape(f"crossent-{release}.tar.gz")}
@@ -81,13 +102,35 @@ def file_faults(names: list[str], release: str) -> list[str]:
     return faults + [f"{name} does not belong there" for name in left]
 
 
+def label_faults(path: Path) -> list[str]:
+    """Return how the name of a wheel or a source distribution differs from what stands in it: it was renamed."""
+    if path.name.endswith(".tar.gz"):
+        with tarfile.open(path) as sdist:
+            folders = {name.partition("/")[0] for name in sdist.getnames()}
+        own = path.name.removesuffix(".tar.gz")
+        return [] if folders == {own} else [f"it holds {', '.join(sorted(folders)) or 'nothing'}, not {own}"]
+    name, release, *tags = path.name.removesuffix(".whl").split("-")
+    label = f"{name}-{release}.dist-info/WHEEL"
+    with zipfile.ZipFile(path) as wheel:
+        if label not in wheel.namelist():
+            return [f"no {label}"]
+        text = wheel.read(label).decode()
+    inside = set(re.findall(r"^Tag: *(\S+)", text, re.MULTILINE))
+    named = {"-".join(each) for each in product(*(tag.split(".") for tag in tags))}
+    return [] if inside == named else [f"its tags are {', '.join(sorted(inside)) or 'none'}"]
+
+
 def check_files(folder: Path, release: str) -> None:
     """Raise unless the folder has exactly the files of the release, and these hold what they should."""
     paths = sorted(folder.iterdir())
     faults = file_faults([path.name for path in paths], release)
     for path in paths:
         if path.name.endswith((".whl", ".tar.gz")):
-            faults += [f"{path.name}: {fault}" for fault in content_faults(path)]
+            try:
+                found = content_faults(path) + label_faults(path)
+            except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+                found = [f"it cannot be read: {error}"]
+            faults += [f"{path.name}: {fault}" for fault in found]
     if faults:
         raise ValueError("\n".join(faults))
 
@@ -109,7 +152,7 @@ def main(command: str = "", *arguments: str) -> int:
             case _:
                 print(__doc__, file=sys.stderr)
                 return 2
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

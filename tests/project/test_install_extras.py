@@ -79,5 +79,20 @@ def test_it_says_how_much_there_is_to_download(
     commands(monkeypatch, 0)
     tool.main(["test"])
     assert capsys.readouterr().out == "Installing what test needs: about 245 MB to download.\n"
-    listed = set(tool.tomllib.loads(tool.PYPROJECT.read_text())["project"]["optional-dependencies"])
+    listed = set(
+        tool.tomllib.loads(tool.PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    )
     assert set(tool.MEGABYTES) == listed & {"test", "parity", "check", "docs", "bench"}
+
+
+@pytest.mark.parametrize("extras", [[], ["nothing"], ["test", "nothing"], ["all"]])
+def test_other_extras_are_an_error(
+    extras: list[str], tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = commands(monkeypatch)
+    assert tool.main(extras) == 2
+    assert run == []
+    got = " ".join(extras) or "none"
+    assert capsys.readouterr().err == (
+        f"error: expected extras among test, parity, check, docs, bench: got {got}\n"
+    )

@@ -38,9 +38,17 @@ def texts(root: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Path:
+def alone(tmp_path: Path) -> Path:
+    """The three files."""
+    for name in FILES:
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def copy(alone: Path, tmp_path: Path) -> Path:
     """The three files, and every file that the README may link to."""
-    for name in (*FILES, "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"):
+    for name in ("LICENSE-MIT", "LICENSE-APACHE"):
         shutil.copy(ROOT / name, tmp_path)
     for folder in ("docs", "examples", "python", "src", ".github"):
         skipped = shutil.ignore_patterns("_build", "_pictures", "api", "__pycache__", "*.so", "*.npy")
@@ -105,6 +113,7 @@ def test_a_second_address_takes_the_place_of_the_first(copy: Path) -> None:
         ("GITHUB_REPOSITORY", "owner/."),
         ("GITHUB_REPOSITORY", "ow ner/name"),
         ("GITHUB_REPOSITORY", "owner/name\n"),
+        ("GITHUB_REPOSITORY", "_owner/name"),
         ("GITHUB_REF_NAME", ""),
         ("GITHUB_REF_NAME", "-v1"),
         ("GITHUB_REF_NAME", "a/../b"),
@@ -112,15 +121,28 @@ def test_a_second_address_takes_the_place_of_the_first(copy: Path) -> None:
         ("GITHUB_REF_NAME", "a//b"),
     ],
 )
-def test_strange_addresses_are_refused_and_nothing_is_written(name: str, value: str, copy: Path) -> None:
-    before = texts(copy)
-    done = run(copy, **{name: value})
+def test_strange_addresses_are_refused_and_nothing_is_written(name: str, value: str, alone: Path) -> None:
+    before = texts(alone)
+    done = run(alone, **{name: value})
     assert done.returncode == 1
     assert f"the variable {name} is {value!r}" in done.stderr
-    assert texts(copy) == before
+    assert texts(alone) == before
 
 
-@pytest.mark.parametrize("link", ["docs/not_there.md", "../outside.md", "/etc/hostname"])
+def test_the_account_of_a_company_has_an_underscore(copy: Path) -> None:
+    assert run(copy, GITHUB_REPOSITORY="owner_company/name").returncode == 0
+
+
+def test_a_folder_without_the_files_is_an_error(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "pyproject.toml" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "link", ["docs/not_there.md", "../outside.md", "/etc/hostname", "%2e%2e/outside.md", "docs/a\\_b.md"]
+)
 def test_a_link_to_no_file_of_the_repository_is_refused_and_nothing_is_written(link: str, copy: Path) -> None:
     with (copy / "README.md").open("a", encoding="utf-8") as file:
         file.write(f"\n[Broken]({link}).\n")
@@ -138,17 +160,41 @@ PAGE = """
 [web](https://example.org/docs/a.md) [mail](mailto:a@b.c) [here](#there)
 [reference][one] `[code](docs/a.md)` [`named`](docs/a.md)
 <img alt="x" src="docs/a.svg"> <source srcset='docs/a.svg'>
+<img alt="a > b" src="docs/a.svg" srcset="docs/a.svg">
+<IMG SRC = docs/a.svg><a
+  class='x' href="docs/a.md#there">text</a>, but not src="docs/a.svg" outside of an element
+[spaces](<docs/my page.md>) [encoded](docs/my%20page.md#there)
+[parentheses](docs/a_(b).md) [query](docs/a.md?plain=1)
+[from the root](/docs/a.md) [footnote][^1], \\`[no code](docs/a.md)\\`, `` ` [code](docs/a.md) ``
+> [quoted](docs/a.md)
+<!-- [gone](docs/gone.md) -->
 
 [one]: docs/a.md
 [two]: https://example.org
+> [three]: <docs/my page.md>
+[^1]: Not a link.
 
 ```python
 x = "[code](docs/a.md)"
 ```
 
   ```text
+  [code](docs/a.md) and a `tick
+  ```
+`[code](docs/a.md)`
+
+> ~~~
+> [code](docs/a.md)
+> ~~~
+
+- ```text
   [code](docs/a.md)
   ```
+  [page](docs/a.md)
+
+````
+```
+[code](docs/a.md)
 """
 ABSOLUTE = """
 [page](S/blob/v1/docs/a.md), [place](S/blob/v1/docs/a.md#there "its title"), [folder](S/tree/v1/docs/),
@@ -157,23 +203,47 @@ ABSOLUTE = """
 [web](https://example.org/docs/a.md) [mail](mailto:a@b.c) [here](#there)
 [reference][one] `[code](docs/a.md)` [`named`](S/blob/v1/docs/a.md)
 <img alt="x" src="S/raw/v1/docs/a.svg"> <source srcset='S/raw/v1/docs/a.svg'>
+<img alt="a > b" src="S/raw/v1/docs/a.svg" srcset="S/raw/v1/docs/a.svg">
+<IMG SRC = S/raw/v1/docs/a.svg><a
+  class='x' href="S/blob/v1/docs/a.md#there">text</a>, but not src="docs/a.svg" outside of an element
+[spaces](<S/blob/v1/docs/my%20page.md>) [encoded](S/blob/v1/docs/my%20page.md#there)
+[parentheses](S/blob/v1/docs/a_%28b%29.md) [query](S/blob/v1/docs/a.md?plain=1)
+[from the root](S/blob/v1/docs/a.md) [footnote][^1], \\`[no code](S/blob/v1/docs/a.md)\\`, `` ` [code](docs/a.md) ``
+> [quoted](S/blob/v1/docs/a.md)
+<!-- [gone](docs/gone.md) -->
 
 [one]: S/blob/v1/docs/a.md
 [two]: https://example.org
+> [three]: <S/blob/v1/docs/my%20page.md>
+[^1]: Not a link.
 
 ```python
 x = "[code](docs/a.md)"
 ```
 
   ```text
+  [code](docs/a.md) and a `tick
+  ```
+`[code](docs/a.md)`
+
+> ~~~
+> [code](docs/a.md)
+> ~~~
+
+- ```text
   [code](docs/a.md)
   ```
+  [page](S/blob/v1/docs/a.md)
+
+````
+```
+[code](docs/a.md)
 """
 
 
 def test_links_of_every_kind_and_none_in_code(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    for name in ("a.md", "a.svg"):
+    for name in ("a.md", "a.svg", "my page.md", "a_(b).md"):
         (tmp_path / "docs" / name).touch()
     where = Address("https://github.com", "o", "n", "v1")
     expected = ABSOLUTE.replace("S/", "https://github.com/o/n/")
@@ -187,6 +257,7 @@ def test_links_of_every_kind_and_none_in_code(tmp_path: Path) -> None:
     [
         ("https://github.com", "Owner", "Name", "https://owner.github.io/Name/"),
         ("https://github.com", "Owner", "owner.github.io", "https://owner.github.io/"),
+        ("https://github.com", "owner_company", "name", "https://owner_company.github.io/name/"),
         ("https://git.example.org", "owner", "name", "https://git.example.org/owner/name/tree/v1/docs"),
     ],
 )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,6 +58,38 @@ def test_the_tools_are_there() -> None:
     named = set(re.findall(r"tools/[\w./]+", "\n".join(TEXTS.values())))
     assert {"tools/release.py", "tools/project_urls.py", "tools/try_wheel.py"} <= named
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_tests_that_cargo_is_asked_for_are_there() -> None:
+    cargo = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))
+    named = set(re.findall(r"cargo test\b.* --test (\S+)", "\n".join([MAKEFILE, *TEXTS.values()])))
+    assert named
+    assert named <= {test["name"] for test in cargo["test"]}
+
+
+@pytest.mark.skipif(os.name != "posix" or not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize("parity", ["yes", "no", "maybe", "", "No", "yes no"])
+def test_parity_is_yes_or_no(parity: str) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "test", f"PARITY={parity}"],
+        cwd=ROOT, env={**os.environ, "MAKEFLAGS": ""}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if parity in ("yes", "no"):
+        assert done.returncode == 0
+        assert ("tools/install_extras.py parity" in done.stdout) <= (parity == "yes")
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith(
+            f'[ {parity} = yes ] || echo "All tests passed, but PARITY=no: those that need'
+        )
+    else:
+        assert done.returncode != 0
+        assert f"PARITY is yes or no, got '{parity}'" in done.stderr
+
+
+def test_bits_are_compared_as_make_does() -> None:
+    recipe = re.search(r"^check-bits:.*\n\t(.+)$", MAKEFILE, re.MULTILINE)
+    assert recipe is not None
+    assert recipe[1] in TEXTS["ci.yml"]
 
 
 @pytest.mark.parametrize("name", TEXTS)
