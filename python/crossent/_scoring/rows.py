@@ -545,7 +545,7 @@ def score(
         are rounded or do not add up to 1; the other scores are those of their softmax. Probabilities, such as those
         of `predict_proba`, are scored as their logarithms.
     log_probs : bool, optional
-        Deprecated: True is ``values="log_probs"``.
+        Deprecated since version 0.1: True is ``values="log_probs"``.
 
     Returns
     -------
