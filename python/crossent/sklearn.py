@@ -1,7 +1,7 @@
 """Scorers for scikit-learn's cross-validation and searches: log loss and calibration error.
 
 They take the classes of the estimator and not those of the fold, so that a fold may lack a class, and read the logits
-of `decision_function` where there are any. Needs scikit-learn: ``pip install crossent[sklearn]``.
+of `decision_function` where there are any. Needs scikit-learn: ``pip install 'crossent[sklearn]'``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ try:
     import sklearn
     from sklearn.utils.metadata_routing import MetadataRequest
 except ImportError as _error:
-    raise ImportError("crossent.sklearn needs scikit-learn: pip install crossent[sklearn]") from _error
+    raise ImportError("crossent.sklearn needs scikit-learn: pip install 'crossent[sklearn]'") from _error
 
 __all__ = [
     "ExpectedCalibrationErrorScorer",
