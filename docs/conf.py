@@ -69,6 +69,7 @@ myst_heading_anchors = 3
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
 # What a program printed is not typed in.
 copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 

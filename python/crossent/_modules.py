@@ -98,7 +98,8 @@ class CrossEntropyLoss(_Options, Generic[_ResultT]):
     >>> loss = crossent.CrossEntropyLoss(label_smoothing=0.1)
     >>> loss
     CrossEntropyLoss(label_smoothing=0.1)
-    >>> round(float(loss(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]]), np.array([2, 2]))), 4)
+    >>> logits = np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]])
+    >>> round(float(loss(logits, np.array([2, 2]))), 4)
     0.4162
     """
 
@@ -307,7 +308,8 @@ class FocalLoss(_Options, Generic[_ResultT]):
     >>> loss = crossent.FocalLoss(gamma=1.0)
     >>> loss
     FocalLoss(gamma=1.0)
-    >>> round(float(loss(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]]), np.array([2, 0]))), 4)
+    >>> logits = np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]])
+    >>> round(float(loss(logits, np.array([2, 0]))), 4)
     2.0446
     """
 
@@ -416,7 +418,8 @@ class PolyLoss(_Options, Generic[_ResultT]):
     >>> loss = crossent.PolyLoss(epsilon=2.0)
     >>> loss
     PolyLoss(epsilon=2.0)
-    >>> round(float(loss(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]]), np.array([2, 0]))), 4)
+    >>> logits = np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]])
+    >>> round(float(loss(logits, np.array([2, 0]))), 4)
     3.5331
     """
 

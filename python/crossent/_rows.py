@@ -71,7 +71,8 @@ def log_softmax(
     --------
     >>> import numpy as np
     >>> import crossent
-    >>> crossent.log_softmax(np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]])).round(4).tolist()
+    >>> x = np.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]])
+    >>> crossent.log_softmax(x).round(4).tolist()
     [[-2.4076, -1.4076, -0.4076], [-4.0247, -5.0247, -0.0247]]
     """
     return _core.log_softmax(x, axis, out)
@@ -256,7 +257,9 @@ def logsumexp(
     [3.4076, 4.0247]
     >>> round(float(crossent.logsumexp(np.array([1000.0, 1000.0]))), 4)
     1000.6931
-    >>> difference, sign = crossent.logsumexp(np.array([1000.0, 1001.0]), b=[1, -1], return_sign=True)
+    >>> difference, sign = crossent.logsumexp(
+    ...     np.array([1000.0, 1001.0]), b=[1, -1], return_sign=True
+    ... )
     >>> round(float(difference), 4), float(sign)
     (1000.5413, -1.0)
     """

@@ -272,7 +272,8 @@ def lightgbm_objective(
     >>> objective = lightgbm_objective(class_weight={2: 2.0})
     >>> objective
     LightGBMObjective(class_weight={2: 2.0}, label_smoothing=0.0, focal_gamma=0.0)
-    >>> scores, labels = np.zeros((2, 3), order="F"), np.array([0.0, 2.0], np.float32)
+    >>> scores = np.zeros((2, 3), order="F")
+    >>> labels = np.array([0.0, 2.0], np.float32)
     >>> grad, hess = objective(labels, scores)
     >>> grad.round(4)
     array([[-0.6667,  0.3333,  0.3333],
@@ -327,7 +328,11 @@ def xgboost_objective(
     >>> import numpy as np
     >>> from crossent.boosting import xgboost_objective
     >>> objective = xgboost_objective(focal_gamma=2.0)
-    >>> grad, hess = objective(np.array([1.0, 0.0]), np.array([0.0, 3.0]), sample_weight=np.array([2.0, 1.0]))
+    >>> grad, hess = objective(
+    ...     np.array([1.0, 0.0]),
+    ...     np.array([0.0, 3.0]),
+    ...     sample_weight=np.array([2.0, 1.0]),
+    ... )
     >>> grad.round(4), hess.round(4)
     (array([-0.5966,  1.1267]), array([0.7983, 0.    ]))
     """

@@ -221,7 +221,9 @@ def scorer(
     >>> import crossent.dask
     >>> rng = np.random.default_rng(0)
     >>> x, t = rng.normal(size=(1000, 8)), rng.integers(8, size=1000)
-    >>> first = crossent.dask.scorer(da.from_array(x[:600], chunks=(100, 8)), t[:600]).compute()
+    >>> first = crossent.dask.scorer(
+    ...     da.from_array(x[:600], chunks=(100, 8)), t[:600]
+    ... ).compute()
     >>> first.update(x[600:], t[600:])
     >>> first.result().count, round(first.result().mean, 4)
     (1000, 2.5116)
@@ -299,7 +301,11 @@ def compare(
     >>> x = np.random.default_rng(0).normal(size=(1000, 8))
     >>> logits = da.from_array(x, chunks=(300, 5))
     >>> comparison = crossent.dask.compare(logits, logits.round(1)).compute()
-    >>> comparison.count, f"{comparison.kl_mean:.6f}", comparison == crossent.compare(x, x.round(1))
+    >>> (
+    ...     comparison.count,
+    ...     f"{comparison.kl_mean:.6f}",
+    ...     comparison == crossent.compare(x, x.round(1)),
+    ... )
     (1000, '0.000316', True)
     """
     comparer = Comparer(ignore_index=ignore_index, values=values)
@@ -382,7 +388,9 @@ def fit_temperature(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(5000, 4))
     >>> t = (crossent.softmax(x).cumsum(axis=1) < rng.random((5000, 1))).sum(axis=1)
-    >>> found = crossent.dask.fit_temperature(da.from_array(3 * x, chunks=(1000, 4)), t).compute()
+    >>> found = crossent.dask.fit_temperature(
+    ...     da.from_array(3 * x, chunks=(1000, 4)), t
+    ... ).compute()
     >>> round(found.temperature, 2), found == crossent.fit_temperature(3 * x, t)
     (3.01, True)
     """
@@ -458,7 +466,9 @@ def log_loss(
     --------
     >>> import dask.array as da
     >>> import crossent.dask
-    >>> p = da.from_array([[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]], chunks=(2, 1))
+    >>> p = da.from_array(
+    ...     [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]], chunks=(2, 1)
+    ... )
     >>> loss = crossent.dask.log_loss(["spam", "ham", "ham", "spam"], p)
     >>> round(loss.compute(), 5)
     0.21616

@@ -73,7 +73,8 @@ class Partial:
     >>> import numpy as np
     >>> import crossent
     >>> from crossent import sharded
-    >>> logits, target = np.array([[2.0, 1.0, 0.0, 3.0], [0.0, 40.0, 0.0, 0.0]]), np.array([3, 1])
+    >>> logits = np.array([[2.0, 1.0, 0.0, 3.0], [0.0, 40.0, 0.0, 0.0]])
+    >>> target = np.array([3, 1])
     >>> left = sharded.partial(logits[:, :2], target, start=0)
     >>> right = sharded.partial(logits[:, 2:], target, start=2)
     >>> merged = right.merge(left)

@@ -1,7 +1,7 @@
 """Scorers for scikit-learn's cross-validation and searches: log loss and calibration error.
 
 They take the classes of the estimator and not those of the fold, so that a fold may lack a class, and read the logits
-of `decision_function` where there are any. Needs scikit-learn: ``pip install crossent[sklearn]``.
+of `decision_function` where there are any. Needs scikit-learn: ``pip install 'crossent[sklearn]'``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ try:
     import sklearn
     from sklearn.utils.metadata_routing import MetadataRequest
 except ImportError as _error:
-    raise ImportError("crossent.sklearn needs scikit-learn: pip install crossent[sklearn]") from _error
+    raise ImportError("crossent.sklearn needs scikit-learn: pip install 'crossent[sklearn]'") from _error
 
 __all__ = [
     "ExpectedCalibrationErrorScorer",
@@ -236,12 +236,19 @@ class ExpectedCalibrationErrorScorer(_Scorer):
     >>> from sklearn.model_selection import cross_val_score
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler
-    >>> from crossent.sklearn import ExpectedCalibrationErrorScorer, expected_calibration_error_scorer
+    >>> from crossent.sklearn import (
+    ...     ExpectedCalibrationErrorScorer,
+    ...     expected_calibration_error_scorer,
+    ... )
     >>> X, y = load_iris(return_X_y=True)
     >>> model = make_pipeline(StandardScaler(), LogisticRegression())
-    >>> cross_val_score(model, X, y, scoring=expected_calibration_error_scorer).round(3).tolist()
+    >>> cross_val_score(
+    ...     model, X, y, scoring=expected_calibration_error_scorer
+    ... ).round(3).tolist()
     [-0.102, -0.099, -0.131, -0.116, -0.095]
-    >>> cross_val_score(model, X, y, scoring=ExpectedCalibrationErrorScorer(bins=5)).round(3).tolist()
+    >>> cross_val_score(
+    ...     model, X, y, scoring=ExpectedCalibrationErrorScorer(bins=5)
+    ... ).round(3).tolist()
     [-0.084, -0.099, -0.131, -0.076, -0.095]
     """
 

@@ -582,7 +582,11 @@ def cross_entropy(
     --------
     >>> import torch
     >>> from crossent.torch import cross_entropy
-    >>> logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]], dtype=torch.float64, requires_grad=True)
+    >>> logits = torch.tensor(
+    ...     [[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]],
+    ...     dtype=torch.float64,
+    ...     requires_grad=True,
+    ... )
     >>> loss = cross_entropy(logits, torch.tensor([2, 0]))
     >>> round(loss.item(), 4)
     2.2162
@@ -658,7 +662,8 @@ def nll_loss(
     --------
     >>> import torch
     >>> from crossent.torch import nll_loss
-    >>> log_p = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]).log().requires_grad_()
+    >>> p = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]])
+    >>> log_p = p.log().requires_grad_()
     >>> loss = nll_loss(log_p, torch.tensor([0, 2]))
     >>> round(loss.item(), 4)
     0.4581
@@ -808,8 +813,9 @@ def kl_div(
     --------
     >>> import torch
     >>> from crossent.torch import kl_div
-    >>> model = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]], dtype=torch.float64).log().requires_grad_()
-    >>> truth = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.3, 0.7]], dtype=torch.float64)
+    >>> model = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]).double().log()
+    >>> model = model.requires_grad_()
+    >>> truth = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.3, 0.7]]).double()
     >>> loss = kl_div(model, truth, reduction="batchmean")
     >>> round(loss.item(), 4)
     0.1105
@@ -905,7 +911,9 @@ def linear_cross_entropy(
     >>> from crossent.torch import linear_cross_entropy
     >>> layer = torch.nn.Linear(8, 50)
     >>> hidden, target = torch.ones(6, 8), torch.tensor([3, 1, 4, 1, 5, -100])
-    >>> loss = linear_cross_entropy(hidden, layer.weight, target, linear_bias=layer.bias)
+    >>> loss = linear_cross_entropy(
+    ...     hidden, layer.weight, target, linear_bias=layer.bias
+    ... )
     >>> loss.backward()
     >>> layer.weight.grad.shape, layer.bias.grad.shape
     (torch.Size([50, 8]), torch.Size([50]))
@@ -976,7 +984,8 @@ class CrossEntropyLoss(_Options, torch.nn.CrossEntropyLoss):
     >>> loss = CrossEntropyLoss(label_smoothing=0.1)
     >>> loss
     CrossEntropyLoss(label_smoothing=0.1)
-    >>> round(loss(torch.tensor([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]]), torch.tensor([2, 2])).item(), 4)
+    >>> logits = torch.tensor([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]])
+    >>> round(loss(logits, torch.tensor([2, 2])).item(), 4)
     0.4162
     """
 
@@ -1052,7 +1061,8 @@ class NLLLoss(_Options, torch.nn.NLLLoss):
     >>> loss = NLLLoss(reduction="sum")
     >>> loss
     NLLLoss(reduction='sum')
-    >>> round(loss(torch.tensor([[0.5, 0.5], [0.25, 0.75]]).log(), torch.tensor([0, 1])).item(), 4)
+    >>> log_p = torch.tensor([[0.5, 0.5], [0.25, 0.75]]).log()
+    >>> round(loss(log_p, torch.tensor([0, 1])).item(), 4)
     0.9808
     """
 
@@ -1170,7 +1180,8 @@ class KLDivLoss(_Options, torch.nn.KLDivLoss):
     >>> from crossent.torch import KLDivLoss
     >>> loss = KLDivLoss(reduction="batchmean")
     >>> model = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]).log()
-    >>> round(loss(model, torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.3, 0.7]])).item(), 4)
+    >>> truth = torch.tensor([[0.7, 0.2, 0.1], [0.0, 0.3, 0.7]])
+    >>> round(loss(model, truth).item(), 4)
     0.1105
     """
 

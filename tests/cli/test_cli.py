@@ -559,6 +559,18 @@ def test_several_arrays_of_integers_are_listed(
 # ---- bad usage: exit code 2 -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("command", ["", "score", "compare", "calibrate", "plot", "merge", "info"])
+def test_no_line_of_the_help_is_wider_than_a_terminal(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 10
+    assert [line for line in lines if len(line) > 80] == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -471,7 +471,7 @@ def test_parquet_needs_its_package(
     files.save(*made((10, 3)))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert files.score("--per-row", str(tmp_path / "rows.parquet")) == 2
-    assert "needs the package pyarrow; pip install crossent[io]" in error(capsys)
+    assert "needs the package pyarrow; pip install 'crossent[io]'" in error(capsys)
 
 
 def test_an_error_leaves_the_file_of_before(

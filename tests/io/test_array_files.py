@@ -372,8 +372,8 @@ def test_another_file_of_the_name(
 @pytest.mark.parametrize(
     ("package", "save", "fix"),
     [
-        ("h5py", hdf5, "needs the package h5py; pip install crossent[io]"),
-        ("zarr", zarr_store, "needs the package zarr; pip install crossent[io]"),
+        ("h5py", hdf5, "needs the package h5py; pip install 'crossent[io]'"),
+        ("zarr", zarr_store, "needs the package zarr; pip install 'crossent[io]'"),
         (
             "torch",
             torch_file,

@@ -288,7 +288,7 @@ def test_missing_pyarrow(data: tuple[Array, Array], capsys: Capture, monkeypatch
     save(pa.table({"label": data[1], **columns(data[0])}), "x.arrow")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert score("x.arrow") == 1
-    assert "reading x.arrow needs the package pyarrow; pip install crossent[io]" in error(capsys)
+    assert "reading x.arrow needs the package pyarrow; pip install 'crossent[io]'" in error(capsys)
 
 
 def test_a_compressed_batch_that_is_larger_than_the_memory(

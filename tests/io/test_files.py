@@ -1095,7 +1095,7 @@ def test_missing_packages(
     monkeypatch.setitem(sys.modules, package, None)
     assert score(*arguments) == 1
     message = error(capsys)
-    assert f"needs the package {package}; pip install crossent[io]" in message
+    assert f"needs the package {package}; pip install 'crossent[io]'" in message
     assert arguments[0] in message
 
 

@@ -248,6 +248,23 @@ def test_a_table_of_contents_that_does_not_fit_the_tensors(
         assert "moved.pt" in captured.err
 
 
+def test_a_torch_that_runs_code_of_files_is_refused(
+    data: tuple[Array, Array], capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits, target = data
+    torch.save(torch.from_numpy(logits), "x.pt")
+    np.save("t.npy", target)
+    for version in ("2.5.1+cpu", "1.13.0", "2.5.0a0"):
+        monkeypatch.setattr(torch, "__version__", version)
+        assert cli.main(["score", "x.pt", "t.npy"]) == 1
+        message = error(capsys)
+        assert version in message
+        assert "pip install 'torch>=2.6'" in message
+    for version in ("2.6.0", "2.10.0", "3.0.0"):
+        monkeypatch.setattr(torch, "__version__", version)
+        assert cli.main(["score", "x.pt", "t.npy"]) == 0
+
+
 def test_torch_is_imported_for_its_files_alone(data: tuple[Array, Array]) -> None:
     """A pickle in an old format is told without torch, and so is what it takes to read a new one."""
     buffer = io.BytesIO()

@@ -38,15 +38,6 @@ def test_every_page_is_in_the_index() -> None:
     assert all(f"({name}.md)" in _page("index") for name in names)
 
 
-@pytest.mark.parametrize("page", COMING_FROM, ids=lambda page: page.stem)
-def test_no_line_of_code_is_cut(page: Path) -> None:
-    code = re.findall(
-        r"^```(?:\{code-block\} )?(?:python|sh)\n(.*?)^```$", _page(page.stem), re.DOTALL | re.MULTILINE
-    )
-    assert code
-    assert max(len(line) for block in code for line in block.splitlines()) <= 80
-
-
 # ---- libraries that may be absent -----------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 import sys
@@ -50,6 +51,14 @@ def test_examples_print_what_they_say(name: str) -> None:
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     runner.run(EXAMPLES[name])
     assert runner.failures == 0
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_have_the_width_of_code_in_the_documentation(name: str) -> None:
+    lines = inspect.cleandoc(EXAMPLES[name].docstring or "").splitlines()
+    code = [line for line in lines if line.lstrip().startswith((">>> ", "... "))]
+    assert code
+    assert [line for line in code if len(line) > 80] == []
 
 
 def test_every_example_of_the_package_is_run() -> None:

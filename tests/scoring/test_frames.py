@@ -156,7 +156,7 @@ def test_scores_of_any_shape_are_columns(shape: tuple[int, ...], rows: int) -> N
 
 @pytest.mark.parametrize(
     ("library", "method", "text"),
-    [("pandas", "to_pandas", "pip install pandas"), ("pyarrow", "to_arrow", r"pip install crossent\[io\]")],
+    [("pandas", "to_pandas", "pip install pandas"), ("pyarrow", "to_arrow", r"pip install 'crossent\[io\]'")],
 )
 def test_a_library_that_is_missing_is_named(
     monkeypatch: pytest.MonkeyPatch, library: str, method: str, text: str

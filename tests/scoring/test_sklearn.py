@@ -622,7 +622,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "sklearn", None)
     with pytest.raises(
-        ImportError, match=r"crossent.sklearn needs scikit-learn: pip install crossent\[sklearn\]"
+        ImportError, match=r"crossent.sklearn needs scikit-learn: pip install 'crossent\[sklearn\]'"
     ):
         importlib.import_module("crossent.sklearn")
 

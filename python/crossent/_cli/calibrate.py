@@ -38,8 +38,8 @@ examples:
   crossent calibrate validation-logits.npy validation-targets.npy
   crossent calibrate validation.csv --label y_true --json
 
-Use held-out rows. The file is read about eight times. Divide the model's logits by the temperature to calibrate its
-probabilities.
+Use held-out rows. The file is read about eight times. Divide the model's
+logits by the temperature to calibrate its probabilities.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 """
 

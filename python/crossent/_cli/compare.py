@@ -37,12 +37,16 @@ from crossent._scoring.side_by_side import Chunk, Chunks
 _EXAMPLE = """\
 examples:
   crossent compare full.npy quantised.npy targets.npy
-  crossent compare base.kld quantised.kld         llama.cpp's --kl-divergence-base files hold their targets
-  crossent compare full.npy quantised.npy         without targets: the divergences alone
-  crossent compare hidden.npy hidden.npy targets.npy --head full.npy --other-head quantised.npy
+  crossent compare hidden.npy hidden.npy t.npy --head p.npy --other-head q.npy
 
-Both files have rows of the same shape; formats and dtypes may differ. Without TARGETS, those that REFERENCE holds are
-taken, if it holds any. A file holds hidden states if its --head or --other-head is given, else logits.
+  # llama.cpp's --kl-divergence-base files hold their targets
+  crossent compare base.kld quantised.kld
+  # without targets: the divergences alone
+  crossent compare full.npy quantised.npy
+
+Both files have rows of the same shape; formats and dtypes may differ. Without
+TARGETS, those that REFERENCE holds are taken, if it holds any. A file holds
+hidden states if its --head or --other-head is given, else logits.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 """
 
@@ -54,7 +58,7 @@ def add(commands: Subparsers) -> None:
         "compare",
         run,
         help="compare the logits of two models, row by row",
-        description="Measure how far the distributions of a model Q are from those of a reference P on the same rows.",
+        description="Measure how far a model Q is from a reference P on the same rows.",
         epilog=_EXAMPLE,
     )
     parser.set_defaults(per_row=None)

@@ -28,7 +28,9 @@ examples:
   crossent info logits.npy targets.npy
   crossent info run.npz:logits
   crossent info logits.bin --dtype f32 --classes 50257
-  crossent info hidden.npy --head model.safetensors:lm_head.weight        what their logits would weigh
+  # the size of the logits that hidden states would make
+  crossent info hidden.npy --head model.safetensors:lm_head.weight
+
 exit codes: 0 a result, 1 bad data, 2 bad usage
 """
 
@@ -40,7 +42,7 @@ def add(commands: Subparsers) -> None:
         "info",
         run,
         help="describe what is in files",
-        description="Print the kind, shape and dtype of the arrays in files, and what their first rows look like.",
+        description="Print the kind, shape and dtype of arrays, and what their rows look like.",
         epilog=_EXAMPLE,
     )
     parser.add_argument("files", type=input_file, metavar="FILE", nargs="+", help="file, FILE:KEY or pattern")

@@ -28,7 +28,8 @@ examples, on two machines and then on one:
 
   crossent merge 0.json 1.json
 
-The result has the bits of one run over all of the rows, in the order of the states.
+The result has the bits of one run over all of the rows, in the order of the
+states.
 exit codes: 0 a result, 1 bad data, 2 bad usage
 """
 

@@ -32,16 +32,21 @@ example, in Python and then in the shell:
 
   crossent score logits.npy targets.npy
   crossent score logits.npy targets.npy --per-row scores.csv --json
-  crossent score logits.npy targets.npy --resume state.json      again after an interruption
-  crossent score logits.npy labels.csv:label                     targets in a column of a table
   crossent score hidden.npy targets.npy --head model.safetensors:lm_head.weight
 
-LOGITS holds one row of unnormalised scores (float16, bfloat16, float32, float64) for each class index
-in TARGETS. A file is .npy, .npz, .safetensors, HDF5 (.h5), Zarr (a folder), torch.save's (.pt), raw numbers
-(--dtype, --classes), what llama.cpp writes with --kl-divergence-base, or a table (.csv, .parquet, .arrow, .feather);
-the last two kinds hold their targets, and a table may also be the TARGETS. FILE:KEY names an array of a file that
-holds several, or the column of targets in a table; a quoted pattern
-such as 'logits-*.npy' names files to read in the order of their numbers.
+  # again after an interruption
+  crossent score logits.npy targets.npy --resume state.json
+  # targets in a column of a table
+  crossent score logits.npy labels.csv:label
+
+LOGITS holds one row of unnormalised scores (float16, bfloat16, float32,
+float64) for each class index in TARGETS. A file is .npy, .npz, .safetensors,
+HDF5 (.h5), Zarr (a folder), torch.save's (.pt), raw numbers (--dtype,
+--classes), what llama.cpp writes with --kl-divergence-base, or a table (.csv,
+.parquet, .arrow, .feather). The last two kinds hold their targets, and a table
+may also be the TARGETS. FILE:KEY names an array of a file that holds several,
+or the column of targets in a table. A quoted pattern such as 'logits-*.npy'
+names files to read in the order of their numbers.
 exit codes: 0 a result, 1 bad data, 2 bad usage, 130 interrupted
 """
 

@@ -355,5 +355,5 @@ def _pyarrow(path: str) -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise OptionError(f"--per-row {path} needs the package pyarrow; pip install crossent[io]") from None
+        raise OptionError(f"--per-row {path} needs the package pyarrow; pip install 'crossent[io]'") from None
     return pyarrow, pyarrow.parquet

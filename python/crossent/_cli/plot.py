@@ -48,8 +48,9 @@ _EXAMPLE = """\
 examples:
   crossent plot logits.npy targets.npy --kind reliability -o reliability.svg
   crossent plot logits.npy targets.npy --kind position -o position.png
-  crossent plot full.npy targets.npy --kind comparison --other quantised.npy -o losses.png
-  crossent plot run.json --kind histogram -o losses.svg       the state of `crossent score --resume run.json`
+  crossent plot p.npy targets.npy --kind comparison --other q.npy -o losses.png
+  # the state of `crossent score --resume run.json`
+  crossent plot run.json --kind histogram -o losses.svg
 
 It needs Matplotlib: pip install 'crossent[plot]'.
 exit codes: 0 a picture, 1 bad data, 2 bad usage, 130 interrupted
@@ -68,7 +69,7 @@ def add(commands: Subparsers) -> None:
         "plot",
         run,
         help="draw the scores of a file",
-        description="Draw the calibration, the histogram of the loss, the loss by position or two models' losses.",
+        description="Draw the calibration or the losses of a model, or the losses of two.",
         epilog=_EXAMPLE,
     )
     add_files(parser)

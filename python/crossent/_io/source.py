@@ -386,4 +386,4 @@ def one_line(error: Exception) -> str:
 
 def missing_package(what: str, package: str) -> ValueError:
     """Make the error for a file that needs a package that is not there."""
-    return ValueError(f"{what} needs the package {package}; pip install crossent[io]")
+    return ValueError(f"{what} needs the package {package}; pip install 'crossent[io]'")

@@ -178,6 +178,11 @@ def _load(path: str) -> tuple[Any, dict[int, int]]:
             f"{path} was written by torch.save, and reading it needs the package torch; pip install torch, or save the "
             "tensor with safetensors.torch.save_file, which needs no torch to be read"
         ) from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        raise ValueError(
+            f"{path} was written by torch.save, and torch {torch.__version__} can run code of such a file even with "
+            "weights_only=True (CVE-2025-32434); expected torch 2.6 or newer: pip install 'torch>=2.6'"
+        )
     storages: dict[int, int] = {}
 
     def note(storage: Any, _: str) -> Any:

@@ -115,7 +115,9 @@ def binary_cross_entropy(
     >>> import crossent
     >>> round(float(crossent.binary_cross_entropy(np.array([0.9, 0.2]), [1, 0])), 4)
     0.1643
-    >>> crossent.binary_cross_entropy(np.array([0.9, 0.0]), [1, 1], reduction="none").round(4).tolist()
+    >>> p = np.array([0.9, 0.0])
+    >>> losses = crossent.binary_cross_entropy(p, [1, 1], reduction="none")
+    >>> losses.round(4).tolist()
     [0.1054, 100.0]
     """
     return _core.binary_cross_entropy(input, target, weight, reduction, clamp, dtype, out)
@@ -229,7 +231,8 @@ def binary_cross_entropy_and_grad(
     --------
     >>> import numpy as np
     >>> import crossent
-    >>> loss, gradient = crossent.binary_cross_entropy_and_grad(np.array([0.9, 0.2]), [1, 0])
+    >>> p = np.array([0.9, 0.2])
+    >>> loss, gradient = crossent.binary_cross_entropy_and_grad(p, [1, 0])
     >>> round(float(loss), 4)
     0.1643
     >>> gradient.round(4).tolist()
@@ -339,9 +342,12 @@ def binary_cross_entropy_with_logits(
     >>> import numpy as np
     >>> import crossent
     >>> logits = np.array([2.0, -1.0, 20.0])
-    >>> round(float(crossent.binary_cross_entropy_with_logits(logits, [1, 0, 1])), 4)
+    >>> loss = crossent.binary_cross_entropy_with_logits(logits, [1, 0, 1])
+    >>> round(float(loss), 4)
     0.1467
-    >>> losses = crossent.binary_cross_entropy_with_logits(logits, [1, 0, 1], reduction="none")
+    >>> losses = crossent.binary_cross_entropy_with_logits(
+    ...     logits, [1, 0, 1], reduction="none"
+    ... )
     >>> [f"{loss:.4g}" for loss in losses]
     ['0.1269', '0.3133', '2.061e-09']
     """
@@ -454,7 +460,9 @@ def binary_cross_entropy_with_logits_and_grad(
     --------
     >>> import numpy as np
     >>> import crossent
-    >>> loss, gradient = crossent.binary_cross_entropy_with_logits_and_grad(np.array([2.0, -1.0]), [1, 0])
+    >>> loss, gradient = crossent.binary_cross_entropy_with_logits_and_grad(
+    ...     np.array([2.0, -1.0]), [1, 0]
+    ... )
     >>> round(float(loss), 4)
     0.2201
     >>> gradient.round(4).tolist()
@@ -570,7 +578,10 @@ def sigmoid_focal_loss(
     >>> losses = crossent.sigmoid_focal_loss(logits, [1, 0, 1])
     >>> [f"{loss:.4g}" for loss in losses]
     ['0.0004509', '0.01699', '2.189e-27']
-    >>> round(float(crossent.sigmoid_focal_loss(logits, [1, 0, 1], alpha=-1, gamma=0, reduction="mean")), 4)
+    >>> loss = crossent.sigmoid_focal_loss(
+    ...     logits, [1, 0, 1], alpha=-1, gamma=0, reduction="mean"
+    ... )
+    >>> round(float(loss), 4)
     0.1467
     """
     return _core.sigmoid_focal_loss(input, target, alpha, gamma, reduction, dtype, out)
@@ -683,7 +694,9 @@ def sigmoid_focal_loss_and_grad(
     --------
     >>> import numpy as np
     >>> import crossent
-    >>> losses, gradient = crossent.sigmoid_focal_loss_and_grad(np.array([2.0, -1.0]), [1, 0])
+    >>> losses, gradient = crossent.sigmoid_focal_loss_and_grad(
+    ...     np.array([2.0, -1.0]), [1, 0]
+    ... )
     >>> losses.round(4).tolist()
     [0.0005, 0.017]
     >>> gradient.round(4).tolist()

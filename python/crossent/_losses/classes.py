@@ -155,7 +155,9 @@ def cross_entropy(
     --------
     >>> import numpy as np
     >>> import crossent
-    >>> logits = np.array([[0.0500, -0.6461, 0.9130, -0.0553], [-0.3201, 1.5033, 0.2070, 1.8456]])
+    >>> logits = np.array(
+    ...     [[0.0500, -0.6461, 0.9130, -0.0553], [-0.3201, 1.5033, 0.2070, 1.8456]]
+    ... )
     >>> targets = np.array([0, 0])
     >>> round(float(crossent.cross_entropy(logits, targets)), 4)
     2.2152
@@ -300,7 +302,9 @@ def cross_entropy_and_grad(
 
     A step of gradient descent, with the gradient in an array that is used again:
 
-    >>> loss, grad = crossent.cross_entropy_and_grad(logits, np.array([2, 0]), grad_out=grad)
+    >>> loss, grad = crossent.cross_entropy_and_grad(
+    ...     logits, np.array([2, 0]), grad_out=grad
+    ... )
     >>> logits -= 0.5 * grad
     >>> round(float(crossent.cross_entropy(logits, np.array([2, 0]))), 4)
     1.9565
@@ -670,7 +674,8 @@ def nll_loss(
     >>> targets = np.array([0, 2])
     >>> round(float(crossent.nll_loss(log_probabilities, targets)), 4)
     0.5249
-    >>> crossent.nll_loss(log_probabilities, targets, reduction="none").round(4).tolist()
+    >>> losses = crossent.nll_loss(log_probabilities, targets, reduction="none")
+    >>> losses.round(4).tolist()
     [0.6931, 0.3567]
     """
     return _core.nll_loss(input, target, weight, ignore_index, reduction, axis, where, dtype, out)

@@ -117,7 +117,8 @@ def kl_div(
     >>> truth = np.array([[0.7, 0.2, 0.1], [0.0, 0.3, 0.7]])
     >>> round(float(crossent.kl_div(model, truth, reduction="batchmean")), 4)
     0.1105
-    >>> crossent.kl_div(model, truth, reduction="none").sum(axis=1).round(4).tolist()
+    >>> terms = crossent.kl_div(model, truth, reduction="none")
+    >>> terms.sum(axis=1).round(4).tolist()
     [0.0993, 0.1216]
     """
     return _core.kl_div(input, target, reduction, log_target, dtype, out)
@@ -227,7 +228,9 @@ def kl_div_and_grad(
     >>> import crossent
     >>> model = np.log([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
     >>> truth = np.array([[0.7, 0.2, 0.1], [0.0, 0.3, 0.7]])
-    >>> loss, gradient = crossent.kl_div_and_grad(model, truth, reduction="batchmean")
+    >>> loss, gradient = crossent.kl_div_and_grad(
+    ...     model, truth, reduction="batchmean"
+    ... )
     >>> round(float(loss), 4)
     0.1105
     >>> gradient.tolist()
@@ -340,7 +343,9 @@ def gaussian_nll_loss(
     >>> observed = np.array([[1.5, 2.0], [2.0, 4.5]])
     >>> round(float(crossent.gaussian_nll_loss(expected, observed, 0.5)), 4)
     0.0284
-    >>> losses = crossent.gaussian_nll_loss(expected, observed, [1.0, 4.0], reduction="none")
+    >>> losses = crossent.gaussian_nll_loss(
+    ...     expected, observed, [1.0, 4.0], reduction="none"
+    ... )
     >>> losses.round(4).tolist()
     [[0.125, 0.0], [0.8181, 0.7244]]
     """
@@ -444,9 +449,12 @@ def poisson_nll_loss(
     --------
     >>> import numpy as np
     >>> import crossent
-    >>> round(float(crossent.poisson_nll_loss(np.array([0.0, 1.0, 2.0]), [1, 2, 8])), 4)
+    >>> log_rates = np.array([0.0, 1.0, 2.0])
+    >>> round(float(crossent.poisson_nll_loss(log_rates, [1, 2, 8])), 4)
     -2.2976
-    >>> round(float(crossent.poisson_nll_loss(np.array([1.0, 3.0]), [1, 2], log_input=False)), 4)
+    >>> rates = np.array([1.0, 3.0])
+    >>> loss = crossent.poisson_nll_loss(rates, [1, 2], log_input=False)
+    >>> round(float(loss), 4)
     0.9014
     """
     return _core.poisson_nll_loss(input, target, log_input, full, eps, reduction, dtype, out)

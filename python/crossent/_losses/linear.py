@@ -663,8 +663,15 @@ def linear_cross_entropy_and_grad(
     >>> rng = np.random.default_rng(0)
     >>> hidden, weight = rng.normal(size=(6, 8)), rng.normal(size=(50, 8))
     >>> target = np.array([3, 1, 4, 1, 5, -100])
-    >>> loss, gradients = crossent.linear_cross_entropy_and_grad(hidden, weight, target)
-    >>> round(float(loss), 4), gradients.input.shape, gradients.linear_weight.shape, gradients.linear_bias
+    >>> loss, gradients = crossent.linear_cross_entropy_and_grad(
+    ...     hidden, weight, target
+    ... )
+    >>> (
+    ...     round(float(loss), 4),
+    ...     gradients.input.shape,
+    ...     gradients.linear_weight.shape,
+    ...     gradients.linear_bias,
+    ... )
     (5.4141, (6, 8), (50, 8), None)
 
     A step of gradient descent:

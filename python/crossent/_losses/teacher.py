@@ -120,7 +120,8 @@ def kl_div_topk(
     --------
     >>> import numpy as np
     >>> import crossent
-    >>> teacher, student = np.array([[4.0, 2.0, 0.0, -1.0, -1.0]]), np.array([[3.0, 2.0, 1.0, 0.0, -2.0]])
+    >>> teacher = np.array([[4.0, 2.0, 0.0, -1.0, -1.0]])
+    >>> student = np.array([[3.0, 2.0, 1.0, 0.0, -2.0]])
     >>> scores = crossent.score(teacher, [0], top_k=2)
     >>> ids, log_probs = scores.top_ids, scores.top_log_probs
     >>> round(float(crossent.kl_div_topk(student, ids, log_probs)), 4)

@@ -438,7 +438,11 @@ def compare(
     >>> x = np.array([[2.0, 1.0, 0.0], [0.5, 0.0, 3.0]])
     >>> y = np.array([[2.1, 1.0, 0.0], [0.5, 0.2, 2.9]])
     >>> comparison = crossent.compare(x, y, np.array([0, 2]))
-    >>> f"{comparison.kl_mean:.6f}", f"{comparison.reverse_kl_mean:.6f}", comparison.same_top
+    >>> (
+    ...     f"{comparison.kl_mean:.6f}",
+    ...     f"{comparison.reverse_kl_mean:.6f}",
+    ...     comparison.same_top,
+    ... )
     ('0.001704', '0.001790', 1.0)
     >>> f"{comparison.log_perplexity_ratio:.4f}"
     '-0.0048'

@@ -87,7 +87,7 @@ class Columns:
         try:
             import pyarrow
         except ImportError as error:
-            raise ImportError("to_arrow needs pyarrow: pip install crossent[io]") from error
+            raise ImportError("to_arrow needs pyarrow: pip install 'crossent[io]'") from error
         columns = {name: _for_arrow(pyarrow, *column[:2]) for name, column in self._columns().items()}
         return pyarrow.table(columns)
 

@@ -91,7 +91,8 @@ def log_loss(
     --------
     >>> import crossent
     >>> loss = crossent.log_loss(
-    ...     ["spam", "ham", "ham", "spam"], [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]]
+    ...     ["spam", "ham", "ham", "spam"],
+    ...     [[0.1, 0.9], [0.9, 0.1], [0.8, 0.2], [0.35, 0.65]],
     ... )
     >>> round(loss, 5)
     0.21616

@@ -155,13 +155,16 @@ class Scores(Columns):
     --------
     >>> import numpy as np
     >>> import crossent
-    >>> scores = crossent.score(np.array([[2.0, 1.0, 0.0], [0.5, 0.0, 3.0], [1.0, 1.0, 1.0]]), [0, 1, -100])
+    >>> scores = crossent.score(
+    ...     np.array([[2.0, 1.0, 0.0], [0.5, 0.0, 3.0], [1.0, 1.0, 1.0]]),
+    ...     [0, 1, -100],
+    ... )
     >>> columns = scores.to_dict()
     >>> columns["row"], columns["rank"], columns["correct"], columns["counted"]
     ([0, 1, 2], [1, 3, None], [True, False, None], [True, True, False])
     >>> frame = scores.to_pandas()
-    >>> list(frame.columns)
-    ['row', 'nll', 'logsumexp', 'entropy', 'prediction', 'rank', 'counted', 'correct']
+    >>> print(*frame.columns)
+    row nll logsumexp entropy prediction rank counted correct
     >>> print(f"{frame['nll'].mean():.4f} {scores.mean:.4f}")
     1.7657 1.7657
     >>> scores.to_arrow().num_rows
@@ -279,7 +282,9 @@ class Scores(Columns):
         --------
         >>> import numpy as np
         >>> import crossent
-        >>> scores = crossent.score(np.log([[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]), [1, 1, 0])
+        >>> scores = crossent.score(
+        ...     np.log([[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]), [1, 1, 0]
+        ... )
         >>> sequences = scores.by_sequence(lengths=[1, 2])
         >>> sequences.log_likelihood.round(4).tolist()
         [-0.6931, -0.393]
@@ -389,7 +394,12 @@ class Scores(Columns):
         Examples
         --------
         >>> import crossent
-        >>> logits = [[2.0, 1.0, 0.0], [0.5, 0.0, 3.0], [1.0, 3.0, 1.0], [0.0, 1.0, 0.0]]
+        >>> logits = [
+        ...     [2.0, 1.0, 0.0],
+        ...     [0.5, 0.0, 3.0],
+        ...     [1.0, 3.0, 1.0],
+        ...     [0.0, 1.0, 0.0],
+        ... ]
         >>> classes = crossent.score(logits, [0, 1, 1, 1]).by_class()
         >>> classes.classes.tolist(), classes.count.tolist()
         ([0, 1, 2], [1, 3, 0])
@@ -535,7 +545,7 @@ def score(
         are rounded or do not add up to 1; the other scores are those of their softmax. Probabilities, such as those
         of `predict_proba`, are scored as their logarithms.
     log_probs : bool, optional
-        Deprecated: True is ``values="log_probs"``.
+        Deprecated since version 0.1: True is ``values="log_probs"``.
 
     Returns
     -------
@@ -603,7 +613,8 @@ def score(
 
     The probabilities of a classifier:
 
-    >>> crossent.score([[0.9, 0.1], [0.25, 0.75]], [0, 1], values="probs").nll.round(4).tolist()
+    >>> probs = [[0.9, 0.1], [0.25, 0.75]]
+    >>> crossent.score(probs, [0, 1], values="probs").nll.round(4).tolist()
     [0.1054, 0.2877]
     """
     values = chosen_values(values, log_probs)

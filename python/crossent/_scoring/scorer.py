@@ -244,7 +244,7 @@ class Scorer(Accumulator[_Tally]):
         values : {"logits", "log_probs", "probs"}, optional
             As for `score`; by default what the scorer was made for.
         log_probs : bool, optional
-            Deprecated: True is ``values="log_probs"``.
+            Deprecated since version 0.1: True is ``values="log_probs"``.
 
         Raises
         ------
