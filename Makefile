@@ -68,7 +68,6 @@ check-rust: $(VENV)/made
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --all-targets --all-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features
 
 check-python: $(VENV)/built $(VENV)/extra-check.txt $(TEST_EXTRAS)
 	$(PY) -m ruff check

@@ -19,7 +19,6 @@ import pytest
 import crossent
 from crossent import _cli as cli
 from crossent import _core
-from docs import docs_module
 
 ROOT = Path(__file__).parents[2]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
@@ -174,19 +173,6 @@ def test_the_readme_shows_something() -> None:
     assert languages.count("text") >= 2
     assert "console" in languages
     assert "rust" in languages  # which `cargo test` runs, by the doctest in src/lib.rs
-
-
-@pytest.mark.parametrize("page", DRAWING, ids=lambda page: page.stem)
-def test_a_guide_draws_the_pictures_that_it_shows(page: Path, tmp_path: Path) -> None:
-    skip_without("matplotlib", "sklearn", "torch")
-    if 'method="temperature"' in page.read_text(encoding="utf-8"):
-        pytest.importorskip("sklearn", minversion="1.8")
-    pictures = docs_module("pictures")
-    shown = re.findall(r"\{figure\} (?:\.\./)?_pictures/(\S+)", page.read_text(encoding="utf-8"))
-    drawn = pictures.draw(page, tmp_path)
-    assert [picture.name for picture in drawn] == sorted(shown)
-    assert shown
-    assert all(b"<svg" in picture.read_bytes() for picture in drawn)
 
 
 def test_no_line_of_code_is_cut() -> None:
