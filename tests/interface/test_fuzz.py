@@ -18,7 +18,7 @@ import fuzz
 from children import environment
 from levels import AVAILABLE, begin_first
 
-CALLS = int(os.environ.get("CROSSENT_FUZZ_CALLS", "12000"))
+CALLS = int(os.environ.get("CROSSENT_FUZZ_CALLS", "9000"))
 FUZZ = Path(fuzz.__file__)
 
 pytestmark = pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")

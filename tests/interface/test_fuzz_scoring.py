@@ -17,7 +17,7 @@ import fuzz_scoring
 from arrays import DTYPES
 from fuzz_scoring import NAMES, case, parameters
 
-CALLS = int(os.environ.get("CROSSENT_FUZZ_SCORING_CALLS", "4000"))
+CALLS = int(os.environ.get("CROSSENT_FUZZ_SCORING_CALLS", "3000"))
 
 
 def _run(seed: int) -> subprocess.CompletedProcess[str]:

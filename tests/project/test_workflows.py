@@ -71,7 +71,7 @@ def test_the_tests_that_cargo_is_asked_for_are_there() -> None:
 @pytest.mark.parametrize("parity", ["yes", "no", "maybe", "", "No", "yes no"])
 def test_parity_is_yes_or_no(parity: str) -> None:
     done = subprocess.run(
-        ["make", "--dry-run", "test", f"PARITY={parity}"],
+        ["make", "--no-print-directory", "--dry-run", "test", f"PARITY={parity}"],
         cwd=ROOT, env={**os.environ, "MAKEFLAGS": ""}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if parity in ("yes", "no"):
