@@ -71,12 +71,12 @@ if [ -d "$(rustc --print target-libdir --target "$target")" ]; then
   compiler=own
 fi
 
-if [ ! -e "$folder/root/unpacked-$compiler" ]; then
+if [ ! -e "$folder/sysroot/unpacked-$compiler" ]; then
   fetch_packages
   for package in "$folder"/debs/*.deb; do
-    dpkg -x "$package" "$folder/root"
+    dpkg -x "$package" "$folder/sysroot"
   done
-  touch "$folder/root/unpacked-$compiler"
+  touch "$folder/sysroot/unpacked-$compiler"
 fi
 if [ ! -e "$folder/zig/installed" ]; then
   python3 -m venv "$folder/zig"
@@ -97,8 +97,8 @@ exec "$(dirname "${BASH_SOURCE[0]}")/zig/bin/python" -m ziglang cc -target aarch
 CC
 cat >"$folder/rustc" <<'RUSTC'
 #!/usr/bin/env bash
-root=$(dirname "${BASH_SOURCE[0]}")/root/usr
-LD_LIBRARY_PATH="$root/lib/x86_64-linux-gnu" exec "$root/bin/rustc" "$@"
+usr=$(dirname "${BASH_SOURCE[0]}")/sysroot/usr
+LD_LIBRARY_PATH="$usr/lib/x86_64-linux-gnu" exec "$usr/bin/rustc" "$@"
 RUSTC
 chmod +x "$folder/cc" "$folder/rustc"
 
@@ -107,6 +107,6 @@ if [ "$compiler" = debian ]; then
 fi
 export CC_aarch64_unknown_linux_gnu="$folder/cc"
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER="$folder/cc"
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$folder/root/usr/bin/qemu-aarch64-static -L $folder/root"
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$folder/sysroot/usr/bin/qemu-aarch64-static -L $folder/sysroot"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$folder/target}"
 exec "${tests[@]}" --target "$target"

@@ -20,9 +20,8 @@ CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 MEGABYTES = {"test": 245, "parity": 135, "check": 110, "docs": 190, "bench": 190}
 TORCH, TORCH_WITH_CUDA = 190, 3000
 
-PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
 # Byte code is made when a module is first imported: far less work than making it for all of torch.
-PIP += ["--no-compile"]
+PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
 
 
 def requirements(extras: list[str]) -> list[str]:

@@ -1,7 +1,6 @@
 """The tables of errors in docs/numerics.md: their program runs, and crossent keeps the limits at every level."""
 
 import functools
-import importlib.util
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from arrays import Array
 from hard_rows import FAMILIES, FUNCTIONS, LIMITS, Sample, results_at, samples
 from levels import AVAILABLE
+from programs import load
 from ulp import Exact
 
 ROOT = Path(__file__).parents[2]
@@ -26,12 +26,7 @@ NAMES = [family.name for family in FAMILIES]
 @functools.cache
 def _program() -> ModuleType:
     pytest.importorskip("torch")
-    spec = importlib.util.spec_from_file_location("accuracy", ROOT / "benches" / "accuracy.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(ROOT / "benches" / "accuracy.py")
 
 
 def _lines(head: str) -> list[list[str]]:

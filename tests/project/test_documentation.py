@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import crossent
-from docs import DOCS, docs_module
+from programs import DOCS, load
 
 ROOT = DOCS.parent
 PAGE = (DOCS / "semantics.md").read_text(encoding="utf-8")
@@ -238,7 +238,7 @@ def test_the_frame_loads_nothing_from_elsewhere(file: str) -> None:
 
 def test_formulas_are_written_as_mathml() -> None:
     pytest.importorskip("docutils")
-    formulas = docs_module("formulas")
+    formulas = load(DOCS / "formulas.py")
     block = formulas.mathml(r"\mathrm{lse}(x) = m + \log \sum_j e^{x_j - m}", display=True)
     assert block.startswith("<math ")
     assert 'display="block"' in block
@@ -248,7 +248,7 @@ def test_formulas_are_written_as_mathml() -> None:
 
 def test_a_picture_has_one_for_the_dark_mode(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    pictures = docs_module("pictures")
+    pictures = load(DOCS / "pictures.py")
     light = pictures.draw_lead(tmp_path)
     dark = pictures.draw_dark(light, tmp_path)
     assert "#ffffff" in light.read_text("utf-8")

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import programs
 from arrays import Array
 from crossent import _cli as cli
 
@@ -47,13 +48,8 @@ def run_alone(script: str, *arguments: str | Path, code: int = 0) -> subprocess.
 
 
 def load(script: str) -> ModuleType:
-    """Import a script, without running its `main`."""
-    spec = importlib.util.spec_from_file_location(Path(script).stem, EXAMPLES / script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """Import an example, without running its `main`."""
+    return programs.load(EXAMPLES / script)
 
 
 def number(printed: str, pattern: str) -> float:

@@ -11,17 +11,15 @@ from typing import Any
 
 import pytest
 
+import programs
+
 TOOL = Path(__file__).parents[2] / "tools" / "install_extras.py"
 
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The program, on Linux and without torch."""
-    spec = importlib.util.spec_from_file_location("install_extras", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = programs.load(TOOL)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     return module
