@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def aligned(lines: list[tuple[str, str]]) -> str:
     """Lay out names and values in two columns."""
@@ -26,5 +28,5 @@ def short(value: object) -> str:
 
 
 def with_error(value: float | None, error: float | None) -> str:
-    """Write a figure with its standard error."""
-    return f"{value:.6g} ± {error:.2g}"
+    """Write a figure with its standard error, where it has one: that of a single row is nan."""
+    return f"{value:.6g}" if error is None or math.isnan(error) else f"{value:.6g} ± {error:.2g}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import numbers
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias
@@ -169,6 +170,10 @@ def _class_name(obj: object) -> str:
 
 def _read(obj: object) -> NDArray[Any]:
     """Read `obj` by the rules of its library, or of one that its class derives from."""
+    if isinstance(obj, str | os.PathLike):
+        got = repr(obj) if len(repr(obj)) <= 60 else f"a {_class_name(obj)}"
+        fix = "if it names a file, read that first, for instance with numpy.load; the command line takes names of files"
+        raise _Refusal("is no array", got, "an array of numbers", fix)
     for cls in type(obj).__mro__:
         reader = _READERS.get(_package(cls))
         if reader is not None:

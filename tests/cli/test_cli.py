@@ -796,13 +796,16 @@ def test_module_and_help() -> None:
     done = run("--help")
     assert done.returncode == 0
     assert "crossent score logits.npy targets.npy" in done.stdout
+    # Each command stands in one line with what it does.
+    assert re.search(r"^ +calibrate +find the temperature", done.stdout, re.MULTILINE)
     assert done.stderr == ""
     done = run("score", "--help")
     assert done.returncode == 0
     assert "--ignore-index" in done.stdout
-    done = run("--version")
     isa = _core.build_info()["isa"]
-    assert (done.stdout, done.stderr) == (f"crossent {__version__} ({isa})\n", "")
+    for name in ("--version", "-V"):
+        done = run(name)
+        assert (done.stdout, done.stderr) == (f"crossent {__version__} ({isa})\n", "")
 
 
 def test_the_version_of_an_instruction_set_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -351,6 +352,29 @@ def test_names_of_classes_and_truths() -> None:
         assert "names.index" in text
     text = refused(lambda: crossent.cross_entropy(x, t == 1), TypeError)
     np.testing.assert_array_equal(followed(text, target=(t == 1).tolist()), t)
+
+
+@pytest.mark.parametrize("file", ["logits.npy", Path("logits.npy"), np.str_("logits.npy")])
+def test_names_of_files_are_to_be_read_first(
+    file: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, t = random((6,), 3)
+    np.save("logits.npy", x)
+    for call in (
+        lambda x: crossent.cross_entropy(x, t),
+        lambda x: crossent.cross_entropy(np.ones((6, 3)), x),
+        lambda x: crossent.binary_cross_entropy(x, t),
+        lambda x: crossent.score(x, t),
+        lambda x: crossent.Scorer().update(x, t),
+        lambda x: crossent.log_loss(t, x),
+        crossent.softmax,
+    ):
+        text = refused(partial(call, file), TypeError)
+        assert "logits.npy" in text
+        assert "if it names a file, read that first, for instance with numpy.load;" in text
+    result = crossent.cross_entropy(np.load(file), t)
+    np.testing.assert_allclose(result, losses(x, t).mean(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("weight", [[1, 2, 5], (1, 2, 5), np.array([1, 2, 5]), [True, False, True]])

@@ -178,8 +178,14 @@ def test_no_rows_and_one_row() -> None:
     one = _report((np.zeros((1, 4)), [2]))
     assert one.mean == pytest.approx(math.log(4))
     assert math.isnan(one.standard_error)
-    assert repr(empty)
-    assert repr(one)
+    assert dict(empty._lines())["mean NLL"] == "nan nats"
+    # The standard error of one row is not known, and nothing is said of it.
+    lines = dict(one._lines())
+    assert (lines["mean NLL"], lines["perplexity"]) == ("1.38629 nats", "4")
+    comparison = repr(crossent.compare(np.zeros((1, 4)), 3 * np.eye(4)[:1], [2]))
+    for word in ("nan", "±", "standard error"):
+        assert word not in repr(one)
+        assert word not in comparison.replace("correlation of NLL      nan", "")
 
 
 def test_a_perplexity_beyond_the_floats_is_infinite() -> None:

@@ -67,6 +67,7 @@ def _new_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
+        "-V",
         "--version",
         action=_Version,
         nargs=0,

@@ -1,5 +1,6 @@
 """The comparison of two models: figures of any number of rows."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -123,7 +124,8 @@ class Comparison(Result):
             ("rows ignored", f"{self.ignored:,}"),
             (
                 "mean KL(P || Q)",
-                f"{with_error(self.kl_mean, self.kl_standard_error)} nats (standard error)",
+                f"{with_error(self.kl_mean, self.kl_standard_error)} nats"
+                + ("" if math.isnan(self.kl_standard_error) else " (standard error)"),
             ),
             ("KL, maximum", f"{self.kl_max:.6g}"),
             *_percentile_lines("KL", self.kl_percentiles),

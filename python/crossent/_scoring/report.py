@@ -1,10 +1,11 @@
 """The report of a scorer: figures of any number of rows."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from crossent._display import aligned, html_table
+from crossent._display import aligned, html_table, with_error
 from crossent._scoring.distribution import LossHistogram, PositionGroup
 from crossent._scoring.equality import Result
 
@@ -141,13 +142,17 @@ class Report(Result):
 
     def _lines(self, row: str | None = None) -> list[tuple[str, str]]:
         low, high = self.perplexity_interval
+        # A single row has neither.
+        known = not math.isnan(self.standard_error)
+        error = " (standard error)" if known else ""
+        interval = f" (95 %: {low:.6g} to {high:.6g})" if known else ""
         # Rows that stand for units of text are tokens; of others that is not known.
         row = row or ("row" if self.bits_per_unit is None else "token")
         lines = [
             ("rows counted", f"{self.count:,}"),
             ("rows ignored", f"{self.ignored:,}"),
-            ("mean NLL", f"{self.mean:.6g} ± {self.standard_error:.2g} nats (standard error)"),
-            ("perplexity", f"{self.perplexity:.6g} (95 %: {low:.6g} to {high:.6g})"),
+            ("mean NLL", f"{with_error(self.mean, self.standard_error)} nats{error}"),
+            ("perplexity", f"{self.perplexity:.6g}{interval}"),
             (f"bits per {row}", f"{self.bits_per_token:.6g}"),
         ]
         if self.bits_per_unit is not None:
