@@ -17,6 +17,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # Extra arguments for pytest, as in `make test PYTEST_ARGS="-k threads"`.
 PYTEST_ARGS ?=
+# Processes that share the Python tests, one for each core by default; 0 runs them in pytest itself, as --pdb needs it.
+WORKERS ?= logical
 # `make test PARITY=no` needs no torch, JAX and lm-evaluation-harness, and leaves out the comparisons with them.
 PARITY ?= yes
 ifeq ($(and $(filter yes no,$(PARITY)),$(filter 1,$(words $(PARITY)))),)
@@ -57,8 +59,10 @@ test: test-rust test-python ## Run the Rust and the Python tests (PARITY=no: wit
 test-rust: $(VENV)/made
 	cargo test
 
+SHARED = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal
+
 test-python: $(VENV)/built $(TEST_EXTRAS)
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest $(SHARED) $(PYTEST_ARGS)
 
 check: check-rust check-python check-layers check-instructions check-workflows check-docs check-wheel ## Lints, types, layers, instructions, workflows, docs, wheel
 	@echo "All checks passed."
@@ -97,10 +101,10 @@ record-instructions: $(VENV)/built $(VENV)/extra-test.txt ## Record the kernels'
 
 # `make test-rust` compares the hashes too: here those of the optimised code, which takes minutes to compile.
 check-bits: $(VENV)/made ## Compare the hashes of all results with tests/bits.txt, at every instruction set here
-	cargo test --release --test api -- bits:: --nocapture
+	cargo test --release --test api -- bits_ --nocapture
 
 record-bits: $(VENV)/made ## Record the hashes of all results, after an intended change (x86-64 with AVX2)
-	CROSSENT_RECORD_BITS=1 cargo test --release --test api -- bits::
+	CROSSENT_RECORD_BITS=1 cargo test --release --test api -- bits_
 
 arm: ## Run the Rust tests and compare the hashes on aarch64, under emulation where this is no Arm machine
 	tools/arm.sh
@@ -128,7 +132,7 @@ test-lowest: $(VENV)/made ## Run the Python tests with the oldest versions of al
 	$(PIP_INSTALL) 'uv>=0.5'
 	$(VENV)/bin/uv venv --quiet --python $(PY) build/lowest
 	$(VENV)/bin/uv pip install --quiet --python build/lowest --resolution lowest-direct '.[test]'
-	build/lowest/bin/python -m pytest $(PYTEST_ARGS)
+	build/lowest/bin/python -m pytest $(SHARED) $(PYTEST_ARGS)
 
 # Each of these tests on several threads at once, for interpreters without the global lock. Those with mpmath and with
 # tracemalloc run alone: there is one number of digits, and one peak of memory, for all threads.

@@ -154,6 +154,14 @@
 //!   kernel                    one row or tile to numbers, generic over the instruction set
 //! ```
 
+// What tests call is compiled here, once: see tests/bits.rs.
+#[cfg(all(crossent_checkout, debug_assertions, not(test), not(feature = "python")))]
+#[doc(hidden)]
+#[path = "../tests/bits.rs"]
+pub mod bits;
+#[cfg(all(crossent_checkout, debug_assertions, not(test), not(feature = "python")))]
+extern crate self as crossent;
+
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}

@@ -2,11 +2,14 @@
 //!
 //! Expected numbers are computed here, from the definitions, in `f64`.
 
+#[cfg(not(all(crossent_checkout, debug_assertions, not(feature = "python"))))]
 mod bits;
 
 use std::fmt::Debug;
 use std::num::NonZero;
 
+#[cfg(all(crossent_checkout, debug_assertions, not(feature = "python")))]
+use crossent::bits;
 use crossent::half::{bf16, f16};
 use crossent::ndarray::{Array, Array1, Array2, Array3, ArrayD, Axis, Dimension, arr0, arr1, array, s};
 use crossent::{
@@ -948,4 +951,15 @@ fn public_types_can_be_printed_and_sent() {
     assert_eq!(error.to_string(), "interrupted");
     let options = format!("{:?} {:?} {:?}", CrossEntropy::new(), NllLoss::new(), Call::new());
     assert!(options.contains("ignore_index: -100"), "{options}");
+}
+
+#[test]
+fn bits_are_those_that_are_recorded() {
+    bits::compare();
+}
+
+#[test]
+#[ignore = "bits_are_those_that_are_recorded runs it at each level"]
+fn bits_of_the_level() {
+    bits::print();
 }

@@ -5,6 +5,9 @@
 //! Each function runs on arrays of several layouts and on one and two threads, which must give the same bits. What a
 //! function takes from the system's `exp`, `log1p` or `pow` is left out; docs/numerics.md names it.
 //!
+//! A build for tests has this module in the library, and with it the code of all public functions for `f32` and `f64`:
+//! they are compiled once, rather than in each test that calls them. Optimised, it is a module of the tests.
+//!
 //! `make check-bits` compares the hashes of the optimised code, `make record-bits` writes the file.
 
 use std::collections::BTreeMap;
@@ -768,14 +771,14 @@ fn lines_here() -> Result<BTreeMap<String, String>, String> {
     Ok(lines.into_iter().map(|(line, hash)| (line, format!("{:016x}", hash.0))).collect())
 }
 
-/// What [`hashes_of_the_level`] writes before each hash, among the lines of the test harness.
+/// What [`print`] writes before each hash, among the lines of the test harness.
 const MARK: &str = "hash: ";
 
 /// Those at a level. It holds for a process, so each has one of its own.
 fn lines_at(level: &str) -> Result<BTreeMap<String, String>, String> {
     let program = env::current_exe().map_err(|error| error.to_string())?;
     let mut child = Command::new(program);
-    child.args(["--exact", "bits::hashes_of_the_level", "--ignored", "--nocapture"]);
+    child.args(["--exact", "bits_of_the_level", "--ignored", "--nocapture"]);
     let done = child.env("CROSSENT_ISA", level).stdin(Stdio::null()).output();
     let done = done.map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&done.stdout);
@@ -868,8 +871,11 @@ fn differences(
     missing.chain(changed).for_each(|name| writeln!(to, "{level}: {name}").expect("a string takes all"));
 }
 
-#[test]
-fn results_have_the_bits_that_are_recorded() {
+/// Compares all hashes with those of the file, or writes the file where `CROSSENT_RECORD_BITS` is set.
+///
+/// # Panics
+/// If they differ.
+pub fn compare() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bits.txt");
     let of_levels = at_levels();
     if env::var_os("CROSSENT_RECORD_BITS").is_some() {
@@ -886,9 +892,11 @@ fn results_have_the_bits_that_are_recorded() {
     println!("all {} hashes are those of tests/bits.txt at {}", of_levels[0].1.len(), levels.join(", "));
 }
 
-#[test]
-#[ignore = "results_have_the_bits_that_are_recorded runs it at each level"]
-fn hashes_of_the_level() {
+/// Prints the hashes at the level of this process.
+///
+/// # Panics
+/// If they depend on a layout or on the number of threads.
+pub fn print() {
     match lines_here() {
         Ok(lines) => lines.iter().for_each(|(name, hash)| println!("{MARK}{hash} {name}")),
         Err(text) => panic!("{text}"),

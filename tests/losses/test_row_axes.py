@@ -342,7 +342,7 @@ def test_wrong_arguments_are_named() -> None:
     x, out = _x(), np.full((), 7.0)
     with pytest.raises(TypeError, match="b must hold real numbers: got dtype complex128"):
         crossent.logsumexp(x, b=1j, out=out)
-    with pytest.raises(TypeError, match="b must hold real numbers"):
+    with pytest.raises(TypeError, match="b is no array: got 'a'"):
         crossent.logsumexp(x, b="a", out=out)
     with pytest.raises(TypeError, match="x must be floating"):
         crossent.logsumexp(x.astype(complex), b=1.0, out=out)

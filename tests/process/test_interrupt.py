@@ -105,14 +105,13 @@ def _line(child: subprocess.Popen[bytes]) -> str:
     return child.stdout.readline().decode().strip() if ready else ""
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
-@pytest.mark.parametrize("key", CALLS)
-def test_an_interrupt_ends_a_long_call(key: str, threads: str, children: Children) -> None:
+def _interrupted(call: str, threads: str, children: Children) -> float:
+    """How many seconds a call goes on after the signal."""
     child = children.of(threads)
     assert child.stdin is not None
     said = ""
     try:
-        child.stdin.write(f"{CALLS[key]}\n".encode())
+        child.stdin.write(f"{call}\n".encode())
         assert _line(child) == "started"
         time.sleep(0.1)
         sent = time.monotonic()
@@ -123,4 +122,11 @@ def test_an_interrupt_ends_a_long_call(key: str, threads: str, children: Childre
         if said != "interrupted":
             children.end(threads)
     assert said == "interrupted"
-    assert waited < 2.5  # about a second, on a busy machine too
+    return waited
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("key", CALLS)
+def test_an_interrupt_ends_a_long_call(key: str, threads: str, children: Children) -> None:
+    # About a second. Other programs may take the cores for seconds, but not again and again.
+    assert any(_interrupted(CALLS[key], threads, children) < 2.5 for _ in range(3))
