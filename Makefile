@@ -17,7 +17,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 # Extra arguments for pytest, as in `make test PYTEST_ARGS="-k threads"`.
 PYTEST_ARGS ?=
-# Processes that share the Python tests, one for each core by default; 0 runs them in pytest itself, as --pdb needs it.
+# Processes that share the Python tests, one for each core and four at most; 0 runs them in pytest itself, as --pdb needs it.
 WORKERS ?= logical
 # `make test PARITY=no` needs no torch, JAX and lm-evaluation-harness, and leaves out the comparisons with them.
 PARITY ?= yes

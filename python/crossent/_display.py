@@ -30,3 +30,9 @@ def short(value: object) -> str:
 def with_error(value: float | None, error: float | None) -> str:
     """Write a figure with its standard error, where it has one: that of a single row is nan."""
     return f"{value:.6g}" if error is None or math.isnan(error) else f"{value:.6g} ± {error:.2g}"
+
+
+def nats_with_error(value: float, error: float) -> str:
+    """Write a figure in nats as `with_error` does, and say what stands beside it."""
+    name = "" if math.isnan(error) else " (standard error)"
+    return f"{with_error(value, error)} nats{name}"

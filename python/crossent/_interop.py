@@ -168,12 +168,17 @@ def _class_name(obj: object) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
+def _told(obj: object, most: int) -> str:
+    """Give the text of an object, or its class where that has more than so many characters."""
+    text = repr(obj)
+    return text if len(text) <= most else f"a {_class_name(obj)}"
+
+
 def _read(obj: object) -> NDArray[Any]:
     """Read `obj` by the rules of its library, or of one that its class derives from."""
     if isinstance(obj, str | os.PathLike):
-        got = repr(obj) if len(repr(obj)) <= 60 else f"a {_class_name(obj)}"
         fix = "if it names a file, read that first, for instance with numpy.load; the command line takes names of files"
-        raise _Refusal("is no array", got, "an array of numbers", fix)
+        raise _Refusal("is no array", _told(obj, 60), "an array of numbers", fix)
     for cls in type(obj).__mro__:
         reader = _READERS.get(_package(cls))
         if reader is not None:
@@ -239,7 +244,7 @@ def _objects(array: NDArray[Any], column: str = "", drop: Callable[[str], str] |
 
 def _without(place: str, item: object, name: str, *, drop: Callable[[str], str] | None) -> str:
     """Say what to do about an item that is no number."""
-    told = repr(item) if len(repr(item)) <= 40 else f"a {_class_name(item)}"
+    told = _told(item, 40)
     if _is_missing(item):
         fix = _without_nulls("numpy.where", name)
     elif isinstance(item, list | tuple | np.ndarray):

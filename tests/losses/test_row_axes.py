@@ -344,6 +344,8 @@ def test_wrong_arguments_are_named() -> None:
         crossent.logsumexp(x, b=1j, out=out)
     with pytest.raises(TypeError, match="b is no array: got 'a'"):
         crossent.logsumexp(x, b="a", out=out)
+    with pytest.raises(TypeError, match="b must hold real numbers"):
+        crossent.logsumexp(x, b=["a"], out=out)
     with pytest.raises(TypeError, match="x must be floating"):
         crossent.logsumexp(x.astype(complex), b=1.0, out=out)
     with pytest.raises(TypeError, match="return_sign must be True or False: got <class 'int'>"):

@@ -1,11 +1,10 @@
 """The comparison of two models: figures of any number of rows."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from crossent._display import aligned, html_table, with_error
+from crossent._display import aligned, html_table, nats_with_error, with_error
 from crossent._scoring.equality import Result
 
 
@@ -122,11 +121,7 @@ class Comparison(Result):
         lines = [
             ("rows counted", f"{self.count:,}"),
             ("rows ignored", f"{self.ignored:,}"),
-            (
-                "mean KL(P || Q)",
-                f"{with_error(self.kl_mean, self.kl_standard_error)} nats"
-                + ("" if math.isnan(self.kl_standard_error) else " (standard error)"),
-            ),
+            ("mean KL(P || Q)", nats_with_error(self.kl_mean, self.kl_standard_error)),
             ("KL, maximum", f"{self.kl_max:.6g}"),
             *_percentile_lines("KL", self.kl_percentiles),
             ("KL, minimum", f"{self.kl_min:.6g}"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from crossent._display import aligned, html_table, with_error
+from crossent._display import aligned, html_table, nats_with_error
 from crossent._scoring.distribution import LossHistogram, PositionGroup
 from crossent._scoring.equality import Result
 
@@ -142,16 +142,14 @@ class Report(Result):
 
     def _lines(self, row: str | None = None) -> list[tuple[str, str]]:
         low, high = self.perplexity_interval
-        # A single row has neither.
-        known = not math.isnan(self.standard_error)
-        error = " (standard error)" if known else ""
-        interval = f" (95 %: {low:.6g} to {high:.6g})" if known else ""
+        # A single row has none.
+        interval = "" if math.isnan(self.standard_error) else f" (95 %: {low:.6g} to {high:.6g})"
         # Rows that stand for units of text are tokens; of others that is not known.
         row = row or ("row" if self.bits_per_unit is None else "token")
         lines = [
             ("rows counted", f"{self.count:,}"),
             ("rows ignored", f"{self.ignored:,}"),
-            ("mean NLL", f"{with_error(self.mean, self.standard_error)} nats{error}"),
+            ("mean NLL", nats_with_error(self.mean, self.standard_error)),
             ("perplexity", f"{self.perplexity:.6g}{interval}"),
             (f"bits per {row}", f"{self.bits_per_token:.6g}"),
         ]
