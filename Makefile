@@ -3,7 +3,10 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Only `make check` does several things at once, once that all they need is there.
+ifndef AT_ONCE
 .NOTPARALLEL:
+endif
 .SUFFIXES:
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -29,6 +32,8 @@ endif
 MYPY_TESTS := --disable-error-code=arg-type --disable-error-code=call-overload --no-warn-return-any --allow-untyped-calls
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests begin a thousand processes: each would compile NumPy's sources, and all others that it imports, by itself.
+unexport PYTHONDONTWRITEBYTECODE
 # One interpreter for every cargo call, so that none of them makes the binding compile again.
 export PYO3_PYTHON := $(abspath $(PY))
 
@@ -64,7 +69,14 @@ SHARED = --numprocesses=$(WORKERS) --maxprocesses=4 --dist=worksteal
 test-python: $(VENV)/built $(TEST_EXTRAS)
 	$(PY) -m pytest $(SHARED) $(PYTEST_ARGS)
 
-check: check-rust check-python check-layers check-instructions check-workflows check-docs check-wheel ## Lints, types, layers, instructions, workflows, docs, wheel
+# The longest come first. Each prints its output in one piece when it ends, which make can do from 4.0 on: an older one, as
+# macOS has it, runs one after another.
+CHECKS := check-docs check-python check-instructions check-rust check-wheel check-layers check-workflows
+CORES = $(shell getconf _NPROCESSORS_ONLN)
+TOGETHER = $(if $(filter output-sync,$(.FEATURES)),--jobs=$(CORES) --output-sync=target AT_ONCE=yes)
+
+check: $(VENV)/built $(VENV)/extra-check.txt $(VENV)/extra-docs.txt $(TEST_EXTRAS) ## Lints, types, layers, instructions, workflows, docs, wheel
+	@$(MAKE) --no-print-directory $(TOGETHER) $(CHECKS)
 	@echo "All checks passed."
 
 check-rust: $(VENV)/made
@@ -78,7 +90,7 @@ check-python: $(VENV)/built $(VENV)/extra-check.txt $(TEST_EXTRAS)
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 	$(PY) -m mypy $(MYPY_TESTS) --exclude typed_calls tests
-	$(PY) -m mypy.stubtest crossent --mypy-config-file pyproject.toml
+	$(PY) -m mypy.stubtest crossent._core --mypy-config-file pyproject.toml
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pyright
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(PY) -m pyright --verifytypes crossent --ignoreexternal  # NumPy's and Matplotlib's own types have gaps
 
