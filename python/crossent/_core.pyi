@@ -23,6 +23,7 @@ __all__ = [
     "compare_sums",
     "cross_entropy",
     "cross_entropy_and_grad",
+    "empty",
     "exact_sums",
     "focal_loss",
     "focal_loss_and_grad",
@@ -512,6 +513,7 @@ def out_of_range_hint(
 def shape_hint(name: str, got: Sequence[int], expected: Sequence[int], /) -> str | None: ...
 def percentiles(ordered: NDArray[np.float64], percents: Sequence[float], /) -> list[float]: ...
 def exact_sums(values: NDArray[np.float64], offsets: Sequence[int], /) -> list[_Units]: ...
+def empty(shape: tuple[int, ...], dtype: DTypeLike, /) -> NDArray[Any]: ...
 def read_pieces(
     descriptor: int,
     buffer: NDArray[np.uint8],

@@ -180,7 +180,7 @@ class Product:
 
     def buffer(self, rows: int) -> NDArray[Any]:
         """Return a buffer for the logits of some rows."""
-        return np.empty((rows, up(self.classes)), self.dtype)
+        return _core.empty((rows, up(self.classes)), self.dtype)
 
     def hidden_buffer(self, rows: int) -> NDArray[Any]:
         """Return a buffer for the hidden states of some rows."""
@@ -268,7 +268,8 @@ class Operands:
                 last[: size - whole] = weight[whole:]
                 self._pieces.append((whole, last))
             return
-        self._buffer = np.zeros((min(classes, up(size)), product.padded), product.dtype)
+        self._buffer = _core.empty((min(classes, up(size)), product.padded), product.dtype)
+        self._buffer[:, features:] = 0.0
         self._pieces = []
         if classes >= size:
             self._pieces = [(0, self._filled(0, size))]

@@ -1,7 +1,7 @@
-//! Memory for the arrays of results: that of large ones is used again.
+//! Memory for results, and for what is computed on the way: that of large arrays is used again.
 //!
 //! The system clears every page of a large array as it is first touched, which takes longer than computing what goes
-//! there. So the memory of the last two large results that nothing refers to any more is kept and used again: a loop
+//! there. So the memory of the last two large arrays that nothing refers to any more is kept and used again: a loop
 //! that makes one gradient after the other touches new pages once.
 //!
 //! A block of memory is an array of bytes that only this file knows. The array of a result lies in it, and has an owner
@@ -119,7 +119,8 @@ fn taken(bytes: usize) -> Option<Block> {
     Some(kept.remove(at))
 }
 
-/// A new block. One kept block that did not fit is freed for it, and all of them where there is no memory otherwise.
+/// A new block. A large one takes the place of those that are kept, none of which fits, and so does any where there is no
+/// other memory.
 fn fresh(py: Python<'_>, bytes: usize) -> PyResult<Block> {
     static EMPTY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let new = || -> PyResult<Block> {
@@ -127,11 +128,13 @@ fn fresh(py: Python<'_>, bytes: usize) -> PyResult<Block> {
         let array: Array<'_> = empty.call1((bytes.saturating_add(LINE), "uint8"))?.cast_into()?;
         Ok(Block { array: array.unbind(), capacity: bytes })
     };
-    if KEPT_BYTES.contains(&bytes) {
-        let _given_up = kept().and_then(|mut kept| (!kept.is_empty()).then(|| kept.remove(0)));
+    // They are dropped when the lock is released.
+    let given_up = || kept().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+    if bytes >= *KEPT_BYTES.start() {
+        drop(given_up());
     }
     new().or_else(|error| {
-        let given_up = kept().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+        let given_up = given_up();
         if given_up.is_empty() || !error.is_instance_of::<PyMemoryError>(py) {
             return Err(error);
         }

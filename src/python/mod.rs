@@ -51,6 +51,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     hints::add(module)?;
     losses::add(module)?;
     pointwise::add(module)?;
+    result::add(module)?;
     rows::add(module)?;
     score::add(module)?;
     settings::add(module)?;

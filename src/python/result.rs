@@ -105,7 +105,7 @@ impl<'py> Output<'py> {
     ) -> PyResult<Self> {
         let (array, untouched) = match given {
             Some(given) => (checked(given, name, shape, dtype)?, false),
-            None => empty(py, shape, dtype)?,
+            None => unwritten(py, shape, dtype)?,
         };
         Ok(Output { array, dtype, given: given.cloned(), untouched })
     }
@@ -218,8 +218,17 @@ impl<'a, 'py> Outputs<'a, 'py> {
     }
 }
 
+/// A new array, not yet written to, in memory that is used again as that of results is.
+#[pyfunction]
+#[pyo3(signature = (shape, dtype, /))]
+fn empty<'py>(py: Python<'py>, shape: Vec<usize>, dtype: &Bound<'py, PyAny>) -> PyResult<Array<'py>> {
+    Ok(unwritten(py, &shape, loss_dtype(Some(dtype), Float::F32)?)?.0)
+}
+
+functions! { empty }
+
 /// A new array, not yet written to, and whether its memory has never been touched.
-fn empty<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<(Array<'py>, bool)> {
+fn unwritten<'py>(py: Python<'py>, shape: &[usize], dtype: Float) -> PyResult<(Array<'py>, bool)> {
     let bytes = shape.iter().try_fold(dtype.size(), |bytes, n| bytes.checked_mul(*n)).unwrap_or(0);
     let descriptor = dtype.descriptor(py)?.clone().into_dtype_ptr();
     let (ndim, lengths) = (shape.len() as c_int, shape.as_ptr().cast_mut().cast());

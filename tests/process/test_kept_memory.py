@@ -125,6 +125,57 @@ def test_nothing_that_is_done_to_the_base_of_a_result_reaches_a_later_one(way: s
         del again
 
 
+@pytest.mark.parametrize(
+    ("dtype", "rows", "classes", "features", "softcap"),
+    [
+        (np.float32, 400, 35_008, 300, None),
+        (np.float32, 400, 35_001, 300, None),
+        (np.float32, 400, 35_001, 256, 3.0),
+        (np.float16, 260, 35_001, 300, None),
+    ],
+)
+def test_nothing_of_earlier_memory_is_in_the_gradients_of_a_product(
+    dtype: Any, rows: int, classes: int, features: int, softcap: float | None
+) -> None:
+    """The blocks of logits, the matrix in another dtype and the gradients lie where other results did."""
+    rng = np.random.default_rng(classes)
+    hidden, matrix = (rng.standard_normal((n, features)).astype(dtype) / 4 for n in (rows, classes))
+    target = rng.integers(0, classes, len(hidden))
+    target[::3] = -100
+    h, m = hidden.astype(np.float64), matrix.astype(np.float64)
+    x = h @ m.T
+    slope: Any = 1.0
+    if softcap is not None:
+        x = softcap * np.tanh(x / softcap)
+        slope = 1.0 - (x / softcap) ** 2
+    loss, slopes = crossent.cross_entropy_and_grad(x, target)
+    slopes *= slope
+    tolerance = 1e-3 if dtype == np.float16 else 1e-5
+    for number in range(2):
+        # Each is large enough for any of the arrays of the call.
+        results = [crossent.softmax(np.zeros((360, classes), np.float32), 1) for _ in range(2)]
+        for result in results:
+            result[...] = np.nan
+        del result, results
+        found, gradients = crossent.linear_cross_entropy_and_grad(
+            hidden, matrix, target, softcap=softcap, block_bytes=(128 if number else 96) << 20
+        )
+        assert abs(found - loss) < tolerance * loss
+        for own, expected in ((gradients.input, slopes @ m), (gradients.linear_weight, slopes.T @ h)):
+            atol = tolerance * np.abs(expected).max()
+            np.testing.assert_allclose(own, expected, rtol=tolerance, atol=atol)
+        del own, gradients
+
+
+def test_a_loop_of_gradients_of_a_product_takes_two_places_in_turn() -> None:
+    hidden, matrix = np.full((2, 256), 0.1, np.float32), np.full((40_000, 256), 0.1, np.float32)
+    places = set()
+    for _ in range(6):
+        gradients = crossent.linear_cross_entropy_and_grad(hidden, matrix, [3, 7])[1]
+        places.add(_address(gradients.linear_weight))
+    assert len(places) == 2
+
+
 def test_no_class_of_memory_can_be_made_by_hand() -> None:
     kind = type(_new().base)
     with pytest.raises(TypeError):

@@ -209,11 +209,15 @@ class LinearLoss:
         back = np.empty((padded, most), product.dtype)
         back_piece = np.empty_like(back) if 0 < plan.classes < classes or classes % UNIT else None
         piece = np.empty((step, padded), product.dtype)
-        of_input = np.zeros((product.rows, features), _dtype_of(product.input))
-        of_weight = np.zeros((classes, features), product.dtype)
+        of_input = _core.empty((product.rows, features), _dtype_of(product.input))
+        if self._numbers.size < product.rows:
+            of_input[...] = 0
+        of_weight = _core.empty((classes, features), product.dtype)
+        if not self._numbers.size:
+            of_weight[...] = 0
         of_bias = np.zeros(classes, np.float64)
         losses, operands = _Losses(self), product.operands(plan)
-        for numbers, states, x in self._blocks(plan, operands, buffer, hidden):
+        for number, (numbers, states, x) in enumerate(self._blocks(plan, operands, buffer, hidden)):
             count = numbers.size
             g = slopes[: count + 1, :classes]
             own = upstream if upstream.ndim == 0 else upstream[numbers]
@@ -234,10 +238,7 @@ class LinearLoss:
                         assert back_piece is not None
                         to_states += np.matmul(matrix.T, columns.T, out=back_piece[:, : len(states)])
                 of_input[numbers] = _rounded(to_states[:features, :count].T, of_input.dtype)
-                for first in range(0, classes, step):
-                    columns = whole[:, first : first + step]
-                    found = np.matmul(columns.T, states, out=piece[: columns.shape[1]])
-                    of_weight[first : first + step] += found[: classes - first, :features]
+                _add_products(of_weight, whole.T, states, piece, begin=number == 0)
         gradients = LinearGradients(
             of_input.reshape(*product.row_shape, features),
             _rounded(of_weight, _dtype_of(product.weight)),
@@ -289,6 +290,27 @@ class LinearLoss:
         upstream = upstream.reshape(-1) if upstream.ndim else upstream
         with np.errstate(all="ignore"):
             return upstream if self._reduction != "mean" else np.asarray(upstream / self._divisor)
+
+
+def _add_products(
+    total: NDArray[Any], slopes: NDArray[Any], states: NDArray[Any], piece: NDArray[Any], *, begin: bool
+) -> None:
+    """Add the product of the slopes and the states of a block to a total, or put it there, some classes at a time.
+
+    The two may be longer than the total, as blocks are.
+    """
+    classes, features = total.shape
+    for first in range(0, classes, len(piece)):
+        part = slopes[first : first + len(piece)]
+        place = total[first : first + len(piece)]
+        if begin and place.shape == (len(part), states.shape[1]):
+            np.matmul(part, states, out=place)
+            continue
+        found = np.matmul(part, states, out=piece[: len(part)])[: len(place), :features]
+        if begin:
+            place[...] = found
+        else:
+            place += found
 
 
 def loss_of_linear_logits(
