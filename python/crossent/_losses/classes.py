@@ -886,7 +886,7 @@ def poly_loss(
 
     Notes
     -----
-    Z. Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions", 2022.
+    Leng et al., "PolyLoss: A Polynomial Expansion Perspective of Classification Loss Functions", 2022.
 
     The torch equivalent is ``torch.nn.functional.cross_entropy`` of each row plus ``epsilon * (1 - p)``; optax has
     ``poly_loss_cross_entropy``. Here 1 - p is the sum of the other classes' probabilities, and keeps its digits where p
