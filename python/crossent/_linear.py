@@ -492,7 +492,7 @@ class LinearLogits:
         A factor of the logits, before the softcap, as `logit_scale` of Cohere.
     block_bytes : int, optional
         About how many bytes the blocks and all other buffers may take; by default 128 MiB. A block has 64 rows at
-        least.
+        least. Buffers of 32 MiB and more are kept for the next call.
 
     Raises
     ------

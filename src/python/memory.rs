@@ -22,7 +22,8 @@ use crate::kernel::stream::LINE;
 /// Blocks of so many bytes are kept: below, clearing pages costs little; above, too much memory would be held.
 const KEPT_BYTES: std::ops::RangeInclusive<usize> = 1 << 25..=1 << 29;
 
-/// How many blocks are kept: as many large results as a call has at most, losses and a gradient.
+/// How many blocks are kept: as many as most calls have large arrays, losses and a gradient, or a gradient and a block of
+/// logits.
 const MOST_KEPT: usize = 2;
 
 /// An array of bytes, one cache line longer than its capacity.
@@ -43,7 +44,7 @@ fn kept() -> Option<MutexGuard<'static, Vec<Block>>> {
     }
 }
 
-/// The memory of one result. It is the base of the result's array, and as a buffer the bytes of that array.
+/// The memory of one array. It is the array's base, and as a buffer the bytes of that array.
 #[pyclass(frozen, module = "crossent._core")]
 pub(super) struct ResultMemory {
     /// Taken when this is dropped.
@@ -112,7 +113,7 @@ impl Drop for ResultMemory {
     }
 }
 
-/// A block of an earlier result, large enough and not much larger.
+/// A block of an earlier array, large enough and not much larger.
 fn taken(bytes: usize) -> Option<Block> {
     let mut kept = kept()?;
     let at = kept.iter().rposition(|block| block.capacity >= bytes && block.capacity / 2 <= bytes)?;

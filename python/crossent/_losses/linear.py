@@ -502,7 +502,7 @@ def linear_cross_entropy(
         The dtype of the result; by default float64 if one of the arrays of the product is of float64, else float32.
     block_bytes : int, optional
         About how many bytes the logits and all other buffers may take; by default 128 MiB. There are logits of 64 rows
-        at least.
+        at least. Buffers of 32 MiB and more are kept for the next call.
 
     Returns
     -------
