@@ -532,8 +532,8 @@ class LinearLogits:
     >>> scores = crossent.score(logits, target)
     >>> scores.count, round(scores.mean, 4)
     (300, 6.9621)
-    >>> np.abs(np.asarray(logits[0, :5]) - hidden[0, :5] @ weight.T).max() < 1e-13
-    np.True_
+    >>> np.allclose(np.asarray(logits[0, :5]), hidden[0, :5] @ weight.T, rtol=1e-13)
+    True
     """
 
     def __init__(

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from children import environment
 from crossent import __version__, _core
 from crossent import _cli as cli
 from crossent._cli import reading
+from crossent._cli.output import warnings_told
 from crossent._io import open_npy
 from crossent._io.layout import cut_array
 from crossent.blocks import BLOCK_BYTES
@@ -980,9 +982,20 @@ def test_progress_bar(files: Files) -> None:
     assert_close(json.loads(out), reference(logits, target))
     assert "90,000 rows of 100 classes, float32, 36.0 MB" in seen
     assert " rows/s" in seen
+    code, _, nothing = on_terminal("score", files.logits, files.targets, "--no-progress")
+    assert (code, nothing) == (0, "")
+    pytest.importorskip("tqdm", minversion="4.66")  # which reads TQDM_MININTERVAL
     assert re.search(r"perplexity \d", seen)
-    code, _, seen = on_terminal("score", files.logits, files.targets, "--no-progress")
-    assert (code, seen) == (0, "")
+
+
+def test_what_libraries_say_of_their_future_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings_told():
+        warnings.simplefilter("always")
+        warnings.warn("use another name", DeprecationWarning, stacklevel=1)
+        warnings.warn("soon another name", PendingDeprecationWarning, stacklevel=1)
+        for _ in range(2):
+            warnings.warn("few rows", UserWarning, stacklevel=1)
+    assert capsys.readouterr() == ("", "crossent: note: few rows\n")
 
 
 def test_tqdm_only_for_the_bar(files: Files) -> None:

@@ -51,7 +51,8 @@ def _calls(x: Array, t: Array) -> dict[str, Callable[[], Any]]:
     rng = np.random.default_rng(4)
     weight = rng.random(x.shape[1]) + 0.5
     q = probabilities(rng, x.shape, 1, np.dtype(np.float32))
-    finite = np.where(np.isfinite(x.astype(np.float64)), x, 0).astype(x.dtype)
+    finite = x.copy()
+    finite[~np.isfinite(x.astype(np.float64))] = 0
 
     def scores() -> Array:
         scores = crossent.score(x, t, top_k=5)

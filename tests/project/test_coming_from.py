@@ -193,7 +193,8 @@ def test_other_calls_of_scipy() -> None:
         infinite = np.array([np.inf, 0.0])
         np.testing.assert_array_equal(special.log_softmax(infinite), [np.nan, -np.inf])
         np.testing.assert_array_equal(crossent.log_softmax(infinite), [np.nan, np.nan])
-        assert np.isnan(special.logsumexp([-np.inf, np.inf], b=[1, 0]))
+        if np.lib.NumpyVersion(pytest.importorskip("scipy").__version__) >= "1.15.0":
+            assert np.isnan(special.logsumexp([-np.inf, np.inf], b=[1, 0]))
         assert crossent.logsumexp([-np.inf, np.inf], b=[1, 0]) == -np.inf
     assert crossent.logsumexp(np.zeros((2, 0)), axis=1, return_sign=True)[1].tolist() == [0, 0]
     counts = np.array([[1.0, 3.0]])

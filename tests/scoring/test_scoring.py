@@ -234,7 +234,7 @@ def test_the_entropy_of_a_sure_row_keeps_its_digits(gap: float, width: int) -> N
 
 wild = st.one_of(
     st.floats(-30, 30, width=32),
-    st.sampled_from([INF, -INF, NAN, 3e38, -3e38, 1e-40, 0.0, -0.0, 1.0, 2.0]),
+    st.sampled_from([INF, -INF, NAN, *np.array([3e38, -3e38, 1e-40], "f4").tolist(), 0.0, -0.0, 1.0, 2.0]),
 )
 
 

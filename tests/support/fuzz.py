@@ -46,6 +46,7 @@ import crossent
 import reference
 from arrays import BFLOAT16, DTYPES, INTEGERS, Array, DType
 
+MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 HANG_SECONDS = 30.0  # for a batch of cases
 BATCH = 500
 WORKER = __file__
@@ -331,7 +332,7 @@ def _shape(d: Draw, least: int = 0, *, endless: bool = False) -> tuple[int, ...]
     if kind in range(12, 16) and endless:
         return d.one(LONG_EMPTIES)
     if kind < 4:
-        return (1,) * d.one((least, 6, 20, 32, 33, 60))
+        return (1,) * min(d.one((least, 6, 20, 32, 33, 60)), MOST_AXES - 1)  # NumPy takes no more indices
     ndim = max(least, d.one((0, 1, 1, 2, 2, 2, 2, 3, 3, 4, 5)))
     longest = (7, 130, 40, 9, 6, 4)[ndim]
     shape = [1 + d.upto(longest) for _ in range(ndim)]
@@ -1034,10 +1035,10 @@ def _other_shape(d: Draw, x: Array) -> Array:
     elif kind == 7:
         return np.zeros((), x.dtype)
     elif kind == 8:
-        return np.zeros((1,) * d.one((1, 2, 32, 33, 64)), x.dtype)
+        return np.zeros((1,) * min(d.one((1, 2, 32, 33, 64)), MOST_AXES), x.dtype)
     elif kind == 9:
         return np.zeros(_shape(d), x.dtype)
-    elif kind == 10 and x.ndim < 60:
+    elif kind == 10 and x.ndim < min(60, MOST_AXES - 1):
         return np.broadcast_to(x, (d.one((1, 2, 5)), *x.shape))
     elif kind == 11 and x.size:
         return np.broadcast_to(x.reshape(-1)[0], x.shape)

@@ -81,7 +81,7 @@ def with_values(d: Draw, a: dict[str, Any]) -> dict[str, Any]:
     if kind == "probs":
         for key in {"logits", "other_logits"} & set(a):
             x, axis = a[key], a.get("axis", -1)
-            p = reference.softmax(np.where(np.isfinite(x), x, 0).astype(np.float64), axis=axis)
+            p = reference.softmax(np.where(np.isfinite(x), x.astype(np.float64), 0.0), axis=axis)
             a[key] = p.astype(x.dtype)
     return a | ({"values": kind} if kind else {})
 
@@ -118,7 +118,7 @@ def good_compare(d: Draw) -> dict[str, Any]:
 def good_temperature(d: Draw) -> dict[str, Any]:
     a = good_rows(d)
     a.pop("shift", None)
-    a["logits"] = np.where(np.isfinite(a["logits"]), a["logits"], 0).astype(a["logits"].dtype)
+    a["logits"] = np.where(np.isfinite(a["logits"]), a["logits"], np.zeros((), a["logits"].dtype))
     if d.chance(0.3):
         shape = a["target"].shape
         weight = d.numbers.integers(0, 4, shape) if d.chance(0.5) else d.numbers.exponential(size=shape)

@@ -51,9 +51,9 @@ def _split(x: Float64) -> tuple[Float64, Float64, Float64]:
     m = x.max(axis=-1, keepdims=True)
     difference, error = _minus(x, m)
     exponentials = np.exp(difference) * (1.0 + error)
-    others = exponentials.copy()
-    np.put_along_axis(others, x.argmax(axis=-1)[..., np.newaxis], 0.0, axis=-1)
-    return m, exponentials, others.sum(axis=-1, keepdims=True)
+    rows = exponentials.reshape(-1, x.shape[-1]).copy()
+    rows[np.arange(len(rows)), x.reshape(rows.shape).argmax(axis=-1)] = 0.0
+    return m, exponentials, rows.reshape(x.shape).sum(axis=-1, keepdims=True)
 
 
 def _log_softmax_last(x: Float64) -> Float64:

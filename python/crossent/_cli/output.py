@@ -70,12 +70,15 @@ def made_by() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def warnings_told() -> Iterator[None]:
-    """Print warnings on stderr, each once; those of likely mistakes whatever filters there are."""
+    """Print warnings on stderr, each once; those of likely mistakes whatever filters there are.
+
+    What a library says of its own future is for those who write programs with it, and not printed.
+    """
     told = set()
 
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         text = str(message)
-        if text not in told:
+        if not issubclass(category, DeprecationWarning | PendingDeprecationWarning) and text not in told:
             told.add(text)
             say(f"note: {text}")
 
