@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 import crossent
-import fuzz
 import fuzz_scoring
-from arrays import DTYPES
+from arrays import DTYPES, MOST_AXES
 from fuzz_scoring import NAMES, case, parameters
 
 CALLS = int(os.environ.get("CROSSENT_FUZZ_SCORING_CALLS", "3000"))
@@ -49,8 +48,8 @@ def test_every_parameter_is_spoiled_and_every_name_called() -> None:
 
 @pytest.mark.parametrize("ndim", [32, 33, 34, 64])
 def test_rows_of_as_many_dimensions_as_numpy_has(ndim: int) -> None:
-    if ndim > fuzz.MOST_AXES:
-        pytest.skip(f"NumPy {np.__version__} has {fuzz.MOST_AXES} dimensions")
+    if ndim > MOST_AXES:
+        pytest.skip(f"NumPy {np.__version__} has {MOST_AXES} dimensions")
     scores = crossent.score(np.zeros((1,) * (ndim - 1) + (2,)), np.zeros((1,) * (ndim - 1), int), top_k=1)
     assert scores.nll.shape == (1,) * (ndim - 1)
     assert scores.nll.reshape(-1) == pytest.approx(np.log(2))

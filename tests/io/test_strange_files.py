@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from arrays import MOST_AXES
 from children import environment
 from crossent import _cli as cli
 from crossent import _core
@@ -212,9 +213,8 @@ def test_other_byte_orders_and_the_flag_of_fortran(folder: Path, capsys: Capture
 
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_as_many_axes_as_numpy_has(folder: Path, capsys: Capture, order: Any) -> None:
-    axes = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
     logits, target = made((20, 3))
-    shape = (20, *(1,) * (axes - 2), 3)
+    shape = (20, *(1,) * (MOST_AXES - 2), 3)
     np.save("a.npy", np.asarray(logits.reshape(shape), order=order))
     np.save("b.npy", np.asarray(target.reshape(shape[:-1]), order=order))
     for memory in ("1", "64M"):

@@ -18,6 +18,8 @@ HALVES: tuple[DType, ...] = (np.dtype(np.float16), BFLOAT16)
 DTYPES: tuple[DType, ...] = (*HALVES, np.dtype(np.float32), np.dtype(np.float64))
 INTEGERS: tuple[DType, ...] = tuple(np.dtype(c) for c in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"))
 
+MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
+
 # Narrow, around the vector widths, and across the blocks of wide rows.
 WIDTHS = (1, 2, 3, 10, 21, 64, 65, 100, 101, 1000, 1030, 5000)
 

@@ -44,9 +44,8 @@ import numpy as np
 
 import crossent
 import reference
-from arrays import BFLOAT16, DTYPES, INTEGERS, Array, DType
+from arrays import BFLOAT16, DTYPES, INTEGERS, MOST_AXES, Array, DType
 
-MOST_AXES = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 HANG_SECONDS = 30.0  # for a batch of cases
 BATCH = 500
 WORKER = __file__
