@@ -281,6 +281,14 @@ impl<'a, E: Copy> RowsMut<'a, E> {
         to_next_line(self.start.wrapping_offset(offset))
     }
 
+    /// Whether the classes of a row follow each other, and share no memory with `other`.
+    #[inline(always)]
+    pub(crate) fn is_apart(&self, other: &[E], offset: isize, classes: Range<usize>) -> bool {
+        let start = self.start.wrapping_offset(offset).wrapping_add(classes.start).cast_const();
+        let (other, end) = (other.as_ptr_range(), start.wrapping_add(classes.len()));
+        self.layout.contiguous() && (end <= other.start || other.end <= start)
+    }
+
     /// Writes one element.
     ///
     /// # Safety

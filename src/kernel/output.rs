@@ -10,10 +10,15 @@ use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, pivot, power_and_expm1, power_of_two, term};
 use super::log::log1p_ratio;
 use super::log_sum_exp::TileSums;
+use super::long_row::{CHAINS, padded};
 use super::max_minus_x::TileWeights;
 use super::real::Real;
 use super::rowset::bits;
+use super::stream::{stream_part, to_next_line};
 use super::{TILE, f64_vectors};
+
+/// Where a part of a row is written, and whether past the caches.
+pub(crate) type Place<'p, E> = (&'p mut [E], bool);
 
 /// A function of an element and its row's sums.
 ///
@@ -24,7 +29,7 @@ pub(crate) trait RowFunction: Copy + Send + Sync {
 
     /// A row's numbers, from the maxima and the sums of as many rows as there are lanes.
     fn row<S: Simd, R: Real>(max: R::V<S>, sums: Sums<S>) -> Self::Row<S, R>;
-    /// Whether it needs `exp_max` and `sum_exp_rest`, not log sum exp alone.
+    /// Whether it needs `exp_max` and `sum_exp_rest`, and not log sum exp.
     const SHARES: bool;
     /// The function's value at x, to be stored as an `E`.
     fn apply<S: Simd, E: Element>(x: Vector<E, S>, row: &Self::Row<S, RealOf<E>>) -> Vector<E, S>;
@@ -228,17 +233,17 @@ pub(crate) fn apply_to_row<S: Simd, E: Element, F: RowFunction>(
     x: &[E],
     sums: &TileSums<RealOf<E>>,
     i: usize,
-    out: &mut [E],
+    (out, streamed): Place<'_, E>,
 ) {
-    let lanes = RealOf::<E>::LANES;
     let max = Vector::<E, S>::splat(simd, sums.max[i]);
     let row = F::row::<S, RealOf<E>>(max, Sums::of_row(simd, sums, i));
     map(
+        simd,
         x,
         out,
-        lanes,
+        streamed,
         #[inline(always)]
-        |_, x, out| E::store(F::apply::<S, E>(E::load(simd, x), &row), out),
+        |_, x| F::apply::<S, E>(x, &row),
     );
 }
 
@@ -254,10 +259,13 @@ pub(crate) fn apply_to_tile<S: Simd, E: Element, F: RowFunction>(
     for lane in (0..rows).step_by(lanes) {
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
         let row = F::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
-        for class in packed.chunks_exact_mut(TILE) {
-            let at = &mut class[lane..lane + lanes];
-            F::apply::<S, E>(Vector::<E, S>::from_slice(simd, at), &row).store_slice(at);
-        }
+        map_classes(
+            simd,
+            packed,
+            lane,
+            #[inline(always)]
+            |_, x| F::apply::<S, E>(x, &row),
+        );
     }
 }
 
@@ -270,24 +278,25 @@ pub(crate) fn gradient_of_row<S: Simd, E: Element>(
     factor: f64,
     sums: &TileSums<RealOf<E>>,
     i: usize,
-    out: &mut [E],
+    (out, streamed): Place<'_, E>,
 ) {
     let lanes = RealOf::<E>::LANES;
     let max = Vector::<E, S>::splat(simd, sums.max[i]);
     let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_row(simd, sums, i));
     let factor = f64x8::splat(simd, factor);
     map(
+        simd,
         x,
         out,
-        lanes,
+        streamed,
         #[inline(always)]
-        |at, x, out| {
-            let mut padded = [0.0; 16];
+        |at, x| {
+            let mut filled = [0.0; 16];
             let q = q.get(at..at + lanes).unwrap_or_else(
                 #[inline(always)]
                 || {
-                    padded[..q.len()].copy_from_slice(q);
-                    &padded
+                    filled[..q.len()].copy_from_slice(q);
+                    &filled
                 },
             );
             let q = f64_vectors(
@@ -297,7 +306,7 @@ pub(crate) fn gradient_of_row<S: Simd, E: Element>(
                     factor * f64x8::from_slice(simd, &q[at..at + 8])
                 },
             );
-            E::store(Softmax::less::<S, E>(E::load(simd, x), &row, q), out);
+            Softmax::less::<S, E>(x, &row, q)
         },
     );
 }
@@ -353,17 +362,21 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
     for lane in (0..rows).step_by(lanes) {
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
         let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
-        for (c, x) in packed.chunks_exact_mut(TILE).enumerate() {
-            let to = &mut x[lane..lane + lanes];
-            let x = Vector::<E, S>::from_slice(simd, to);
-            let value = match q {
-                None => Softmax::apply::<S, E>(x, &row),
-                Some((q, factor)) => {
-                    Softmax::less::<S, E>(x, &row, q.scaled::<S, RealOf<E>>(simd, c, lane, factor))
-                }
-            };
-            Entries::put(entries, simd, lane, c, value).store_slice(to);
-        }
+        map_classes(
+            simd,
+            packed,
+            lane,
+            #[inline(always)]
+            |c, x| {
+                let value = match q {
+                    None => Softmax::apply::<S, E>(x, &row),
+                    Some((q, factor)) => {
+                        Softmax::less::<S, E>(x, &row, q.scaled::<S, RealOf<E>>(simd, c, lane, factor))
+                    }
+                };
+                Entries::put(entries, simd, lane, c, value)
+            },
+        );
     }
 }
 
@@ -428,17 +441,18 @@ pub(crate) fn diagonal_of_row<S: Simd, E: Element>(
     diagonal: &Diagonal<RealOf<E>>,
     sums: &TileSums<RealOf<E>>,
     i: usize,
-    out: &mut [E],
+    (out, streamed): Place<'_, E>,
 ) {
     let splat = |number| Vector::<E, S>::splat(simd, number);
     let numbers = [splat(diagonal.linear[i]), splat(diagonal.square[i]), splat(diagonal.floor[i])];
     let row = DiagonalRow::<S, RealOf<E>>::new(splat(sums.max[i]), Sums::of_row(simd, sums, i), numbers);
     map(
+        simd,
         x,
         out,
-        RealOf::<E>::LANES,
+        streamed,
         #[inline(always)]
-        |_, x, out| E::store(row.apply::<E>(E::load(simd, x)), out),
+        |_, x| row.apply::<E>(x),
     );
 }
 
@@ -499,12 +513,13 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
     let p = pivot::<S, f64>(zero);
     let unit = power_of_two(-f64::SCALE);
     map(
+        simd,
         x,
         out,
-        RealOf::<E>::LANES,
+        false,
         #[inline(always)]
-        |_, x, out| {
-            let wide = RealOf::<E>::widen(E::load(simd, x));
+        |_, x| {
+            let wide = RealOf::<E>::widen(x);
             let mut result = wide;
             for half in 0..RealOf::<E>::F64_VECTORS {
                 let x = wide[half];
@@ -512,28 +527,82 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
                 // A nan goes through the exponential, whatever the selection does with it.
                 result[half] = x.simd_lt(zero).select(x, zero) - log1p_ratio(e, one, RealOf::<E>::IS_F64);
             }
-            E::store(E::narrow(result), out);
+            E::narrow(result)
         },
     );
 }
 
-/// Hands every vector of `x` and `out` to `f`, with its position. The last vector may overlap the one before it; a
-/// block shorter than a vector is padded.
+/// `out` = f(position, x) for every vector of `x`. Vectors may overlap; a block shorter than one is padded. Whole cache
+/// lines are stored, and past the caches where `out` is `streamed`.
 #[inline(always)]
-fn map<E: Element>(x: &[E], out: &mut [E], lanes: usize, mut f: impl FnMut(usize, &[E], &mut [E])) {
-    let len = x.len();
-    if len < lanes {
-        let (mut from, mut to) = ([E::PADDING; 16], [E::PADDING; 16]);
-        from[..len].copy_from_slice(x);
-        f(0, &from[..lanes], &mut to[..lanes]);
-        out.copy_from_slice(&to[..len]);
+fn map<S: Simd, E: Element>(
+    simd: S,
+    x: &[E],
+    out: &mut [E],
+    streamed: bool,
+    mut f: impl FnMut(usize, Vector<E, S>) -> Vector<E, S>,
+) {
+    let lanes = RealOf::<E>::LANES;
+    if x.len() < lanes {
+        let mut full = [E::PADDING; 16];
+        E::store(f(0, padded(simd, x)), &mut full[..lanes]);
+        out.copy_from_slice(&full[..x.len()]);
         return;
     }
-    let whole = len / lanes * lanes;
-    for at in (0..whole).step_by(lanes) {
-        f(at, &x[at..at + lanes], &mut out[at..at + lanes]);
+    let (step, first) = (CHAINS * lanes, to_next_line(out.as_ptr()));
+    let mut at = 0;
+    while at < x.len() {
+        if at >= first && at + step <= x.len() {
+            // Four at a time: of one after the other a processor has too few in view to fill the time that each takes.
+            let [a, b, c, d] = E::load_step(simd, &x[at..at + step]);
+            let (a, b, c, d) = (f(at, a), f(at + lanes, b), f(at + 2 * lanes, c), f(at + 3 * lanes, d));
+            for (v, to) in [a, b, c, d].into_iter().zip(out[at..at + step].chunks_exact_mut(lanes)) {
+                if streamed {
+                    stream_vector(v, to);
+                } else {
+                    E::store(v, to);
+                }
+            }
+            at += step;
+        } else {
+            let here = at.min(x.len() - lanes);
+            E::store(f(here, E::load(simd, &x[here..here + lanes])), &mut out[here..here + lanes]);
+            at = if at < first { first.min(at + lanes) } else { at + lanes };
+        }
     }
-    if whole < len {
-        f(len - lanes, &x[len - lanes..], &mut out[len - lanes..]);
+}
+
+/// Stores a vector past the caches, to a place that begins where a quarter of a cache line does.
+#[inline(always)]
+fn stream_vector<S: Simd, E: Element>(v: Vector<E, S>, to: &mut [E]) {
+    let mut stored = [E::PADDING; 16];
+    let stored = &mut stored[..RealOf::<E>::LANES];
+    E::store(v, stored);
+    stream_part(stored, to);
+}
+
+/// Replaces the vectors of the rows from `lane` on by f(class, x), in a packed tile.
+#[inline(always)]
+fn map_classes<S: Simd, R: Real>(
+    simd: S,
+    packed: &mut [R],
+    lane: usize,
+    mut f: impl FnMut(usize, R::V<S>) -> R::V<S>,
+) {
+    let load = |class: &[R]| R::V::<S>::from_slice(simd, &class[lane..lane + R::LANES]);
+    let mut fours = packed.chunks_exact_mut(4 * TILE);
+    let mut c = 0;
+    for four in &mut fours {
+        let (a, b) = (load(four), load(&four[TILE..]));
+        let (a, b, third, fourth) = (f(c, a), f(c + 1, b), load(&four[2 * TILE..]), load(&four[3 * TILE..]));
+        let results = [a, b, f(c + 2, third), f(c + 3, fourth)];
+        for (v, class) in results.into_iter().zip(four.chunks_exact_mut(TILE)) {
+            v.store_slice(&mut class[lane..lane + R::LANES]);
+        }
+        c += 4;
+    }
+    for class in fours.into_remainder().chunks_exact_mut(TILE) {
+        f(c, load(class)).store_slice(&mut class[lane..lane + R::LANES]);
+        c += 1;
     }
 }

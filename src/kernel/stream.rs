@@ -38,8 +38,31 @@ pub(crate) fn stream<E: Copy>(from: &[E], to: &mut [E]) {
 #[inline(always)]
 unsafe fn stream_line<E: Copy>(from: &[E], to: *mut E) {
     debug_assert!(size_of_val(from) == LINE && to_next_line(to) == 0);
+    // SAFETY: see above.
+    unsafe { stream_quarters(from, to) };
+}
+
+/// A part of a line to its place: whole quarters, or it is stored as usual.
+#[inline(always)]
+pub(crate) fn stream_part<E: Copy>(from: &[E], to: &mut [E]) {
+    let quarter = LINE / 4;
+    if size_of_val(from).is_multiple_of(quarter)
+        && to.as_ptr().addr().is_multiple_of(quarter)
+        && from.len() == to.len()
+    {
+        // SAFETY: both have the same length, of whole quarters, and the place begins one.
+        unsafe { stream_quarters(from, to.as_mut_ptr()) };
+    } else {
+        to.copy_from_slice(from);
+    }
+}
+
+/// # Safety
+/// `from` has the length of quarters of a line; `to` is valid for writes of as many, and begins one.
+#[inline(always)]
+unsafe fn stream_quarters<E: Copy>(from: &[E], to: *mut E) {
     #[cfg(target_arch = "x86_64")]
-    for part in 0..4 {
+    for part in 0..size_of_val(from) / 16 {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
         // SAFETY: see above; every x86-64 processor has both instructions.
         unsafe {

@@ -7,9 +7,11 @@ use fearless_simd_macros::simd;
 
 use super::walk::{LongRows, for_each_block, for_each_group, gather, pitch, put, scatter};
 use crate::array::rows::RowsMut;
+use crate::kernel::column::Packed;
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::log_sum_exp::TileSums;
 use crate::kernel::long_row::{RowSum, block_max, update};
+use crate::kernel::output::Place;
 use crate::kernel::real::Real;
 use crate::kernel::rowset::bits;
 use crate::kernel::stats::{OnlineStats, before_block};
@@ -72,10 +74,9 @@ pub(super) fn sum_segment<S: Simd, E: Element, const STATS: bool>(
 pub(super) type BlockSums<'f, E> =
     &'f (dyn Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync);
 
-/// Turns a block of row i into what is written: from the sums of the tile, i, its first class, the block, a buffer for
-/// as many q, and the result.
+/// Turns a block of row i into what is written: from the sums of the tile, i, its first class, the block and its place.
 pub(super) type BlockFunction<'f, E> =
-    &'f (dyn Fn(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [f64], &mut [E]) + Sync);
+    &'f (dyn Fn(&TileSums<RealOf<E>>, usize, usize, &[E], Place<'_, E>) + Sync);
 
 /// Sums q (max - x), and q, over a segment's classes; see [`Tiles::weighted_long`].
 #[simd]
@@ -106,7 +107,8 @@ pub(super) fn weighted_segment<S: Simd, E: Element>(
     sums
 }
 
-/// Writes a segment's classes; see [`Tiles::write_blocks`].
+/// Writes a segment's classes, by blocks of `longest` at most where they are written in place; see
+/// [`Tiles::write_blocks`].
 #[simd]
 #[inline(never)]
 pub(super) fn write_segment<S: Simd, E: Element>(
@@ -115,23 +117,31 @@ pub(super) fn write_segment<S: Simd, E: Element>(
     gathered: &mut [E],
     classes: Range<usize>,
     (out, to): (&RowsMut<'_, E>, &[isize; TILE]),
-    (sums, f): (&TileSums<RealOf<E>>, BlockFunction<'_, E>),
+    (sums, f, longest): (&TileSums<RealOf<E>>, BlockFunction<'_, E>, usize),
 ) {
     let LongRows { rows, offsets, active } = long;
-    let mut result = [E::PADDING; BLOCK];
-    let mut q = [0.0; BLOCK];
-    // `out` may be the input itself, so no slice of the input is alive when a block is written.
+    let mut result = Packed::new(BLOCK / TILE, E::PADDING);
     if rows.layout.contiguous() {
         for i in bits(active) {
+            let apart = out.is_apart(rows.classes_of(offsets[i], classes.clone()), to[i], classes.clone());
+            let longest = if apart { longest } else { BLOCK };
             // Blocks end where cache lines of the output do.
             let first = out.to_next_line(to[i] + classes.start as isize);
-            let (mut start, mut end) = (classes.start, classes.start + BLOCK - first);
+            let (mut start, mut end) = (classes.start, classes.start.saturating_add(longest - first));
             while start < classes.end {
-                let block = rows.classes_of(offsets[i], start..end.min(classes.end));
-                let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
-                f(sums, i, start, block, q, result);
-                put(out, to[i], start, result);
-                (start, end) = (end, end + BLOCK);
+                let here = start..end.min(classes.end);
+                let block = rows.classes_of(offsets[i], here.clone());
+                if apart {
+                    // SAFETY: the rows of a tile belong to one thread, and the block is elsewhere.
+                    let place = unsafe { out.classes_of(to[i], here) };
+                    f(sums, i, start, block, (place, out.streamed));
+                } else {
+                    // The output may be the input itself, so the result is written when the block is no longer read.
+                    let result = &mut result[..block.len()];
+                    f(sums, i, start, block, (result, false));
+                    put(out, to[i], start, result);
+                }
+                (start, end) = (end, end.saturating_add(longest));
             }
         }
         if out.streamed {
@@ -149,8 +159,8 @@ pub(super) fn write_segment<S: Simd, E: Element>(
             gather(simd, rows, &offsets[group.clone()], block.clone(), gathered);
             for k in bits(active) {
                 let gathered = &mut gathered[k * pitch..k * pitch + block.len()];
-                let (q, result) = (&mut q[..block.len()], &mut result[..block.len()]);
-                f(sums, group.start + k, block.start, gathered, q, result);
+                let result = &mut result[..block.len()];
+                f(sums, group.start + k, block.start, gathered, (result, false));
                 gathered.copy_from_slice(result);
             }
             scatter(simd, gathered, block, out, &to[group], active);

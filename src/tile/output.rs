@@ -20,7 +20,7 @@ use crate::kernel::output::{
 };
 use crate::kernel::real::Real;
 use crate::kernel::rowset::{all, bits};
-use crate::kernel::{SEGMENT, TILE};
+use crate::kernel::{BLOCK, SEGMENT, TILE};
 
 /// Entries of targets, more accurate than the differences would be: the rows that have one, the target's class and the
 /// entry.
@@ -70,8 +70,8 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
             unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
             return;
         }
-        tiles.write_blocks(simd, range, all(tiles.len), out, &|sums, i, _, block, _, result| {
-            apply_to_row::<S, E, F>(simd, block, sums, i, result);
+        tiles.write_rows(simd, range, all(tiles.len), out, &|sums, i, _, block, place| {
+            apply_to_row::<S, E, F>(simd, block, sums, i, place);
         });
     }
 
@@ -91,8 +91,8 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         let tiles = self.0;
         if !tiles.is_short() {
             let active = all(tiles.len);
-            tiles.write_blocks(simd, range.clone(), active, hessian_out, &|sums, i, _, block, _, result| {
-                diagonal_of_row::<S, E>(simd, block, of_rows, sums, i, result);
+            tiles.write_rows(simd, range.clone(), active, hessian_out, &|sums, i, _, block, place| {
+                diagonal_of_row::<S, E>(simd, block, of_rows, sums, i, place);
             });
             let mut to = [0; TILE];
             locate(&hessian_out.layout, range.clone(), &mut to);
@@ -164,19 +164,27 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
             return;
         }
         match q {
-            None => tiles.write_blocks(simd, range.clone(), active, out, &|sums, i, _, block, _, result| {
-                apply_to_row::<S, E, Softmax>(simd, block, sums, i, result);
+            None => tiles.write_rows(simd, range.clone(), active, out, &|sums, i, _, block, place| {
+                apply_to_row::<S, E, Softmax>(simd, block, sums, i, place);
             }),
             Some((factor, weighting)) => {
-                tiles.write_blocks(simd, range.clone(), active, out, &|sums, i, start, block, q, result| {
-                    simd.vectorize(
-                        #[inline(always)]
-                        || {
-                            weighting.row(simd, i, start..start + block.len(), q);
-                            gradient_of_row(simd, block, q, factor[i], sums, i, result);
-                        },
-                    );
-                });
+                tiles.write_blocks(
+                    simd,
+                    range.clone(),
+                    active,
+                    out,
+                    BLOCK,
+                    &|sums, i, start, block, place| {
+                        simd.vectorize(
+                            #[inline(always)]
+                            || {
+                                let q = &mut [0.0; BLOCK][..block.len()];
+                                weighting.row(simd, i, start..start + block.len(), q);
+                                gradient_of_row(simd, block, q, factor[i], sums, i, place);
+                            },
+                        );
+                    },
+                );
             }
         }
         let mut to = [0; TILE];
@@ -250,9 +258,9 @@ impl<E: Element> Tiles<'_, E> {
         }
     }
 
-    /// Hands every block of the active rows to `f`, with a buffer for as many q, and writes its results to `out`.
-    #[simd]
-    fn write_blocks<S: Simd>(
+    /// Hands every active row to `f`, as a whole where that is possible, and writes its results to `out`.
+    #[inline(always)]
+    fn write_rows<S: Simd>(
         &mut self,
         simd: S,
         range: Range<usize>,
@@ -260,12 +268,26 @@ impl<E: Element> Tiles<'_, E> {
         out: &RowsMut<'_, E>,
         f: BlockFunction<'_, E>,
     ) {
+        self.write_blocks(simd, range, active, out, usize::MAX, f);
+    }
+
+    /// Hands every active row to `f`, by blocks of `longest` at most, and writes its results to `out`.
+    #[simd]
+    fn write_blocks<S: Simd>(
+        &mut self,
+        simd: S,
+        range: Range<usize>,
+        active: u64,
+        out: &RowsMut<'_, E>,
+        longest: usize,
+        f: BlockFunction<'_, E>,
+    ) {
         let mut to = [0; TILE];
         locate(&out.layout, range, &mut to);
         let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered, sums) = (self.rows.layout.classes, &mut self.gathered, &self.sums);
         let segment = |classes, gathered: &mut [E]| {
-            write_segment(simd, long, gathered, classes, (out, &to), (sums, f));
+            write_segment(simd, long, gathered, classes, (out, &to), (sums, f, longest));
         };
         if classes <= SEGMENT {
             segment(0..classes, gathered);

@@ -20,6 +20,9 @@ CASES: list[tuple[tuple[int, ...], str, str]] = [
     *(((2_100_001, 2), "float64", order) for order in "CF"),
     *(((1_000_003, 9), "float32", order) for order in "CF"),
     *(((3_000_001, 3), "float32", order) for order in "CF"),
+    ((1201, 7001), "float32", "C"),
+    ((2103, 2003), "float64", "C"),
+    ((2811, 6001), "float16", "C"),
 ]
 BLOCK = 100_000  # elements whose results are far too small to be written past the caches
 
@@ -72,6 +75,18 @@ def test_large_results_are_those_of_their_blocks(
             lambda x, t: crossent.cross_entropy_and_grad(x, t, reduction="sum")[1],
         ),
     ]
+    if len(shape) == 2 and order == "C":
+        smooth = {"reduction": "sum", "label_smoothing": 0.1}
+        functions += [
+            (
+                lambda out: crossent.log_softmax(x, 1, out=out),
+                lambda x, t: crossent.log_softmax(x, 1),
+            ),
+            (
+                lambda out: crossent.cross_entropy_and_grad(x, t, **smooth, grad_out=out)[1],
+                lambda x, t: crossent.cross_entropy_and_grad(x, t, **smooth)[1],
+            ),
+        ]
     if len(shape) > 2 or order == "F":
         whole = sharded.partial(x, t, start=0, axis=1)
 
@@ -92,9 +107,28 @@ def test_large_results_are_those_of_their_blocks(
             assert np.array_equal(found[index], expected), index
 
 
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_large_gradients_and_hessians_are_those_of_their_blocks(order: Any) -> None:
-    x, t = problem((1_000_003, 5), "float64", order)
+@pytest.mark.parametrize("classes", [2, 1500])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_large_results_may_take_the_place_of_the_logits(dtype: str, classes: int) -> None:
+    x, t = problem(((1 << 25) // (np.dtype(dtype).itemsize * classes) + 1, classes), dtype, "C")
+    assert x.nbytes >= 1 << 25
+    for write in (
+        lambda x, out: crossent.log_softmax(x, 1, out=out),
+        lambda x, out: crossent.cross_entropy_and_grad(x, t, grad_out=out)[1],
+    ):
+        expected = write(x, np.empty_like(x))
+        inner, untouched = guarded(x, 3)
+        inner[:] = x
+        assert write(inner, inner) is inner
+        assert np.array_equal(inner, expected)
+        assert untouched()
+
+
+@pytest.mark.parametrize(
+    ("shape", "order"), [((1_000_003, 5), "C"), ((1_000_003, 5), "F"), ((1801, 2503), "C")]
+)
+def test_large_gradients_and_hessians_are_those_of_their_blocks(shape: tuple[int, int], order: Any) -> None:
+    x, t = problem(shape, "float64", order)
     (grad, first), (hess, second) = guarded(x, 3), guarded(x, 6)
     softmax_grad_hess(x, t, grad_out=grad, hess_out=hess)
     assert first()
