@@ -303,7 +303,8 @@ impl<'w, E: Element, F: RowFunction> TileWork for Mapped<'w, '_, E, F> {
     type Chunk = ();
 
     fn state(&self) -> Self::State {
-        Tiles::new(self.rows.clone(), self.segments)
+        let tiles = Tiles::new(self.rows.clone(), self.segments);
+        if F::SHARES { tiles.without_logs() } else { tiles }
     }
 
     #[inline(always)]

@@ -28,8 +28,8 @@ use super::real::Real;
 /// From d on, e is 0 as an `f64`.
 const FAR: f64 = 750.0;
 
-/// Finds `log1p_rest` of the first `rows` rows and what softmax is made of, in units of the largest term, from their
-/// maxima. Prefetches the rows `ahead`.
+/// Finds what softmax is made of for the first `rows` rows, in units of the largest term, from their maxima, and with
+/// `logs` also `log1p_rest`. Prefetches the rows `ahead`.
 #[simd]
 pub(crate) fn two_classes<S: Simd, R: Real>(
     simd: S,
@@ -37,6 +37,7 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
     rows: usize,
     ahead: Ahead,
     sums: &mut TileSums<R>,
+    logs: bool,
 ) {
     sums.exp_max = Column::of(1.0);
     if R::IS_F64 {
@@ -59,7 +60,7 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
         }
     }
     // A separate loop: the shorter an iteration, the more of them a processor works on at once.
-    for lane in (0..rows).step_by(R::LANES) {
+    for lane in (0..if logs { rows } else { 0 }).step_by(R::LANES) {
         let load = |from: &[f64; TILE], half: usize| {
             f64x8::from_slice(simd, &from[lane + 8 * half..lane + 8 * half + 8])
         };
@@ -323,7 +324,7 @@ mod tests {
             sums.max[i] = if a > b { a } else { b };
         }
         let ahead = Ahead::new(packed.as_ptr(), 0);
-        dispatch!(level, simd => two_classes(simd, &packed, TILE, ahead, &mut sums));
+        dispatch!(level, simd => two_classes(simd, &packed, TILE, ahead, &mut sums, true));
         if units {
             dispatch!(level, simd => in_pivot_units(simd, TILE, &mut sums));
         }

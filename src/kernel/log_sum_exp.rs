@@ -59,9 +59,10 @@ impl<R: Real> TileSums<R> {
     }
 }
 
-/// Computes `exp_max`, `sum_exp_rest` and `log1p_rest` of the first `rows` rows from their maxima and sums.
+/// Computes `exp_max` and `sum_exp_rest` of the first `rows` rows from their maxima and sums, and with `logs` also
+/// `log1p_rest`.
 #[simd]
-pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize) {
+pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, rows: usize, logs: bool) {
     let unit = f64x8::splat(simd, power_of_two(-R::SCALE));
     for lane in (0..rows).step_by(R::LANES) {
         let m = R::V::<S>::from_slice(simd, &sums.max[lane..lane + R::LANES]);
@@ -86,7 +87,7 @@ pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, row
         }
     }
     // A separate loop: the shorter an iteration, the more of them a processor works on at once.
-    for lane in (0..rows).step_by(8) {
+    for lane in (0..if logs { rows } else { 0 }).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
         let (exp_max, sum_exp_rest) = (load(&sums.exp_max), load(&sums.sum_exp_rest));
         if !R::IS_F64 {

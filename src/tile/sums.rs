@@ -42,6 +42,8 @@ pub(crate) struct Tiles<'r, E: Element> {
     pub(super) packed: Packed<RealOf<E>>,
     /// Whether the sums are those of two classes, in units of the larger one's term.
     of_pair: bool,
+    /// Whether the logarithms of the sums are wanted.
+    logs: bool,
     /// Whether the rows of the tile are packed.
     pub(super) is_packed: bool,
     /// Of long rows that are not slices, a block of each row of a group; of short rows that are, the last ones of a
@@ -75,6 +77,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             offsets: [0; TILE],
             packed: Packed::new(columns, RealOf::<E>::ZERO),
             of_pair: false,
+            logs: true,
             is_packed: columns > 0,
             gathered: vec![E::PADDING; gathered],
             q: Packed::new(0, 0.0),
@@ -82,6 +85,11 @@ impl<'r, E: Element> Tiles<'r, E> {
             sums: TileSums::new(),
             segments,
         }
+    }
+
+    /// Without the logarithms of the sums, which a softmax does not need.
+    pub(crate) fn without_logs(self) -> Self {
+        Tiles { logs: false, ..self }
     }
 
     pub(super) fn is_short(&self) -> bool {
@@ -179,7 +187,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             // As if all of the rest were ties: in units of the largest term.
             (sums.ties[i], sums.sum_exp_rest[i], sums.sum_exp_rest_low[i]) = (all, 0.0, 0.0);
         }
-        log_sum_exp(simd, sums, self.len);
+        log_sum_exp(simd, sums, self.len, self.logs);
         self.of_pair = false;
         Tile(self)
     }
@@ -198,13 +206,13 @@ impl<'r, E: Element> Tiles<'r, E> {
         let sums = &mut self.sums;
         let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
         if self.rows.layout.classes == 2 {
-            two_classes(simd, &self.packed, self.len, ahead, sums);
+            two_classes(simd, &self.packed, self.len, ahead, sums, self.logs);
             self.of_pair = true;
             return;
         }
         let to = (&mut sums.sum_exp_rest.0, &mut sums.sum_exp_rest_low.0);
         row_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
-        log_sum_exp(simd, sums, self.len);
+        log_sum_exp(simd, sums, self.len, self.logs);
     }
 
     /// Brings the sums of two classes to the units that all others have.
@@ -243,7 +251,7 @@ impl<'r, E: Element> Tiles<'r, E> {
         let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
         let to = (&mut sums.sum_exp_rest.0, &mut sums.sum_exp_rest_low.0);
         packed_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
-        log_sum_exp(simd, sums, self.len);
+        log_sum_exp(simd, sums, self.len, self.logs);
     }
 
     /// `stats` and `tops` hold one for each row, or none at all.
@@ -289,7 +297,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             [self.sums.sum_exp_rest[i], self.sums.sum_exp_rest_low[i]] = group[i].total();
             self.sums.ties[i] = group[i].ties;
         }
-        log_sum_exp(simd, &mut self.sums, self.len);
+        log_sum_exp(simd, &mut self.sums, self.len, self.logs);
     }
 }
 
