@@ -1,5 +1,8 @@
 //! Prefetching: memory is requested before it is needed.
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::LazyLock;
+
 /// How far ahead of the elements being read memory is prefetched: about as much as is computed in the latency of
 /// memory. Processors follow a stream by themselves, but not from one page of 4 KiB to the next.
 pub(crate) const AHEAD_BYTES: usize = 8192;
@@ -34,6 +37,32 @@ fn prefetch_far<E>(start: *const E) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = start;
+}
+
+/// Whether it is in vain to prefetch a line of each of so many classes, `stride` bytes apart, to the second level. A
+/// distance of a large power of two puts them into a few of its sets, which evict most of them before their use. AMD's
+/// processors then find them in the third level, sooner than in memory (Zen 4); Intel's did not (Sapphire Rapids).
+pub(crate) fn is_in_vain(classes: usize, stride: usize) -> bool {
+    const WAY: u32 = 17; // log2 of the bytes between lines of one set
+    const LINES: usize = 32; // of a set, twice as many as it holds
+    let sets = 1 << (WAY - stride.trailing_zeros().min(WAY));
+    classes > LINES * sets && is_intel()
+}
+
+/// Whether Intel made the processor.
+fn is_intel() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static VENDOR: LazyLock<[u32; 3]> = LazyLock::new(|| {
+            #[allow(unused_unsafe, reason = "older compilers call it unsafe")]
+            // SAFETY: every x86-64 processor has the instruction.
+            let found = unsafe { std::arch::x86_64::__cpuid(0) };
+            [found.ebx, found.edx, found.ecx]
+        });
+        *VENDOR == [*b"Genu", *b"ineI", *b"ntel"].map(u32::from_le_bytes)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Where the rows of a later tile are. They are prefetched while this tile's terms are computed, a vector at a time:

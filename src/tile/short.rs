@@ -8,7 +8,7 @@ use crate::array::rows::{Rows, RowsMut};
 use crate::kernel::TILE;
 use crate::kernel::column::Column;
 use crate::kernel::element::{Element, RealOf, Vector};
-use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, prefetch};
+use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, is_in_vain, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, rows_of_tile, unpack_rows};
 use crate::kernel::stream::{LineBuffers, stream};
@@ -43,8 +43,10 @@ pub(super) fn pack<S: Simd, E: Element>(
         |run| {
             if run.stride == 1 && run.len == TILE {
                 let start = rows.rows_of(run, 0).as_ptr();
-                ahead = Ahead::new(start.wrapping_add(AHEAD * TILE), rows.layout.class_stride);
                 let (classes, mut max) = (rows.layout.classes, Maxima::new(simd));
+                if !is_in_vain(classes, rows.layout.class_stride.unsigned_abs() * size_of::<E>()) {
+                    ahead = Ahead::new(start.wrapping_add(AHEAD * TILE), rows.layout.class_stride);
+                }
                 for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                     let from = rows.rows_of(run, c);
                     if classes > NEXT {
