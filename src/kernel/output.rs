@@ -259,13 +259,10 @@ pub(crate) fn apply_to_tile<S: Simd, E: Element, F: RowFunction>(
     for lane in (0..rows).step_by(lanes) {
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
         let row = F::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
-        map_classes(
-            simd,
-            packed,
-            lane,
-            #[inline(always)]
-            |_, x| F::apply::<S, E>(x, &row),
-        );
+        for class in packed.chunks_exact_mut(TILE) {
+            let at = &mut class[lane..lane + lanes];
+            F::apply::<S, E>(Vector::<E, S>::from_slice(simd, at), &row).store_slice(at);
+        }
     }
 }
 
@@ -362,21 +359,17 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
     for lane in (0..rows).step_by(lanes) {
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
         let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
-        map_classes(
-            simd,
-            packed,
-            lane,
-            #[inline(always)]
-            |c, x| {
-                let value = match q {
-                    None => Softmax::apply::<S, E>(x, &row),
-                    Some((q, factor)) => {
-                        Softmax::less::<S, E>(x, &row, q.scaled::<S, RealOf<E>>(simd, c, lane, factor))
-                    }
-                };
-                Entries::put(entries, simd, lane, c, value)
-            },
-        );
+        for (c, x) in packed.chunks_exact_mut(TILE).enumerate() {
+            let to = &mut x[lane..lane + lanes];
+            let x = Vector::<E, S>::from_slice(simd, to);
+            let value = match q {
+                None => Softmax::apply::<S, E>(x, &row),
+                Some((q, factor)) => {
+                    Softmax::less::<S, E>(x, &row, q.scaled::<S, RealOf<E>>(simd, c, lane, factor))
+                }
+            };
+            Entries::put(entries, simd, lane, c, value).store_slice(to);
+        }
     }
 }
 
@@ -532,8 +525,8 @@ pub(crate) fn log_sigmoid<S: Simd, E: Element>(simd: S, x: &[E], out: &mut [E]) 
     );
 }
 
-/// `out` = f(position, x) for every vector of `x`. Vectors may overlap; a block shorter than one is padded. Whole cache
-/// lines are stored, and past the caches where `out` is `streamed`.
+/// `out` = f(position, x) for every vector of `x`, from the first cache line of `out` on, and past the caches where it is
+/// `streamed`, but for the ends: their vectors may overlap others. A block shorter than a vector is padded.
 #[inline(always)]
 fn map<S: Simd, E: Element>(
     simd: S,
@@ -552,18 +545,16 @@ fn map<S: Simd, E: Element>(
     let (step, first) = (CHAINS * lanes, to_next_line(out.as_ptr()));
     let mut at = 0;
     while at < x.len() {
-        if at >= first && at + step <= x.len() {
+        let end = at + step;
+        // A vector that overlapped a streamed line would wait for it.
+        if at >= first && (end + lanes <= x.len() || end == x.len()) {
             // Four at a time: of one after the other a processor has too few in view to fill the time that each takes.
-            let [a, b, c, d] = E::load_step(simd, &x[at..at + step]);
+            let [a, b, c, d] = E::load_step(simd, &x[at..end]);
             let (a, b, c, d) = (f(at, a), f(at + lanes, b), f(at + 2 * lanes, c), f(at + 3 * lanes, d));
-            for (v, to) in [a, b, c, d].into_iter().zip(out[at..at + step].chunks_exact_mut(lanes)) {
-                if streamed {
-                    stream_vector(v, to);
-                } else {
-                    E::store(v, to);
-                }
+            for (v, to) in [a, b, c, d].into_iter().zip(out[at..end].chunks_exact_mut(lanes)) {
+                put(v, to, streamed);
             }
-            at += step;
+            at = end;
         } else {
             let here = at.min(x.len() - lanes);
             E::store(f(here, E::load(simd, &x[here..here + lanes])), &mut out[here..here + lanes]);
@@ -572,37 +563,56 @@ fn map<S: Simd, E: Element>(
     }
 }
 
-/// Stores a vector past the caches, to a place that begins where a quarter of a cache line does.
+/// Stores a vector; past the caches if it is `streamed`, to a place that begins where a quarter of a cache line does.
 #[inline(always)]
-fn stream_vector<S: Simd, E: Element>(v: Vector<E, S>, to: &mut [E]) {
+fn put<S: Simd, E: Element>(v: Vector<E, S>, to: &mut [E], streamed: bool) {
+    if !streamed {
+        E::store(v, to);
+        return;
+    }
     let mut stored = [E::PADDING; 16];
     let stored = &mut stored[..RealOf::<E>::LANES];
     E::store(v, stored);
     stream_part(stored, to);
 }
 
-/// Replaces the vectors of the rows from `lane` on by f(class, x), in a packed tile.
-#[inline(always)]
-fn map_classes<S: Simd, R: Real>(
-    simd: S,
-    packed: &mut [R],
-    lane: usize,
-    mut f: impl FnMut(usize, R::V<S>) -> R::V<S>,
-) {
-    let load = |class: &[R]| R::V::<S>::from_slice(simd, &class[lane..lane + R::LANES]);
-    let mut fours = packed.chunks_exact_mut(4 * TILE);
-    let mut c = 0;
-    for four in &mut fours {
-        let (a, b) = (load(four), load(&four[TILE..]));
-        let (a, b, third, fourth) = (f(c, a), f(c + 1, b), load(&four[2 * TILE..]), load(&four[3 * TILE..]));
-        let results = [a, b, f(c + 2, third), f(c + 3, fourth)];
-        for (v, class) in results.into_iter().zip(four.chunks_exact_mut(TILE)) {
-            v.store_slice(&mut class[lane..lane + R::LANES]);
+#[cfg(test)]
+mod tests {
+    use fearless_simd::{Level, dispatch};
+    use half::{bf16, f16};
+
+    use super::*;
+    use crate::kernel::isa;
+
+    fn is_mapped_wherever_it_begins<E: Element + PartialEq>(name: &str, level: Level) {
+        let each = 64 / size_of::<E>();
+        let x: Vec<E> = (0..200).map(|i| E::from_f64(f64::from(i % 120))).collect();
+        let untouched = E::from_f64(-7.0);
+        for offset in 0..each {
+            for len in (1..=40).chain([63, 64, 65, 127, 128, 129, 191, 200]) {
+                for streamed in [false, true] {
+                    let mut memory = vec![untouched; len + 2 * each];
+                    let start = to_next_line(memory.as_ptr()) + offset;
+                    let (x, out) = (&x[..len], &mut memory[start..start + len]);
+                    dispatch!(level, simd => map(simd, x, out, streamed, #[inline(always)] |_, x| x + x));
+                    crate::kernel::stream::fence();
+                    let is_right = |(i, value): (usize, &E)| {
+                        let inside = (start..start + len).contains(&i);
+                        *value == if inside { E::from_f64(2.0 * x[i - start].to_f64()) } else { untouched }
+                    };
+                    assert!(memory.iter().enumerate().all(is_right), "{name} {offset} {len} {streamed}");
+                }
+            }
         }
-        c += 4;
     }
-    for class in fours.into_remainder().chunks_exact_mut(TILE) {
-        f(c, load(class)).store_slice(&mut class[lane..lane + R::LANES]);
-        c += 1;
+
+    #[test]
+    fn every_element_is_mapped_wherever_the_result_begins_and_ends() {
+        for (name, level) in isa::available() {
+            is_mapped_wherever_it_begins::<f32>(name, level);
+            is_mapped_wherever_it_begins::<f64>(name, level);
+            is_mapped_wherever_it_begins::<f16>(name, level);
+            is_mapped_wherever_it_begins::<bf16>(name, level);
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn stream<E: Copy>(from: &[E], to: &mut [E]) {
 unsafe fn stream_line<E: Copy>(from: &[E], to: *mut E) {
     debug_assert!(size_of_val(from) == LINE && to_next_line(to) == 0);
     // SAFETY: see above.
-    unsafe { stream_quarters(from, to) };
+    unsafe { stream_quarters(from.as_ptr(), to, 4) };
 }
 
 /// A part of a line to its place: whole quarters, or it is stored as usual.
@@ -51,29 +51,29 @@ pub(crate) fn stream_part<E: Copy>(from: &[E], to: &mut [E]) {
         && from.len() == to.len()
     {
         // SAFETY: both have the same length, of whole quarters, and the place begins one.
-        unsafe { stream_quarters(from, to.as_mut_ptr()) };
+        unsafe { stream_quarters(from.as_ptr(), to.as_mut_ptr(), size_of_val(from) / quarter) };
     } else {
         to.copy_from_slice(from);
     }
 }
 
 /// # Safety
-/// `from` has the length of quarters of a line; `to` is valid for writes of as many, and begins one.
+/// `from` is valid for reads and `to` for writes of `count` quarters of a line, and `to` begins one.
 #[inline(always)]
-unsafe fn stream_quarters<E: Copy>(from: &[E], to: *mut E) {
+unsafe fn stream_quarters<E: Copy>(from: *const E, to: *mut E, count: usize) {
     #[cfg(target_arch = "x86_64")]
-    for part in 0..size_of_val(from) / 16 {
+    for part in 0..count {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
         // SAFETY: see above; every x86-64 processor has both instructions.
         unsafe {
-            let quarter = _mm_loadu_si128(from.as_ptr().cast::<__m128i>().add(part));
+            let quarter = _mm_loadu_si128(from.cast::<__m128i>().add(part));
             _mm_stream_si128(to.cast::<__m128i>().add(part), quarter);
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
     // SAFETY: see above.
     unsafe {
-        std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len());
+        std::ptr::copy_nonoverlapping(from, to, count * (LINE / 4) / size_of::<E>());
     }
 }
 

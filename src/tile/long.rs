@@ -7,7 +7,6 @@ use fearless_simd_macros::simd;
 
 use super::walk::{LongRows, for_each_block, for_each_group, gather, pitch, put, scatter};
 use crate::array::rows::RowsMut;
-use crate::kernel::column::Packed;
 use crate::kernel::element::{Element, RealOf};
 use crate::kernel::log_sum_exp::TileSums;
 use crate::kernel::long_row::{RowSum, block_max, update};
@@ -74,9 +73,10 @@ pub(super) fn sum_segment<S: Simd, E: Element, const STATS: bool>(
 pub(super) type BlockSums<'f, E> =
     &'f (dyn Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync);
 
-/// Turns a block of row i into what is written: from the sums of the tile, i, its first class, the block and its place.
+/// Turns a block of row i into what is written: from the sums of the tile, i, its first class, the block, a buffer for as
+/// many q where there are any, and the place of the result.
 pub(super) type BlockFunction<'f, E> =
-    &'f (dyn Fn(&TileSums<RealOf<E>>, usize, usize, &[E], Place<'_, E>) + Sync);
+    &'f (dyn Fn(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [f64], Place<'_, E>) + Sync);
 
 /// Sums q (max - x), and q, over a segment's classes; see [`Tiles::weighted_long`].
 #[simd]
@@ -107,8 +107,11 @@ pub(super) fn weighted_segment<S: Simd, E: Element>(
     sums
 }
 
-/// Writes a segment's classes, by blocks of `longest` at most where they are written in place; see
-/// [`Tiles::write_blocks`].
+/// Classes from which rows of half precision are streamed as they are computed. The ends, which are not, take longer in
+/// shorter ones than a buffer.
+const STREAMED_HALVES: usize = 2048;
+
+/// Writes a segment's classes; see [`Tiles::write_blocks`]. Without q, those that need no buffer are one block.
 #[simd]
 #[inline(never)]
 pub(super) fn write_segment<S: Simd, E: Element>(
@@ -117,28 +120,32 @@ pub(super) fn write_segment<S: Simd, E: Element>(
     gathered: &mut [E],
     classes: Range<usize>,
     (out, to): (&RowsMut<'_, E>, &[isize; TILE]),
-    (sums, f, longest): (&TileSums<RealOf<E>>, BlockFunction<'_, E>, usize),
+    (sums, f, has_q): (&TileSums<RealOf<E>>, BlockFunction<'_, E>, bool),
 ) {
     let LongRows { rows, offsets, active } = long;
-    let mut result = Packed::new(BLOCK / TILE, E::PADDING);
+    let mut result = [E::PADDING; BLOCK];
+    let mut q = vec![0.0; if has_q { BLOCK } else { 0 }];
     if rows.layout.contiguous() {
         for i in bits(active) {
-            let apart = out.is_apart(rows.classes_of(offsets[i], classes.clone()), to[i], classes.clone());
-            let longest = if apart { longest } else { BLOCK };
+            let row = rows.classes_of(offsets[i], classes.clone());
+            let buffered = out.streamed && size_of::<E>() == 2 && classes.len() < STREAMED_HALVES;
+            let apart = !buffered && out.is_apart(row, to[i], classes.clone());
+            let longest = if apart && !has_q { usize::MAX } else { BLOCK };
             // Blocks end where cache lines of the output do.
             let first = out.to_next_line(to[i] + classes.start as isize);
             let (mut start, mut end) = (classes.start, classes.start.saturating_add(longest - first));
             while start < classes.end {
                 let here = start..end.min(classes.end);
                 let block = rows.classes_of(offsets[i], here.clone());
+                let q = if has_q { &mut q[..block.len()] } else { &mut [] };
                 if apart {
-                    // SAFETY: the rows of a tile belong to one thread, and the block is elsewhere.
+                    // SAFETY: the segment belongs to one thread, and the block is elsewhere.
                     let place = unsafe { out.classes_of(to[i], here) };
-                    f(sums, i, start, block, (place, out.streamed));
+                    f(sums, i, start, block, q, (place, out.streamed));
                 } else {
                     // The output may be the input itself, so the result is written when the block is no longer read.
                     let result = &mut result[..block.len()];
-                    f(sums, i, start, block, (result, false));
+                    f(sums, i, start, block, q, (result, false));
                     put(out, to[i], start, result);
                 }
                 (start, end) = (end, end.saturating_add(longest));
@@ -159,8 +166,9 @@ pub(super) fn write_segment<S: Simd, E: Element>(
             gather(simd, rows, &offsets[group.clone()], block.clone(), gathered);
             for k in bits(active) {
                 let gathered = &mut gathered[k * pitch..k * pitch + block.len()];
+                let q = if has_q { &mut q[..block.len()] } else { &mut [] };
                 let result = &mut result[..block.len()];
-                f(sums, group.start + k, block.start, gathered, (result, false));
+                f(sums, group.start + k, block.start, gathered, q, (result, false));
                 gathered.copy_from_slice(result);
             }
             scatter(simd, gathered, block, out, &to[group], active);

@@ -20,7 +20,7 @@ use crate::kernel::output::{
 };
 use crate::kernel::real::Real;
 use crate::kernel::rowset::{all, bits};
-use crate::kernel::{BLOCK, SEGMENT, TILE};
+use crate::kernel::{SEGMENT, TILE};
 
 /// Entries of targets, more accurate than the differences would be: the rows that have one, the target's class and the
 /// entry.
@@ -70,7 +70,7 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
             unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
             return;
         }
-        tiles.write_rows(simd, range, all(tiles.len), out, &|sums, i, _, block, place| {
+        tiles.write_blocks(simd, range, all(tiles.len), out, false, &|sums, i, _, block, _, place| {
             apply_to_row::<S, E, F>(simd, block, sums, i, place);
         });
     }
@@ -91,9 +91,16 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         let tiles = self.0;
         if !tiles.is_short() {
             let active = all(tiles.len);
-            tiles.write_rows(simd, range.clone(), active, hessian_out, &|sums, i, _, block, place| {
-                diagonal_of_row::<S, E>(simd, block, of_rows, sums, i, place);
-            });
+            tiles.write_blocks(
+                simd,
+                range.clone(),
+                active,
+                hessian_out,
+                false,
+                &|sums, i, _, block, _, place| {
+                    diagonal_of_row::<S, E>(simd, block, of_rows, sums, i, place);
+                },
+            );
             let mut to = [0; TILE];
             locate(&hessian_out.layout, range.clone(), &mut to);
             for i in 0..tiles.len {
@@ -164,21 +171,22 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
             return;
         }
         match q {
-            None => tiles.write_rows(simd, range.clone(), active, out, &|sums, i, _, block, place| {
-                apply_to_row::<S, E, Softmax>(simd, block, sums, i, place);
-            }),
+            None => {
+                tiles.write_blocks(simd, range.clone(), active, out, false, &|sums, i, _, block, _, place| {
+                    apply_to_row::<S, E, Softmax>(simd, block, sums, i, place);
+                })
+            }
             Some((factor, weighting)) => {
                 tiles.write_blocks(
                     simd,
                     range.clone(),
                     active,
                     out,
-                    BLOCK,
-                    &|sums, i, start, block, place| {
+                    true,
+                    &|sums, i, start, block, q, place| {
                         simd.vectorize(
                             #[inline(always)]
                             || {
-                                let q = &mut [0.0; BLOCK][..block.len()];
                                 weighting.row(simd, i, start..start + block.len(), q);
                                 gradient_of_row(simd, block, q, factor[i], sums, i, place);
                             },
@@ -258,20 +266,8 @@ impl<E: Element> Tiles<'_, E> {
         }
     }
 
-    /// Hands every active row to `f`, as a whole where that is possible, and writes its results to `out`.
-    #[inline(always)]
-    fn write_rows<S: Simd>(
-        &mut self,
-        simd: S,
-        range: Range<usize>,
-        active: u64,
-        out: &RowsMut<'_, E>,
-        f: BlockFunction<'_, E>,
-    ) {
-        self.write_blocks(simd, range, active, out, usize::MAX, f);
-    }
-
-    /// Hands every active row to `f`, by blocks of `longest` at most, and writes its results to `out`.
+    /// Hands the blocks of every active row to `f`, with a buffer for as many q if it `has_q`, and writes its results to
+    /// `out`.
     #[simd]
     fn write_blocks<S: Simd>(
         &mut self,
@@ -279,7 +275,7 @@ impl<E: Element> Tiles<'_, E> {
         range: Range<usize>,
         active: u64,
         out: &RowsMut<'_, E>,
-        longest: usize,
+        has_q: bool,
         f: BlockFunction<'_, E>,
     ) {
         let mut to = [0; TILE];
@@ -287,7 +283,7 @@ impl<E: Element> Tiles<'_, E> {
         let long = LongRows { rows: &self.rows, offsets: &self.offsets[..self.len], active };
         let (classes, gathered, sums) = (self.rows.layout.classes, &mut self.gathered, &self.sums);
         let segment = |classes, gathered: &mut [E]| {
-            write_segment(simd, long, gathered, classes, (out, &to), (sums, f, longest));
+            write_segment(simd, long, gathered, classes, (out, &to), (sums, f, has_q));
         };
         if classes <= SEGMENT {
             segment(0..classes, gathered);
