@@ -172,9 +172,16 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         }
         match q {
             None => {
-                tiles.write_blocks(simd, range.clone(), active, out, false, &|sums, i, _, block, _, place| {
-                    apply_to_row::<S, E, Softmax>(simd, block, sums, i, place);
-                })
+                tiles.write_blocks(
+                    simd,
+                    range.clone(),
+                    active,
+                    out,
+                    false,
+                    &|sums, i, _, block, _, place| {
+                        apply_to_row::<S, E, Softmax>(simd, block, sums, i, place);
+                    },
+                );
             }
             Some((factor, weighting)) => {
                 tiles.write_blocks(
