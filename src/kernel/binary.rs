@@ -59,8 +59,11 @@ pub(crate) fn two_classes<S: Simd, R: Real>(
             }
         }
     }
+    if !logs {
+        return;
+    }
     // A separate loop: the shorter an iteration, the more of them a processor works on at once.
-    for lane in (0..if logs { rows } else { 0 }).step_by(R::LANES) {
+    for lane in (0..rows).step_by(R::LANES) {
         let load = |from: &[f64; TILE], half: usize| {
             f64x8::from_slice(simd, &from[lane + 8 * half..lane + 8 * half + 8])
         };

@@ -86,8 +86,11 @@ pub(crate) fn log_sum_exp<S: Simd, R: Real>(simd: S, sums: &mut TileSums<R>, row
             (low + ties.mul_add(exp_max_low, equal_low)).store_slice(&mut sums.sum_exp_rest_low[at]);
         }
     }
+    if !logs {
+        return;
+    }
     // A separate loop: the shorter an iteration, the more of them a processor works on at once.
-    for lane in (0..if logs { rows } else { 0 }).step_by(8) {
+    for lane in (0..rows).step_by(8) {
         let load = |from: &[f64; TILE]| f64x8::from_slice(simd, &from[lane..lane + 8]);
         let (exp_max, sum_exp_rest) = (load(&sums.exp_max), load(&sums.sum_exp_rest));
         if !R::IS_F64 {

@@ -73,8 +73,8 @@ pub(super) fn sum_segment<S: Simd, E: Element, const STATS: bool>(
 pub(super) type BlockSums<'f, E> =
     &'f (dyn Fn(usize, Range<usize>, &[E], f64, &mut [f64]) -> (f64, f64) + Sync);
 
-/// Turns a block of row i into what is written: from the sums of the tile, i, its first class, the block, a buffer for as
-/// many q where there are any, and the place of the result.
+/// Turns a block of row i into what is written: from the sums of the tile, i, its first class, the block, a buffer for the
+/// q of a block where there are any, and the place of the result.
 pub(super) type BlockFunction<'f, E> =
     &'f (dyn Fn(&TileSums<RealOf<E>>, usize, usize, &[E], &mut [f64], Place<'_, E>) + Sync);
 
@@ -137,15 +137,14 @@ pub(super) fn write_segment<S: Simd, E: Element>(
             while start < classes.end {
                 let here = start..end.min(classes.end);
                 let block = rows.classes_of(offsets[i], here.clone());
-                let q = if has_q { &mut q[..block.len()] } else { &mut [] };
                 if apart {
                     // SAFETY: the segment belongs to one thread, and the block is elsewhere.
                     let place = unsafe { out.classes_of(to[i], here) };
-                    f(sums, i, start, block, q, (place, out.streamed));
+                    f(sums, i, start, block, &mut q, (place, out.streamed));
                 } else {
                     // The output may be the input itself, so the result is written when the block is no longer read.
                     let result = &mut result[..block.len()];
-                    f(sums, i, start, block, q, (result, false));
+                    f(sums, i, start, block, &mut q, (result, false));
                     put(out, to[i], start, result);
                 }
                 (start, end) = (end, end.saturating_add(longest));
@@ -166,9 +165,8 @@ pub(super) fn write_segment<S: Simd, E: Element>(
             gather(simd, rows, &offsets[group.clone()], block.clone(), gathered);
             for k in bits(active) {
                 let gathered = &mut gathered[k * pitch..k * pitch + block.len()];
-                let q = if has_q { &mut q[..block.len()] } else { &mut [] };
                 let result = &mut result[..block.len()];
-                f(sums, group.start + k, block.start, gathered, q, (result, false));
+                f(sums, group.start + k, block.start, gathered, &mut q, (result, false));
                 gathered.copy_from_slice(result);
             }
             scatter(simd, gathered, block, out, &to[group], active);

@@ -194,6 +194,7 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
                         simd.vectorize(
                             #[inline(always)]
                             || {
+                                let q = &mut q[..block.len()];
                                 weighting.row(simd, i, start..start + block.len(), q);
                                 gradient_of_row(simd, block, q, factor[i], sums, i, place);
                             },
@@ -273,7 +274,7 @@ impl<E: Element> Tiles<'_, E> {
         }
     }
 
-    /// Hands the blocks of every active row to `f`, with a buffer for as many q if it `has_q`, and writes its results to
+    /// Hands the blocks of every active row to `f`, with a buffer for their q if it `has_q`, and writes its results to
     /// `out`.
     #[simd]
     fn write_blocks<S: Simd>(

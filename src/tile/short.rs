@@ -44,7 +44,8 @@ pub(super) fn pack<S: Simd, E: Element>(
             if run.stride == 1 && run.len == TILE {
                 let start = rows.rows_of(run, 0).as_ptr();
                 let (classes, mut max) = (rows.layout.classes, Maxima::new(simd));
-                if !is_in_vain(classes, rows.layout.class_stride.unsigned_abs() * size_of::<E>()) {
+                if !is_in_vain(classes, rows.layout.class_stride.unsigned_abs().wrapping_mul(size_of::<E>()))
+                {
                     ahead = Ahead::new(start.wrapping_add(AHEAD * TILE), rows.layout.class_stride);
                 }
                 for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
