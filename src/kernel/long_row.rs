@@ -18,7 +18,7 @@ use super::BLOCK;
 use super::double_double::two_sum;
 use super::element::{Element, RealOf, Vector};
 use super::exp::{Pivot, exp_f64, exp_max_f64, pivot, power_of_two, scale_down};
-use super::prefetch::{AHEAD_BYTES, prefetch_twice};
+use super::prefetch::prefetch_stream;
 use super::real::Real;
 use super::stats::{Lanes, OnlineStats};
 use super::sum::Sum;
@@ -227,7 +227,7 @@ fn sum_terms<S: Simd, E: Element, const IS_MAX: bool, const STATS: bool, const F
     let row_group = block.len().min(next.len()) / step * step;
     let (block_head, block_tail) = block.split_at(row_group);
     for (x, ahead) in block_head.chunks_exact(step).zip(next.chunks_exact(step)) {
-        prefetch_twice(ahead.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(ahead));
+        prefetch_stream(ahead);
         next_max.update_step(ahead);
         terms.update_step(simd, x, p);
     }

@@ -20,12 +20,37 @@ pub(crate) fn prefetch<E>(start: *const E, bytes: usize) {
     let _ = (start, bytes);
 }
 
-/// [`prefetch`] for several lines of a stream, each of which is asked for once more after the others: Intel's Sapphire
-/// Rapids reads a stream half as fast again for it, and it costs little where it does not help.
+/// Prefetches what is read some steps after this step of a stream, of half a group of lines or a multiple of it.
+///
+/// A group is four lines, and each is requested twice: the four once more after the four, or with the next half. So
+/// Intel's Sapphire Rapids reads a stream in the least time, but only if a group begins in the middle of 256 bytes and
+/// its requests follow each other; requested once, or from another line on, it takes up to 1.8 times as long.
 #[inline(always)]
-pub(crate) fn prefetch_twice<E>(start: *const E, bytes: usize) {
-    prefetch(start, bytes);
-    prefetch(start, bytes);
+pub(crate) fn prefetch_stream<E>(step: &[E]) {
+    const GROUP: usize = 256;
+    let group = step.as_ptr().cast::<u8>().map_addr(|at| at & !(GROUP - 1));
+    for _ in 0..2 * size_of_val(step) / GROUP {
+        prefetch_group(group.wrapping_add(AHEAD_BYTES + GROUP / 2));
+    }
+}
+
+/// Prefetches four lines. Where they are intrinsics, the compiler moves other instructions between them.
+#[inline(always)]
+fn prefetch_group(start: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and it never faults.
+    unsafe {
+        std::arch::asm!(
+            "prefetcht0 [{at}]",
+            "prefetcht0 [{at} + 64]",
+            "prefetcht0 [{at} + 128]",
+            "prefetcht0 [{at} + 192]",
+            at = in(reg) start,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = start;
 }
 
 /// Prefetches the cache line of `start` to the second level: where many lines are of one cache set, the first has no
