@@ -381,6 +381,17 @@ impl<E: Element> Tile<'_, '_, E> {
             return pick(simd, &self.0.packed, self.0.len, class);
         }
         let mut logits = Column::of(0.0);
+        if self.0.is_packed {
+            // Those of all rows, in two loops: the first without branches, the second in vectors.
+            let mut picked = Column::of(RealOf::<E>::ZERO);
+            for (i, (to, class)) in picked.iter_mut().zip(class).enumerate() {
+                *to = self.0.packed[class * TILE + i];
+            }
+            for (to, x) in logits.iter_mut().zip(picked.iter()) {
+                *to = x.to_f64();
+            }
+            return logits;
+        }
         for i in bits(active) {
             logits[i] = self.logit(i, class[i]);
         }
