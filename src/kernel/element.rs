@@ -350,22 +350,22 @@ impl Element for bf16 {
 impl Lanes for bf16 {
     type Real = f32;
     type Alike = bf16;
-    type Maxima<S: Simd> = i16x32<S>;
+    type Maxima<S: Simd> = Extremes<S>;
     const PADDING: bf16 = bf16::NEG_INFINITY;
 
     #[inline(always)]
-    fn no_maxima<S: Simd>(simd: S) -> i16x32<S> {
-        i16x32::splat(simd, ordered(bf16::NEG_INFINITY.to_bits()))
+    fn no_maxima<S: Simd>(simd: S) -> Extremes<S> {
+        Extremes::of(simd, bf16::NEG_INFINITY.to_bits())
     }
 
     #[inline(always)]
-    fn raise<S: Simd>(simd: S, maxima: i16x32<S>, step: &[bf16]) -> i16x32<S> {
-        raise_halves(simd, maxima, step.reinterpret_cast())
+    fn raise<S: Simd>(simd: S, maxima: Extremes<S>, step: &[bf16]) -> Extremes<S> {
+        maxima.with(simd, step.reinterpret_cast())
     }
 
     #[inline(always)]
-    fn largest<S: Simd>(maxima: i16x32<S>) -> f32 {
-        bf16::from_bits(unordered(maxima.reduce_max())).to_real()
+    fn largest<S: Simd>(maxima: Extremes<S>) -> f32 {
+        bf16::from_bits(maxima.largest()).to_real()
     }
 
     #[inline(always)]
@@ -423,22 +423,22 @@ impl Element for f16 {
 impl Lanes for f16 {
     type Real = f32;
     type Alike = bf16;
-    type Maxima<S: Simd> = i16x32<S>;
+    type Maxima<S: Simd> = Extremes<S>;
     const PADDING: f16 = f16::NEG_INFINITY;
 
     #[inline(always)]
-    fn no_maxima<S: Simd>(simd: S) -> i16x32<S> {
-        i16x32::splat(simd, ordered(f16::NEG_INFINITY.to_bits()))
+    fn no_maxima<S: Simd>(simd: S) -> Extremes<S> {
+        Extremes::of(simd, f16::NEG_INFINITY.to_bits())
     }
 
     #[inline(always)]
-    fn raise<S: Simd>(simd: S, maxima: i16x32<S>, step: &[f16]) -> i16x32<S> {
-        raise_halves(simd, maxima, step.reinterpret_cast())
+    fn raise<S: Simd>(simd: S, maxima: Extremes<S>, step: &[f16]) -> Extremes<S> {
+        maxima.with(simd, step.reinterpret_cast())
     }
 
     #[inline(always)]
-    fn largest<S: Simd>(maxima: i16x32<S>) -> f32 {
-        f16::from_bits(unordered(maxima.reduce_max())).to_real()
+    fn largest<S: Simd>(maxima: Extremes<S>) -> f32 {
+        f16::from_bits(maxima.largest()).to_real()
     }
 
     #[inline(always)]
@@ -530,31 +530,36 @@ fn odd<S: Simd>(x: f64x8<S>) -> f64x8<S> {
     f64x8::from_bits((bits | ((bits & LACKING) + LACKING)) & !LACKING)
 }
 
-/// Numbers of 16 bits, sign and magnitude, as integers of the same order.
-#[inline(always)]
-fn ordered(bits: u16) -> i16 {
-    let bits = bits.cast_signed();
-    bits ^ ((bits >> 15) & i16::MAX)
+/// The largest and the smallest of halves as integers of their bits, 32 in a vector: nothing is widened.
+#[derive(Clone, Copy)]
+pub(crate) struct Extremes<S: Simd> {
+    largest: i16x32<S>,
+    smallest: i16x32<S>,
 }
 
-/// The inverse of [`ordered`].
-#[inline(always)]
-fn unordered(place: i16) -> u16 {
-    (place ^ ((place >> 15) & i16::MAX)).cast_unsigned()
-}
+impl<S: Simd> Extremes<S> {
+    /// Those of one number.
+    #[inline(always)]
+    fn of(simd: S, bits: u16) -> Self {
+        let number = i16x32::splat(simd, bits.cast_signed());
+        Extremes { largest: number, smallest: number }
+    }
 
-/// [`ordered`] of 32 numbers.
-#[inline(always)]
-fn ordered_lanes<S: Simd>(simd: S, from: &[u16]) -> i16x32<S> {
-    let bits: i16x32<S> = u16x32::from_slice(simd, from).bitcast();
-    bits ^ ((bits >> 15) & i16::MAX)
-}
+    /// Those of 64 numbers more.
+    #[inline(always)]
+    fn with(self, simd: S, step: &[u16]) -> Self {
+        let load = |from| -> i16x32<S> { u16x32::from_slice(simd, from).bitcast() };
+        let (a, b) = (load(&step[..32]), load(&step[32..]));
+        Extremes { largest: self.largest.max(a.max(b)), smallest: self.smallest.min(a.min(b)) }
+    }
 
-/// The maxima of halves are those of integers: nothing is widened, and 32 fill a vector.
-#[inline(always)]
-fn raise_halves<S: Simd>(simd: S, maxima: i16x32<S>, step: &[u16]) -> i16x32<S> {
-    let (a, b) = step.split_at(32);
-    maxima.max(ordered_lanes(simd, a).max(ordered_lanes(simd, b)))
+    /// The bits of the largest number. Sign and magnitude of positive numbers are in the order of integers, those of
+    /// negative numbers in the opposite one.
+    #[inline(always)]
+    fn largest(self) -> u16 {
+        let largest = self.largest.reduce_max();
+        if largest >= 0 { largest.cast_unsigned() } else { self.smallest.reduce_min().cast_unsigned() }
+    }
 }
 
 #[inline(always)]
@@ -631,6 +636,39 @@ mod tests {
                     assert!(same(wide_brain[i], brain[i].to_f32()), "{name} bf16 {:#x}", bits[i]);
                 }
             }
+        }
+    }
+
+    /// The largest of 64 halves, as it is found.
+    fn largest(level: fearless_simd::Level, halves: &[f16; 64]) -> f32 {
+        dispatch!(level, simd => f16::largest(f16::raise(simd, f16::no_maxima(simd), halves)))
+    }
+
+    #[test]
+    fn the_largest_half_is_found_on_every_level() {
+        let mut state = 1_u32;
+        for (name, level) in isa::available() {
+            for round in 0..2000 {
+                let halves: [f16; 64] = core::array::from_fn(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    let x = f16::from_bits((state >> 16) as u16);
+                    // Of any sign, or all negative: zeros, subnormal numbers and infinities among them.
+                    if x.is_nan() || round % 3 == 0 { f16::from_f32_const(-1.5) } else { x }
+                });
+                let halves = if round % 2 == 0 {
+                    halves
+                } else {
+                    halves.map(|x| f16::from_bits(x.to_bits() | 0x8000))
+                };
+                let want = halves.iter().map(|x| x.to_f32_const()).fold(f32::NEG_INFINITY, f32::max);
+                assert!(largest(level, &halves) == want, "{name} {want}");
+            }
+            for (low, high) in [(-0.0, 0.0), (-1.0, -0.0), (f32::NEG_INFINITY, -65504.0), (-6e-8, 6e-8)] {
+                let mut halves = [f16::from_f32_const(low); 64];
+                halves[41] = f16::from_f32_const(high);
+                assert_eq!(largest(level, &halves), halves[41].to_f32_const(), "{name}");
+            }
+            assert_eq!(largest(level, &[f16::NEG_INFINITY; 64]), f32::NEG_INFINITY, "{name}");
         }
     }
 
