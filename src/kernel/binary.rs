@@ -326,7 +326,7 @@ mod tests {
             let (a, b) = (packed[i], packed[TILE + i]);
             sums.max[i] = if a > b { a } else { b };
         }
-        let ahead = Ahead::new(packed.as_ptr(), 0);
+        let ahead = Ahead::new(packed.as_ptr(), 0, 0);
         dispatch!(level, simd => two_classes(simd, &packed, TILE, ahead, &mut sums, true));
         if units {
             dispatch!(level, simd => in_pivot_units(simd, TILE, &mut sums));

@@ -103,11 +103,11 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Class c of row i at `start + c * class + i`, in elements.
+    /// Class c of row i at `start + c * class + i * row`, in elements.
     #[inline(always)]
-    pub(crate) fn new<E>(start: *const E, class: isize) -> Self {
-        let row = size_of::<E>();
-        Ahead { start: start.cast(), class: class.cast_unsigned().wrapping_mul(row), row }
+    pub(crate) fn new<E>(start: *const E, class: isize, row: usize) -> Self {
+        let element = size_of::<E>();
+        Ahead { start: start.cast(), class: class.cast_unsigned().wrapping_mul(element), row: row * element }
     }
 
     /// Prefetches a class of some rows, from `row` on.

@@ -36,7 +36,7 @@ pub(super) fn pack<S: Simd, E: Element>(
     let lanes = RealOf::<E>::LANES;
     let mut first = 0;
     let mut known = false;
-    let mut ahead = Ahead::new(packed.as_ptr(), 0);
+    let mut ahead = Ahead::new(packed.as_ptr(), 0, 0);
     rows.layout.line.runs(
         range,
         #[inline(always)]
@@ -46,7 +46,7 @@ pub(super) fn pack<S: Simd, E: Element>(
                 let (classes, mut max) = (rows.layout.classes, Maxima::new(simd));
                 if !is_in_vain(classes, rows.layout.class_stride.unsigned_abs().wrapping_mul(size_of::<E>()))
                 {
-                    ahead = Ahead::new(start.wrapping_add(AHEAD * TILE), rows.layout.class_stride);
+                    ahead = Ahead::new(start.wrapping_add(AHEAD * TILE), rows.layout.class_stride, 1);
                 }
                 for (c, to) in packed.chunks_exact_mut(TILE).enumerate() {
                     let from = rows.rows_of(run, c);
@@ -76,7 +76,12 @@ pub(super) fn pack<S: Simd, E: Element>(
                 }
             } else if rows.layout.contiguous() && run.stride == rows.layout.classes as isize {
                 let elements = rows.side_by_side(run);
-                ahead = Ahead::new(elements.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES), TILE as isize);
+                let later = elements.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES);
+                // A large tile in the order of its memory, which takes up to a quarter less time for a hundred classes; a
+                // small one as it is packed, which is not slower.
+                let in_order = size_of_val(elements) > AHEAD_BYTES;
+                let (class, row) = if in_order { (lanes, rows.layout.classes) } else { (TILE, 1) };
+                ahead = Ahead::new(later, class as isize, row);
                 pack_rows(simd, elements, rows.layout.classes, packed, first, last, maxima);
                 known = run.len == len;
             } else {
