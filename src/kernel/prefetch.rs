@@ -20,7 +20,7 @@ pub(crate) fn prefetch<E>(start: *const E, bytes: usize) {
     let _ = (start, bytes);
 }
 
-/// Prefetches what is read some steps after this step of a stream, of half a group of lines or a multiple of it.
+/// Prefetches what is read some steps after this step of a stream, of half a group of lines or a whole one.
 ///
 /// A group is four lines, and each is requested twice: the four once more after the four, or with the next half. So
 /// Intel's Sapphire Rapids reads a stream in the least time, but only if a group begins in the middle of 256 bytes and

@@ -26,8 +26,7 @@ use crate::kernel::{BLOCK, SEGMENT, SHORT_ROW, TILE};
 use crate::parallel::Context;
 use crate::sum::reduce::TileLosses;
 
-/// Up to so many classes, the targets' logits are picked from all classes of a tile; above, each row's is read by
-/// itself.
+/// Up to so many classes, the targets' logits are picked from all classes of a tile; above, each is read at its place.
 pub(super) const FEW: usize = 16;
 
 /// The rows of an array, which [`Self::sum`] sums a [`Tile`] at a time, and the memory that one thread reuses from tile
@@ -382,7 +381,7 @@ impl<E: Element> Tile<'_, '_, E> {
         }
         let mut logits = Column::of(0.0);
         if self.0.is_packed {
-            // Those of all rows, in two loops: the first without branches, the second in vectors.
+            // Those of all rows, active or not, in two loops, of which the second is vectorized.
             let mut picked = Column::of(RealOf::<E>::ZERO);
             for (i, (to, class)) in picked.iter_mut().zip(class).enumerate() {
                 *to = self.0.packed[class * TILE + i];
