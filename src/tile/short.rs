@@ -77,8 +77,8 @@ pub(super) fn pack<S: Simd, E: Element>(
             } else if rows.layout.contiguous() && run.stride == rows.layout.classes as isize {
                 let elements = rows.side_by_side(run);
                 let later = elements.as_ptr_range().end.wrapping_byte_add(AHEAD_BYTES);
-                // A large tile in the order of its memory, which takes up to a quarter less time for a hundred classes; a
-                // small one as it is packed, which is not slower.
+                // A large tile in the order of its memory, which takes a fifth less time for a hundred classes; a small
+                // one class by class, which is not slower.
                 let in_order = size_of_val(elements) > AHEAD_BYTES;
                 let (class, row) = if in_order { (lanes, rows.layout.classes) } else { (TILE, 1) };
                 ahead = Ahead::new(later, class as isize, row);
