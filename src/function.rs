@@ -304,7 +304,7 @@ impl<'w, E: Element, F: RowFunction> TileWork for Mapped<'w, '_, E, F> {
 
     fn state(&self) -> Self::State {
         let tiles = Tiles::new(self.rows.clone(), self.segments);
-        if F::SHARES { tiles.without_logs() } else { tiles }
+        if F::SHARES { tiles.for_softmax() } else { tiles.for_output() }
     }
 
     #[inline(always)]

@@ -10,12 +10,15 @@ use std::ops::Range;
 use ndarray::{ArrayView, ArrayViewMut, Dimension, IxDyn};
 
 use crate::error::Error;
-use crate::kernel::TILE;
 use crate::kernel::element::Element;
 use crate::kernel::stream::to_next_line;
+use crate::kernel::{SHORT_ROW, TILE};
 
 /// Outputs from this size on are stored past the caches, where they would only replace what is still needed.
 const STREAMED_BYTES: usize = 1 << 25;
+
+/// Outputs of short rows, which are streamed while later rows are computed, and so for nothing.
+const STREAMED_SHORT_BYTES: usize = 1 << 23;
 
 /// A dimension: its length, and its stride in elements.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -272,7 +275,9 @@ impl<'a, E: Copy> RowsMut<'a, E> {
     pub(crate) fn streamed(self, untouched: bool) -> Self {
         let bytes = self.layout.line.len().saturating_mul(self.layout.classes).saturating_mul(size_of::<E>());
         let cached = untouched && self.layout.contiguous();
-        RowsMut { streamed: bytes >= STREAMED_BYTES && !cached, ..self }
+        let hidden = self.layout.contiguous() && self.layout.classes <= SHORT_ROW;
+        let least = if hidden { STREAMED_SHORT_BYTES } else { STREAMED_BYTES };
+        RowsMut { streamed: bytes >= least && !cached, ..self }
     }
 
     /// How many classes from the first on share a cache line with what is before the row.

@@ -24,6 +24,7 @@ use super::max_minus_x::TileWeights;
 use super::output::{Diagonal, Entries, within};
 use super::prefetch::Ahead;
 use super::real::Real;
+use super::stream::Lines;
 
 /// From d on, e is 0 as an `f64`.
 const FAR: f64 = 750.0;
@@ -152,15 +153,16 @@ fn large_and_small<S: Simd, R: Real, const SCALED: bool>(
     [[both[0][0], both[1][0]], [both[0][1], both[1][1]]]
 }
 
-/// scale softmax(x) - factor q for a packed tile of two classes, in place, with the entries of the targets.
+/// scale softmax(x) - factor q for a packed tile of two classes, in place, with the entries of the targets. The lines
+/// `behind` are streamed.
 #[simd]
 pub(crate) fn gradient_of_two<S: Simd, E: Element>(
     simd: S,
     packed: &mut [RealOf<E>],
     q: Option<(TileWeights<'_>, &[f64; TILE])>,
     entries: Option<&Entries<RealOf<E>>>,
-    sums: &TileSums<RealOf<E>>,
-    rows: usize,
+    (sums, rows): (&TileSums<RealOf<E>>, usize),
+    behind: &mut Lines,
 ) {
     let lanes = RealOf::<E>::LANES;
     let (first, second) = packed.split_at_mut(TILE);
@@ -185,6 +187,7 @@ pub(crate) fn gradient_of_two<S: Simd, E: Element>(
                 E::narrow(p)
             };
             Entries::put(entries, simd, lane, class, value).store_slice(to);
+            behind.stream_line();
         }
     }
 }
@@ -242,7 +245,8 @@ pub(crate) fn diagonal_of_two<S: Simd, R: Real>(
 }
 
 /// scale times the gradient of -log softmax of the target, whose class is given, for a packed tile of two classes, in
-/// place, where all scales are finite: the two entries of a row are p and -p, of the class that is not the target.
+/// place, where all scales are finite: the two entries of a row are p and -p, of the class that is not the target. The
+/// lines `behind` are streamed.
 #[simd]
 pub(crate) fn gradient_of_nll_of_two<S: Simd, E: Element>(
     simd: S,
@@ -250,6 +254,7 @@ pub(crate) fn gradient_of_nll_of_two<S: Simd, E: Element>(
     class: &[usize; TILE],
     sums: &TileSums<RealOf<E>>,
     rows: usize,
+    behind: &mut Lines,
 ) {
     let lanes = RealOf::<E>::LANES;
     let mut second = Column::of(RealOf::<E>::ZERO);
@@ -267,6 +272,8 @@ pub(crate) fn gradient_of_nll_of_two<S: Simd, E: Element>(
         let entry = is_second.select(p, -p);
         entry.store_slice(&mut of_first[lane..lane + lanes]);
         (-entry).store_slice(&mut of_second[lane..lane + lanes]);
+        behind.stream_line();
+        behind.stream_line();
     }
 }
 

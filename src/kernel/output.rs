@@ -12,9 +12,10 @@ use super::log::log1p_ratio;
 use super::log_sum_exp::TileSums;
 use super::long_row::{CHAINS, padded};
 use super::max_minus_x::TileWeights;
+use super::prefetch::Ahead;
 use super::real::Real;
 use super::rowset::bits;
-use super::stream::{stream_part, to_next_line};
+use super::stream::{Lines, stream_part, to_next_line};
 use super::{TILE, f64_vectors};
 
 /// Where a part of a row is written, and whether past the caches.
@@ -247,21 +248,24 @@ pub(crate) fn apply_to_row<S: Simd, E: Element, F: RowFunction>(
     );
 }
 
-/// A packed tile, in place.
+/// A packed tile, in place, while the rows `ahead` are prefetched and the lines `behind` streamed.
 #[simd]
 pub(crate) fn apply_to_tile<S: Simd, E: Element, F: RowFunction>(
     simd: S,
     packed: &mut [RealOf<E>],
     sums: &TileSums<RealOf<E>>,
     rows: usize,
+    (ahead, behind): (Ahead, &mut Lines),
 ) {
-    let lanes = RealOf::<E>::LANES;
+    let (lanes, classes) = (RealOf::<E>::LANES, packed.len() / TILE);
     for lane in (0..rows).step_by(lanes) {
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
         let row = F::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
-        for class in packed.chunks_exact_mut(TILE) {
+        for (c, class) in packed.chunks_exact_mut(TILE).enumerate() {
             let at = &mut class[lane..lane + lanes];
             F::apply::<S, E>(Vector::<E, S>::from_slice(simd, at), &row).store_slice(at);
+            ahead.prefetch_second(c, classes, lane);
+            behind.stream_line();
         }
     }
 }
@@ -345,17 +349,17 @@ impl<R: Real> Entries<R> {
 }
 
 /// scale softmax(x) - factor q for a packed tile, in place, with the entries of the targets; `q` is packed as the logits
-/// are.
+/// are. The rows `ahead` are prefetched and the lines `behind` streamed.
 #[simd]
 pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
     simd: S,
     packed: &mut [RealOf<E>],
     q: Option<(TileWeights<'_>, &[f64; TILE])>,
     entries: Option<&Entries<RealOf<E>>>,
-    sums: &TileSums<RealOf<E>>,
-    rows: usize,
+    (sums, rows): (&TileSums<RealOf<E>>, usize),
+    (ahead, behind): (Ahead, &mut Lines),
 ) {
-    let lanes = RealOf::<E>::LANES;
+    let (lanes, classes) = (RealOf::<E>::LANES, packed.len() / TILE);
     for lane in (0..rows).step_by(lanes) {
         let max = Vector::<E, S>::from_slice(simd, &sums.max[lane..lane + lanes]);
         let row = Softmax::row::<S, RealOf<E>>(max, Sums::of_lanes(simd, sums, lane));
@@ -369,6 +373,8 @@ pub(crate) fn gradient_of_tile<S: Simd, E: Element>(
                 }
             };
             Entries::put(entries, simd, lane, c, value).store_slice(to);
+            ahead.prefetch_second(c, classes, lane);
+            behind.stream_line();
         }
     }
 }
@@ -450,18 +456,19 @@ pub(crate) fn diagonal_of_row<S: Simd, E: Element>(
 }
 
 /// The gradient of a packed tile, in place, and the diagonal of its Hessian, to `out`, packed too. With q and the rows'
-/// factors the gradient is that of [`gradient_of_tile`], else scale softmax(x). Both take one exponential.
+/// factors the gradient is that of [`gradient_of_tile`], else scale softmax(x). Both take one exponential. The rows `ahead`
+/// are prefetched and the lines `behind`, of both, streamed.
 #[simd]
 pub(crate) fn gradient_and_diagonal_of_tile<S: Simd, E: Element>(
     simd: S,
     packed: &mut [RealOf<E>],
     q: Option<(TileWeights<'_>, &[f64; TILE])>,
     diagonal: &Diagonal<RealOf<E>>,
-    sums: &TileSums<RealOf<E>>,
-    rows: usize,
+    (sums, rows): (&TileSums<RealOf<E>>, usize),
     out: &mut [RealOf<E>],
+    (ahead, behind): (Ahead, [&mut Lines; 2]),
 ) {
-    let lanes = RealOf::<E>::LANES;
+    let (lanes, classes) = (RealOf::<E>::LANES, packed.len() / TILE);
     for lane in (0..rows).step_by(lanes) {
         let load = |from: &[RealOf<E>; TILE]| Vector::<E, S>::from_slice(simd, &from[lane..lane + lanes]);
         let numbers = [load(&diagonal.linear), load(&diagonal.square), load(&diagonal.floor)];
@@ -472,6 +479,9 @@ pub(crate) fn gradient_and_diagonal_of_tile<S: Simd, E: Element>(
             let to = &mut x[lane..lane + lanes];
             let x = Vector::<E, S>::from_slice(simd, to);
             row.apply::<E>(x).store_slice(&mut out[lane..lane + lanes]);
+            ahead.prefetch_second(c, classes, lane);
+            behind[0].stream_line();
+            behind[1].stream_line();
             let Some((q, factor)) = q else {
                 Softmax::apply::<S, E>(x, &scaled).store_slice(to);
                 continue;

@@ -94,20 +94,52 @@ fn is_intel() -> bool {
 }
 
 /// Where the rows of a later tile are. They are prefetched while this tile's terms are computed, a vector at a time:
-/// requests for all of them at once would fill the processor's queue, and the loads that follow would wait.
+/// requests for all of them at once would fill the processor's queue, and the loads that follow would wait. Where a second
+/// pass over the tile computes an output, each pass prefetches half of the classes.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead {
     start: *const u8,
     class: usize,
     row: usize,
+    halved: bool,
 }
 
 impl Ahead {
+    /// No rows.
+    pub(crate) const NOTHING: Self = Ahead { start: std::ptr::null(), class: 0, row: 0, halved: false };
+
     /// Class c of row i at `start + c * class + i * row`, in elements.
     #[inline(always)]
     pub(crate) fn new<E>(start: *const E, class: isize, row: usize) -> Self {
         let element = size_of::<E>();
-        Ahead { start: start.cast(), class: class.cast_unsigned().wrapping_mul(element), row: row * element }
+        Ahead {
+            start: start.cast(),
+            class: class.cast_unsigned().wrapping_mul(element),
+            row: row * element,
+            halved: false,
+        }
+    }
+
+    /// For two passes, of which the first prefetches half of the classes.
+    #[inline(always)]
+    pub(crate) fn in_halves(self) -> Self {
+        Ahead { halved: true, ..self }
+    }
+
+    /// What the first pass prefetches with four classes of some rows, from `row` on: these, or half as many of the first
+    /// ones.
+    #[inline(always)]
+    pub(crate) fn prefetch_with_four(&self, class: usize, row: usize) {
+        let (first, count) = if self.halved { (class / 2, 2) } else { (class, 4) };
+        (first..first + count).for_each(|class| self.prefetch(class, row));
+    }
+
+    /// What the second pass prefetches with a class of some rows, from `row` on, of those that fours have left.
+    #[inline(always)]
+    pub(crate) fn prefetch_second(&self, class: usize, classes: usize, row: usize) {
+        if self.halved && class % 2 == 1 {
+            self.prefetch(classes / 4 * 2 + class / 2, row);
+        }
     }
 
     /// Prefetches a class of some rows, from `row` on.

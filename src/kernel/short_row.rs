@@ -250,7 +250,7 @@ pub(crate) fn pick<S: Simd, R: Real>(
 }
 
 /// For each of the first `rows` rows the sum of the terms of classes below its maximum, double-double where rows are
-/// `f64`, and how many further classes equal it. Prefetches the rows `ahead`.
+/// `f64`, and how many further classes equal it. Prefetches the rows `ahead`, or half of their classes.
 #[simd]
 pub(crate) fn row_sums<S: Simd, R: Real>(
     simd: S,
@@ -268,9 +268,7 @@ pub(crate) fn row_sums<S: Simd, R: Real>(
         let groups = packed.chunks_exact(4 * TILE);
         let rest = groups.remainder();
         for (i, group) in groups.enumerate() {
-            for class in 4 * i..4 * i + 4 {
-                ahead.prefetch(class, lane);
-            }
+            ahead.prefetch_with_four(4 * i, lane);
             let (a, b) = (terms.of(&group[lane..]), terms.of(&group[TILE + lane..]));
             let (c, d) = (terms.of(&group[2 * TILE + lane..]), terms.of(&group[3 * TILE + lane..]));
             sum_exp_rest.add([a, b, c, d], 4);

@@ -165,6 +165,114 @@ impl<E: Copy> Drop for LineBuffers<'_, E> {
     }
 }
 
+/// Parts of an array that mostly follow each other, each kept until its whole lines are streamed: one with each vector of
+/// the next part that is computed. A processor waits for the stores of a whole part at once. What a part leaves of its last
+/// line waits for the part that follows it; where none does, it is stored.
+#[derive(Debug)]
+pub(crate) struct Behind<'o, E: Copy> {
+    lines: Lines,
+    /// Room for a part, behind what is left of the part before.
+    elements: Vec<E>,
+    /// The array that is written, which is borrowed until nothing waits.
+    _output: PhantomData<&'o mut [E]>,
+}
+
+/// The bytes that wait, and their place, where a cache line begins.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    from: *const u8,
+    to: *mut u8,
+    len: usize,
+}
+
+impl Lines {
+    /// Streams the next line; whether there was one.
+    #[inline(always)]
+    pub(crate) fn stream_line(&mut self) -> bool {
+        if self.len < LINE {
+            return false;
+        }
+        // SAFETY: see `Behind::put`.
+        unsafe { stream_quarters(self.from, self.to, 4) };
+        self.from = self.from.wrapping_add(LINE);
+        self.to = self.to.wrapping_add(LINE);
+        self.len -= LINE;
+        true
+    }
+
+    /// # Safety
+    /// The bytes are valid for reads, and their place for writes.
+    #[inline(always)]
+    unsafe fn store(&self) {
+        if self.len > 0 {
+            // SAFETY: see above.
+            unsafe { std::ptr::copy_nonoverlapping(self.from, self.to, self.len) };
+        }
+    }
+}
+
+impl<E: Copy> Behind<'_, E> {
+    pub(crate) fn new() -> Self {
+        let lines = Lines { from: std::ptr::null(), to: std::ptr::null_mut(), len: 0 };
+        Behind { lines, elements: Vec::new(), _output: PhantomData }
+    }
+
+    /// What waits.
+    #[inline(always)]
+    pub(crate) fn lines(&mut self) -> &mut Lines {
+        &mut self.lines
+    }
+
+    /// Makes room for parts of `len` elements, as many in each call; `any` is any element.
+    #[inline(always)]
+    pub(crate) fn reserve(&mut self, len: usize, any: E) {
+        if self.elements.is_empty() {
+            self.elements.resize(len + 2 * LINE / size_of::<E>(), any);
+        }
+    }
+
+    /// Takes the next part, of at most as many elements as there is room for: `write` writes it to the beginning of what it
+    /// is given, which has that room. [`fence`] comes after the last one.
+    ///
+    /// # Safety
+    /// `to` is the place of `len` elements in the array of which `'o` is a borrow, and comes from the same pointer to
+    /// that array in all calls. Until `self` is dropped, the elements are read and written here alone.
+    #[inline(always)]
+    pub(crate) unsafe fn put(&mut self, to: *mut E, len: usize, write: impl FnOnce(&mut [E])) {
+        while self.lines.stream_line() {}
+        let (each, size) = (LINE / size_of::<E>(), size_of::<E>());
+        let head = to_next_line(to);
+        let first = (each - head) % each;
+        assert!(first + len + each <= self.elements.len());
+        let (buffer, room) = (self.elements.as_mut_ptr(), self.elements.len() - first);
+        let left = &mut self.lines;
+        // SAFETY: what is left lies in the buffer, a line or more before its end, and so does the part; no slice of the
+        // elements lives while they are used by their address.
+        unsafe {
+            if left.len > 0 && left.to.wrapping_add(left.len) == to.cast() {
+                // A line, whose length is known to the compiler; `first` elements of it wait.
+                std::ptr::copy(left.from.cast(), buffer, each);
+                write(std::slice::from_raw_parts_mut(buffer.add(first), room));
+                (left.from, left.len) = (buffer.cast(), (first + len) * size);
+            } else {
+                left.store();
+                write(std::slice::from_raw_parts_mut(buffer.add(first), room));
+                let head = head.min(len);
+                std::ptr::copy_nonoverlapping(buffer.add(first), to, head);
+                let (from, to) = (buffer.add(first + head).cast(), to.add(head).cast());
+                *left = Lines { from, to, len: (len - head) * size };
+            }
+        }
+    }
+}
+
+impl<E: Copy> Drop for Behind<'_, E> {
+    fn drop(&mut self) {
+        // SAFETY: they are elements of the array that is borrowed until now; see `put`.
+        unsafe { self.lines.store() };
+    }
+}
+
 /// Makes what was streamed visible to other threads before anything that follows.
 #[inline(always)]
 pub(crate) fn fence() {
@@ -209,6 +317,40 @@ mod tests {
             let written =
                 |i: usize| (start..start + 450).contains(&i) || (start + 2000..start + 2100).contains(&i);
             let expected = |i: usize| if written(i) { from[i] } else { 9_999 };
+            assert!(to.iter().enumerate().all(|(i, x)| *x == expected(i)), "{start}");
+        }
+    }
+
+    #[test]
+    fn what_waits_arrives_wherever_it_begins_and_ends_and_whatever_follows() {
+        let from: Vec<u16> = (0..4000).collect();
+        for start in 0..40 {
+            let mut to = vec![9_999; 4000];
+            // Some follow each other, some are shorter than a line, and one comes back to a gap.
+            let lengths = [64, 97, 3, 5, 33, 32, 1, 100, 31];
+            let mut parts = Vec::new();
+            let mut at = start;
+            for len in lengths {
+                parts.push(at..at + len);
+                at += len;
+            }
+            parts.extend([at + 50..at + 150, at..at + 50, at + 150..at + 151]);
+            {
+                let (mut behind, place) = (Behind::new(), to.as_mut_ptr());
+                behind.reserve(100, 0);
+                for (i, part) in parts.iter().enumerate() {
+                    // SAFETY: `to` outlives `behind`, and is not used otherwise.
+                    unsafe {
+                        behind.put(place.add(part.start), part.len(), |to| {
+                            to[..part.len()].copy_from_slice(&from[part.clone()]);
+                            to[part.len()..].fill(7_777);
+                        });
+                    }
+                    (0..i % 3).for_each(|_| _ = behind.lines().stream_line());
+                }
+            }
+            fence();
+            let expected = |i: usize| if (start..at + 151).contains(&i) { from[i] } else { 9_999 };
             assert!(to.iter().enumerate().all(|(i, x)| *x == expected(i)), "{start}");
         }
     }

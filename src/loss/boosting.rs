@@ -346,7 +346,7 @@ impl<'a, E: Element> TileWork for Classes<'_, 'a, E> {
     type Chunk = ();
 
     fn state(&self) -> Self::State {
-        (Tiles::new(self.scores.clone(), self.segments), HessianMemory::new())
+        (Tiles::new(self.scores.clone(), self.segments).for_output(), HessianMemory::new())
     }
 
     #[inline(always)]

@@ -633,7 +633,8 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
     type State = Tiles<'a, E>;
 
     fn state(&self) -> Self::State {
-        Tiles::new(self.rows.clone(), self.segments)
+        let tiles = Tiles::new(self.rows.clone(), self.segments);
+        if self.gradient.is_some() { tiles.for_output() } else { tiles }
     }
 
     fn rows(&self) -> usize {

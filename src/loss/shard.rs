@@ -286,7 +286,7 @@ impl<'a, E: Element> TileWork for Slopes<'_, 'a, E> {
     type Chunk = ();
 
     fn state(&self) -> Self::State {
-        Tiles::new(self.rows.clone(), self.segments)
+        Tiles::new(self.rows.clone(), self.segments).for_output()
     }
 
     #[inline(always)]

@@ -61,11 +61,21 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         let tiles = self.0;
         if tiles.is_packed {
             let len = tiles.len;
-            if F::SHARES && tiles.is_pair_or_in_pivot_units(simd) {
+            let pair = F::SHARES && tiles.is_pair_or_in_pivot_units(simd);
+            let behind = tiles.unpacked.behind.lines();
+            if pair {
                 tiles.sums.scale = Column::of(1.0);
-                gradient_of_two::<S, E::Alike>(simd, &mut tiles.packed, None, None, &tiles.sums, len);
+                gradient_of_two::<S, E::Alike>(
+                    simd,
+                    &mut tiles.packed,
+                    None,
+                    None,
+                    (&tiles.sums, len),
+                    behind,
+                );
             } else {
-                apply_to_tile::<S, E::Alike, F>(simd, &mut tiles.packed, &tiles.sums, len);
+                let traffic = (tiles.ahead, behind);
+                apply_to_tile::<S, E::Alike, F>(simd, &mut tiles.packed, &tiles.sums, len, traffic);
             }
             unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
             return;
@@ -116,12 +126,14 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         let pair = tiles.is_pair_or_in_pivot_units(simd);
         let buffer = scratch(&mut tiles.q, if q.is_some() { tiles.packed.len() } else { 0 });
         let q = q.map(|(factor, weighting)| (weighting.tile(simd, buffer), factor));
-        let (packed, sums) = (&mut tiles.packed, &tiles.sums);
+        let (packed, sums) = (&mut tiles.packed, (&tiles.sums, tiles.len));
+        let behind = tiles.unpacked.behind.lines();
         if pair {
-            diagonal_of_two(simd, packed, of_rows, sums, tiles.len, memory);
-            gradient_of_two::<S, E::Alike>(simd, packed, q, None, sums, tiles.len);
+            diagonal_of_two(simd, packed, of_rows, sums.0, tiles.len, memory);
+            gradient_of_two::<S, E::Alike>(simd, packed, q, None, sums, behind);
         } else {
-            gradient_and_diagonal_of_tile::<S, E::Alike>(simd, packed, q, of_rows, sums, tiles.len, memory);
+            let traffic = (tiles.ahead, [behind, unpacked.behind.lines()]);
+            gradient_and_diagonal_of_tile::<S, E::Alike>(simd, packed, q, of_rows, sums, memory, traffic);
         }
         for i in 0..tiles.len {
             memory[class[i] * TILE + i] = E::near(value[i]);
@@ -158,10 +170,11 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
                 _ => None,
             };
             let (packed, chosen) = (&mut tiles.packed, chosen.as_ref());
+            let (sums, behind) = ((&tiles.sums, tiles.len), tiles.unpacked.behind.lines());
             if pair {
-                gradient_of_two::<S, E::Alike>(simd, packed, q, chosen, &tiles.sums, tiles.len);
+                gradient_of_two::<S, E::Alike>(simd, packed, q, chosen, sums, behind);
             } else {
-                gradient_of_tile::<S, E::Alike>(simd, packed, q, chosen, &tiles.sums, tiles.len);
+                gradient_of_tile::<S, E::Alike>(simd, packed, q, chosen, sums, (tiles.ahead, behind));
             }
             if let (Some(entries), None) = (entries, chosen) {
                 tiles.set_entries(entries);
@@ -238,7 +251,8 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
     ) {
         let tiles = self.0;
         tiles.sums.scale = *scale;
-        gradient_of_nll_of_two::<S, E::Alike>(simd, &mut tiles.packed, class, &tiles.sums, tiles.len);
+        let behind = tiles.unpacked.behind.lines();
+        gradient_of_nll_of_two::<S, E::Alike>(simd, &mut tiles.packed, class, &tiles.sums, tiles.len, behind);
         tiles.clear(active);
         unpack(simd, &tiles.packed, range, out, &mut tiles.unpacked);
     }

@@ -11,7 +11,7 @@ use crate::kernel::element::{Element, RealOf, Vector};
 use crate::kernel::prefetch::{AHEAD_BYTES, Ahead, is_in_vain, prefetch};
 use crate::kernel::real::Real;
 use crate::kernel::short_row::{Maxima, pack_class, pack_rows, row_maxima, rows_of_tile, unpack_rows};
-use crate::kernel::stream::{LineBuffers, stream};
+use crate::kernel::stream::{Behind, LineBuffers};
 
 /// How many tiles ahead a packed tile's classes are prefetched: each class is one stream, and there are more of them
 /// than a processor follows by itself. Where classes are a power of two apart, what is prefetched earlier is evicted
@@ -104,12 +104,15 @@ pub(super) fn pack<S: Simd, E: Element>(
 pub(crate) struct Unpacked<'o, E: Copy> {
     /// A scratch buffer for the rows of a tile.
     rows: Vec<E>,
+    /// Where the output is streamed, rows that follow each other.
+    pub(super) behind: Behind<'o, E>,
+    /// And the classes of others.
     buffers: LineBuffers<'o, E>,
 }
 
 impl<E: Copy> Unpacked<'_, E> {
     pub(crate) fn new() -> Self {
-        Unpacked { rows: Vec::new(), buffers: LineBuffers::new() }
+        Unpacked { rows: Vec::new(), behind: Behind::new(), buffers: LineBuffers::new() }
     }
 }
 
@@ -120,7 +123,7 @@ pub(super) fn unpack<'o, S: Simd, E: Element>(
     packed: &[RealOf<E>],
     range: Range<usize>,
     out: &RowsMut<'o, E>,
-    Unpacked { rows: memory, buffers }: &mut Unpacked<'o, E>,
+    Unpacked { rows: memory, behind, buffers }: &mut Unpacked<'o, E>,
 ) {
     let lanes = RealOf::<E>::LANES;
     let classes = out.layout.classes;
@@ -133,19 +136,24 @@ pub(super) fn unpack<'o, S: Simd, E: Element>(
                 let columns = first..first + run.len;
                 // SAFETY: the rows of a tile belong to one thread.
                 let to = unsafe { out.side_by_side(run) };
-                if !out.streamed && run.len.is_multiple_of(lanes) && classes != 3 {
+                if out.streamed {
+                    let to = out.place(run, 0);
+                    behind.reserve(rows_of_tile(classes), E::PADDING);
+                    // SAFETY: the rows of a chunk belong to one thread, and no row is written twice.
+                    unsafe {
+                        behind.put(
+                            to,
+                            run.len * classes,
+                            #[inline(always)]
+                            |rows| unpack_rows(simd, packed, columns, classes, rows),
+                        );
+                    }
+                } else if run.len.is_multiple_of(lanes) && classes != 3 {
                     unpack_rows(simd, packed, columns, classes, to);
                 } else {
                     memory.resize(rows_of_tile(classes), E::PADDING);
                     unpack_rows(simd, packed, columns, classes, memory);
-                    let rows = &memory[..to.len()];
-                    if out.streamed {
-                        // The line that is shared with a later tile is stored to, not streamed.
-                        prefetch(to.as_ptr_range().end.wrapping_add(AHEAD * rows.len()), 1);
-                        stream(rows, to);
-                    } else {
-                        to.copy_from_slice(rows);
-                    }
+                    to.copy_from_slice(&memory[..to.len()]);
                 }
                 first += run.len;
                 return;

@@ -17,6 +17,7 @@ use crate::kernel::exp::power_of_two;
 use crate::kernel::log_sum_exp::{TileSums, log_sum_exp, target_share};
 use crate::kernel::long_row::{RowSum, merge};
 use crate::kernel::packed_row::packed_sums;
+use crate::kernel::prefetch::Ahead;
 use crate::kernel::real::Real;
 use crate::kernel::rowset::{all, bits};
 use crate::kernel::short_row::{last_rows, pick, row_sums};
@@ -28,6 +29,21 @@ use crate::sum::reduce::TileLosses;
 
 /// Up to so many classes, the targets' logits are picked from all classes of a tile; above, each is read at its place.
 pub(super) const FEW: usize = 16;
+
+/// What tiles are summed for: numbers of each row, or an output that is written after the sums.
+#[derive(Clone, Copy, PartialEq)]
+enum Purpose {
+    Numbers,
+    Output,
+    Softmax,
+}
+
+impl Purpose {
+    /// Whether it needs the logarithms of the sums.
+    fn has_logs(self) -> bool {
+        self != Purpose::Softmax
+    }
+}
 
 /// The rows of an array, which [`Self::sum`] sums a [`Tile`] at a time, and the memory that one thread reuses from tile
 /// to tile.
@@ -41,8 +57,9 @@ pub(crate) struct Tiles<'r, E: Element> {
     pub(super) packed: Packed<RealOf<E>>,
     /// Whether the sums are those of two classes, in units of the larger one's term.
     of_pair: bool,
-    /// Whether the logarithms of the sums are wanted.
-    logs: bool,
+    purpose: Purpose,
+    /// The rows that are prefetched while a packed tile is written.
+    pub(super) ahead: Ahead,
     /// Whether the rows of the tile are packed.
     pub(super) is_packed: bool,
     /// Of long rows that are not slices, a block of each row of a group; of short rows that are, the last ones of a
@@ -76,7 +93,8 @@ impl<'r, E: Element> Tiles<'r, E> {
             offsets: [0; TILE],
             packed: Packed::new(columns, RealOf::<E>::ZERO),
             of_pair: false,
-            logs: true,
+            purpose: Purpose::Numbers,
+            ahead: Ahead::NOTHING,
             is_packed: columns > 0,
             gathered: vec![E::PADDING; gathered],
             q: Packed::new(0, 0.0),
@@ -86,9 +104,14 @@ impl<'r, E: Element> Tiles<'r, E> {
         }
     }
 
-    /// Without the logarithms of the sums, which a softmax does not need.
-    pub(crate) fn without_logs(self) -> Self {
-        Tiles { logs: false, ..self }
+    /// For an output of the logits' shape.
+    pub(crate) fn for_output(self) -> Self {
+        Tiles { purpose: Purpose::Output, ..self }
+    }
+
+    /// For a softmax, which does not need the logarithms of the sums.
+    pub(crate) fn for_softmax(self) -> Self {
+        Tiles { purpose: Purpose::Softmax, ..self }
     }
 
     pub(super) fn is_short(&self) -> bool {
@@ -186,7 +209,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             // As if all of the rest were ties: in units of the largest term.
             (sums.ties[i], sums.sum_exp_rest[i], sums.sum_exp_rest_low[i]) = (all, 0.0, 0.0);
         }
-        log_sum_exp(simd, sums, self.len, self.logs);
+        log_sum_exp(simd, sums, self.len, self.purpose.has_logs());
         self.of_pair = false;
         Tile(self)
     }
@@ -202,16 +225,20 @@ impl<'r, E: Element> Tiles<'r, E> {
 
     #[inline(always)]
     fn sum_short<S: Simd>(&mut self, simd: S, range: Range<usize>) {
-        let sums = &mut self.sums;
-        let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
+        let (sums, logs) = (&mut self.sums, self.purpose.has_logs());
+        let mut ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
         if self.rows.layout.classes == 2 {
-            two_classes(simd, &self.packed, self.len, ahead, sums, self.logs);
+            two_classes(simd, &self.packed, self.len, ahead, sums, logs);
             self.of_pair = true;
             return;
         }
+        if self.purpose != Purpose::Numbers {
+            ahead = ahead.in_halves();
+            self.ahead = ahead;
+        }
         let to = (&mut sums.sum_exp_rest.0, &mut sums.sum_exp_rest_low.0);
         row_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
-        log_sum_exp(simd, sums, self.len, self.logs);
+        log_sum_exp(simd, sums, self.len, logs);
     }
 
     /// Brings the sums of two classes to the units that all others have.
@@ -246,11 +273,11 @@ impl<'r, E: Element> Tiles<'r, E> {
     fn sum_packed<S: Simd>(&mut self, simd: S, range: Range<usize>) {
         self.packed.at_least(self.rows.layout.classes, RealOf::<E>::ZERO);
         self.is_packed = true;
-        let sums = &mut self.sums;
+        let (sums, logs) = (&mut self.sums, self.purpose.has_logs());
         let ahead = pack(simd, &self.rows, range, &mut self.packed, &mut self.gathered, &mut sums.max);
         let to = (&mut sums.sum_exp_rest.0, &mut sums.sum_exp_rest_low.0);
         packed_sums(simd, &self.packed, self.len, ahead, &sums.max, to, &mut sums.ties);
-        log_sum_exp(simd, sums, self.len, self.logs);
+        log_sum_exp(simd, sums, self.len, logs);
     }
 
     /// `stats` and `tops` hold one for each row, or none at all.
@@ -296,7 +323,7 @@ impl<'r, E: Element> Tiles<'r, E> {
             [self.sums.sum_exp_rest[i], self.sums.sum_exp_rest_low[i]] = group[i].total();
             self.sums.ties[i] = group[i].ties;
         }
-        log_sum_exp(simd, &mut self.sums, self.len, self.logs);
+        log_sum_exp(simd, &mut self.sums, self.len, self.purpose.has_logs());
     }
 }
 
