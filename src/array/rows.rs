@@ -11,6 +11,7 @@ use ndarray::{ArrayView, ArrayViewMut, Dimension, IxDyn};
 
 use crate::error::Error;
 use crate::kernel::element::Element;
+use crate::kernel::prefetch::{AHEAD_BYTES, prefetch_far};
 use crate::kernel::stream::to_next_line;
 use crate::kernel::{SHORT_ROW, TILE};
 
@@ -215,7 +216,7 @@ pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize;
     );
 }
 
-/// One number of each row of `range`.
+/// One number of each row of `range`. Where they follow each other, those of later rows are prefetched.
 #[inline(always)]
 pub(crate) fn read<T: Copy, U>(
     rows: &Rows<'_, T>,
@@ -231,7 +232,9 @@ pub(crate) fn read<T: Copy, U>(
             let to = &mut to[at..at + run.len];
             at += run.len;
             if run.stride == 1 {
-                for (to, from) in to.iter_mut().zip(rows.rows_of(run, 0)) {
+                let numbers = rows.rows_of(run, 0);
+                prefetch_far(numbers.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(numbers));
+                for (to, from) in to.iter_mut().zip(numbers) {
                     *to = convert(*from);
                 }
             } else {

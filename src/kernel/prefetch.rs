@@ -53,18 +53,18 @@ fn prefetch_group(start: *const u8) {
     let _ = start;
 }
 
-/// Prefetches the cache line of `start` to the second level: where many lines are of one cache set, the first has no
-/// place for them.
+/// Prefetches `bytes` from `start` on to the second level: where many lines are of one cache set, or a tile fills the first
+/// level, that has no place for them.
 #[inline(always)]
-fn prefetch_far<E>(start: *const E) {
+pub(crate) fn prefetch_far<E>(start: *const E, bytes: usize) {
     #[cfg(target_arch = "x86_64")]
-    {
+    for line in (0..bytes).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T2, _mm_prefetch};
         // SAFETY: as above.
-        unsafe { _mm_prefetch::<_MM_HINT_T2>(start.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T2>(start.cast::<i8>().wrapping_add(line)) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = start;
+    let _ = (start, bytes);
 }
 
 /// Whether it is in vain to prefetch a line of each of so many classes, `stride` bytes apart, to the second level. A
@@ -146,6 +146,6 @@ impl Ahead {
     #[inline(always)]
     pub(crate) fn prefetch(&self, class: usize, row: usize) {
         let at = class.wrapping_mul(self.class).wrapping_add(row * self.row);
-        prefetch_far(self.start.wrapping_add(at));
+        prefetch_far(self.start.wrapping_add(at), 1);
     }
 }
