@@ -213,11 +213,23 @@ pub(crate) fn for_each_chunk_of<W, T: Send>(
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
-    for_each_chunks(context, rows, classes, 1, state, work)
+    for_each_chunks(context, rows, classes, RowGroup::CHUNK, state, work)
 }
 
-/// [`for_each_chunk_of`], where a thread takes as many chunks at a time as make up `row_group` rows, if there are
-/// enough for all threads.
+/// How many rows a thread should take together, if there are enough for all threads to do so some times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowGroup {
+    pub rows: usize,
+    /// At least so many times: with few, one thread may have to wait for another's last rows.
+    pub rounds: usize,
+}
+
+impl RowGroup {
+    /// As many as a chunk has.
+    pub(crate) const CHUNK: RowGroup = RowGroup { rows: 1, rounds: 1 };
+}
+
+/// [`for_each_chunk_of`], where a thread takes as many chunks at a time as make up a `row_group`.
 ///
 /// # Errors
 /// As [`for_each_chunk_of`].
@@ -225,7 +237,7 @@ pub(crate) fn for_each_chunks<W, T: Send>(
     context: Context<'_>,
     rows: usize,
     classes: usize,
-    row_group: usize,
+    row_group: RowGroup,
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> T + Sync,
 ) -> Result<Vec<T>, Error> {
@@ -246,7 +258,7 @@ pub(crate) fn try_for_each_chunk_of<W, T: Send, E>(
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> Result<T, E> + Sync,
 ) -> Result<Result<Vec<T>, Range<usize>>, Error> {
-    try_for_each_chunks(context, rows, classes, 1, state, work)
+    try_for_each_chunks(context, rows, classes, RowGroup::CHUNK, state, work)
 }
 
 /// [`for_each_chunks`] for work that may fail, as in [`try_for_each_chunk_of`].
@@ -257,15 +269,15 @@ pub(crate) fn try_for_each_chunks<W, T: Send, E>(
     context: Context<'_>,
     rows: usize,
     classes: usize,
-    row_group: usize,
+    row_group: RowGroup,
     state: impl Fn() -> W + Sync,
     work: impl Fn(&mut W, Range<usize>) -> Result<T, E> + Sync,
 ) -> Result<Result<Vec<T>, Range<usize>>, Error> {
     let mut size = chunk_rows(classes);
-    if row_group > size {
+    if row_group.rows > size {
         let (chunks, threads) = (rows.div_ceil(size), context.most_threads());
-        let rounds = chunks.div_ceil(threads.saturating_mul(row_group / size)).max(1);
-        size *= chunks.div_ceil(threads * rounds).max(1);
+        let rounds = chunks.div_ceil(threads.saturating_mul(row_group.rows / size)).max(row_group.rounds);
+        size *= chunks.div_ceil(threads.saturating_mul(rounds)).max(1);
     }
     let elements = rows.saturating_mul(classes.max(1));
     let range = |chunk: usize| chunk * size..(chunk * size).saturating_add(size).min(rows);
@@ -576,6 +588,27 @@ mod tests {
             let got = each(context, 1000, |_| std::thread::sleep(Duration::from_millis(10)));
             assert_eq!(got.unwrap_err(), Error::Interrupted);
             assert!(started.elapsed() < Duration::from_secs(2));
+        }
+    }
+
+    #[test]
+    fn groups_hold_whole_chunks_of_all_rows_and_enough_for_all_threads() {
+        for threads in [1, 2, 3, 16] {
+            for (rows, classes) in [(1024, 50257), (100, 50257), (5, 50257), (300, 20000), (7, 1 << 20)] {
+                for group in [RowGroup { rows: 10, rounds: 8 }, RowGroup { rows: 64, rounds: 1 }] {
+                    let work = |(): &mut (), rows: Range<usize>| rows;
+                    let got = for_each_chunks(context(threads), rows, classes, group, || (), work).unwrap();
+                    let (mut at, size) = (0, chunk_rows(classes));
+                    for range in &got {
+                        assert!(range.start == at && (range.len() % size == 0 || range.end == rows));
+                        assert!(range.len() <= group.rows.max(size));
+                        at = range.end;
+                    }
+                    assert_eq!(at, rows);
+                    let wanted = rows.div_ceil(size).min(threads * group.rounds);
+                    assert!(2 * got.len() > wanted, "{rows} {classes} {threads}: {}", got.len());
+                }
+            }
         }
     }
 

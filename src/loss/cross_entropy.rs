@@ -44,13 +44,14 @@ use crate::kernel::real::Real;
 use crate::kernel::rowset::bits;
 use crate::kernel::{BLOCK, TILE};
 use crate::options::{ClassWeights, LabelSmoothing, weighted, weighted_dd};
-use crate::parallel::Context;
+use crate::parallel::{Context, RowGroup};
 use crate::sum::compensated::Compensated;
 use crate::sum::reduce::TileLosses;
 use crate::sum::reduce::Total;
 use crate::targets::{Call, Labels, Probabilities, Target, Targets, TileLabels};
 use crate::tile::{
-    Tile, TileGradient, Tiles, WeightedSums, Weighting, row_group, split_threads, write_zeros,
+    Tile, TileGradient, Tiles, WeightedSums, Weighting, row_group, row_group_read_once, split_threads,
+    write_zeros,
 };
 
 /// Cross-entropy of logits, `-sum_c q_c log softmax(x)_c`, and its options; the defaults are torch's.
@@ -645,8 +646,13 @@ impl<'a, E: Element> RowLoss<'a, E> for Work<'a, E> {
         self.rows.layout.classes
     }
 
-    fn row_group(&self) -> usize {
-        row_group(&self.rows)
+    fn row_group(&self) -> RowGroup {
+        match &self.targets {
+            Targets::Indices(_) if self.smoothing == 0.0 && self.gradient.is_none() => {
+                row_group_read_once(&self.rows)
+            }
+            _ => row_group(&self.rows),
+        }
     }
 
     fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {

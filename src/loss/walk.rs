@@ -12,7 +12,7 @@ use crate::array::rows::{RowsMut, check_shape};
 use crate::error::Error;
 use crate::kernel::TILE;
 use crate::kernel::element::{Element, RealOf};
-use crate::parallel::{Context, chunk_rows};
+use crate::parallel::{Context, RowGroup, chunk_rows};
 use crate::sum::reduce::{ChunkSum, TileLosses, Total};
 use crate::targets::{Labels, TileLabels, TileWork, Walk};
 
@@ -26,8 +26,8 @@ pub(crate) trait RowLoss<'a, E: Element>: Sync {
     /// Elements of a row that are read or written.
     fn classes(&self) -> usize;
     /// How many rows a thread should take together.
-    fn row_group(&self) -> usize {
-        1
+    fn row_group(&self) -> RowGroup {
+        RowGroup::CHUNK
     }
     /// The context under which the rows are split among threads.
     fn row_context<'c>(&self, context: Context<'c>) -> Context<'c> {

@@ -25,7 +25,7 @@ use crate::parallel::Context;
 use crate::sum::exact::ExactSum;
 use crate::sum::parts::{Part, finished, first};
 use crate::targets::{Call, Labels, Target, Targets, TileLabels, TileWork, Walk};
-use crate::tile::{Tile, Tiles, row_group, split_threads};
+use crate::tile::{Tile, Tiles, row_group_read_once, split_threads};
 
 /// The columns as rows that are split among threads.
 struct ColumnRows<'a, O> {
@@ -152,7 +152,8 @@ impl<'a, E: Element> Work<'a, E> {
         each: impl Fn(&mut P, &mut ScoredTile<'_, '_, E>, Range<usize>) + Sync,
     ) -> Result<(), Error> {
         let (context, segments) = split_threads(context, &self.rows);
-        let walk = Walk::labelled(&self.labels, self.rows.layout.classes).row_group(row_group(&self.rows));
+        let walk =
+            Walk::labelled(&self.labels, self.rows.layout.classes).row_group(row_group_read_once(&self.rows));
         walk.run(context, &ScoreTiles { work: self, segments, part, each }).map(|_| ())
     }
 }

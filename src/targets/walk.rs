@@ -8,7 +8,7 @@ use super::indices::{Labels, OutOfRange, TileLabels};
 use crate::error::Error;
 use crate::kernel::stream::fence;
 use crate::kernel::{TILE, isa};
-use crate::parallel::{Context, try_for_each_chunks};
+use crate::parallel::{Context, RowGroup, try_for_each_chunks};
 
 /// The work of a walk, on each of its tiles.
 pub(crate) trait TileWork: Sync {
@@ -32,7 +32,7 @@ pub(crate) struct Walk<'w, 'a> {
     /// The class index of each row, where rows have one.
     pub labels: Option<&'w Labels<'a>>,
     /// How many rows a thread should take together.
-    pub row_group: usize,
+    pub row_group: RowGroup,
     /// How many rows a tile has, the last of a chunk excepted.
     pub tile: usize,
 }
@@ -40,16 +40,16 @@ pub(crate) struct Walk<'w, 'a> {
 impl<'w, 'a> Walk<'w, 'a> {
     /// A walk over rows with a class index each, in whole tiles.
     pub(crate) fn labelled(labels: &'w Labels<'a>, classes: usize) -> Self {
-        Walk { rows: labels.rows(), classes, labels: Some(labels), row_group: 1, tile: TILE }
+        Walk { rows: labels.rows(), classes, labels: Some(labels), row_group: RowGroup::CHUNK, tile: TILE }
     }
 
     /// A walk over rows without class indices, in whole tiles.
     pub(crate) fn unlabelled(rows: usize, classes: usize) -> Self {
-        Walk { rows, classes, labels: None, row_group: 1, tile: TILE }
+        Walk { rows, classes, labels: None, row_group: RowGroup::CHUNK, tile: TILE }
     }
 
     /// Sets how many rows a thread should take together.
-    pub(crate) fn row_group(self, row_group: usize) -> Self {
+    pub(crate) fn row_group(self, row_group: RowGroup) -> Self {
         Walk { row_group, ..self }
     }
 

@@ -19,7 +19,7 @@ mod weighted;
 
 pub(crate) use self::output::{HessianMemory, TileGradient, TileHessian, write_zeros};
 pub(crate) use self::sums::{Tile, Tiles};
-pub(crate) use self::walk::{row_group, split_threads};
+pub(crate) use self::walk::{row_group, row_group_read_once, split_threads};
 pub(crate) use self::weighted::{WeightedSums, Weighting};
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::kernel::rowset::{all, bits};
 use crate::kernel::short_row::transpose_square;
 use crate::kernel::stream::stream;
 use crate::kernel::{BLOCK, SEGMENT, SHORT_ROW, TILE};
-use crate::parallel::{Context, for_each_segment};
+use crate::parallel::{Context, RowGroup, for_each_segment};
 
 /// Rows that are gathered together: where they follow each other in memory, their elements of one class fill four cache
 /// lines, which are then read once whatever else falls into the same cache set.
@@ -26,9 +26,21 @@ pub(super) const fn group<E>() -> usize {
 }
 
 /// How many rows one thread should take together: those that are gathered together.
-pub(crate) fn row_group<E: Element>(rows: &Rows<'_, E>) -> usize {
+pub(crate) fn row_group<E: Element>(rows: &Rows<'_, E>) -> RowGroup {
     let apart = rows.layout.contiguous() || rows.layout.classes <= SHORT_ROW;
-    if apart { 1 } else { group::<E>() }
+    if apart { RowGroup::CHUNK } else { RowGroup { rows: group::<E>(), rounds: 1 } }
+}
+
+/// [`row_group`], where rows are read once: more than one of very many classes, too. What is computed of a tile beside
+/// its rows, while no memory is read, takes as long for one row as for many.
+pub(crate) fn row_group_read_once<E: Element>(rows: &Rows<'_, E>) -> RowGroup {
+    const ELEMENTS: usize = 1 << 19;
+    let classes = rows.layout.classes;
+    if classes > SHORT_ROW && rows.layout.contiguous() {
+        RowGroup { rows: (ELEMENTS / classes).clamp(1, TILE), rounds: 8 }
+    } else {
+        row_group(rows)
+    }
 }
 
 /// Distance of gathered rows: not a power of two, so that they do not compete for the same cache sets.
