@@ -239,22 +239,23 @@ pub(crate) fn logsumexp_of<E: Element, O: Element>(
     check_shape("out", out.shape(), &row_shape(input.shape(), axis))?;
     let rows = Rows::new(&input, Some(axis));
     let out = RowsMut::new(&mut out, None);
-    walk::<_, _, true>(&rows, context, |segments| Sums { rows: &rows, segments, out: &out })
+    walk(&rows, true, context, |segments| Sums { rows: &rows, segments, out: &out })
 }
 
 /// Walks all rows, a tile at a time. `work` makes the work of the tiles from the context under which the segments of a
-/// row are split among threads, where the rows are not. It reads rows `ONCE`, or has a second pass.
-fn walk<'c, E: Element, W: TileWork<Chunk = ()>, const ONCE: bool>(
+/// row are split among threads, where the rows are not. It reads rows `once`, or has a second pass.
+fn walk<'c, E: Element, W: TileWork<Chunk = ()>>(
     rows: &Rows<'_, E>,
+    once: bool,
     context: Context<'c>,
     work: impl FnOnce(Option<Context<'c>>) -> W,
 ) -> Result<(), Error> {
     let Layout { classes, .. } = rows.layout;
     // Few long rows at a time, so that the second pass over a row finds it in the cache.
-    let few = !ONCE && rows.layout.contiguous() && classes > SHORT_ROW;
+    let few = !once && rows.layout.contiguous() && classes > SHORT_ROW;
     let tile = if few { (4 * BLOCK / classes).clamp(1, TILE) } else { TILE };
     let (context, segments) = split_threads(context, rows);
-    let group = if ONCE { row_group_read_once(rows) } else { row_group(rows) };
+    let group = if once { row_group_read_once(rows) } else { row_group(rows) };
     let walk = Walk::unlabelled(rows.layout.line.len(), classes).row_group(group);
     Walk { tile, ..walk }.run(context, &work(segments)).map(|_| ())
 }
@@ -375,7 +376,7 @@ fn map_rows<E: Element, F: RowFunction>(
         // SAFETY: a tile's rows belong to one thread, which reads a block before it writes it.
         unsafe { Rows::of_output(&out) }
     };
-    walk::<_, _, false>(&rows, context, |segments| Mapped {
+    walk(&rows, false, context, |segments| Mapped {
         rows: &rows,
         segments,
         out: &out,

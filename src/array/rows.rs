@@ -18,7 +18,7 @@ use crate::kernel::{SHORT_ROW, TILE};
 /// Outputs from this size on are stored past the caches, where they would only replace what is still needed.
 const STREAMED_BYTES: usize = 1 << 25;
 
-/// Outputs of short rows, which are streamed while later rows are computed, and so for nothing.
+/// Outputs of short rows of several classes, which are streamed while later rows are computed, and so for nothing.
 const STREAMED_SHORT_BYTES: usize = 1 << 23;
 
 /// A dimension: its length, and its stride in elements.
@@ -216,7 +216,7 @@ pub(crate) fn locate(layout: &Layout, range: Range<usize>, offsets: &mut [isize;
     );
 }
 
-/// One number of each row of `range`. Where they follow each other, those of later rows are prefetched.
+/// One number of each row of `range`. Where those of a tile follow each other, those of later rows are prefetched.
 #[inline(always)]
 pub(crate) fn read<T: Copy, U>(
     rows: &Rows<'_, T>,
@@ -233,7 +233,10 @@ pub(crate) fn read<T: Copy, U>(
             at += run.len;
             if run.stride == 1 {
                 let numbers = rows.rows_of(run, 0);
-                prefetch_far(numbers.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(numbers));
+                // More requests at once would fill the processor's queue.
+                if numbers.len() <= TILE {
+                    prefetch_far(numbers.as_ptr().wrapping_byte_add(AHEAD_BYTES), size_of_val(numbers));
+                }
                 for (to, from) in to.iter_mut().zip(numbers) {
                     *to = convert(*from);
                 }
@@ -278,7 +281,7 @@ impl<'a, E: Copy> RowsMut<'a, E> {
     pub(crate) fn streamed(self, untouched: bool) -> Self {
         let bytes = self.layout.line.len().saturating_mul(self.layout.classes).saturating_mul(size_of::<E>());
         let cached = untouched && self.layout.contiguous();
-        let hidden = self.layout.contiguous() && self.layout.classes <= SHORT_ROW;
+        let hidden = self.layout.contiguous() && (2..=SHORT_ROW).contains(&self.layout.classes);
         let least = if hidden { STREAMED_SHORT_BYTES } else { STREAMED_BYTES };
         RowsMut { streamed: bytes >= least && !cached, ..self }
     }

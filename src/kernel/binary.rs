@@ -215,15 +215,15 @@ fn of_both<S: Simd, R: Real>(
     [first, second]
 }
 
-/// The diagonal of the Hessian of a packed tile of two classes, to `out`, packed too.
+/// The diagonal of the Hessian of a packed tile of two classes, to `out`, packed too. The lines `behind` are streamed.
 #[simd]
 pub(crate) fn diagonal_of_two<S: Simd, R: Real>(
     simd: S,
     packed: &[R],
     diagonal: &Diagonal<R>,
-    sums: &TileSums<R>,
-    rows: usize,
+    (sums, rows): (&TileSums<R>, usize),
     out: &mut [R],
+    behind: &mut Lines,
 ) {
     for lane in (0..rows).step_by(R::LANES) {
         let load = |from: &[R]| R::V::<S>::from_slice(simd, &from[lane..lane + R::LANES]);
@@ -240,6 +240,7 @@ pub(crate) fn diagonal_of_two<S: Simd, R: Real>(
             // A nan stays.
             let value = value.simd_lt(floor).select(floor, value);
             value.store_slice(&mut out[class * TILE + lane..class * TILE + lane + R::LANES]);
+            behind.stream_line();
         }
     }
 }

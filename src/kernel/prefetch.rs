@@ -120,7 +120,7 @@ impl Ahead {
         }
     }
 
-    /// For two passes, of which the first prefetches half of the classes.
+    /// For two passes, of which the first prefetches half of each four classes, and those that make up no four.
     #[inline(always)]
     pub(crate) fn in_halves(self) -> Self {
         Ahead { halved: true, ..self }
@@ -134,11 +134,12 @@ impl Ahead {
         (first..first + count).for_each(|class| self.prefetch(class, row));
     }
 
-    /// What the second pass prefetches with a class of some rows, from `row` on, of those that fours have left.
+    /// What the second pass prefetches with a class of some rows, from `row` on: what is left of whole fours.
     #[inline(always)]
     pub(crate) fn prefetch_second(&self, class: usize, classes: usize, row: usize) {
-        if self.halved && class % 2 == 1 {
-            self.prefetch(classes / 4 * 2 + class / 2, row);
+        let fours = classes / 4 * 4;
+        if self.halved && class % 2 == 1 && class < fours {
+            self.prefetch(fours / 2 + class / 2, row);
         }
     }
 

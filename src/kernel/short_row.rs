@@ -250,7 +250,8 @@ pub(crate) fn pick<S: Simd, R: Real>(
 }
 
 /// For each of the first `rows` rows the sum of the terms of classes below its maximum, double-double where rows are
-/// `f64`, and how many further classes equal it. Prefetches the rows `ahead`, or half of their classes.
+/// `f64`, and how many further classes equal it. Prefetches the rows `ahead`, or about half of
+/// their classes.
 #[simd]
 pub(crate) fn row_sums<S: Simd, R: Real>(
     simd: S,

@@ -129,7 +129,7 @@ impl<'r, E: Element> Tile<'_, 'r, E> {
         let (packed, sums) = (&mut tiles.packed, (&tiles.sums, tiles.len));
         let behind = tiles.unpacked.behind.lines();
         if pair {
-            diagonal_of_two(simd, packed, of_rows, sums.0, tiles.len, memory);
+            diagonal_of_two(simd, packed, of_rows, sums, memory, unpacked.behind.lines());
             gradient_of_two::<S, E::Alike>(simd, packed, q, None, sums, behind);
         } else {
             let traffic = (tiles.ahead, [behind, unpacked.behind.lines()]);

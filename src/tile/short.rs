@@ -134,8 +134,6 @@ pub(super) fn unpack<'o, S: Simd, E: Element>(
         |run| {
             if out.layout.contiguous() && classes > 1 && run.stride == classes as isize {
                 let columns = first..first + run.len;
-                // SAFETY: the rows of a tile belong to one thread.
-                let to = unsafe { out.side_by_side(run) };
                 if out.streamed {
                     let to = out.place(run, 0);
                     behind.reserve(rows_of_tile(classes), E::PADDING);
@@ -148,7 +146,12 @@ pub(super) fn unpack<'o, S: Simd, E: Element>(
                             |rows| unpack_rows(simd, packed, columns, classes, rows),
                         );
                     }
-                } else if run.len.is_multiple_of(lanes) && classes != 3 {
+                    first += run.len;
+                    return;
+                }
+                // SAFETY: the rows of a tile belong to one thread.
+                let to = unsafe { out.side_by_side(run) };
+                if run.len.is_multiple_of(lanes) && classes != 3 {
                     unpack_rows(simd, packed, columns, classes, to);
                 } else {
                     memory.resize(rows_of_tile(classes), E::PADDING);
