@@ -14,6 +14,12 @@ pub(crate) fn to_next_line<E>(start: *const E) -> usize {
     start.addr().wrapping_neg() % LINE / size_of::<E>()
 }
 
+/// How many elements of a cache line are before `start`.
+#[inline(always)]
+fn in_line<E>(start: *const E) -> usize {
+    start.addr() % LINE / size_of::<E>()
+}
+
 /// Copies elements, whole lines past the caches. [`fence`] comes after the last one.
 #[inline(always)]
 pub(crate) fn stream<E: Copy>(from: &[E], to: &mut [E]) {
@@ -200,6 +206,12 @@ impl Lines {
         true
     }
 
+    /// Whether there are some, and `to` is the place behind them.
+    #[inline(always)]
+    fn is_followed_by<E>(&self, to: *mut E) -> bool {
+        self.len > 0 && self.to.wrapping_add(self.len) == to.cast()
+    }
+
     /// # Safety
     /// The bytes are valid for reads, and their place for writes.
     #[inline(always)]
@@ -231,37 +243,46 @@ impl<E: Copy> Behind<'_, E> {
         }
     }
 
-    /// Takes the next part, of at most as many elements as there is room for: `write` writes it to the beginning of what it
-    /// is given, which has that room. [`fence`] comes after the last one.
+    /// Where the elements of the next part are written, which belongs at `to`, from the first on: room for a part.
+    #[inline(always)]
+    pub(crate) fn room(&mut self, to: *mut E) -> &mut [E] {
+        while self.lines.stream_line() {}
+        let left = &mut self.lines;
+        if left.is_followed_by(to) {
+            let each = LINE / size_of::<E>();
+            // SAFETY: what is left lies in the buffer, a line or more before its end. Of the line that is copied, whose
+            // length is known to the compiler, the first elements wait.
+            unsafe { std::ptr::copy(left.from.cast(), self.elements.as_mut_ptr(), each) };
+            left.from = self.elements.as_ptr().cast();
+        } else {
+            // SAFETY: they are elements of an earlier part; see `put`.
+            unsafe { left.store() };
+            left.len = 0;
+        }
+        &mut self.elements[in_line(to)..]
+    }
+
+    /// Takes the next part, of at most as many elements as there is room for, after it is written to [`Self::room`].
+    /// [`fence`] comes after the last one.
     ///
     /// # Safety
     /// `to` is the place of `len` elements in the array of which `'o` is a borrow, and comes from the same pointer to
     /// that array in all calls. Until `self` is dropped, the elements are read and written here alone.
     #[inline(always)]
-    pub(crate) unsafe fn put(&mut self, to: *mut E, len: usize, write: impl FnOnce(&mut [E])) {
-        while self.lines.stream_line() {}
-        let (each, size) = (LINE / size_of::<E>(), size_of::<E>());
-        let head = to_next_line(to);
-        let first = (each - head) % each;
-        assert!(first + len + each <= self.elements.len());
-        let (buffer, room) = (self.elements.as_mut_ptr(), self.elements.len() - first);
-        let left = &mut self.lines;
-        // SAFETY: what is left lies in the buffer, a line or more before its end, and so does the part; no slice of the
-        // elements lives while they are used by their address.
+    pub(crate) unsafe fn put(&mut self, to: *mut E, len: usize) {
+        let first = in_line(to);
+        assert!(first + len + LINE / size_of::<E>() <= self.elements.len());
+        let (buffer, left) = (self.elements.as_mut_ptr(), &mut self.lines);
+        if left.is_followed_by(to) {
+            (left.from, left.len) = (buffer.cast(), (first + len) * size_of::<E>());
+            return;
+        }
+        let head = to_next_line(to).min(len);
+        // SAFETY: the part lies in the buffer, and its place in the array.
         unsafe {
-            if left.len > 0 && left.to.wrapping_add(left.len) == to.cast() {
-                // A line, whose length is known to the compiler; `first` elements of it wait.
-                std::ptr::copy(left.from.cast(), buffer, each);
-                write(std::slice::from_raw_parts_mut(buffer.add(first), room));
-                (left.from, left.len) = (buffer.cast(), (first + len) * size);
-            } else {
-                left.store();
-                write(std::slice::from_raw_parts_mut(buffer.add(first), room));
-                let head = head.min(len);
-                std::ptr::copy_nonoverlapping(buffer.add(first), to, head);
-                let (from, to) = (buffer.add(first + head).cast(), to.add(head).cast());
-                *left = Lines { from, to, len: (len - head) * size };
-            }
+            std::ptr::copy_nonoverlapping(buffer.add(first), to, head);
+            let (from, to) = (buffer.add(first + head).cast(), to.add(head).cast());
+            *left = Lines { from, to, len: (len - head) * size_of::<E>() };
         }
     }
 }
@@ -340,12 +361,12 @@ mod tests {
                 behind.reserve(100, 0);
                 for (i, part) in parts.iter().enumerate() {
                     // SAFETY: `to` outlives `behind`, and is not used otherwise.
-                    unsafe {
-                        behind.put(place.add(part.start), part.len(), |to| {
-                            to[..part.len()].copy_from_slice(&from[part.clone()]);
-                            to[part.len()..].fill(7_777);
-                        });
-                    }
+                    let place = unsafe { place.add(part.start) };
+                    let room = behind.room(place);
+                    room[..part.len()].copy_from_slice(&from[part.clone()]);
+                    room[part.len()..].fill(7_777);
+                    // SAFETY: as above.
+                    unsafe { behind.put(place, part.len()) };
                     (0..i % 3).for_each(|_| _ = behind.lines().stream_line());
                 }
             }

@@ -134,29 +134,25 @@ pub(super) fn unpack<'o, S: Simd, E: Element>(
         |run| {
             if out.layout.contiguous() && classes > 1 && run.stride == classes as isize {
                 let columns = first..first + run.len;
-                if out.streamed {
-                    let to = out.place(run, 0);
+                let place = out.place(run, 0);
+                let direct = run.len.is_multiple_of(lanes) && classes != 3;
+                let rows = if out.streamed {
                     behind.reserve(rows_of_tile(classes), E::PADDING);
-                    // SAFETY: the rows of a chunk belong to one thread, and no row is written twice.
-                    unsafe {
-                        behind.put(
-                            to,
-                            run.len * classes,
-                            #[inline(always)]
-                            |rows| unpack_rows(simd, packed, columns, classes, rows),
-                        );
-                    }
-                    first += run.len;
-                    return;
-                }
-                // SAFETY: the rows of a tile belong to one thread.
-                let to = unsafe { out.side_by_side(run) };
-                if run.len.is_multiple_of(lanes) && classes != 3 {
-                    unpack_rows(simd, packed, columns, classes, to);
+                    behind.room(place)
+                } else if direct {
+                    // SAFETY: the rows of a tile belong to one thread.
+                    unsafe { out.side_by_side(run) }
                 } else {
                     memory.resize(rows_of_tile(classes), E::PADDING);
-                    unpack_rows(simd, packed, columns, classes, memory);
-                    to.copy_from_slice(&memory[..to.len()]);
+                    &mut memory[..]
+                };
+                unpack_rows(simd, packed, columns, classes, rows);
+                if out.streamed {
+                    // SAFETY: the rows of a chunk belong to one thread, and no row is written twice.
+                    unsafe { behind.put(place, run.len * classes) };
+                } else if !direct {
+                    // SAFETY: as above.
+                    unsafe { out.side_by_side(run) }.copy_from_slice(&memory[..run.len * classes]);
                 }
                 first += run.len;
                 return;
