@@ -38,7 +38,7 @@ BLOCK = 128 << 20
 UNIT = 64
 """Rows, classes and features of a product are multiples of this."""
 
-_ENOUGH_ROWS = 512
+_ENOUGH_ROWS = 1024
 """Rows of a block beyond which a product becomes no faster."""
 
 _WHOLE_SUM = 256
