@@ -62,7 +62,7 @@ def words(array: Array) -> Array:
 
 
 def products(states: Array, matrix: Array, gradients: bool) -> Call:
-    step = 512  # rows at a time
+    step = 1024  # rows at a time
     logits = np.empty((step, len(matrix)), np.float32)
     of_states, of_matrix = np.empty_like(states), np.empty_like(matrix)
 

@@ -39,7 +39,7 @@ UNIT = 64
 """Rows, classes and features of a product are multiples of this."""
 
 _ENOUGH_ROWS = 1024
-"""Rows of a block beyond which a product becomes no faster."""
+"""Rows of a block beyond which a product becomes hardly faster."""
 
 _WHOLE_SUM = 256
 """The most features whose sum no BLAS library cuts into parts."""
